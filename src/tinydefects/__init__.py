@@ -1,0 +1,44 @@
+"""Find defects a few pixels wide, and measure honestly how small one can go.
+
+Names load on first use, so that scoring never imports torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tinydefects.datasets.catalog import load_category as load_category
+    from tinydefects.datasets.folder import load_folder as load_folder
+    from tinydefects.detector import Detector as Detector
+    from tinydefects.errors import TinyDefectsError as TinyDefectsError
+    from tinydefects.metrics.evaluation import Evaluation as Evaluation
+    from tinydefects.metrics.evaluation import evaluate as evaluate
+    from tinydefects.sample import Category as Category
+    from tinydefects.sample import Prediction as Prediction
+    from tinydefects.sample import Sample as Sample
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Category": "tinydefects.sample",
+    "Detector": "tinydefects.detector",
+    "Evaluation": "tinydefects.metrics.evaluation",
+    "Prediction": "tinydefects.sample",
+    "Sample": "tinydefects.sample",
+    "TinyDefectsError": "tinydefects.errors",
+    "evaluate": "tinydefects.metrics.evaluation",
+    "load_category": "tinydefects.datasets.catalog",
+    "load_folder": "tinydefects.datasets.folder",
+}
+__all__ = ["Category", "Detector", "Evaluation", "Prediction", "Sample", "TinyDefectsError"]
+__all__ += ["evaluate", "load_category", "load_folder"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'tinydefects' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""Pure functions of scores and masks; never torch, never files."""

@@ -1,0 +1,116 @@
+"""What an evaluation says, as frozen values: numbers by group of defects, one record a defect, a few exhibits.
+
+Undefined is nan with the count beside it; nothing here computes or reads anything.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FPR_LIMITS = (0.30, 0.10, 0.05, 0.01)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlottedCurve:
+    """A curve thinned for drawing (at most a few hundred points); areas are taken before thinning."""
+
+    fpr: tuple[float, ...]
+    pro: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupScores:
+    """Scores of one group of defects against all normal pixels of the category.
+
+    Attributes:
+        name: `all`, a size quartile (`Q1` is the smallest defects) or a defect type.
+        n_defects: 8-connected regions in the group.
+        n_images: images that hold at least one of them.
+        area_px: smallest and largest area in the group, (nan, nan) when it is empty.
+        aupro: one value per limit of `Evaluation.fpr_limits`, each divided by its limit; nan when the group is empty.
+        image_auroc: images holding the group's defects against good images; nan when either is missing.
+        curve: PRO against FPR for drawing.
+    """
+
+    name: str
+    n_defects: int
+    n_images: int
+    area_px: tuple[float, float]
+    aupro: tuple[float, ...]
+    image_auroc: float
+    curve: PlottedCurve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefectRecord:
+    """One defect and how far down the ranking of normal pixels one must go to see it.
+
+    Attributes:
+        box_px: top, left, height, width.
+        diameter_px: of the disc of the same area.
+        peak: highest anomaly score inside the defect.
+        first_touched_fpr: share of all normal pixels that score at least `peak`: the false-positive rate at which
+            its first pixel is found.
+        half_covered_fpr: the same for the median pixel: the rate at which half of it is found.
+    """
+
+    sample_id: str
+    defect_type: str
+    box_px: tuple[int, int, int, int]
+    area_px: int
+    diameter_px: float
+    peak: float
+    first_touched_fpr: float
+    half_covered_fpr: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Exhibit:
+    """A defect cut out at native pixels, with a margin: image (h, w, 3) uint8, mask (h, w) bool, map (h, w) float16."""
+
+    defect: DefectRecord
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    anomaly_map: NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evaluation:
+    """Every number of one category at the images' own resolution.
+
+    Attributes:
+        curve_rule: `exact` (tie-aware, every threshold) or `published_99` (the 99-point rule of published tables).
+        overall: all defects.
+        cumulative: Q1, Q2, Q3, Q4 as published: areas up to the 25, 50, 75, 100 % quantile; Q4 is all.
+        disjoint: the four size quartiles without overlap, smallest first.
+        by_type: one group per defect type.
+        quartile_areas_px: the three quantiles of all region areas.
+        rho: robustness to size, one value per limit: mean(Q1…Q4) * min(Q1, Q4) / max(Q1, Q4), cumulative groups.
+        pixel_best_f1: the best F1 over all thresholds, chosen on the test masks: an oracle, not a working point.
+        exhibits: the smallest defects and those with the lowest peaks, bounded in number.
+        score_range: lowest and highest anomaly score seen.
+    """
+
+    category: str
+    curve_rule: str
+    fpr_limits: tuple[float, ...]
+    n_images: int
+    n_good_images: int
+    n_normal_pixels: int
+    n_defect_pixels: int
+    overall: GroupScores
+    cumulative: tuple[GroupScores, ...]
+    disjoint: tuple[GroupScores, ...]
+    by_type: tuple[GroupScores, ...]
+    quartile_areas_px: tuple[float, float, float]
+    rho: tuple[float, ...]
+    pixel_auroc: float
+    pixel_average_precision: float
+    pixel_best_f1: float
+    image_auroc: float
+    image_average_precision: float
+    image_best_f1: float
+    score_range: tuple[float, float]
+    defects: tuple[DefectRecord, ...]
+    exhibits: tuple[Exhibit, ...]
