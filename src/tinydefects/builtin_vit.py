@@ -5,9 +5,8 @@ the model runs at any height and width that are multiples of 8. Weights: ``weigh
 about: ``training/`` and ``docs/teacher_card.md``. Input: RGB in [0, 1] minus ImageNet mean, divided by ImageNet std.
 """
 
-from typing import Any
+from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,8 +14,8 @@ from tinydefects.timm_guard import load_timm
 
 PATCH_SIZE = 8
 EMBED_DIM = 192
-DEPTH = 8
-BLOCK_PAIR = (4, 7)  # earlier and later block (0-based) whose features the two students translate into each other
+DEPTH = 6
+BLOCK_PAIR = (3, 5)  # earlier and later block (0-based) whose features the two students translate into each other
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -41,7 +40,8 @@ class NeighbourBlock(nn.Module):
         """(B, C, h, w) to (B, C, h, w)."""
         padded = F.pad(grid, (self.pad,) * 4, mode="replicate")
         mixed = self.norm(self.depthwise(padded).permute(0, 2, 3, 1))
-        return grid + self.reduce(F.gelu(self.expand(mixed))).permute(0, 3, 1, 2)
+        change: Tensor = self.reduce(F.gelu(self.expand(mixed)))
+        return grid + change.permute(0, 3, 1, 2)
 
 
 class ConvStem(nn.Module):
@@ -51,20 +51,19 @@ class ConvStem(nn.Module):
     missing 7 px once, at the input, so that no zeros and hence no border artefacts enter.
     """
 
-    def __init__(self, in_chans: int = 3, embed_dim: int = EMBED_DIM, **timm_arguments: Any) -> None:
+    def __init__(self, img_size: int = 128, in_chans: int = 3, embed_dim: int = EMBED_DIM, **_: object) -> None:
         super().__init__()
         widths = (in_chans, embed_dim // 4, embed_dim // 2, embed_dim)
         layers: list[nn.Module] = []
-        for narrow, wide in zip(widths[:-1], widths[1:], strict=True):
+        for narrow, wide in pairwise(widths):
             layers += [nn.Conv2d(narrow, wide, kernel_size=4, stride=2), ChannelNorm(wide), nn.GELU()]
         self.convolutions = nn.Sequential(*layers[:-1])
         self.neighbours = nn.Sequential(NeighbourBlock(embed_dim), NeighbourBlock(embed_dim))
-        image_size = timm_arguments.get("img_size", 128)
-        self.grid_size = (image_size // PATCH_SIZE, image_size // PATCH_SIZE)  # timm asks; nothing depends on it
+        self.grid_size = (img_size // PATCH_SIZE, img_size // PATCH_SIZE)  # timm asks; nothing depends on it
         self.num_patches = self.grid_size[0] * self.grid_size[1]
 
     def forward(self, image: Tensor) -> Tensor:
-        grid = self.neighbours(self.convolutions(F.pad(image, (7, 7, 7, 7), mode="reflect")))
+        grid: Tensor = self.neighbours(self.convolutions(F.pad(image, (7, 7, 7, 7), mode="reflect")))
         return grid.permute(0, 2, 3, 1).contiguous()
 
     def dynamic_feat_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -76,7 +75,7 @@ class ConvStem(nn.Module):
 
 
 def build_builtin_vit() -> nn.Module:
-    """The built-in teacher with random weights, a timm VisionTransformer of 4.0 M parameters."""
+    """The built-in teacher with random weights, a timm VisionTransformer of 2.5 M parameters."""
     load_timm()
     from timm.models.vision_transformer import VisionTransformer
 
@@ -86,6 +85,7 @@ def build_builtin_vit() -> nn.Module:
         embed_dim=EMBED_DIM,
         depth=DEPTH,
         num_heads=3,
+        mlp_ratio=2,
         num_classes=0,
         global_pool="",
         class_token=False,

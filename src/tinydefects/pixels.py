@@ -4,18 +4,19 @@ Pillow cuts 16-bit RGB to 8 bits and saturates 16-bit gray without a word, so de
 EXIF orientation is applied to images and masks alike. Nothing here ever changes a size.
 """
 
+import io
 import os
 import struct
 import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import IO, Literal
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
 
@@ -37,7 +38,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * np.uint8(255)
     if pixels.dtype == np.uint16:
-        pixels = np.rint(pixels / 257.0).astype(np.uint8)
+        pixels = np.rint(pixels.astype(np.float32) / np.float32(257)).astype(np.uint8)
     if pixels.dtype != np.uint8:
         raise ImageReadError(f"{path}: pixels are {pixels.dtype}; save the image with 8 or 16 bits a channel")
     if pixels.ndim == 2 or pixels.shape[2] < 3:
@@ -50,7 +51,7 @@ def read_size(path: Path) -> tuple[int, int]:
     """(H, W) of the upright image, from its header alone."""
     try:
         with _open(path) as image:
-            turned = image.getexif().get(ORIENTATION_TAG, 1) in {5, 6, 7, 8}
+            turned = _orientation(image, path) in {5, 6, 7, 8}
             return (image.width, image.height) if turned else (image.height, image.width)
     except TinyDefectsError:
         raise
@@ -69,18 +70,35 @@ def read_mask(path: Path, rule: MaskRule = "nonzero") -> NDArray[np.bool_]:
 def read_map(path: Path) -> NDArray[np.float32]:
     """An anomaly map as (H, W) float32, from a TIFF of 16- or 32-bit floats or a .npy file."""
     try:
-        scores = np.load(path, allow_pickle=False) if path.suffix == ".npy" else tifffile.imread(path)
+        scores = np.load(path, allow_pickle=False) if path.suffix.lower() == ".npy" else tifffile.imread(path)
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise ImageReadError(f"{path}: not a readable anomaly map ({_reason(error)}); write it again") from error
-    scores = np.squeeze(scores)
-    if scores.ndim != 2:
-        raise ImageReadError(f"{path}: an anomaly map has two dimensions, this file holds {scores.shape}")
+    stored = scores.shape
+    if scores.ndim > 2:  # only then, or a map one pixel high would lose its height
+        scores = np.squeeze(scores)
+    if scores.ndim != 2 or scores.dtype.kind not in "fiu":
+        raise ImageReadError(
+            f"{path}: this file holds {scores.dtype} of shape {stored}, an anomaly map is (height, width) numbers; "
+            "write one map a file"
+        )
     return scores.astype(np.float32)
 
 
-def write_map(path: Path, anomaly_map: NDArray[np.float32]) -> None:
+def read_map_description(path: Path) -> str:
+    """The text stored with an anomaly map in a TIFF; empty where there is none."""
+    if path.suffix.lower() == ".npy":
+        return ""
+    with tifffile.TiffFile(path) as file:
+        return file.pages.first.description
+
+
+def write_map(path: Path, anomaly_map: NDArray[np.float32], *, description: str = "") -> None:
     """A 32-bit float TIFF, zlib without predictor (readable by Pillow, OpenCV and tifffile alike)."""
-    write_whole(path, lambda file: tifffile.imwrite(file, anomaly_map.astype(np.float32), compression="zlib"))
+    scores = anomaly_map.astype(np.float32)
+    write_whole(
+        path,
+        lambda file: tifffile.imwrite(file, scores, compression="zlib", description=description, metadata=None),
+    )
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]) -> None:
@@ -89,7 +107,7 @@ def write_png(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16] | NDArr
     write_whole(path, lambda file: Image.fromarray(stored).save(file, format="PNG"))
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a temporary neighbour, then rename it: a killed process leaves no half-written file.
 
     Raises:
@@ -97,15 +115,16 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            try:
                 write(file)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+                file.close()
+                temporary.chmod(0o644)
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
     except OSError as error:
         reason = f"cannot write ({_reason(error)})"
         raise TinyDefectsError(f"{path}: {reason}; free space or choose another folder") from error
@@ -131,23 +150,27 @@ def _decode(path: Path) -> NDArray[np.generic]:
         raise ImageReadError(f"{path}: not a readable image ({_reason(error)}); copy or export it again") from error
 
 
-def _open(path: Path) -> Image.Image:
-    if not path.is_file():
-        raise ImageReadError(f"{path}: no such file; check the dataset root and the spelling")
+def _open(source: Path | io.BytesIO) -> Image.Image:
+    if isinstance(source, Path) and not source.is_file():
+        raise ImageReadError(f"{source}: no such file; check the dataset root and the spelling")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # 12,000 x 8,000 is an everyday line scan
-        return Image.open(path)
+        return Image.open(source)
 
 
 def _decode_with_pillow(path: Path) -> NDArray[np.generic]:
-    with _open(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode not in FAITHFUL_MODES:  # palette, CMYK, YCbCr, …
-            upright = upright.convert("RGB")
-        pixels = np.asarray(upright)
+    # Opened from bytes: Pillow 13 maps a raw TIFF from disk at its stored width and so scrambles it when it is turned.
+    source = io.BytesIO(path.read_bytes()) if path.suffix.lower() in {".tif", ".tiff"} else path
+    with _open(source) as image:
+        orientation = _orientation(image, path)
+        if image.mode not in FAITHFUL_MODES:  # palette, CMYK, YCbCr, …
+            faithful = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        else:
+            faithful = image
+        pixels = np.asarray(faithful)
     if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() < 2**16:
-        return pixels.astype(np.uint16)
-    return pixels.astype(pixels.dtype.newbyteorder("="))
+        pixels = pixels.astype(np.uint16)
+    return _upright(pixels.astype(pixels.dtype.newbyteorder("=")), orientation)
 
 
 def _decode_deep_tiff(path: Path) -> NDArray[np.generic] | None:
@@ -163,8 +186,8 @@ def _decode_deep_tiff(path: Path) -> NDArray[np.generic] | None:
                 raise MissingExtraError(f"{path}: this compression of 16-bit TIFF", "codecs") from error
             raise
         orientation = page.tags.get(ORIENTATION_TAG)
-    planar_first = pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4)
-    pixels = np.moveaxis(pixels, 0, -1) if planar_first else pixels
+        channels_first = page.axes == "SYX"
+    pixels = np.moveaxis(pixels, 0, -1) if channels_first else pixels
     return _upright(pixels, 1 if orientation is None else int(orientation.value))
 
 
@@ -182,8 +205,28 @@ def _decode_deep_png(path: Path) -> NDArray[np.generic] | None:
     except ImportError as error:
         raise MissingExtraError(f"{path}: 16-bit {PNG_16_BIT_COLOUR_TYPES[colour_type]} PNG", "codecs") from error
     pixels: NDArray[np.generic] = imagecodecs.png_decode(path.read_bytes())
-    with Image.open(path) as image:
-        return _upright(pixels, image.getexif().get(ORIENTATION_TAG, 1))
+    return _upright(pixels, _png_orientation(path))
+
+
+def _orientation(image: Image.Image, path: Path) -> int:
+    """What is still to be undone after Pillow: it turns a TIFF by itself and reports its upright size."""
+    if image.format == "TIFF":
+        return 1
+    return _png_orientation(path) if image.format == "PNG" else int(image.getexif().get(ORIENTATION_TAG, 1))
+
+
+def _png_orientation(path: Path) -> int:
+    """From the chunks alone: the eXIf chunk may come last, and Pillow decodes every pixel to get there."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"eXIf":
+                exif = Image.Exif()
+                exif.load(file.read(length))
+                return int(exif.get(ORIENTATION_TAG, 1))
+            file.seek(length + 4, os.SEEK_CUR)
+    return 1
 
 
 def _upright(pixels: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:

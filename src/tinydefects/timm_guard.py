@@ -1,6 +1,6 @@
 """The one door to timm: repairs a torchvision whose compiled operators do not fit the installed torch.
 
-A CPU build of torch beside the torchvision of PyPI fails on ``import timm`` although timm needs none of those operators.
+A CPU build of torch beside the torchvision of PyPI fails on ``import timm``, which needs none of those operators.
 """
 
 import sys
@@ -21,7 +21,7 @@ def load_timm() -> ModuleType:
 def _repair_torchvision() -> None:
     """Import torchvision; where its operators are missing, declare the two it asks for and import it again."""
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
@@ -34,7 +34,7 @@ def _repair_torchvision() -> None:
 def _declare_operators() -> None:
     import torch
 
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for operator in ("nms", "qnms"):
-        library.define(operator + _SCHEMA)
+        library.define(operator + _SCHEMA)  # type: ignore[no-untyped-call]
     _keep_alive.append(library)

@@ -1,6 +1,6 @@
 """What an evaluation says, as frozen values: numbers by group of defects, one record a defect, a few exhibits.
 
-Undefined is nan with the count beside it; nothing here computes or reads anything.
+Undefined is nan with the count beside it; nothing here measures or reads anything.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FPR_LIMITS = (0.30, 0.10, 0.05, 0.01)
+FEW_DEFECTS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,9 @@ class Evaluation:
     """Every number of one category at the images' own resolution.
 
     Attributes:
-        curve_rule: `exact` (tie-aware, every threshold) or `published_99` (the 99-point rule of published tables).
+        curve_rule: `exact` (tie-aware, every threshold), `published_99` (the 99-point rule of published tables) or
+            `normal_thresholds` (what that rule tends to with ever more points).
+        n_unmarked_images: defective images whose mask is empty; they count for the image numbers, their pixels nowhere.
         overall: all defects.
         cumulative: Q1, Q2, Q3, Q4 as published: areas up to the 25, 50, 75, 100 % quantile; Q4 is all.
         disjoint: the four size quartiles without overlap, smallest first.
@@ -97,6 +100,7 @@ class Evaluation:
     fpr_limits: tuple[float, ...]
     n_images: int
     n_good_images: int
+    n_unmarked_images: int = 0
     n_normal_pixels: int
     n_defect_pixels: int
     overall: GroupScores
@@ -114,3 +118,45 @@ class Evaluation:
     score_range: tuple[float, float]
     defects: tuple[DefectRecord, ...]
     exhibits: tuple[Exhibit, ...]
+
+    def __str__(self) -> str:
+        return summary(self)
+
+
+def summary(evaluation: Evaluation) -> str:
+    """One short table to print: AUPRO by cumulative size quartile, rho with its definition, image and pixel numbers."""
+    limits = "".join(f"{f'{100 * limit:g} %':>9}" for limit in evaluation.fpr_limits)
+    n_defective = evaluation.n_images - evaluation.n_good_images
+    rows = [f"{group.name:<10}{_numbers(group.aupro)}{group.n_defects:>9}" for group in evaluation.cumulative]
+    rows = [
+        f"{row}  {group.area_px[0]:.0f} to {group.area_px[1]:.0f} px" if group.n_defects else row
+        for row, group in zip(rows, evaluation.cumulative, strict=True)
+    ]
+    lines = [
+        f"{evaluation.category or 'category'}: {evaluation.n_good_images} good and {n_defective} defective images, "
+        f"{evaluation.overall.n_defects} defects, curve {evaluation.curve_rule}",
+        f"{'AUPRO at':<10}{limits}  defects  area (Q1 is the smallest quarter, Q4 is all)",
+        *rows,
+        f"{'rho':<10}{_numbers(evaluation.rho)}           mean(Q1..Q4) * min(Q1, Q4) / max(Q1, Q4)",
+        f"image AUROC {evaluation.image_auroc:.4f}  AP {evaluation.image_average_precision:.4f}  "
+        f"best F1 {evaluation.image_best_f1:.4f} (oracle threshold)",
+        f"pixel AUROC {evaluation.pixel_auroc:.4f}  AP {evaluation.pixel_average_precision:.4f}  "
+        f"best F1 {evaluation.pixel_best_f1:.4f} (oracle threshold)",
+        *_cautions(evaluation),
+    ]
+    return "\n".join(lines)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return "".join(f"{value:>9.4f}" for value in values)
+
+
+def _cautions(evaluation: Evaluation) -> list[str]:
+    """What a reader must know before believing the numbers above; often nothing."""
+    few = [f"{group.name} ({group.n_defects})" for group in evaluation.cumulative if group.n_defects < FEW_DEFECTS]
+    cautions = [f"caution: fewer than {FEW_DEFECTS} defects in {', '.join(few)}"] if few else []
+    if evaluation.n_unmarked_images:
+        cautions.append(
+            f"caution: {evaluation.n_unmarked_images} defective images mark no pixel; their pixels are left out"
+        )
+    return cautions

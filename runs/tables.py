@@ -1,0 +1,96 @@
+"""Write the tables of README.md and docs/ from the result files: python runs/tables.py
+
+Replaces what stands between `<!-- table: NAME -->` and `<!-- end -->`.
+"""
+
+import re
+from pathlib import Path
+
+from tinydefects.benchmark.protocol import Result, find_results, read_result
+from tinydefects.metrics.scores import GroupScores
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def number(value: float) -> str:
+    """Three decimals, or a dash where nothing was measured."""
+    return "–" if value != value else f"{value:.3f}"
+
+
+def source(results: list[Result], folder: str) -> str:
+    """The line under a table: where its numbers come from."""
+    facts = results[0].provenance
+    seed = facts.settings.get("seed", "0")
+    made = f"{facts.created[:10]}, commit {facts.commit}, seed {seed}, {facts.machine}"
+    return (
+        f"\n<sub>Exact curve, each image at its own size; {made}. Source: [results/{folder}](results/{folder}).</sub>"
+    )
+
+
+def demo_table() -> str:
+    """One row a family: AUPRO@30 % and @5 % of the smallest quartile and of all, rho, image AUROC."""
+    results = [read_result(path) for path in find_results(ROOT / "results" / "demo")]
+    lines = [
+        "| drawn parts, built-in teacher | defects | area, px | AUPRO@30 % Q1 … Q4 | AUPRO@5 % Q1 … Q4 | ρ@30 % | image AUROC |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        one = result.evaluation
+        low, high = one.overall.area_px
+        cells = [
+            one.category,
+            str(one.overall.n_defects),
+            f"{low:.0f} – {high:.0f}",
+            " · ".join(number(group.aupro[0]) for group in one.cumulative),
+            " · ".join(number(group.aupro[2]) for group in one.cumulative),
+            number(one.rho[0]),
+            number(one.image_auroc),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append("\nQ1 holds the smallest quarter of the defects, Q4 all of them.")
+    return "\n".join(lines) + source(results, "demo")
+
+
+def magnetic_tile_table() -> str:
+    """One row a defect type and size quartile."""
+    folder = ROOT / "results" / "magnetic_tile"
+    every = read_result(folder / "magnetic_tile" / "all.json")
+    tiny = read_result(folder / "magnetic_tile" / "tiny.json")
+    lines = [
+        "| magnetic tiles | defects | area, px | AUPRO@30 % | @10 % | @5 % | @1 % | image AUROC |",
+        "|---|---|---|---|---|---|---|---|",
+        row("**blowholes, cracks, breaks**", tiny.evaluation.overall),
+        *(row(f"– size quartile {n} of 4", group) for n, group in enumerate(tiny.evaluation.disjoint, start=1)),
+        *(row(f"– {group.name}", group) for group in tiny.evaluation.by_type),
+        row("**all five types**", every.evaluation.overall),
+        *(row(f"– size quartile {n} of 4", group) for n, group in enumerate(every.evaluation.disjoint, start=1)),
+        *(row(f"– {group.name}", group) for group in every.evaluation.by_type),
+    ]
+    return "\n".join(lines) + "\n" + source([every, tiny], "magnetic_tile")
+
+
+def row(name: str, group: GroupScores) -> str:
+    """A table row of one group of defects."""
+    low, high = group.area_px
+    cells = [str(group.n_defects), f"{low:.0f} – {high:.0f}", *(number(value) for value in group.aupro)]
+    return "| " + " | ".join([name, *cells, number(group.image_auroc)]) + " |"
+
+
+TABLES = {"demo": demo_table, "magnetic_tile": magnetic_tile_table}
+
+
+def main() -> None:
+    """Rewrite every table in place."""
+    for document in DOCUMENTS:
+        text = document.read_text()
+        for name, make in TABLES.items():
+            marks = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+            if marks.search(text):
+                table = make()
+                text = marks.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+        document.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

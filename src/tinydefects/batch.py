@@ -1,0 +1,104 @@
+"""Many images to disk: anomaly maps, overlays and a table of scores; goes on where it was stopped."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinydefects.detector import Detector
+from tinydefects.errors import DatasetError, ImageReadError
+from tinydefects.pixels import IMAGE_SUFFIXES, write_png, write_whole
+from tinydefects.predictions import map_path, read_prediction, write_prediction
+from tinydefects.sample import Prediction, Sample
+
+HEAT_RGB = np.array([255, 40, 0], dtype=np.float32)
+
+
+def find_images(folder: Path) -> list[Sample]:
+    """Every image below a folder as an unlabelled Sample, in the order of their paths.
+
+    Raises:
+        DatasetError: the folder is missing or holds no image.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise DatasetError(
+            f"{folder}: no images here ({', '.join(sorted(IMAGE_SUFFIXES))}); name a folder of photographs"
+        )
+    relative = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    return [
+        Sample(id=f"images/{name}", image_path=path, label="unknown")
+        for name, path in zip(relative, paths, strict=True)
+    ]
+
+
+def predict_to_disk(
+    detector: Detector,
+    category_id: str,
+    samples: Sequence[Sample],
+    folder: Path,
+    *,
+    progress: Callable[[str, int, int | None], None],
+) -> list[float]:
+    """Write map and overlay of every sample and one scores.csv; returns the image scores in order.
+
+    Maps already there are kept if the same detector wrote them.
+
+    Raises:
+        ImageReadError: the folder holds maps of another detector.
+    """
+    _claim(folder, detector)
+    scores, ceilings, floors = [], [], []
+    for done, sample in enumerate(samples, start=1):
+        prediction = _predict_once(detector, category_id, sample, folder)
+        scores.append(prediction.score)
+        floors.append(float(np.median(prediction.anomaly_map)))
+        ceilings.append(float(prediction.anomaly_map.max()))
+        progress("predict", done, len(samples))
+    scale = (float(np.median(floors)), max(ceilings))
+    for done, sample in enumerate(samples, start=1):
+        anomaly_map = read_prediction(map_path(folder, category_id, sample)).anomaly_map
+        overlay_path = map_path(folder / "overlays", category_id, sample).with_suffix(".png")
+        write_png(overlay_path, overlay(sample.image(), anomaly_map, scale))
+        progress("overlay", done, len(samples))
+    _write_scores(folder / "scores.csv", samples, scores)
+    return scores
+
+
+def overlay(
+    image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: tuple[float, float]
+) -> NDArray[np.uint8]:
+    """The image tinted where the map is high: (H, W, 3); nothing at scale[0] and below, full tint at scale[1]."""
+    low, high = scale
+    strength = np.clip((anomaly_map - low) / max(high - low, 1e-12), 0, 1)[..., None] * np.float32(0.7)
+    return np.rint(image * (1 - strength) + HEAT_RGB * strength).astype(np.uint8)
+
+
+def _predict_once(detector: Detector, category_id: str, sample: Sample, folder: Path) -> Prediction:
+    path = map_path(folder, category_id, sample)
+    if path.exists():
+        return read_prediction(path)
+    prediction = detector.predict(sample.image())
+    write_prediction(folder, category_id, sample, prediction)
+    return prediction
+
+
+def _claim(folder: Path, detector: Detector) -> None:
+    """One folder holds the maps of one detector."""
+    claim = folder / "detector.json"
+    fingerprint = {"detector": detector.fingerprint}
+    if claim.exists() and json.loads(claim.read_text()) != fingerprint:
+        raise ImageReadError(f"{folder}: holds maps of another detector; choose another --out or delete the folder")
+    write_whole(claim, lambda file: file.write(json.dumps(fingerprint).encode()))
+
+
+def _write_scores(path: Path, samples: Sequence[Sample], scores: Sequence[float]) -> None:
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["image", "label", "score"])
+    writer.writerows([sample.id, sample.label, score] for sample, score in zip(samples, scores, strict=True))
+    write_whole(path, lambda file: file.write(table.getvalue().encode()))

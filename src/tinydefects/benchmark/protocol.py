@@ -1,0 +1,213 @@
+"""A result on disk: one evaluation and everything needed to repeat it, as strict JSON beside its exhibits.
+
+`<name>.json` holds the numbers (nan is null) and is written last; `<name>.npz` holds the exhibits' pixels.
+A result whose JSON is there is therefore whole.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_config
+
+from tinydefects.errors import ResultError
+from tinydefects.metrics.scores import Evaluation, Exhibit
+from tinydefects.pixels import write_whole
+
+FORMAT = 1
+RECORDED_PACKAGES = ("tinydefects", "numpy", "scipy", "pillow", "tifffile", "torch", "timm")
+with_config(ConfigDict(arbitrary_types_allowed=True))(Exhibit)  # its arrays are checked when they are cut again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a number comes from: code, machine, versions, and the settings that made it (seed among them)."""
+
+    created: str
+    commit: str
+    machine: str
+    versions: Mapping[str, str]
+    settings: Mapping[str, str]
+
+    def facts(self) -> dict[str, str]:
+        """Everything in one flat table, for a reader."""
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        run = {"created": self.created, "commit": self.commit, "machine": self.machine, "versions": versions}
+        return {**run, **self.settings}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    """One row of a benchmark: an evaluation and its provenance."""
+
+    evaluation: Evaluation
+    provenance: Provenance
+
+
+class _ResultFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    format: int
+    exhibits_sha256: str
+    provenance: Provenance
+    evaluation: Evaluation
+
+
+def describe_run(settings: Mapping[str, object]) -> Provenance:
+    """The provenance of a result computed now, on this machine, with these settings."""
+    return Provenance(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=_commit(),
+        machine=f"{platform.machine()} {platform.system()}, {_processor()}",
+        versions={"python": platform.python_version(), **_versions()},
+        settings={name: str(value) for name, value in settings.items()},
+    )
+
+
+def write_result(result: Result, path: Path) -> Path:
+    """Write `path` (.json) and the exhibits beside it (.npz)."""
+    path = path.with_suffix(".json")
+    packed = _pack(result.evaluation.exhibits)
+    write_whole(path.with_suffix(".npz"), lambda file: file.write(packed))
+    evaluation = asdict(replace(result.evaluation, exhibits=()))
+    evaluation["exhibits"] = [asdict(exhibit.defect) for exhibit in result.evaluation.exhibits]
+    content = {
+        "format": FORMAT,
+        "exhibits_sha256": hashlib.sha256(packed).hexdigest(),
+        "provenance": asdict(result.provenance),
+        "evaluation": evaluation,
+    }
+    text = json.dumps(nan_to_null(content), indent=1, allow_nan=False)
+    write_whole(path, lambda file: file.write(text.encode()))
+    return path
+
+
+def read_result(path: Path) -> Result:
+    """Read what `write_result` wrote.
+
+    Raises:
+        ResultError: a file is missing, truncated, changed, or of another format.
+    """
+    try:
+        content = json.loads(path.read_text())
+        packed = path.with_suffix(".npz").read_bytes()
+        records = content["evaluation"].pop("exhibits")
+        parsed = _ResultFile.model_validate(
+            _null_to_nan({**content, "evaluation": {**content["evaluation"], "exhibits": []}})
+        )
+        if hashlib.sha256(packed).hexdigest() != parsed.exhibits_sha256:
+            raise ResultError(f"{path.with_suffix('.npz')}: does not belong to {path.name}; evaluate again")
+        exhibits = _unpack(packed, records)
+    except ResultError:
+        raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ResultError(f"{path}: field '{field}': {first['msg']}; evaluate again with this version") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ResultError(f"{path}: not a readable result ({type(error).__name__}: {error}); evaluate again") from error
+    return Result(evaluation=replace(parsed.evaluation, exhibits=exhibits), provenance=parsed.provenance)
+
+
+def numbers_of(evaluation: Evaluation) -> dict[str, object]:
+    """The numbers of an evaluation without records, curves and pictures."""
+    bare = asdict(replace(evaluation, exhibits=(), defects=()))
+    groups = [bare["overall"], *bare["cumulative"], *bare["disjoint"], *bare["by_type"]]
+    for group in groups:
+        del group["curve"]
+    return {name: value for name, value in bare.items() if name not in {"exhibits", "defects"}}
+
+
+def find_results(folder: Path) -> list[Path]:
+    """The result files below a folder, or the file itself.
+
+    Raises:
+        ResultError: there is none.
+    """
+    paths = (
+        [folder] if folder.is_file() else sorted(p for p in folder.rglob("*.json") if p.with_suffix(".npz").exists())
+    )
+    if not paths:
+        raise ResultError(f"{folder}: no results here; make some with 'tinydefects evaluate … --out {folder}'")
+    return paths
+
+
+def nan_to_null(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The same structure with every nan and infinity replaced by None, as strict JSON wants it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): nan_to_null(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [nan_to_null(inner) for inner in value]
+    return value
+
+
+def _null_to_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value; no field of a result may be None
+    if value is None:
+        return math.nan
+    if isinstance(value, dict):
+        return {key: _null_to_nan(inner) for key, inner in value.items()}
+    return [_null_to_nan(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _pack(exhibits: tuple[Exhibit, ...]) -> bytes:
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for number, exhibit in enumerate(exhibits):
+        arrays[f"{number}.image"] = exhibit.image
+        arrays[f"{number}.mask"] = exhibit.mask
+        arrays[f"{number}.anomaly_map"] = exhibit.anomaly_map
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy types the keywords as its own options
+    return buffer.getvalue()
+
+
+def _unpack(packed: bytes, records: list[dict[str, Any]]) -> tuple[Exhibit, ...]:
+    arrays = np.load(io.BytesIO(packed), allow_pickle=False)
+    cuts = [{key: arrays[f"{n}.{key}"] for key in ("image", "mask", "anomaly_map")} for n in range(len(records))]
+    exhibits = [{"defect": _null_to_nan(record), **cut} for record, cut in zip(records, cuts, strict=True)]
+    return TypeAdapter(tuple[Exhibit, ...]).validate_python(exhibits)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in RECORDED_PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str:
+    """The commit of the checkout the package runs from, with `+changes` when files differ from it; else `release`."""
+    tracked = _git("ls-files", Path(__file__).name)  # an installed copy may lie inside a stranger's repository
+    if not tracked:
+        return "release"
+    return _git("rev-parse", "--short=12", "HEAD") + ("+changes" if _git("status", "--porcelain", "..") else "")
+
+
+def _git(*arguments: str) -> str:
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _processor() -> str:
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} x {names[0] if names else platform.processor() or 'unknown processor'}"

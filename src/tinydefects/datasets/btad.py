@@ -1,0 +1,25 @@
+"""BTAD, the beanTech anomaly detection dataset: three products, images and masks in mixed formats.
+
+Source: Mishra et al., "VT-ADL", ISIE 2021. Folders say `ok` and `ko`; ids say `good` and `ko`, as everywhere here.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from tinydefects.datasets.folder import Layout, load_folder
+from tinydefects.sample import Category
+
+BTAD = Layout(
+    dataset="btad", folder_names=("btad", "BTech_Dataset_transformed", "btech"), marks=(("train/ok", "test/ok"),)
+)
+
+
+def load_btad(name: str, *, root: Path) -> Category:
+    """Products `01`, `02`, `03`; masks in `ground_truth/ko` under the image's stem, whatever their format.
+
+    Raises:
+        DatasetError: the product is not under `root`, or is incomplete.
+    """
+    folder = BTAD.find(name, root)
+    category = load_folder(folder, good="train/ok", test_good="test/ok", defect="test", mask="ground_truth")
+    return replace(category, id=f"btad/{name}")

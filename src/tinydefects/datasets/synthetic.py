@@ -1,0 +1,307 @@
+"""The synthetic dataset: photographs of textures and parts with planted defects of exactly known size, no download.
+
+It is drawn once to `<root>/synthetic/<family>-<fingerprint>/` in MVTec's layout, image by image from (seed, family,
+index) alone, so that order and number do not matter. `manifest.json` is written last: without it a folder counts
+as half drawn and is drawn again.
+"""
+
+import difflib
+import hashlib
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tinydefects.datasets.synthetic_defects import (
+    CLEARANCE_PX,
+    CONTRAST_RANGES,
+    DEFECT_KINDS,
+    MINIMUM_CONTRAST,
+    Planted,
+    plant,
+)
+from tinydefects.datasets.synthetic_surfaces import PAINTERS, Scene, draw_scene
+from tinydefects.errors import DatasetError
+from tinydefects.pixels import write_png, write_whole
+from tinydefects.sample import Category, Sample
+
+SYNTHETIC_FAMILIES: tuple[str, ...] = tuple(PAINTERS)
+FORMAT_VERSION = 1  # raised with every change of what is drawn, so that old folders are left alone
+SMALLEST_SIDE_PX, LARGEST_SIDE_PX = 64, 4096
+LARGEST_AREA_SHARE = 0.10
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+Series = Literal["train", "good", "defect"]
+Progress = Callable[[int, int], None]
+
+
+class Settings(BaseModel):
+    """Everything that decides the bytes of a synthetic category."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: str
+    seed: int
+    height: int
+    width: int
+    n_train: int
+    n_good: int
+    n_defect: int
+    min_area_px: int
+    max_area_share: float
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def fingerprint(self) -> str:
+        """Ten hexadecimal digits that change with any setting."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:10]
+
+    @property
+    def max_area_px(self) -> int:
+        """The largest defect, in pixels."""
+        return math.floor(self.max_area_share * self.height * self.width)
+
+
+class DefectRecord(BaseModel):
+    """One planted defect: exact area, box (top, left, bottom, right; end excluded), mean change in gray levels."""
+
+    kind: str
+    area_px: int
+    box: tuple[int, int, int, int]
+    contrast: float
+
+
+class ImageRecord(BaseModel):
+    """One drawn image, by its sample id, and its defects."""
+
+    id: str
+    defects: tuple[DefectRecord, ...] = ()
+
+
+class Manifest(BaseModel):
+    """What a finished folder holds, and the rules its defects keep (gray levels are of 255, largest channel)."""
+
+    settings: Settings
+    minimum_contrast: int = MINIMUM_CONTRAST
+    contrast_ranges: dict[str, tuple[float, float]] = CONTRAST_RANGES
+    clearance_px: int = CLEARANCE_PX
+    images: tuple[ImageRecord, ...]
+
+
+def load_synthetic(
+    name: str,
+    *,
+    root: Path,
+    seed: int = 0,
+    size: tuple[int, int] | int = 512,
+    n_train: int = 40,
+    n_good: int = 20,
+    n_defect: int = 40,
+    min_area_px: int = 1,
+    max_area_share: float = LARGEST_AREA_SHARE,
+    progress: Progress | None = None,
+) -> Category:
+    """A synthetic category, drawn on the first call and read from disk afterwards.
+
+    `size` is (height, width) or the side of a square, 64 to 4096 pixels. Each defective image holds one to three
+    defects of one kind, with areas log-uniform between `min_area_px` and `max_area_share` of the image (the second
+    and third only where they find room). `progress` is called with (images drawn, images to draw).
+
+    Raises:
+        DatasetError: an unknown family, or a setting out of its range.
+        TinyDefectsError: the folder cannot be written.
+    """
+    settings = _settings(
+        name,
+        size,
+        seed=seed,
+        n_train=n_train,
+        n_good=n_good,
+        n_defect=n_defect,
+        min_area_px=min_area_px,
+        max_area_share=max_area_share,
+    )
+    _check(settings)
+    folder = Path(root) / "synthetic" / f"{name}-{settings.fingerprint}"
+    if not _is_whole(folder, settings):
+        _draw(folder, settings, progress)
+    return _category(folder, settings)
+
+
+def draw_clean(settings: Settings, series: Series, index: int) -> Scene:
+    """The photograph of this series and index without any defect, as it was before planting."""
+    number = {"train": 1, "good": 2, "defect": 3}[series]
+    size = (settings.height, settings.width)
+    return draw_scene(settings.family, _generator(settings, 0), _generator(settings, number, index), size)
+
+
+def draw_defective(settings: Settings, index: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[Planted]]:
+    """The defective image of this index: pixels (H, W, C), its mask (H, W), and what was planted.
+
+    Raises:
+        DatasetError: the first defect finds no room on the part.
+    """
+    rng = _generator(settings, 4, index)
+    kind, _ = _kind_and_number(index)
+    scene = draw_clean(settings, "defect", index)
+    start = _generator(settings, 5).random() + index * GOLDEN_RATIO  # spreads the sizes evenly over any few images
+    places = [start, *(rng.random() for _ in range(rng.choice(3, p=[0.5, 0.3, 0.2])))]
+    areas_px = [_area_px(settings, place % 1.0) for place in places]
+    image, mask, planted = plant(rng, scene, kind, areas_px)
+    if not planted or planted[0].area_px != areas_px[0]:
+        raise DatasetError(
+            f"synthetic/{settings.family}: a {kind} of {areas_px[0]} pixels finds no room in image {index}; "
+            "use a smaller max_area_share"
+        )
+    return image, mask, planted
+
+
+def _area_px(settings: Settings, place: float) -> int:
+    """`place` in [0, 1) on a logarithmic scale between the smallest and the largest area."""
+    smallest, largest = settings.min_area_px, settings.max_area_px
+    return min(largest, max(smallest, round(smallest * math.pow(largest / smallest, place))))
+
+
+def _generator(settings: Settings, *stream: int) -> np.random.Generator:
+    family = zlib.crc32(settings.family.encode())
+    return np.random.default_rng(np.random.SeedSequence([settings.seed, family, *stream]))
+
+
+def _kind_and_number(index: int) -> tuple[str, int]:
+    """Defective images take the kinds in turn."""
+    number, kind = divmod(index, len(DEFECT_KINDS))
+    return DEFECT_KINDS[kind], number
+
+
+def _ids(settings: Settings) -> list[str]:
+    """Sample ids of the whole category: train, good, then defective by index."""
+    defective = (_kind_and_number(index) for index in range(settings.n_defect))
+    return [
+        *(f"train/good/{index:03d}" for index in range(settings.n_train)),
+        *(f"test/good/{index:03d}" for index in range(settings.n_good)),
+        *(f"test/{kind}/{number:03d}" for kind, number in defective),
+    ]
+
+
+def _image_path(folder: Path, sample_id: str) -> Path:
+    return folder / f"{sample_id}.png"
+
+
+def _mask_paths(folder: Path, sample_id: str) -> tuple[Path, ...]:
+    _, kind, stem = sample_id.split("/")
+    return () if kind == "good" else (folder / "ground_truth" / kind / f"{stem}_mask.png",)
+
+
+def _draw(folder: Path, settings: Settings, progress: Progress | None) -> None:
+    """Every image and mask, then the manifest."""
+    ids = _ids(settings)
+    records = []
+    for place, sample_id in enumerate(ids):
+        records.append(_draw_one(folder, settings, sample_id, place))
+        if progress is not None:
+            progress(place + 1, len(ids))
+    text = Manifest(settings=settings, images=tuple(records)).model_dump_json(indent=1)
+    write_whole(folder / "manifest.json", lambda file: file.write(text.encode()))
+
+
+def _draw_one(folder: Path, settings: Settings, sample_id: str, place: int) -> ImageRecord:
+    """The image at this place of `_ids`, on disk."""
+    index = place - settings.n_train - settings.n_good
+    planted: list[Planted] = []
+    if index >= 0:
+        image, mask, planted = draw_defective(settings, index)
+        write_png(_mask_paths(folder, sample_id)[0], mask)
+    elif place < settings.n_train:
+        image = draw_clean(settings, "train", place).image
+    else:
+        image = draw_clean(settings, "good", place - settings.n_train).image
+    write_png(_image_path(folder, sample_id), image[..., 0] if image.shape[2] == 1 else image)
+    return ImageRecord(id=sample_id, defects=tuple(_record(defect) for defect in planted))
+
+
+def _record(defect: Planted) -> DefectRecord:
+    rows, columns = defect.box
+    box = (rows.start, columns.start, rows.stop, columns.stop)
+    return DefectRecord(kind=defect.kind, area_px=defect.area_px, box=box, contrast=defect.contrast)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a drawn folder; None where there is none, or none that can be read."""
+    try:
+        return Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _is_whole(folder: Path, settings: Settings) -> bool:
+    """Whether the folder was drawn to its end with these settings and still has every file."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.settings != settings:
+        return False
+    ids = [image.id for image in manifest.images]
+    files = (path for i in ids for path in (_image_path(folder, i), *_mask_paths(folder, i)))
+    return ids == _ids(settings) and all(path.is_file() for path in files)
+
+
+def _category(folder: Path, settings: Settings) -> Category:
+    samples = [
+        Sample(
+            id=sample_id,
+            image_path=_image_path(folder, sample_id),
+            label="good" if sample_id.split("/")[1] == "good" else "defect",
+            mask_paths=_mask_paths(folder, sample_id),
+        )
+        for sample_id in _ids(settings)
+    ]
+    n_train = settings.n_train
+    return Category(id=f"synthetic/{settings.family}", train=samples[:n_train], test=samples[n_train:])
+
+
+def _settings(name: str, size: tuple[int, int] | int, **numbers: float) -> Settings:
+    try:
+        height, width = size if isinstance(size, tuple) else (size, size)
+        return Settings.model_validate({"family": name, "height": height, "width": width, **numbers})
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{first['loc'][0]} is {first['input']!r}; {first['msg'].lower()}"
+    except ValueError:
+        reason = f"size is {size!r}; use one side in pixels, or (height, width)"
+    raise DatasetError(f"synthetic/{name}: {reason}")
+
+
+def _check(settings: Settings) -> None:
+    """Refuse what cannot be drawn, in one line that says what can.
+
+    Raises:
+        DatasetError: see above.
+    """
+    if settings.family not in PAINTERS:
+        near = difflib.get_close_matches(settings.family, SYNTHETIC_FAMILIES, n=1)
+        guess = f" (did you mean {near[0]}?)" if near else ""
+        raise DatasetError(
+            f"synthetic/{settings.family}: no such family{guess}; choose one of {', '.join(SYNTHETIC_FAMILIES)}"
+        )
+    limits = f"each side is {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX} pixels"
+    complaints = {
+        f"the size is {settings.height} x {settings.width}; {limits}": not all(
+            SMALLEST_SIDE_PX <= side <= LARGEST_SIDE_PX for side in (settings.height, settings.width)
+        ),
+        f"the seed is {settings.seed}; use 0 or a positive number": settings.seed < 0,
+        f"n_train, n_good and n_defect are {settings.n_train}, {settings.n_good} and {settings.n_defect}; "
+        "use 0 or positive numbers": min(settings.n_train, settings.n_good, settings.n_defect) < 0,
+        f"max_area_share is {settings.max_area_share}; use a share above 0 and at most {LARGEST_AREA_SHARE}": not (
+            0 < settings.max_area_share <= LARGEST_AREA_SHARE
+        ),
+    }
+    for complaint, holds in complaints.items():
+        if holds:
+            raise DatasetError(f"synthetic/{settings.family}: {complaint}")
+    if not 1 <= settings.min_area_px <= settings.max_area_px:
+        raise DatasetError(
+            f"synthetic/{settings.family}: min_area_px is {settings.min_area_px}; use 1 to {settings.max_area_px}, "
+            f"which is {settings.max_area_share:g} of {settings.height} x {settings.width} pixels"
+        )

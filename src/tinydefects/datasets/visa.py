@@ -1,0 +1,78 @@
+"""VisA, raw as published or re-organised in the MVTec layout; both give the same ids and the same split.
+
+Source: Zou et al., "SPot-the-Difference", ECCV 2022. Raw masks hold class ids 1, 2, … instead of 255, so a mask pixel
+is defective when it is not zero.
+"""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+from tinydefects.datasets.folder import Layout, find_mask, image_files, load_folder
+from tinydefects.errors import DatasetError
+from tinydefects.sample import Category, Sample
+
+# The re-organising scripts in use write visa_pytorch/1cls/<class> or visa/visa_pytorch/<class>.
+VISA = Layout(
+    dataset="visa",
+    folder_names=("visa", "VisA_20220922", "visa_pytorch"),
+    marks=(("Data/Images",), ("train/good", "test/bad")),
+    inner=("", "1cls", "visa_pytorch", "visa_pytorch/1cls", "VisA_pytorch", "VisA_pytorch/1cls"),
+)
+SPLIT_FILE = "split_csv/1cls.csv"
+COLUMNS = {"object", "split", "label", "image", "mask"}
+
+
+def load_visa(name: str, *, root: Path) -> Category:
+    """The one-class split: raw with `split_csv/1cls.csv`, or `train/good`, `test/{good,bad}` and masks for `bad`.
+
+    Raises:
+        DatasetError: the class is not under `root`, is incomplete, or its split file is.
+    """
+    folder = VISA.find(name, root)
+    if (folder / "Data" / "Images").is_dir():
+        return _load_raw(name, folder)
+    nested = (folder / "test" / "ground_truth").is_dir()
+    mask = "test/ground_truth" if nested else "ground_truth"
+    category = load_folder(folder, good="train/good", test_good="test/good", defect="test", mask=mask)
+    return replace(category, id=f"visa/{name}")
+
+
+def _load_raw(name: str, folder: Path) -> Category:
+    normal = image_files(folder / "Data" / "Images" / "Normal")
+    anomaly = image_files(folder / "Data" / "Images" / "Anomaly")
+    mask_folder = folder / "Data" / "Masks" / "Anomaly"
+    masks = image_files(mask_folder)
+    samples: dict[str, list[Sample]] = {"train": [], "test": []}
+    split_file, rows = _read_split(folder)
+    for row in (row for row in rows if row["object"] == name):
+        good = row["label"] == "normal"
+        stem = Path(row["image"]).stem
+        path = (normal if good else anomaly).get(stem)
+        if path is None or row["split"] not in samples:
+            raise DatasetError(f"{split_file}: {row['image']} ({row['split']}) is not in {folder}; unpack VisA again")
+        samples[row["split"]].append(
+            Sample(
+                id=f"{row['split']}/{'good' if good else 'bad'}/{stem}",
+                image_path=path,
+                label="good" if good else "defect",
+                mask_paths=() if good else (find_mask(path, masks, mask_folder),),
+            )
+        )
+    if not samples["train"] or not samples["test"]:
+        raise DatasetError(f"{split_file}: lists no train or no test image of {name}; unpack VisA again")
+    by_id = {split: sorted(listed, key=lambda sample: sample.id) for split, listed in samples.items()}
+    return Category(id=f"visa/{name}", train=by_id["train"], test=by_id["test"])
+
+
+def _read_split(folder: Path) -> tuple[Path, list[dict[str, str]]]:
+    """The rows of the split file beside the class folder, or one above for a class unpacked twice."""
+    places = [parent / SPLIT_FILE for parent in (folder.parent, folder.parent.parent)]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise DatasetError(f"{folder}: raw VisA needs its split file, tried {places[0]}; unpack VisA again")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or COLUMNS - rows[0].keys():
+        raise DatasetError(f"{path}: expected the columns {', '.join(sorted(COLUMNS))}; unpack VisA again")
+    return path, rows

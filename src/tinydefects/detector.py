@@ -1,0 +1,282 @@
+"""Detector: forward-backward feature transfer (FBFT, arXiv 2407.04092), from defect-free images to anomaly maps.
+
+Two presets. `published` does everything as the published code does, oddities included. `default` differs where that
+code loses pixels or precision: each image keeps its proportions and maps back exactly, the blur does not darken the
+border, and the image score takes at least one pixel.
+"""
+
+import contextlib
+import hashlib
+import math
+import operator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from tinydefects.detector_file import (
+    DetectorSettings,
+    Preset,
+    SavedDetector,
+    SavedTeacher,
+    first_fault,
+    read_detector,
+    write_detector,
+)
+from tinydefects.errors import ModelFileError, NotFittedError, TinyDefectsError, TrainingError
+from tinydefects.feature_cache import FeatureCache, FeatureFormat, expected_bytes
+from tinydefects.patch_grid import PatchGrid, Size, image_size, whole_patches
+from tinydefects.pixels import read_size
+from tinydefects.sample import Prediction
+from tinydefects.students import StudentPair, train_students
+from tinydefects.teacher import Teacher, load_teacher
+
+Progress = Callable[[str, int, int | None], None]  # stage ("teacher", "students"), done, total where it is known
+LEARNING_RATE = 1e-4  # of the published code; the paper is quoted with 1e-3
+IMAGES_PER_BATCH = 4
+SCORED_SHARE = 0.001  # the image score is the mean of the highest 0.1 % of the map
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitCost:
+    """What a fit will take: the patches that the teacher reads once and the bytes of their features on disk."""
+
+    n_images: int
+    n_patches: int
+    cache_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.n_images} images, {self.n_patches} patches, {self.cache_bytes / 1e9:.3g} GB of teacher features"
+
+
+class Detector:
+    """Learns what defect-free images look like, then says of every pixel how far it is from that.
+
+    Args:
+        teacher: `builtin`, any ViT of timm, or a loaded `Teacher` (which brings its own blocks and device).
+        teacher_weights: a file instead of the hub.
+        resolution: long side of what the teacher sees, in pixels, rounded to whole patches.
+        epochs: passes of the students over the training images.
+        seed: of the students' initial weights and the order of images.
+        device: None is cuda, mps or cpu, the first there is.
+        cache_dir: where teacher features are kept between fits; None is a temporary folder.
+        cache_limit_gb: bound on that folder, 1 GB = 1e9 bytes.
+        preset: see the module.
+        blocks: earlier and later block of the teacher, from 0; None is the teacher's own choice.
+        learning_rate: of Adam; None is 1e-4.
+
+    Raises:
+        TinyDefectsError: a setting is impossible.
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher: str | Teacher = "vit_base_patch14_reg4_dinov2",
+        teacher_weights: Path | None = None,
+        resolution: int = 1036,
+        epochs: int = 50,
+        seed: int = 0,
+        device: str | None = None,
+        cache_dir: Path | None = None,
+        cache_limit_gb: float = 20.0,
+        preset: Preset = "default",
+        blocks: tuple[int, int] | None = None,
+        learning_rate: float | None = None,
+    ) -> None:
+        try:
+            self.settings = DetectorSettings(
+                teacher=teacher.name if isinstance(teacher, Teacher) else teacher,
+                blocks=blocks,
+                resolution=resolution,
+                epochs=epochs,
+                seed=seed,
+                preset=preset,
+                learning_rate=LEARNING_RATE if learning_rate is None else learning_rate,
+            )
+        except ValidationError as error:
+            raise TinyDefectsError(f"Detector: {first_fault(error)}") from error
+        self.teacher_weights = teacher_weights
+        self.device = device
+        self.cache_dir = cache_dir
+        self.cache_limit_gb = cache_limit_gb
+        self.losses: list[float] = []  # mean training loss of every finished epoch
+        self.n_images = 0
+        self._teacher = teacher if isinstance(teacher, Teacher) else None
+        self._students: StudentPair | None = None
+
+    @property
+    def teacher(self) -> Teacher:
+        """The teacher, loaded when it is first asked for."""
+        if self._teacher is None:
+            self._teacher = load_teacher(
+                self.settings.teacher, weights=self.teacher_weights, blocks=self.settings.blocks, device=self.device
+            )
+        return self._teacher
+
+    def fit(self, images: Iterable[NDArray[np.uint8]], *, progress: Progress | None = None) -> Self:
+        """Learn from defect-free (H, W, 3) uint8 images: one teacher pass fills the cache, the students train on it.
+
+        Raises:
+            TrainingError: no images, no room for the features, or a loss that is not finite; in the last case the
+                detector keeps the students of the last finished epoch.
+        """
+        self._students, self.losses = None, []
+        report = progress or (lambda stage, done, total: None)
+        with self._open_cache() as cache:
+            self._fill(cache, images, report)
+            self._train(cache, report)
+        return self
+
+    def predict(self, image: NDArray[np.uint8]) -> Prediction:
+        """The (H, W) anomaly map of an (H, W, 3) uint8 image at its own size, values in [0, 4], and its score."""
+        students, teacher = self._fitted_students(), self.teacher
+        grid = self.grid(image_size(image))
+        patches = grid.to_patches(image, teacher.mean, teacher.std)
+        earlier, later = teacher.features(patches[None])
+        patch_scores = students.disagreement(earlier, later)[0]
+        anomaly_map = grid.to_image(patch_scores)
+        return Prediction(anomaly_map, image_score(anomaly_map, preset=self.settings.preset))
+
+    def grid(self, size: Size) -> PatchGrid:
+        """How an image of (H, W) pixels is divided into patches."""
+        make = PatchGrid.published if self.settings.preset == "published" else PatchGrid.proportional
+        return make(size, patch=self.teacher.patch_size, resolution=self.settings.resolution)
+
+    def expected_cost(self, image_paths: Iterable[Path]) -> FitCost:
+        """What fitting to these files will take, from their headers alone.
+
+        Raises:
+            ImageReadError: a file is no image.
+        """
+        grids = [self.grid(read_size(path)) for path in image_paths]
+        cache_bytes = expected_bytes(grids, dim=self.teacher.dim, feature_format=self._feature_format)
+        return FitCost(
+            n_images=len(grids), n_patches=sum(math.prod(grid.shape) for grid in grids), cache_bytes=cache_bytes
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over all that the maps depend on: preset, resolution, teacher and students."""
+        settings = self.settings
+        digest = hashlib.sha256(f"{settings.preset} {settings.resolution} {self.teacher.fingerprint}".encode())
+        for weights in self._fitted_students().state_dict().values():
+            digest.update(weights.cpu().contiguous().numpy())
+        return digest.hexdigest()
+
+    def save(self, folder: str | Path) -> None:
+        """Write the students and all settings; the teacher's weights stay where they are.
+
+        Raises:
+            NotFittedError: there is nothing to save yet.
+            ModelFileError: the folder holds other files, or cannot be written.
+        """
+        students, teacher = self._fitted_students(), self.teacher
+        saved = SavedDetector(
+            format=1,
+            settings=self.settings,
+            teacher=SavedTeacher(
+                name=teacher.name,
+                fingerprint=teacher.fingerprint,
+                patch_size=teacher.patch_size,
+                dim=teacher.dim,
+                blocks=teacher.blocks,
+            ),
+            resolution_px=whole_patches(self.settings.resolution, teacher.patch_size),
+            n_images=self.n_images,
+            losses=tuple(self.losses),
+            device=teacher.device,
+            versions={package: version(package) for package in ("tinydefects", "torch", "timm", "numpy", "pillow")},
+        )
+        write_detector(Path(folder), saved, {key: value.cpu() for key, value in students.state_dict().items()})
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        teacher: Teacher | None = None,
+        teacher_weights: Path | None = None,
+        device: str | None = None,
+    ) -> Self:
+        """A saved detector, ready to predict; a `teacher` that is already loaded can be shared.
+
+        Raises:
+            ModelFileError: the files are incomplete, or belong to a teacher with other weights.
+            TeacherError: the teacher cannot be loaded.
+        """
+        saved, weights = read_detector(Path(folder))
+        stored = saved.settings.model_dump() | {
+            "teacher": teacher or saved.teacher.name,
+            "blocks": saved.teacher.blocks,
+        }
+        detector = cls(**stored, teacher_weights=teacher_weights, device=device)
+        if detector.teacher.fingerprint != saved.teacher.fingerprint:
+            raise ModelFileError(
+                f"{folder}: trained with {saved.teacher.name} of fingerprint {saved.teacher.fingerprint[:12]}, this is "
+                f"{detector.teacher.fingerprint[:12]}: give the weights file it was trained with, or fit again"
+            )
+        students = StudentPair(saved.teacher.dim)
+        try:
+            students.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ModelFileError(f"{folder}: the students do not fit {saved.teacher.name}; save it again") from error
+        detector._students = students.to(detector.teacher.device)
+        detector.losses, detector.n_images = list(saved.losses), saved.n_images
+        return detector
+
+    @property
+    def _feature_format(self) -> FeatureFormat:
+        return "float32" if self.settings.preset == "published" else "float16"
+
+    def _fitted_students(self) -> StudentPair:
+        if self._students is None:
+            raise NotFittedError("this detector knows nothing yet: fit it to defect-free images or load a saved one")
+        return self._students
+
+    @contextlib.contextmanager
+    def _open_cache(self) -> Iterator[FeatureCache]:
+        with contextlib.ExitStack() as stack:
+            folder = self.cache_dir
+            if folder is None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tinydefects-")))
+            limit_bytes = int(self.cache_limit_gb * 1e9)
+            yield FeatureCache(folder, self.teacher, feature_format=self._feature_format, limit_bytes=limit_bytes)
+
+    def _fill(self, cache: FeatureCache, images: Iterable[NDArray[np.uint8]], report: Progress) -> None:
+        if isinstance(images, (list, tuple)):  # all at hand: a disk that is too small shows before the first pass
+            grids = [(image, self.grid(image_size(image))) for image in images]
+            cache.require_space(grid for image, grid in grids if not cache.holds(image, grid))
+        total = operator.length_hint(images) or None
+        for image in images:
+            cache.add(image, self.grid(image_size(image)))
+            report("teacher", len(cache), total)
+        if not len(cache):
+            raise TrainingError("there are no training images: give defect-free ones, a handful at least")
+
+    def _train(self, cache: FeatureCache, report: Progress) -> None:
+        settings = self.settings
+        students = StudentPair(self.teacher.dim, seed=settings.seed).to(self.teacher.device)
+        shuffle = torch.Generator().manual_seed(settings.seed)
+        orders = (torch.randperm(len(cache), generator=shuffle).tolist() for _ in range(settings.epochs))
+        epochs = (cache.batches(order, images=IMAGES_PER_BATCH) for order in orders)
+        for losses in train_students(students, epochs, learning_rate=settings.learning_rate):
+            self._students, self.n_images = students, len(cache)
+            self.losses.append(math.fsum(losses) / len(losses))
+            report("students", len(self.losses), settings.epochs)
+
+
+def image_score(anomaly_map: NDArray[np.float32], *, preset: Preset = "default") -> float:
+    """Mean of the highest 0.1 % of an (H, W) map, at least one pixel; as published nan below 1000 pixels."""
+    count = int(anomaly_map.size * SCORED_SHARE)
+    if preset == "published" and not count:
+        return math.nan
+    count = max(count, 1)
+    return float(np.partition(anomaly_map, anomaly_map.size - count, axis=None)[-count:].mean(dtype=np.float64))

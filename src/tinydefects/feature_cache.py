@@ -1,0 +1,118 @@
+"""Teacher features of the training images on disk, so that 50 epochs cost one pass of the teacher.
+
+One .npy file of (2, h, w, C) an image, named after everything it depends on: teacher, geometry, number format and
+pixels. A fit that was interrupted or is repeated finds them; a file that is not whole does not count.
+"""
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tinydefects.errors import TrainingError
+from tinydefects.patch_grid import PatchGrid
+from tinydefects.pixels import write_whole
+from tinydefects.students import Batch
+from tinydefects.teacher import Teacher
+
+FeatureFormat = Literal["float16", "float32"]
+LAYOUT = 1  # part of every file's name; raised when equal pixels would no longer give equal features
+HEADER_BYTES = 128  # of a .npy file of this kind
+
+
+def expected_bytes(grids: Iterable[PatchGrid], *, dim: int, feature_format: FeatureFormat) -> int:
+    """Disk space that the features of these images take, two blocks of `dim` channels."""
+    itemsize = np.dtype(feature_format).itemsize
+    return sum(HEADER_BYTES + 2 * grid.shape[0] * grid.shape[1] * dim * itemsize for grid in grids)
+
+
+class FeatureCache:
+    """The features of one teacher, added image by image, read batch by batch through memory maps.
+
+    The folder never grows beyond `limit_bytes`, whatever else lies in it, nor beyond the free space of its disk.
+    """
+
+    def __init__(self, folder: Path, teacher: Teacher, *, feature_format: FeatureFormat, limit_bytes: int) -> None:
+        self.folder = folder
+        self.teacher = teacher
+        self.feature_format = feature_format
+        self.limit_bytes = limit_bytes
+        self._files: list[Path] = []
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def add(self, image: NDArray[np.uint8], grid: PatchGrid) -> None:
+        """Append the features of one (H, W, 3) image; the teacher runs only if they are not on disk yet.
+
+        Raises:
+            TrainingError: the limit or the free space does not suffice.
+        """
+        path = self._path(image, grid)
+        if not self.holds(image, grid):
+            self.require_space([grid])
+            features = self.teacher.features(grid.to_patches(image, self.teacher.mean, self.teacher.std)[None])
+            both = torch.cat(features).cpu().numpy().astype(self.feature_format)
+            write_whole(path, lambda file: np.save(file, both))
+        self._files.append(path)
+
+    def holds(self, image: NDArray[np.uint8], grid: PatchGrid) -> bool:
+        """Whether the features of this image are on disk, whole."""
+        try:
+            stored = np.load(self._path(image, grid), mmap_mode="r")
+        except (OSError, ValueError, EOFError):  # missing, cut off, or no .npy at all
+            return False
+        return bool(stored.shape == (2, *grid.shape, self.teacher.dim) and stored.dtype == self.feature_format)
+
+    def require_space(self, grids: Iterable[PatchGrid]) -> None:
+        """Make sure that the features of so many new images fit, before any are computed.
+
+        Raises:
+            TrainingError: they do not; the message names the folder, the bytes needed and what can be done.
+        """
+        needed = expected_bytes(grids, dim=self.teacher.dim, feature_format=self.feature_format)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            used, free = _folder_bytes(self.folder), shutil.disk_usage(self.folder).free
+        except OSError as error:
+            raise TrainingError(f"{self.folder}: {error.strerror}; choose another cache_dir") from error
+        options = "lower the resolution, empty the folder or choose another cache_dir"
+        needs = f"{self.folder}: the features need {_gigabytes(needed)}"
+        if used + needed > self.limit_bytes:
+            raise TrainingError(
+                f"{needs} beside {_gigabytes(used)} that lie there, the limit is {_gigabytes(self.limit_bytes)}: "
+                f"raise cache_limit_gb, {options}"
+            )
+        if needed > free:
+            raise TrainingError(f"{needs}, the disk has {_gigabytes(free)} free: {options}")
+
+    def batches(self, order: Sequence[int], *, images: int) -> Iterator[Batch]:
+        """The features of `images` images at a time, in this order, as float32 (N, C): all their patches in a row."""
+        for start in range(0, len(order), images):
+            stored = [np.load(self._files[index], mmap_mode="r") for index in order[start : start + images]]
+            blocks = [[torch.from_numpy(both[block].astype(np.float32)) for both in stored] for block in (0, 1)]
+            earlier, later = (torch.cat([features.flatten(0, 1) for features in block]) for block in blocks)
+            yield earlier, later
+
+    def _path(self, image: NDArray[np.uint8], grid: PatchGrid) -> Path:
+        digest = hashlib.sha256(f"{LAYOUT} {self.teacher.fingerprint} {grid} {self.feature_format}".encode())
+        digest.update(np.ascontiguousarray(image).data)
+        return self.folder / self.teacher.fingerprint[:16] / f"{digest.hexdigest()}.npy"
+
+
+def _folder_bytes(folder: Path) -> int:
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another fit in the same folder has just renamed it
+            total += file.stat().st_size if file.is_file() else 0
+    return total
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.3g} GB"

@@ -1,0 +1,183 @@
+"""Between pixels and patches: the only place where a size changes.
+
+`PatchGrid.proportional` is the default geometry, `PatchGrid.published` the square one of arXiv 2407.04092. On the way
+back, bilinear upsampling, blur and crop are all linear and separable, so each axis is one small constant matrix and
+the map is `rows @ patch_scores @ columns.T`: exact at any scale, and no image-sized intermediate exists.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from torch import Tensor
+
+from tinydefects.errors import ImageReadError, ResolutionMismatchError
+
+Size = tuple[int, int]
+BlurBorder = Literal["reflect", "constant"]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+BOX_FILTERS_PX = (5, 5, 5, 5, 5, 7, 7, 7)  # published: a near-Gaussian of sigma 4.7 px in the original image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchGrid:
+    """How one image becomes patches and patch scores become its map. Sizes are (height, width) in pixels.
+
+    Patch (i, j) covers the resized pixels [i * patch, (i + 1) * patch) and is drawn around its own centre.
+
+    Attributes:
+        image_size: the image as photographed.
+        padded_size: after centred edge replication, before scaling; `image_size` unless published.
+        resized_size: `padded_size` after bicubic scaling, before edge replication to whole patches (below and right).
+        canvas_size: where the map is drawn and blurred before it is cropped; `image_size` unless published.
+        blur_border: `reflect` mirrors the map at its border; `constant` blurs zeros in, as published.
+    """
+
+    image_size: Size
+    padded_size: Size
+    resized_size: Size
+    canvas_size: Size
+    patch: int
+    blur_border: BlurBorder
+
+    @classmethod
+    def proportional(cls, image_size: Size, *, patch: int, resolution: int) -> "PatchGrid":
+        """The long side is scaled to `resolution` (rounded to whole patches), the other side in proportion."""
+        long_px = whole_patches(resolution, patch)
+        height, width = (max(1, round(side * long_px / max(image_size))) for side in image_size)
+        return cls(
+            image_size=image_size,
+            padded_size=image_size,
+            resized_size=(height, width),
+            canvas_size=image_size,
+            patch=patch,
+            blur_border="reflect",
+        )
+
+    @classmethod
+    def published(cls, image_size: Size, *, patch: int, resolution: int, canvas_px: int | None = None) -> "PatchGrid":
+        """As published: a square by edge replication, and a crop that is off by 1 px when (long - short) % 4 == 3.
+
+        The published code draws all maps of a category on the square of its first test image; `canvas_px` is that
+        side, None is the image's own.
+        """
+        long_px, resized_px = max(image_size), whole_patches(resolution, patch)
+        canvas_px = long_px if canvas_px is None else canvas_px
+        return cls(
+            image_size=image_size,
+            padded_size=(long_px, long_px),
+            resized_size=(resized_px, resized_px),
+            canvas_size=(canvas_px, canvas_px),
+            patch=patch,
+            blur_border="constant",
+        )
+
+    @property
+    def shape(self) -> Size:
+        """Patches: rows h, columns w."""
+        return math.ceil(self.resized_size[0] / self.patch), math.ceil(self.resized_size[1] / self.patch)
+
+    def to_patches(
+        self,
+        image: NDArray[np.uint8],
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+    ) -> Tensor:
+        """An (H, W, 3) uint8 image as the teacher's input, (3, h * patch, w * patch) float32, normalised."""
+        if image_size(image) != self.image_size:
+            raise ResolutionMismatchError(f"the image is {image_size(image)}, this grid is for {self.image_size}")
+        before = [(padded - size) // 2 for padded, size in zip(self.padded_size, self.image_size, strict=True)]
+        padded = _replicate_edges(image, before, self.padded_size)
+        height, width = self.resized_size
+        resized = np.asarray(Image.fromarray(padded).resize((width, height), Image.Resampling.BICUBIC))
+        rows, columns = self.shape
+        whole = _replicate_edges(resized, [0, 0], (rows * self.patch, columns * self.patch))
+        pixels = torch.from_numpy(whole.transpose(2, 0, 1).astype(np.float32)) / 255.0
+        return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+    def to_image(self, patch_scores: Tensor) -> NDArray[np.float32]:
+        """Scores (h, w) of the patches as the (H, W) float32 map: bilinear, then blurred.
+
+        Raises:
+            ResolutionMismatchError: the scores are not (h, w) of this grid.
+        """
+        if tuple(patch_scores.shape) != self.shape:
+            raise ResolutionMismatchError(f"patch scores are {tuple(patch_scores.shape)}, this grid is {self.shape}")
+        scores = patch_scores.detach().float().cpu().numpy()
+        rows, columns = (self._axis_matrix(axis) for axis in (0, 1))
+        return np.asarray(rows @ scores @ columns.T, dtype=np.float32)
+
+    def _axis_matrix(self, axis: int) -> NDArray[np.float32]:
+        return axis_matrix(
+            patches=self.shape[axis],
+            patches_per_pixel=self.resized_size[axis] / (self.patch * self.canvas_size[axis]),
+            canvas_px=self.canvas_size[axis],
+            image_px=self.image_size[axis],
+            blur_border=self.blur_border,
+        )
+
+
+def image_size(image: NDArray[np.uint8]) -> Size:
+    """(H, W) of an (H, W, 3) uint8 image.
+
+    Raises:
+        ImageReadError: it is something else.
+    """
+    shape: tuple[int, ...] = getattr(image, "shape", ())
+    dtype = getattr(image, "dtype", type(image).__name__)
+    if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8 or 0 in shape:
+        raise ImageReadError(f"an image is (H, W, 3) uint8, this one is {shape} {dtype}; Sample.image() reads any file")
+    return shape[0], shape[1]
+
+
+def whole_patches(resolution: int, patch: int) -> int:
+    """`resolution` rounded to the nearest multiple of `patch` (half a patch up), at least one patch."""
+    return max(1, math.floor(resolution / patch + 0.5)) * patch
+
+
+@lru_cache(maxsize=64)
+def axis_matrix(
+    *, patches: int, patches_per_pixel: float, canvas_px: int, image_px: int, blur_border: BlurBorder
+) -> NDArray[np.float32]:
+    """Weights (image_px, patches) of every patch in every pixel of one axis: bilinear, blurred, cropped; read-only."""
+    matrix = _upsampling(patches, patches_per_pixel, canvas_px)
+    for size in BOX_FILTERS_PX:
+        matrix = ndimage.correlate1d(matrix, np.full(size, 1.0 / size), axis=0, mode=blur_border)
+    cropped = _centre_crop(matrix, image_px).astype(np.float32)
+    cropped.setflags(write=False)
+    return cropped
+
+
+def _upsampling(patches: int, patches_per_pixel: float, canvas_px: int) -> NDArray[np.float64]:
+    """Linear interpolation between patch centres, (canvas_px, patches); constant beyond the first and the last."""
+    position = np.clip((np.arange(canvas_px) + 0.5) * patches_per_pixel - 0.5, 0, patches - 1)
+    left = np.minimum(position.astype(np.int64), max(patches - 2, 0))
+    matrix = np.zeros((canvas_px, patches))
+    pixel = np.arange(canvas_px)
+    matrix[pixel, left] = 1.0 - (position - left)
+    matrix[pixel, np.minimum(left + 1, patches - 1)] += position - left
+    return matrix
+
+
+def _centre_crop(matrix: NDArray[np.float64], image_px: int) -> NDArray[np.float64]:
+    """The middle `image_px` rows. Half a row goes to the even side and what is missing is zero, both as published."""
+    missing = image_px - len(matrix)
+    if missing > 0:
+        return np.pad(matrix, ((missing // 2, missing - missing // 2), (0, 0)))
+    start = round(-missing / 2)
+    return matrix[start : start + image_px]
+
+
+def _replicate_edges(image: NDArray[np.uint8], before: list[int], size: Size) -> NDArray[np.uint8]:
+    """`image` at offset `before` (top, left) inside `size`, its edge pixels repeated around it."""
+    if image.shape[:2] == size:
+        return image
+    after = [full - part - offset for full, part, offset in zip(size, image.shape[:2], before, strict=True)]
+    return np.pad(image, ((before[0], after[0]), (before[1], after[1]), (0, 0)), mode="edge")

@@ -1,0 +1,209 @@
+"""The teacher: a frozen ViT whose patch features of two blocks the students learn to translate into each other.
+
+Three sources of weights: the built-in teacher, a file, or the hub (downloaded once, then read from its cache). All
+three are matched key by key, so a file for another architecture never loads in part.
+"""
+
+import hashlib
+import socket
+import sys
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+from urllib.request import getproxies
+
+import torch
+from torch import Tensor, nn
+
+from tinydefects.builtin_vit import BLOCK_PAIR, build_builtin_vit
+from tinydefects.errors import TeacherError
+from tinydefects.patch_grid import IMAGENET_MEAN, IMAGENET_STD
+from tinydefects.timm_guard import load_timm
+
+BUILTIN = "builtin"
+THREE_WAYS_OUT = (
+    "connect once to the hub, give a weights file (teacher_weights, --teacher-weights FILE) "
+    "or take the built-in teacher (--teacher builtin)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Teacher:
+    """A frozen ViT and the two blocks that are read from it.
+
+    Attributes:
+        name: `builtin` or a timm model name.
+        patch_size: pixels; inputs are multiples of it in both directions.
+        dim: channels C of the features.
+        blocks: earlier and later block, counted from 0.
+        mean: of R, G, B in [0, 1], subtracted from the input; `std`: what it is then divided by.
+        fingerprint: sha256 over name, blocks, normalisation and every weight.
+        device: where it runs.
+    """
+
+    name: str
+    model: nn.Module
+    patch_size: int
+    dim: int
+    blocks: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    device: str
+
+    @torch.inference_mode()
+    def features(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images (B, 3, H, W) to the patch tokens (B, h, w, C) of the earlier and the later block.
+
+        Both carry the final norm of the ViT; class and register tokens are left out.
+
+        Raises:
+            TeacherError: H or W is not a multiple of the patch size.
+        """
+        height, width = batch.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise TeacherError(
+                f"{self.name} reads multiples of {self.patch_size} px, this input is {height} x {width}; "
+                "PatchGrid.to_patches() makes inputs that fit"
+            )
+        earlier, later = self.model.forward_intermediates(  # type: ignore[operator]
+            batch.to(self.device), indices=list(self.blocks), norm=True, output_fmt="NLC", intermediates_only=True
+        )
+        shape = (len(batch), height // self.patch_size, width // self.patch_size, self.dim)
+        return earlier.reshape(shape), later.reshape(shape)
+
+
+def load_teacher(
+    name: str, *, weights: Path | None = None, blocks: tuple[int, int] | None = None, device: str | None = None
+) -> Teacher:
+    """The teacher of that name with its weights from `weights`, from the package (`builtin`) or from the hub.
+
+    Args:
+        name: `builtin` or any ViT of timm, written as timm does.
+        weights: a .safetensors file, or a .pth in timm's or in the DINOv2 authors' key names.
+        blocks: earlier and later, from 0; None is (7, 11) of 12 blocks and the same places at other depths.
+        device: None is cuda, mps or cpu, whichever comes first.
+
+    Raises:
+        TeacherError: no such ViT, no weights to be had, or weights that do not belong to it.
+    """
+    model = build_builtin_vit() if name == BUILTIN else _build_timm_vit(name)
+    if name == BUILTIN and weights is None:
+        with as_file(files("tinydefects") / "weights" / "builtin.safetensors") as shipped:
+            _load_weights(model, shipped, name)
+    else:
+        _load_weights(model, weights or _weights_from_hub(model, name), name)
+    blocks = blocks or (BLOCK_PAIR if name == BUILTIN else default_blocks(_depth(model)))
+    if not 0 <= blocks[0] < blocks[1] < _depth(model):
+        raise TeacherError(f"{name} has blocks 0 to {_depth(model) - 1}: give an earlier and a later one, not {blocks}")
+    return freeze_teacher(name, model, blocks=blocks, device=device)
+
+
+def freeze_teacher(name: str, model: Any, *, blocks: tuple[int, int], device: str | None = None) -> Teacher:  # noqa: ANN401
+    """A ViT in timm's form, weights and all, as a teacher: float32, in evaluation mode, without gradients."""
+    device = device or best_device()
+    model = model.float().eval().requires_grad_(False)
+    config = getattr(model, "pretrained_cfg", None) or {}
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if name == BUILTIN else (config["mean"], config["std"])
+    fingerprint = _fingerprint(model, f"{name.split('.')[0]} {blocks} {mean} {std}")
+    return Teacher(
+        name=name,
+        model=model.to(device),
+        patch_size=int(model.patch_embed.feat_ratio()),
+        dim=int(model.embed_dim),
+        blocks=blocks,
+        mean=tuple(mean),
+        std=tuple(std),
+        fingerprint=fingerprint,
+        device=device,
+    )
+
+
+def default_blocks(depth: int) -> tuple[int, int]:
+    """Two thirds up and the last block, from 0: the published (7, 11) of 12 at any depth."""
+    return max(0, round(depth * 8 / 12) - 1), depth - 1
+
+
+def best_device() -> str:
+    """Cuda, mps or cpu, the first there is."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _build_timm_vit(name: str) -> Any:  # noqa: ANN401
+    """The architecture with random weights, able to read any multiple of its patch size."""
+    try:
+        model = load_timm().create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
+        is_vit = hasattr(model, "blocks") and hasattr(model, "num_prefix_tokens")
+    except Exception as error:  # unknown name, no ViT, or a hub address without a network: timm raises as it comes
+        raise TeacherError(
+            f"{name}: timm cannot build it as a ViT ({_first_line(error)}); see timm.list_models('vit_*')"
+        ) from error
+    if not is_vit or isinstance(model.norm, nn.Identity):
+        raise TeacherError(f"{name} is no plain ViT with a final norm over its patches; see timm.list_models('vit_*')")
+    return model
+
+
+def _depth(model: Any) -> int:  # noqa: ANN401
+    return len(model.blocks)
+
+
+def _weights_from_hub(model: Any, name: str) -> Path:  # noqa: ANN401
+    """The file in the hub's local cache, downloaded if it is not there yet."""
+    import huggingface_hub
+    from huggingface_hub.constants import ENDPOINT
+
+    repository, _, revision = (model.pretrained_cfg.get("hf_hub_id") or "").partition("@")
+    if not repository:
+        raise TeacherError(f"{name}: timm knows no pretrained weights of it; {THREE_WAYS_OUT}")
+    file = "model.safetensors"
+    cached = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision or None)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        if not getproxies():  # the hub's client retries for a minute before it admits that there is no network
+            socket.getaddrinfo(urlparse(ENDPOINT).hostname, 443)
+        return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision or None))
+    except Exception as error:  # no network, no such file, full disk: the hub's client raises as it comes
+        raise TeacherError(f"{name}: no pretrained weights ({_first_line(error)}); {THREE_WAYS_OUT}") from error
+
+
+def _load_weights(model: Any, path: Path, name: str) -> None:  # noqa: ANN401
+    """Fill the model from a file, all of it or not at all; a classification head in the file is passed over."""
+    if not path.is_file():
+        raise TeacherError(f"{path}: no such weights file for {name}; {THREE_WAYS_OUT}")
+    load_timm()
+    from timm.models import load_state_dict
+
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    try:
+        state = load_state_dict(str(path), use_ema=False, weights_only=True)
+        state = state if convert is None or name == BUILTIN else convert(state, model)
+        found = {key: tuple(value.shape) for key, value in state.items() if not key.startswith("head.")}
+    except Exception as error:  # truncated, no checkpoint at all, or laid out as no ViT is
+        raise TeacherError(
+            f"{path}: not readable as weights of {name} ({_first_line(error)}); copy it again"
+        ) from error
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    if wrong:
+        raise TeacherError(
+            f"{path}: not the weights of {name}: {wrong[0]} is {found.get(wrong[0], 'missing')} instead of "
+            f"{expected.get(wrong[0], 'absent')} ({len(wrong)} differ); name the teacher they are for"
+        )
+    model.load_state_dict({key: state[key].float() for key in expected})
+
+
+def _fingerprint(model: nn.Module, description: str) -> str:
+    digest = hashlib.sha256(description.encode())
+    for key, weights in sorted(model.state_dict().items()):
+        digest.update(f"{key} {tuple(weights.shape)}".encode())
+        digest.update(weights.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

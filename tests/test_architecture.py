@@ -1,0 +1,113 @@
+"""The floors of the house: which file may import which, read from the source with ast."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "src" / "tinydefects"
+FLOOR_OF = {
+    "errors": "vocabulary",
+    "pixels": "vocabulary",
+    "sample": "vocabulary",
+    "predictions": "vocabulary",
+    "defects": "vocabulary",
+    "datasets": "datasets",
+    "metrics": "metrics",
+    "timm_guard": "model",
+    "builtin_vit": "model",
+    "patch_grid": "model",
+    "teacher": "model",
+    "students": "model",
+    "feature_cache": "model",
+    "detector": "model",
+    "detector_file": "model",
+    "benchmark": "benchmark",
+    "planner": "delivery",
+    "report": "delivery",
+    "report_crops": "delivery",
+    "report_plots": "delivery",
+    "batch": "delivery",
+    "demo": "delivery",
+    "progress": "command",
+    "cli": "command",
+}
+MAY_IMPORT = {
+    "vocabulary": {"vocabulary"},
+    "datasets": {"vocabulary", "datasets"},
+    "metrics": {"vocabulary", "metrics"},
+    "model": {"vocabulary", "model"},
+    "benchmark": {"vocabulary", "datasets", "metrics", "model", "benchmark"},
+    "delivery": {"vocabulary", "datasets", "metrics", "model", "benchmark", "delivery"},
+    "command": {"vocabulary", "datasets", "metrics", "model", "benchmark", "delivery", "command"},
+}
+ONLY_IN = {
+    "PIL": {"pixels", "patch_grid"},  # decoding; the bicubic filter of the published input
+    "tifffile": {"pixels"},
+    "imagecodecs": {"pixels"},
+    "timm": {"teacher", "timm_guard", "builtin_vit"},
+    "torchvision": {"timm_guard"},
+    "typer": {"cli"},
+    "rich": {"progress"},
+    "jinja2": {"report"},
+    "matplotlib": {"report_plots", "report_crops"},
+}
+TORCH_FLOORS = {"model"}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every imported module, those inside functions included, those for type checkers included."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            names.add(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_imports_only_from_its_floor_and_those_below(path):
+    room = room_of(path)
+    assert room in FLOOR_OF, f"{room}: give it a floor in FLOOR_OF"
+    for name in imports_of(path):
+        assert name != "tinydefects", f"{path.name} imports from the package root"
+        if name.startswith("tinydefects."):
+            imported = FLOOR_OF[name.split(".")[1]]
+            assert imported in MAY_IMPORT[FLOOR_OF[room]], f"{room} ({FLOOR_OF[room]}) imports {name} ({imported})"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_packages_live_in_one_room(path):
+    room = room_of(path)
+    for name in imports_of(path):
+        top = name.split(".")[0]
+        assert room in ONLY_IN.get(top, {room}), f"{room} imports {top}"
+        if top == "torch":
+            assert FLOOR_OF[room] in TORCH_FLOORS, f"{room} imports torch"
+
+
+def test_no_file_is_longer_than_400_lines():
+    too_long = {path.name: n for path in modules() if (n := len(path.read_text().splitlines())) > 400}
+    assert too_long == {}
+
+
+def test_scoring_and_help_never_import_torch():
+    program = (
+        "import sys, tinydefects, tinydefects.cli, tinydefects.metrics.evaluation, tinydefects.report, "
+        "tinydefects.datasets.catalog; from tinydefects import evaluate, load_category; "
+        "heavy = {'torch', 'timm', 'matplotlib'} & set(sys.modules); sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr

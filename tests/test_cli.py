@@ -1,0 +1,225 @@
+"""The command line as a user meets it: the whole road on tiny images, and one line for every mishap."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from tinydefects import cli
+from tinydefects.pixels import read_image, write_png
+
+SETTINGS = ["--teacher", "builtin", "--resolution", "64", "--epochs", "3"]
+
+
+def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
+    """Run the command in this process: exit code, standard output, standard error."""
+    monkeypatch.setattr(sys, "argv", ["tinydefects", *map(str, arguments)])
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def draw_parts(root: Path) -> Path:
+    """A folder of gray noise with a white square as defect, in the plain good/defect/mask layout."""
+    noise = np.random.default_rng(0)
+    for name in ("train/good/0", "train/good/1", "train/good/2", "test/good/3", "test/pit/4"):
+        image = noise.integers(90, 130, (64, 48), dtype=np.uint8)
+        mask = np.zeros((64, 48), dtype=bool)
+        if "pit" in name:
+            mask[20:26, 30:36] = True
+            image[mask] = 255
+            write_png(root / "ground_truth/pit/4_mask.png", mask)
+        write_png(root / f"{name}.png", image)
+    return root
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory) -> Path:
+    """data/mvtec_ad/screw, a fitted model and its maps, made once through the command itself."""
+    folder = tmp_path_factory.mktemp("workshop")
+    draw_parts(folder / "data/mvtec_ad/screw")
+    for arguments in (
+        ["fit", "mvtec_ad/screw", *SETTINGS, "--out", "model"],
+        ["predict", "model", "mvtec_ad/screw", "--out", "maps"],
+    ):
+        finished = subprocess.run(
+            [sys.executable, "-m", "tinydefects.cli", *arguments], cwd=folder, capture_output=True, text=True
+        )
+        assert finished.returncode == 0, finished.stderr
+    return folder
+
+
+@pytest.fixture
+def inside(workshop, tmp_path, monkeypatch) -> Path:
+    """A private copy of the workshop, and the current directory."""
+    shutil.copytree(workshop, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_maps_are_32_bit_floats_at_the_image_size_in_mvtec_layout(workshop):
+    stored = tifffile.imread(workshop / "maps/screw/test/pit/4.tiff")
+    assert stored.dtype == np.float32
+    assert stored.shape == (64, 48)
+    assert read_image(workshop / "maps/overlays/screw/test/pit/4.png").shape == (64, 48, 3)
+    assert (workshop / "maps/scores.csv").read_text().splitlines()[0] == "image,label,score"
+
+
+def test_evaluate_then_report_ends_with_a_file_to_open(inside, monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "evaluate", "maps", "mvtec_ad/screw", "--json")
+    assert code == 0
+    numbers = json.loads(out)
+    assert numbers["overall"]["n_defects"] == 1
+    assert numbers["overall"]["aupro"][0] > 0.9  # a white square on gray noise is not to be missed
+    code, _, _ = run(monkeypatch, capsys, "report", "results")
+    assert code == 0
+    assert "mvtec_ad/screw" in Path("report.html").read_text()
+
+
+def test_maps_of_another_detector_are_not_mixed_in(inside, monkeypatch, capsys):
+    run(monkeypatch, capsys, "fit", "mvtec_ad/screw", *SETTINGS, "--seed", 1, "--out", "other")
+    code, _, err = run(monkeypatch, capsys, "predict", "other", "mvtec_ad/screw", "--out", "maps")
+    assert code == 2
+    assert "another detector" in err
+
+
+def test_predict_takes_a_plain_folder_of_photographs(inside, monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "predict", "model", "data/mvtec_ad/screw/test", "--out", "new", "--json")
+    assert code == 0
+    scores = json.loads(out)
+    assert set(scores) == {"images/good/3", "images/pit/4"}
+    assert scores["images/pit/4"] > scores["images/good/3"]
+
+
+def test_a_dry_run_says_what_fit_would_spend_and_writes_nothing(inside, monkeypatch, capsys):
+    code, out, _ = run(
+        monkeypatch, capsys, "fit", "mvtec_ad/screw", *SETTINGS, "--dry-run", "--json", "--out", "unborn"
+    )
+    assert code == 0
+    assert json.loads(out)["n_images"] == 3
+    assert not Path("unborn").exists()
+
+
+def test_inspect_counts_defects_at_every_resolution(inside, monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "inspect", "mvtec_ad/screw", "--patch-size", 8, "--json")
+    assert code == 0
+    inspection = json.loads(out)
+    assert inspection["area_quantiles_px"] == [36.0] * 5
+    assert inspection["plans"][-1]["resolution"] is None
+
+
+def break_nothing() -> None: ...
+
+
+def truncate_an_image() -> None:
+    path = Path("data/mvtec_ad/screw/train/good/1.png")
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def shrink_a_map() -> None:
+    tifffile.imwrite("maps/screw/test/pit/4.tiff", np.zeros((32, 24), dtype=np.float32))
+
+
+def put_nan_into_a_map() -> None:
+    tifffile.imwrite("maps/screw/test/pit/4.tiff", np.full((64, 48), np.nan, dtype=np.float32))
+
+
+def remove_a_mask() -> None:
+    Path("data/mvtec_ad/screw/ground_truth/pit/4_mask.png").unlink()
+
+
+def resize_a_mask() -> None:
+    write_png(Path("data/mvtec_ad/screw/ground_truth/pit/4_mask.png"), np.ones((30, 30), dtype=bool))
+
+
+def remove_a_map() -> None:
+    Path("maps/screw/test/pit/4.tiff").unlink()
+
+
+def damage_the_model() -> None:
+    next(Path("model").glob("*.safetensors")).write_bytes(b"not safetensors")
+
+
+def truncate_the_settings() -> None:
+    path = next(Path("model").glob("*.json"))
+    path.write_text(path.read_text()[:40])
+
+
+FIT = ["fit", "mvtec_ad/screw", *SETTINGS, "--out", "again"]
+EVALUATE = ["evaluate", "maps", "mvtec_ad/screw"]
+PREDICT = ["predict", "model", "mvtec_ad/screw", "--out", "fresh"]
+
+
+@pytest.mark.parametrize(
+    ("mishap", "arguments", "named"),
+    [
+        (truncate_an_image, FIT, "1.png"),
+        (remove_a_mask, FIT, "4.png"),
+        (shrink_a_map, EVALUATE, "test/pit/4"),
+        (put_nan_into_a_map, EVALUATE, "4.tiff"),
+        (resize_a_mask, EVALUATE, "4_mask.png"),
+        (remove_a_map, EVALUATE, "test/pit/4"),
+        (damage_the_model, PREDICT, "model"),
+        (truncate_the_settings, PREDICT, "model"),
+        (break_nothing, ["fit", "mvtec_ad/scrw", *SETTINGS], "screw"),
+        (break_nothing, ["fit", "mvtec/screw", *SETTINGS], "mvtec_ad"),
+        (break_nothing, ["fit", "mvtec_ad/screw", "--root", "nowhere", *SETTINGS], "nowhere"),
+        (break_nothing, [*FIT, "--teacher", "no_such_vit"], "no_such_vit"),
+        (break_nothing, [*FIT, "--teacher", "vit_tiny_patch16_224", "--teacher-weights", "none.pth"], "none.pth"),
+        (break_nothing, [*FIT, "--cache-limit-gb", "0.0000001"], "--cache-limit-gb"),
+        (break_nothing, ["predict", "nowhere", "mvtec_ad/screw"], "nowhere"),
+        (break_nothing, ["report", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mishap_is_one_line_with_exit_code_2(inside, monkeypatch, capsys, mishap, arguments, named):
+    mishap()
+    code, _, err = run(monkeypatch, capsys, *arguments)
+    complaint = [line for line in err.splitlines() if line.startswith("tinydefects: ")]
+    assert code == 2, err
+    assert len(complaint) == 1, err
+    assert named in complaint[0]
+    assert "Traceback" not in err
+
+
+def test_a_full_disk_leaves_no_half_written_map(inside, monkeypatch, capsys):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tifffile, "imwrite", fail)
+    code, _, err = run(monkeypatch, capsys, *PREDICT)
+    assert code == 2
+    assert "No space left on device" in err
+    assert list(Path("fresh").rglob("*tiff*")) == []
+
+
+def test_a_killed_predict_goes_on_and_ends_with_the_same_maps(inside):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tinydefects.cli", *PREDICT]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(Path("fresh").rglob("*.tiff")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert list(Path("fresh").rglob("*.tiff"))
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    for path in Path("maps/screw").rglob("*.tiff"):
+        again = tifffile.imread(Path("fresh") / path.relative_to("maps"))
+        np.testing.assert_array_equal(again, tifffile.imread(path))
+
+
+def test_help_names_every_command():
+    finished = subprocess.run([sys.executable, "-m", "tinydefects.cli", "--help"], capture_output=True, text=True)
+    for command in ("demo", "inspect", "fit", "predict", "evaluate", "report"):
+        assert f" {command} " in finished.stdout

@@ -1,0 +1,84 @@
+import math
+
+import numpy as np
+import pytest
+
+from tinydefects.defects import find_defects
+
+
+def picture(*rows: str) -> np.ndarray:
+    return np.array([[character == "#" for character in row] for row in rows])
+
+
+def test_corner_touching_pixels_are_one_defect():
+    mask = picture(
+        "#..",
+        ".#.",
+        "...",
+    )
+    assert [defect.area_px for defect in find_defects(mask)] == [2]
+
+
+def test_pixels_two_apart_are_two_defects():
+    mask = picture(
+        "#.#",
+        "#.#",
+        "...",
+    )
+    assert [defect.area_px for defect in find_defects(mask)] == [2, 2]
+
+
+def test_defects_come_in_reading_order_of_their_first_pixel():
+    mask = picture(
+        "....#",
+        "##...",
+        "##...",
+    )
+    assert [defect.area_px for defect in find_defects(mask)] == [1, 4]
+
+
+def test_a_box_is_row_slice_then_column_slice():
+    mask = np.zeros((10, 20), dtype=bool)
+    mask[2:5, 11:17] = True
+    (defect,) = find_defects(mask)
+    assert defect.box == (slice(2, 5), slice(11, 17))
+
+
+def test_pixels_of_a_defect_leave_out_a_neighbour_inside_its_box():
+    mask = picture(
+        "####",
+        "#...",
+        "#.#.",
+    )
+    ring, dot = find_defects(mask)
+    assert ring.pixels.tolist() == [[True] * 4, [True, False, False, False], [True, False, False, False]]
+    assert (ring.area_px, dot.area_px) == (6, 1)
+
+
+def test_the_diameter_is_that_of_the_disc_of_the_same_area():
+    rows, columns = np.mgrid[:101, :101]
+    (disc,) = find_defects((rows - 50) ** 2 + (columns - 50) ** 2 <= 40**2)
+    assert disc.diameter_px == pytest.approx(80, abs=0.5)
+
+
+def test_a_single_pixel_has_diameter_two_over_root_pi():
+    (defect,) = find_defects(np.ones((1, 1), dtype=bool))
+    assert defect.diameter_px == 2 / math.sqrt(math.pi)
+
+
+def test_an_empty_mask_has_no_defect():
+    assert find_defects(np.zeros((3, 4), dtype=bool)) == []
+
+
+def test_a_full_mask_is_one_defect():
+    (defect,) = find_defects(np.ones((3, 4), dtype=bool))
+    assert defect.area_px == 12
+
+
+def test_areas_add_up_to_the_mask():
+    mask = np.random.default_rng(0).random((40, 60)) > 0.7
+    rebuilt = np.zeros_like(mask)
+    for defect in find_defects(mask):
+        assert not (rebuilt[defect.box] & defect.pixels).any()
+        rebuilt[defect.box] |= defect.pixels
+    np.testing.assert_array_equal(rebuilt, mask)

@@ -1,0 +1,248 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tiny_teachers import TINY_VIT, counting_teacher, tiny_vit, write_weights
+from tinydefects.detector import Detector, image_score
+from tinydefects.errors import (
+    ImageReadError,
+    ModelFileError,
+    NotFittedError,
+    ScoreError,
+    TinyDefectsError,
+    TrainingError,
+)
+from tinydefects.patch_grid import PatchGrid
+from tinydefects.pixels import write_png
+
+
+def textures(*sizes: tuple[int, int], seed: int = 0) -> list[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return [generator.integers(90, 130, (*size, 3), dtype=np.uint8) for size in sizes]
+
+
+def fitted(**settings) -> Detector:
+    """Fitted to four textures of 48 x 64 px by a teacher of 8 px patches that costs nothing."""
+    settings = {"teacher": counting_teacher(), "resolution": 64, "epochs": 10, "learning_rate": 3e-2} | settings
+    return Detector(**settings).fit(textures(*[(48, 64)] * 4))
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return fitted()
+
+
+def test_a_red_spot_is_the_highest_place_of_the_map_and_raises_the_score(detector):
+    (good,) = textures((48, 64), seed=9)
+    bad = good.copy()
+    bad[30:34, 42:46] = (255, 0, 0)  # in patch (3, 5) to (4, 5)
+    prediction = detector.predict(bad)
+    row, column = np.unravel_index(prediction.anomaly_map.argmax(), (48, 64))
+    assert 24 <= row < 40
+    assert 40 <= column < 48
+    assert prediction.score > 2 * detector.predict(good).score
+
+
+@pytest.mark.parametrize("size", [(48, 64), (64, 48), (31, 90), (8, 8), (200, 333)])
+def test_the_map_has_the_size_of_the_image_whatever_it_is(detector, size):
+    prediction = detector.predict(textures(size)[0])
+    assert prediction.anomaly_map.shape == size
+    assert prediction.anomaly_map.dtype == np.float32
+    assert 0.0 <= prediction.anomaly_map.min() <= prediction.score <= prediction.anomaly_map.max() <= 4.0
+
+
+def test_training_images_of_mixed_sizes_are_fine_and_each_is_shown_to_the_teacher_once():
+    teacher = counting_teacher()
+    images = textures((48, 64), (64, 48), (20, 30), (64, 64), (9, 64))
+    detector = Detector(teacher=teacher, resolution=64, epochs=3).fit(iter(images))
+    assert teacher.model.passes == detector.n_images == 5
+    assert len(detector.losses) == 3
+
+
+def test_one_seed_gives_one_detector_and_another_seed_another(detector):
+    image = textures((48, 64), seed=5)[0]
+    again, other = fitted(), fitted(seed=1)
+    assert np.array_equal(again.predict(image).anomaly_map, detector.predict(image).anomaly_map)
+    assert again.fingerprint == detector.fingerprint != other.fingerprint
+
+
+def test_a_second_fit_with_the_same_cache_does_not_run_the_teacher(tmp_path):
+    teacher = counting_teacher()
+    first = fitted(teacher=teacher, cache_dir=tmp_path / "cache", epochs=2)
+    second = fitted(teacher=teacher, cache_dir=tmp_path / "cache", epochs=2)
+    assert teacher.model.passes == 4
+    assert first.fingerprint == second.fingerprint == fitted(epochs=2).fingerprint
+
+
+def test_without_a_cache_folder_nothing_stays_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    fitted(epochs=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saved_and_loaded_maps_are_equal_bit_by_bit(detector, tmp_path):
+    detector.save(str(tmp_path / "model"))
+    loaded = Detector.load(tmp_path / "model", teacher=detector.teacher)
+    image = textures((31, 90), seed=3)[0]
+    before, after = detector.predict(image), loaded.predict(image)
+    assert np.array_equal(before.anomaly_map, after.anomaly_map)
+    assert before.score == after.score
+    assert loaded.fingerprint == detector.fingerprint
+    assert (loaded.losses, loaded.n_images) == (detector.losses, 4)
+
+
+def test_a_saved_detector_finds_its_teacher_by_name_and_file(tmp_path):
+    weights = write_weights(tiny_vit(), tmp_path / "tiny.safetensors")
+    detector = Detector(teacher=TINY_VIT, teacher_weights=weights, resolution=60, epochs=1, device="cpu")
+    detector.fit(textures((48, 64))).save(tmp_path / "model")
+    loaded = Detector.load(tmp_path / "model", teacher_weights=weights, device="cpu")
+    image = textures((48, 64), seed=3)[0]
+    assert np.array_equal(loaded.predict(image).anomaly_map, detector.predict(image).anomaly_map)
+    described = json.loads((tmp_path / "model/detector.json").read_text())
+    assert described["settings"]["resolution"] == 60
+    assert described["resolution_px"] == 64  # whole patches of 16
+    assert described["teacher"]["fingerprint"] == detector.teacher.fingerprint
+    assert described["device"] == "cpu"
+    assert set(described["versions"]) >= {"tinydefects", "torch", "timm"}
+    other = write_weights(tiny_vit(seed=1), tmp_path / "other.safetensors")
+    with pytest.raises(ModelFileError, match="give the weights file it was trained with"):
+        Detector.load(tmp_path / "model", teacher_weights=other)
+
+
+def test_saving_again_replaces_and_never_touches_foreign_files(detector, tmp_path):
+    fitted(epochs=1).save(tmp_path / "model")
+    detector.save(tmp_path / "model")
+    assert Detector.load(tmp_path / "model", teacher=detector.teacher).fingerprint == detector.fingerprint
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["detector.json", "model", "model.safetensors"]
+    (tmp_path / "model/notes.txt").write_text("mine")
+    with pytest.raises(ModelFileError, match=r"holds notes.txt, which is no part of a detector"):
+        detector.save(tmp_path / "model")
+
+
+def test_a_save_that_fails_half_way_leaves_the_old_detector(detector, tmp_path, monkeypatch):
+    fitted(epochs=1).save(tmp_path / "model")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tinydefects.detector_file.save_file", full_disk)
+    with pytest.raises(ModelFileError, match="No space left on device"):
+        detector.save(tmp_path / "model")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors: no such file"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"short"), "model.safetensors: not readable"),
+        (lambda folder: (folder / "detector.json").unlink(), "detector.json: no such file"),
+        (lambda folder: (folder / "detector.json").write_text('{"format": 1'), "detector.json: file: Invalid JSON"),
+        (lambda folder: edit(folder, "resolution", -3), "settings.resolution: Input should be greater than 0"),
+        (lambda folder: edit(folder, "preset", "magic"), "settings.preset: Input should be 'default' or 'published'"),
+    ],
+)
+def test_a_damaged_model_is_one_line_that_names_the_file(detector, tmp_path, damage, expected):
+    detector.save(tmp_path / "model")
+    damage(tmp_path / "model")
+    with pytest.raises(ModelFileError) as caught:
+        Detector.load(tmp_path / "model", teacher=detector.teacher)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def edit(folder, setting, value):
+    described = json.loads((folder / "detector.json").read_text())
+    described["settings"][setting] = value
+    (folder / "detector.json").write_text(json.dumps(described))
+
+
+def test_a_detector_that_knows_nothing_says_so(tmp_path):
+    detector = Detector(teacher=counting_teacher())
+    for question in (lambda: detector.predict(textures((8, 8))[0]), lambda: detector.save(tmp_path / "model")):
+        with pytest.raises(NotFittedError, match="fit it to defect-free images or load a saved one"):
+            question()
+
+
+def test_the_constructor_loads_nothing_and_refuses_impossible_settings():
+    Detector(teacher="vit_of_nobody")
+    with pytest.raises(TinyDefectsError, match=r"Detector: epochs: Input should be greater than 0 \(got '0'\)"):
+        Detector(epochs=0)
+
+
+def test_no_images_and_no_image_are_refused():
+    with pytest.raises(TrainingError, match="there are no training images"):
+        Detector(teacher=counting_teacher()).fit([])
+    with pytest.raises(ImageReadError, match=r"this one is \(8, 8\) uint8"):
+        Detector(teacher=counting_teacher()).fit([np.zeros((8, 8), np.uint8)])
+
+
+def test_images_at_hand_are_refused_before_the_first_pass_if_their_features_do_not_fit():
+    teacher = counting_teacher()
+    detector = Detector(teacher=teacher, resolution=64, cache_limit_gb=5e-6)  # two of four images fit
+    with pytest.raises(TrainingError, match="raise cache_limit_gb"):
+        detector.fit(textures(*[(48, 64)] * 4))
+    assert teacher.model.passes == 0
+
+
+def test_the_cost_is_known_from_the_headers(tmp_path, detector):
+    for index, image in enumerate(textures((48, 64), (64, 64))):
+        write_png(tmp_path / f"{index}.png", image)
+    cost = detector.expected_cost(sorted(tmp_path.iterdir()))
+    assert (cost.n_images, cost.n_patches) == (2, 6 * 8 + 8 * 8)
+    assert cost.cache_bytes == 2 * 128 + cost.n_patches * 2 * 12 * 2
+    assert str(cost) == "2 images, 112 patches, 5.63e-06 GB of teacher features"
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_finished_epoch():
+    # A rate of 1e30 ends epoch 1 with huge but finite weights and overflows in epoch 2.
+    detector = Detector(teacher=counting_teacher(), resolution=64, epochs=5, learning_rate=1e30)
+    with pytest.raises(TrainingError, match="the students of epoch 1 are kept"):
+        detector.fit(textures((48, 64)))
+    assert len(detector.losses) == 1
+
+
+def test_progress_is_told_of_every_image_and_epoch():
+    told = []
+    images = textures(*[(48, 64)] * 2)
+    Detector(teacher=counting_teacher(), resolution=64, epochs=3).fit(images, progress=lambda *step: told.append(step))
+    assert told == [("teacher", 1, 2), ("teacher", 2, 2)] + [("students", epoch, 3) for epoch in (1, 2, 3)]
+    told.clear()
+    detector = Detector(teacher=counting_teacher(), resolution=64, epochs=1)
+    detector.fit((image for image in images), progress=lambda *step: told.append(step))
+    assert told[0] == ("teacher", 1, None)
+
+
+def test_the_image_score_is_the_mean_of_the_highest_thousandth():
+    anomaly_map = np.random.default_rng(0).permutation(np.arange(4000, dtype=np.float32)).reshape(40, 100)
+    assert image_score(anomaly_map) == (3999 + 3998 + 3997 + 3996) / 4
+    assert image_score(anomaly_map[:, :3]) == anomaly_map[:, :3].max()
+
+
+def test_as_published_an_image_below_1000_pixels_has_no_score():
+    assert math.isnan(image_score(np.ones((30, 33), np.float32), preset="published"))
+    with pytest.raises(ScoreError):
+        fitted(preset="published", epochs=1).predict(textures((30, 33))[0])
+
+
+def test_the_preset_decides_the_geometry_and_nothing_pads_to_a_square_by_default():
+    default, published = (Detector(teacher=counting_teacher(), preset=name) for name in ("default", "published"))
+    assert default.grid((1500, 2000)) == PatchGrid.proportional((1500, 2000), patch=8, resolution=1036)
+    assert published.grid((1500, 2000)) == PatchGrid.published((1500, 2000), patch=8, resolution=1036)
+    assert default.grid((1500, 2000)).shape == (98, 130)  # 1040 / 8, and 780 / 8 = 97.5
+    assert published.grid((1500, 2000)).shape == (130, 130)
+
+
+def test_the_teacher_sees_what_its_own_normalisation_makes_of_the_image(tmp_path):
+    weights = write_weights(tiny_vit(), tmp_path / "tiny.safetensors")
+    detector = Detector(teacher=TINY_VIT, teacher_weights=weights, resolution=64, epochs=1).fit(textures((64, 64)))
+    white = np.full((64, 64, 3), 255, np.uint8)
+    seen = []
+    detector.teacher.model.patch_embed.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    detector.predict(white)
+    assert torch.allclose(seen[-1], torch.ones(1, 3, 64, 64))  # (1 - 0.5) / 0.5

@@ -1,0 +1,157 @@
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tiny_teachers import counting_teacher
+from tinydefects.errors import TinyDefectsError, TrainingError
+from tinydefects.feature_cache import FeatureCache, expected_bytes
+from tinydefects.patch_grid import PatchGrid
+from tinydefects.teacher import Teacher
+
+DiskUsage = namedtuple("DiskUsage", "total used free")
+
+
+def photographs() -> list[np.ndarray]:
+    """Three sizes: 2 x 3, 3 x 3 and 1 x 3 patches."""
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 256, (height, 24, 3), dtype=np.uint8) for height in (16, 24, 8)]
+
+
+def grid_of(image: np.ndarray, resolution: int = 24) -> PatchGrid:
+    return PatchGrid.proportional(image.shape[:2], patch=8, resolution=resolution)
+
+
+def filled(folder: Path, teacher: Teacher, **settings) -> FeatureCache:
+    cache = FeatureCache(folder, teacher, **({"feature_format": "float16", "limit_bytes": 10**9} | settings))
+    for image in photographs():
+        cache.add(image, grid_of(image))
+    return cache
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_second_fit_does_not_run_the_teacher_again(tmp_path):
+    teacher = counting_teacher()
+    first, second = filled(tmp_path, teacher), filled(tmp_path, teacher)
+    assert teacher.model.passes == len(first) == len(second) == 3
+    for one, other in zip(first.batches([0, 1, 2], images=1), second.batches([0, 1, 2], images=1), strict=True):
+        assert torch.equal(torch.stack(one), torch.stack(other))
+
+
+def test_another_teacher_pixel_size_or_number_format_is_computed_anew(tmp_path):
+    image = np.random.default_rng(1).integers(0, 256, (17, 24, 3), dtype=np.uint8)  # 3 x 3 patches, square or not
+    changed = image.copy()
+    changed[0, 0, 0] ^= 1
+    teacher, other = counting_teacher(), counting_teacher(seed=1)
+    half, full = (
+        FeatureCache(tmp_path, teacher, feature_format=name, limit_bytes=10**9) for name in ("float16", "float32")
+    )
+    half.add(image, grid_of(image))
+    half.add(changed, grid_of(image))
+    half.add(image, PatchGrid.published((17, 24), patch=8, resolution=24))
+    half.add(image, grid_of(image, resolution=48))
+    full.add(image, grid_of(image))
+    assert teacher.model.passes == 5
+    FeatureCache(tmp_path, other, feature_format="float16", limit_bytes=10**9).add(image, grid_of(image))
+    assert other.model.passes == 1
+
+
+def test_batches_hold_all_patches_of_their_images_in_the_order_asked_for(tmp_path):
+    teacher = counting_teacher()
+    cache = filled(tmp_path, teacher)
+    batches = list(cache.batches([2, 0, 1], images=2))
+    assert [tuple(earlier.shape) for earlier, _ in batches] == [(1 * 3 + 2 * 3, 12), (3 * 3, 12)]
+    image = photographs()[2]
+    earlier, later = teacher.features(grid_of(image).to_patches(image)[None])
+    assert torch.equal(batches[0][0][:3], earlier.reshape(3, 12).half().float())
+    assert torch.equal(batches[0][1][:3], later.reshape(3, 12).half().float())
+
+
+def test_float32_features_come_back_bit_by_bit(tmp_path):
+    teacher = counting_teacher()
+    ((earlier, _),) = filled(tmp_path, teacher, feature_format="float32").batches([0], images=1)
+    image = photographs()[0]
+    assert torch.equal(earlier, teacher.features(grid_of(image).to_patches(image)[None])[0].reshape(6, 12))
+
+
+@pytest.mark.parametrize("feature_format", ["float16", "float32"])
+def test_the_bytes_foretold_are_the_bytes_on_disk(tmp_path, feature_format):
+    filled(tmp_path, counting_teacher(), feature_format=feature_format)
+    grids = [grid_of(image) for image in photographs()]
+    foretold = expected_bytes(grids, dim=12, feature_format=feature_format)
+    assert foretold == sum(path.stat().st_size for path in files_in(tmp_path))
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-1], lambda whole: whole[:40], lambda whole: b""])
+def test_a_file_that_was_cut_off_does_not_count(tmp_path, damage):
+    teacher = counting_teacher()
+    filled(tmp_path, teacher)
+    for path in files_in(tmp_path):
+        path.write_bytes(damage(path.read_bytes()))
+    cache = filled(tmp_path, teacher)
+    assert teacher.model.passes == 6
+    assert len(list(cache.batches([0, 1, 2], images=1))) == 3
+
+
+def test_a_fit_killed_while_writing_leaves_nothing_that_counts(tmp_path, monkeypatch):
+    teacher = counting_teacher()
+
+    def killed(file, array):
+        file.write(array.tobytes()[:10])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            filled(tmp_path, teacher)
+    assert files_in(tmp_path) == []
+    filled(tmp_path, teacher)
+    assert teacher.model.passes == 1 + 3
+
+
+def test_one_byte_above_the_limit_is_refused_before_the_teacher_runs(tmp_path):
+    first = expected_bytes([grid_of(photographs()[0])], dim=12, feature_format="float16")
+    teacher = counting_teacher()
+    with pytest.raises(TrainingError, match=r"4.16e-07 GB .*the limit is 4.15e-07 GB: raise cache_limit_gb") as caught:
+        filled(tmp_path, teacher, limit_bytes=first - 1)
+    assert first == 128 + 2 * (2 * 3 * 12) * 2 == 416
+    assert str(tmp_path) in str(caught.value)
+    assert teacher.model.passes == 0
+
+
+def test_what_lies_in_the_folder_counts_towards_the_limit_and_cached_images_need_no_room(tmp_path):
+    teacher = counting_teacher()
+    filled(tmp_path, teacher)
+    used = sum(path.stat().st_size for path in files_in(tmp_path))
+    cache = filled(tmp_path, teacher, limit_bytes=used)
+    extra = photographs()[0] // 2
+    with pytest.raises(TrainingError, match="that lie there"):
+        cache.add(extra, grid_of(extra))
+
+
+def test_a_full_disk_is_refused_before_the_teacher_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: DiskUsage(10**12, 10**12 - 415, 415))
+    teacher = counting_teacher()
+    with pytest.raises(TrainingError, match=r"the disk has 4.15e-07 GB free: lower the resolution"):
+        filled(tmp_path, teacher)
+    assert teacher.model.passes == 0
+
+
+def test_a_cache_folder_that_is_a_file_is_one_line(tmp_path):
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(TinyDefectsError, match="choose another cache_dir"):
+        filled(tmp_path / "cache", counting_teacher())
+
+
+def test_equal_images_share_a_file_and_still_count_twice(tmp_path):
+    teacher, image = counting_teacher(), photographs()[0]
+    cache = FeatureCache(tmp_path, teacher, feature_format="float16", limit_bytes=10**9)
+    for _ in range(2):
+        cache.add(image, grid_of(image))
+    assert (len(cache), teacher.model.passes, len(files_in(tmp_path))) == (2, 1, 1)

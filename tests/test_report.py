@@ -1,0 +1,308 @@
+"""The report: what it claims, what it draws, and that one file is all it needs."""
+
+import base64
+import io
+import math
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from report_factory import make_defect, make_evaluation, make_exhibit, make_realistic_evaluation
+from tinydefects.errors import TinyDefectsError
+from tinydefects.report import format_rate, format_score, headline, write_report
+from tinydefects.report_crops import colour_scores, make_crop, outline_path, png_data_uri, window_around
+from tinydefects.report_plots import bin_by_diameter, detection_figure, exact_interval, pro_figure
+
+SPACE = "\N{NO-BREAK SPACE}"
+HOSTILE = '<script>alert("x")</script>&\'/000'
+
+
+class Tags(HTMLParser):
+    """Every tag of a page with its attributes, and its text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Drawing takes most of the time; these tests read the text around the figures."""
+    monkeypatch.setattr("tinydefects.report.pro_figure", lambda *_: "")
+    monkeypatch.setattr("tinydefects.report.detection_figure", lambda *_: "")
+
+
+def write(tmp_path, *evaluations, **options):
+    return write_report(evaluations, tmp_path / "report.html", **options).read_text(encoding="utf-8")
+
+
+# diameters of 1, 4, 16, 64 pixels of area: 1.13, 2.26, 4.51, 9.03 px
+@pytest.mark.parametrize(
+    ("fprs", "sentence"),
+    [
+        (
+            (0.5, 0.001, 0.02, 0.0),
+            f"2 of 4 defects found at 1{SPACE}% false-positive pixels, among them the only one above 4.6 px in diameter.",  # noqa: E501
+        ),
+        (
+            (0.5, 0.02, 0.01, 0.0),
+            f"2 of 4 defects found at 1{SPACE}% false-positive pixels, among them all 2 above 2.3 px in diameter.",
+        ),
+        (
+            (0.0, 0.0, 0.0, 0.02),
+            f"3 of 4 defects found at 1{SPACE}% false-positive pixels; the largest missed is 9.0 px across.",
+        ),
+        (
+            (0.0, 0.0, 0.0, 0.01),
+            f"All 4 defects found at 1{SPACE}% false-positive pixels; the smallest is 1.1 px across.",
+        ),
+        (
+            (0.2, 0.3, 0.4, 0.5),
+            f"None of 4 defects found at 1{SPACE}% false-positive pixels; the largest is 9.0 px across.",
+        ),
+        ((0.2,), f"The only defect, 1.1 px across, is missed at 1{SPACE}% false-positive pixels."),
+        ((), "No defect in 160 images: there is nothing to find."),
+    ],
+)
+def test_the_headline_says_what_the_records_say(fprs, sentence):
+    defects = [make_defect(area, fpr) for area, fpr in zip((1, 4, 16, 64), fprs, strict=False)]
+    assert headline(make_evaluation(defects), found_fpr=0.01) == sentence
+
+
+def test_a_defect_that_only_rounding_puts_above_the_bound_is_not_claimed():
+    # 3.98942 px is missed and 3.99 would round to 4.0: nothing lies above 4.0 px
+    missed, found = make_defect(12, 0.5), make_defect(12, 0.0)
+    missed, found = replace(missed, diameter_px=3.97), replace(found, diameter_px=3.99)
+    assert headline(make_evaluation([missed, found]), found_fpr=0.01).endswith("the largest missed is 4.0 px across.")
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(0.01, "1"), (0.3, "30"), (0.000344, "0.034"), (0, "0"), (1, "100"), (2e-9, "0.0000002")]
+)
+def test_rates_are_percent_with_two_digits_and_no_exponent(rate, text):
+    assert format_rate(rate) == f"{text}{SPACE}%"
+
+
+def test_nan_is_a_dash_that_explains_itself_and_zero_is_not():
+    assert format_score(0.0) == "0.000"
+    assert ">–<" in format_score(math.nan)
+    assert "title=" in format_score(math.nan)
+
+
+def test_bins_are_octaves_with_exact_intervals():
+    # 2.26 px lies in 2 to 4 and is found twice of two: 0.025 ** (1 / 2) at least; 1.13 px is missed once of once
+    small, large = bin_by_diameter([make_defect(4, 0.0), make_defect(1, 0.5), make_defect(4, 0.01)], 0.01)
+    assert (small.low_px, small.high_px, small.n_found, small.n_defects) == (1, 2, 0, 1)
+    assert small.interval == pytest.approx((0, 0.975))
+    assert (large.low_px, large.high_px, large.n_found, large.n_defects) == (2, 4, 2, 2)
+    assert large.interval == pytest.approx((math.sqrt(0.025), 1))
+
+
+def test_each_bound_of_an_exact_interval_leaves_a_fortieth_beyond_what_was_seen():
+    low, high = exact_interval(3, 10)
+
+    def chance(counts, share):
+        return sum(math.comb(10, n) * share**n * (1 - share) ** (10 - n) for n in counts)
+
+    assert chance(range(3, 11), low) == pytest.approx(0.025)
+    assert chance(range(4), high) == pytest.approx(0.025)
+
+
+def test_the_outline_follows_pixel_borders():
+    mask = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]], dtype=bool)
+    steps = set(re.findall(r"M\d+ \d+[HV]\d+", outline_path(mask)))
+    assert steps == {"M1 1H3", "M1 2H4", "M3 3H4", "M1 1V2", "M3 1V3", "M4 2V3"}
+
+
+def test_a_small_defect_is_shown_in_a_small_window_inside_the_crop():
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[30:33, 60:64] = True  # 3 x 4 pixels at the right edge: 40 px suffice, rows 31.5 ± 20, columns moved inside
+    assert window_around(mask, 12) == (slice(12, 52), slice(24, 64))
+
+
+def test_a_neighbour_of_another_area_does_not_move_the_window():
+    mask = np.zeros((100, 100), dtype=bool)
+    mask[50, 50] = True
+    mask[2:4, 2:4] = True
+    assert window_around(mask, 1) == (slice(30, 70), slice(30, 70))
+
+
+def test_of_two_defects_of_one_area_the_window_shows_the_central_one():
+    mask = np.zeros((100, 100), dtype=bool)
+    mask[5, 5] = mask[52, 50] = True
+    assert window_around(mask, 1) == (slice(32, 72), slice(30, 70))
+
+
+@pytest.mark.parametrize(("height", "side"), [(20, 40), (21, 52), (32, 52), (60, 80), (61, 160)])
+def test_the_window_grows_with_the_defect(height, side):
+    mask = np.zeros((160, 160), dtype=bool)
+    mask[40 : 40 + height, 80] = True
+    assert [part.stop - part.start for part in window_around(mask, height)] == [side, side]
+
+
+def test_a_defect_that_the_crop_cuts_through_is_shown_with_all_of_the_crop():
+    assert window_around(np.ones((30, 50), dtype=bool), 9999) == (slice(0, 30), slice(0, 50))
+
+
+def test_crops_keep_their_pixels_and_are_enlarged_by_whole_numbers():
+    exhibit = make_exhibit(make_defect(7, 0.2))
+    crop = make_crop(exhibit, (0.0, 7.0))
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(crop.image.partition(",")[2]))).convert("RGB"))
+    window = window_around(exhibit.mask, 7)
+    assert np.array_equal(pixels, exhibit.image[window])
+    assert (crop.height, crop.width, crop.zoom, crop.small_zoom) == (40, 40, 4, 2)
+
+
+def test_the_colour_scale_runs_from_the_lowest_to_the_highest_score():
+    first, last = (0, 0, 3), (252, 254, 164)  # inferno: (0.0015, 0.0005, 0.0139) to (0.9884, 0.9984, 0.6449)
+    colours = colour_scores(np.array([[2.0, 6.0, 1.0, 9.0]]), (2.0, 6.0))
+    assert [tuple(colour) for colour in colours[0].tolist()] == [first, last, first, last]
+    assert tuple(colour_scores(np.array([[3.0]]), (3.0, 3.0))[0, 0].tolist()) == first
+
+
+def test_pictures_are_the_same_bytes_every_time():
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    assert png_data_uri(pixels) == png_data_uri(pixels.copy())
+
+
+@pytest.mark.parametrize("draw", [pro_figure, lambda evaluation, key: detection_figure(evaluation, 0.01, key)])
+def test_figures_take_every_colour_from_the_page(draw):
+    svg = draw(make_evaluation([make_defect(4, 0.0), make_defect(9, 0.5)]), "a")
+    assert "var(--ink)" in svg
+    assert not re.search(r"#[0-9a-f]{6}", svg)
+    assert all(name.startswith("a-") for name in re.findall(r'id="([^"]*)"', svg))
+
+
+def test_figures_name_the_smallest_found_and_the_largest_missed():
+    svg = detection_figure(
+        make_evaluation([make_defect(4, 0.0), make_defect(1, 0.5), make_defect(9, 0.001)]), 0.01, "a"
+    )
+    assert "smallest found: 2.3 px" in svg
+    assert "largest missed: 1.1 px" in svg
+
+
+def test_the_same_evaluations_give_the_same_file(tmp_path):
+    evaluation = make_realistic_evaluation(n_defects=20, n_exhibits=3)
+    assert write(tmp_path, evaluation) == write(tmp_path, evaluation)
+
+
+def test_the_file_names_no_address_and_its_ids_are_unique_and_resolve(tmp_path):
+    evaluation = make_realistic_evaluation(n_defects=20, n_exhibits=3)
+    page = write(tmp_path, evaluation, evaluation, provenance={"seed": "0"})
+    assert "://" not in page
+    ids = Counter(attrs["id"] for _, attrs in Tags(page).tags if "id" in attrs)
+    assert max(ids.values()) == 1
+    inside = {attrs[name] for _, attrs in Tags(page).tags for name in ("href", "src") if name in attrs}
+    assert {link[1:] for link in inside if link.startswith("#")} <= set(ids)
+    assert all(link.startswith(("#", "data:")) for link in inside)
+    assert set(re.findall(r"url\(#([^)]*)\)", page)) <= set(ids)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_text_from_file_names_cannot_become_markup(tmp_path):
+    defect = make_defect(9, 0.2, defect_type=HOSTILE, sample_id=HOSTILE)
+    evaluation = make_evaluation([defect], category=HOSTILE, exhibits=[make_exhibit(defect)])
+    page = write(tmp_path, evaluation, title=HOSTILE, provenance={HOSTILE: HOSTILE})
+    tags = Tags(page)
+    assert Counter(tag for tag, _ in tags.tags)["script"] == 1
+    assert not any(name.startswith("on") for _, attrs in tags.tags for name in attrs)
+    assert HOSTILE in tags.text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_every_number_of_the_size_table_is_in_the_page_with_its_count(tmp_path):
+    evaluation = make_realistic_evaluation(n_defects=60, n_exhibits=0)
+    text = Tags(write(tmp_path, evaluation)).text
+    for group in (*evaluation.cumulative, *evaluation.disjoint, *evaluation.by_type):
+        row = "".join(
+            [
+                str(group.n_defects),
+                f"{group.area_px[0]:,.0f}–{group.area_px[1]:,.0f}",
+                *(f"{value:.3f}" for value in group.aupro),
+            ]
+        )
+        assert row in text, group.name
+    assert "".join(f"{value:.3f}" for value in evaluation.rho) in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_groups_below_ten_regions_are_marked(tmp_path):
+    nine, ten = ([make_defect(area, 0.0) for area in range(1, 1 + n)] for n in (36, 40))
+    assert write(tmp_path, make_evaluation(nine)).count(">few<") == 1 + 4  # cumulative Q1 and the disjoint four
+    assert write(tmp_path, make_evaluation(ten)).count(">few<") == 0
+
+
+def test_undefined_numbers_are_dashes_and_never_nan(tmp_path):
+    page = write(tmp_path, make_evaluation([]), make_evaluation([make_defect(4, 0.0)]))
+    assert not re.search(r"\bnan\b", Tags(page).text)
+    assert 'class="undefined"' in page
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_images_whose_mask_is_empty_are_mentioned(tmp_path):
+    evaluation = replace(make_evaluation([make_defect(4, 0.0)]), n_unmarked_images=3)
+    assert "3 defective images mark no pixel" in Tags(write(tmp_path, evaluation)).text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_rate_that_decides_what_is_found_can_be_chosen(tmp_path):
+    evaluation = make_evaluation([make_defect(4, 0.02), make_defect(9, 0.2)])
+    assert f"None of 2 defects found at 1{SPACE}%" in write(tmp_path, evaluation)
+    assert f"1 of 2 defects found at 5{SPACE}%" in write(tmp_path, evaluation, found_fpr=0.05)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_overview_of_categories_sums_defects_and_averages_scores(tmp_path):
+    one, other = (
+        make_evaluation([make_defect(4, 0.0)], category="a/b"),
+        make_evaluation([make_defect(9, 0.2)], category="c/d"),
+    )
+    text = Tags(write(tmp_path, one, other)).text
+    assert f"1 of 2 defects found at 1{SPACE}%" in text
+    mean = (one.overall.aupro[2] + other.overall.aupro[2]) / 2
+    assert f"mean of 2–{mean:.3f}–0.957" in text  # a quarter of one defect is nobody: Q1 and ρ are undefined
+
+
+@pytest.mark.parametrize("found_fpr", [0.0, -0.1, 1.01, math.nan])
+def test_a_rate_that_is_no_share_is_refused(tmp_path, found_fpr):
+    with pytest.raises(TinyDefectsError, match=r"found_fpr is .*write 0\.01"):
+        write(tmp_path, make_evaluation([]), found_fpr=found_fpr)
+
+
+def test_an_empty_report_is_refused(tmp_path):
+    with pytest.raises(TinyDefectsError, match=r"report\.html: no evaluation to report"):
+        write(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_forty_eight_crops_of_noise_stay_below_four_megabytes(tmp_path):
+    random = np.random.default_rng(0)
+    defects = [make_defect(area, 0.2) for area in range(200, 248)]
+    noise = [random.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in defects]
+    exhibits = [
+        replace(
+            make_exhibit(defect), image=image, mask=image[..., 0] > 250, anomaly_map=image[..., 1].astype(np.float16)
+        )
+        for defect, image in zip(defects, noise, strict=True)
+    ]
+    assert len(write(tmp_path, make_evaluation(defects, exhibits=exhibits))) < 4e6
+
+
+def test_importing_the_report_loads_neither_matplotlib_nor_jinja():
+    code = "import sys, tinydefects.report; print(*{'matplotlib', 'jinja2', 'torch'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b""

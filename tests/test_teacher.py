@@ -1,0 +1,175 @@
+import socket
+
+import huggingface_hub
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tiny_teachers import TINY_VIT, tiny_vit, write_weights
+from tinydefects.builtin_vit import BLOCK_PAIR, build_builtin_vit
+from tinydefects.errors import TeacherError
+from tinydefects.teacher import best_device, default_blocks, load_teacher
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return write_weights(tiny_vit(), tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def teacher(weights):
+    return load_teacher(TINY_VIT, weights=weights, device="cpu")
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """No network, no proxy, nothing in the hub's cache."""
+
+    def no_address(*_):
+        raise socket.gaierror("Name or service not known")
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+
+
+def refusal(name: str, **arguments) -> str:
+    with pytest.raises(TeacherError) as caught:
+        load_teacher(name, **arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_features_are_the_patch_tokens_of_both_blocks_after_the_final_norm(teacher):
+    batch = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    seen = {}
+    for block in teacher.blocks:
+        teacher.model.blocks[block].register_forward_hook(lambda module, _, out, block=block: seen.update({block: out}))
+    features = teacher.features(batch)
+    for tokens, block in zip(features, teacher.blocks, strict=True):
+        by_hand = teacher.model.norm(seen[block])[:, 1:]  # the first token is the class token
+        assert tokens.shape == (2, 2, 3, 64)
+        torch.testing.assert_close(tokens, by_hand.reshape(2, 2, 3, 64))
+
+
+def test_rows_of_features_are_rows_of_the_image(teacher):
+    image = torch.zeros(1, 3, 48, 32)
+    changed = image.clone()
+    changed[:, :, 32:, :16] = 3.0  # patch (2, 0)
+    difference = (teacher.features(changed)[0] - teacher.features(image)[0]).norm(dim=-1)[0]
+    assert divmod(int(difference.argmax()), 2) == (2, 0)
+
+
+def test_a_size_that_is_no_multiple_of_the_patch_is_refused(teacher):
+    with pytest.raises(TeacherError, match="multiples of 16 px, this input is 32 x 40"):
+        teacher.features(torch.zeros(1, 3, 32, 40))
+
+
+def test_the_teacher_brings_its_own_normalisation(teacher):
+    assert (teacher.mean, teacher.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(12, (7, 11)), (24, (15, 23)), (6, (3, 5)), (2, (0, 1))])
+def test_default_blocks_lie_at_the_published_places(depth, blocks):
+    assert default_blocks(depth) == blocks
+
+
+@pytest.mark.parametrize("blocks", [(5, 3), (3, 3), (-1, 5), (3, 6)])
+def test_blocks_that_do_not_exist_or_are_not_in_order_are_refused(weights, blocks):
+    assert "has blocks 0 to 5" in refusal(TINY_VIT, weights=weights, blocks=blocks)
+
+
+def test_the_fingerprint_follows_weights_and_blocks_and_nothing_else(weights, teacher, tmp_path):
+    again = load_teacher(TINY_VIT, weights=weights)
+    model = tiny_vit()
+    with torch.no_grad():
+        model.norm.bias[3] += 1e-6
+    others = [
+        load_teacher(TINY_VIT, weights=weights, blocks=(2, 5)),
+        load_teacher(TINY_VIT, weights=write_weights(model, tmp_path / "other.safetensors")),
+    ]
+    assert again.fingerprint == teacher.fingerprint
+    assert len({teacher.fingerprint, *(other.fingerprint for other in others)}) == 3
+
+
+def test_weights_of_16_bits_run_in_32(tmp_path, weights):
+    half = {key: value.half() for key, value in tiny_vit().state_dict().items()}
+    save_file(half, tmp_path / "half.safetensors")
+    teacher = load_teacher(TINY_VIT, weights=tmp_path / "half.safetensors")
+    assert {value.dtype for value in teacher.model.state_dict().values()} == {torch.float32}
+    assert torch.equal(teacher.model.norm.bias, half["norm.bias"].float())
+
+
+def test_a_pth_file_and_a_classification_head_in_it_are_understood(tmp_path, teacher):
+    state = tiny_vit().state_dict() | {"head.weight": torch.zeros(1000, 64), "head.bias": torch.zeros(1000)}
+    torch.save({"model": state}, tmp_path / "checkpoint.pth")
+    assert load_teacher(TINY_VIT, weights=tmp_path / "checkpoint.pth").fingerprint == teacher.fingerprint
+
+
+def test_the_teacher_is_frozen(teacher):
+    assert not teacher.model.training
+    assert not any(weights.requires_grad for weights in teacher.model.parameters())
+
+
+def test_the_builtin_teacher_takes_any_whole_patches_and_its_own_blocks(tmp_path):
+    file = write_weights(build_builtin_vit(), tmp_path / "builtin.safetensors")
+    teacher = load_teacher("builtin", weights=file)
+    assert (teacher.patch_size, teacher.dim, teacher.blocks) == (8, 192, BLOCK_PAIR)
+    earlier, later = teacher.features(torch.randn(1, 3, 40, 72))
+    assert earlier.shape == later.shape == (1, 5, 9, 192)
+
+
+def test_the_first_device_there_is_is_taken_and_recorded(weights):
+    assert load_teacher(TINY_VIT, weights=weights).device == best_device()
+
+
+def test_without_weights_or_network_one_line_names_three_ways_out(offline):
+    message = refusal(TINY_VIT)
+    assert "no pretrained weights (Name or service not known)" in message
+    for way in ("connect once to the hub", "--teacher-weights FILE", "--teacher builtin"):
+        assert way in message
+
+
+def test_weights_in_the_cache_of_the_hub_need_no_network(offline, monkeypatch, weights, teacher):
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(weights))
+    assert load_teacher(TINY_VIT).fingerprint == teacher.fingerprint
+
+
+@pytest.mark.parametrize("name", ["vit_of_nobody", "resnet18"])
+def test_what_is_no_vit_of_timm_is_refused(name):
+    assert f"{name}: timm cannot build it as a ViT" in refusal(name)
+
+
+def test_a_vit_without_a_final_norm_over_its_patches_is_refused():
+    assert "test_vit2 is no plain ViT with a final norm" in refusal("test_vit2")
+
+
+def test_a_missing_weights_file_is_named(tmp_path):
+    assert f"{tmp_path / 'none.pth'}: no such weights file" in refusal(TINY_VIT, weights=tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_truncated_weights_file_is_named(tmp_path, weights, suffix):
+    whole = tmp_path / f"whole{suffix}"
+    if suffix == ".pth":
+        torch.save(tiny_vit().state_dict(), whole)
+    else:
+        whole.write_bytes(weights.read_bytes())
+    cut = tmp_path / f"cut{suffix}"
+    cut.write_bytes(whole.read_bytes()[:-1000])
+    assert f"{cut}: not readable as weights" in refusal(TINY_VIT, weights=cut)
+
+
+def test_a_pickle_with_code_in_it_is_not_run(tmp_path):
+    torch.save({"model": socket.gethostname}, tmp_path / "code.pth")
+    assert "not readable as weights" in refusal(TINY_VIT, weights=tmp_path / "code.pth")
+
+
+def test_weights_of_another_architecture_never_load_in_part(weights, tmp_path):
+    assert "not the weights of vit_tiny_patch16_224" in refusal("vit_tiny_patch16_224", weights=weights)
+    partial = tiny_vit().state_dict()
+    del partial["blocks.5.norm1.bias"]
+    save_file(partial, tmp_path / "partial.safetensors")
+    message = refusal(TINY_VIT, weights=tmp_path / "partial.safetensors")
+    assert "blocks.5.norm1.bias is missing instead of (64,) (1 differ)" in message
