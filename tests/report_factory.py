@@ -22,6 +22,7 @@ def make_defect(area_px, fpr, *, defect_type="scratch", sample_id="test/scratch/
         peak=1.0 - math.log10(fpr + 1e-6),
         first_touched_fpr=fpr,
         half_covered_fpr=min(1.0, 3 * fpr),
+        aupro=(1.0 - fpr,) * 4,
     )
 
 

@@ -243,3 +243,14 @@ def test_ten_thousand_samples_are_loaded_quickly_from_their_names_alone(tmp_path
     category = load_folder(tmp_path)
     assert process_time() - start < 3  # 0.25 s measured
     assert len(category.train) + len(category.test) == 10_000
+
+
+def test_a_folder_is_addressed_like_any_category_in_both_layouts(tmp_path):
+    draw_all(tmp_path / "parts/good", "a.png b.png c.png d.png e.png")
+    parts = load_category("folder/parts", root=tmp_path)
+    assert (len(parts.train), len(parts.test)) == (4, 1)
+    draw_all(tmp_path / "screws", "train/good/a.png test/good/b.png test/bent/c.png ground_truth/bent/c_mask.png")
+    screws = load_category("folder/screws", root=tmp_path)
+    assert ids(screws.test) == ["test/good/b", "test/bent/c"]
+    assert screws.id == "folder/screws"
+    assert list_categories("folder", tmp_path) == ["folder/parts", "folder/screws"]

@@ -94,6 +94,15 @@ def test_each_defect_knows_where_it_is_and_what_it_takes_to_see_it(small_categor
     assert (scratch.first_touched_fpr, scratch.half_covered_fpr) == (0.0, 1 / 11)
 
 
+@pytest.mark.parametrize("decimals", [1, 6])
+def test_the_mean_of_the_defects_own_aupro_is_that_of_any_group(folder, decimals):
+    evaluation = evaluate(random_category(folder, 3, decimals)[0])
+    every = np.array([defect.aupro for defect in evaluation.defects])
+    assert every.mean(axis=0) == pytest.approx(evaluation.overall.aupro, abs=1e-12)
+    small = np.array([defect.area_px for defect in evaluation.defects]) <= evaluation.quartile_areas_px[0]
+    assert every[small].mean(axis=0) == pytest.approx(evaluation.cumulative[0].aupro, abs=1e-12)
+
+
 def test_a_normal_pixel_that_ties_with_the_peak_is_a_false_positive_at_it(folder):
     pair = folder.pair("dot/0", marked((1, 4), (0, 0)), [[5, 5, 5, 1]])
     assert evaluate([pair]).defects[0].first_touched_fpr == pytest.approx(2 / 3)

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.multiprocessing.spawn import spawn
 
 from draw import KINDS, Crop, World
 from muon import Muon
@@ -116,15 +117,16 @@ class Trainer:
 
     def learning_rate(self) -> float:
         """Warm-up over 100 steps, constant, then linear to zero between the start of the cooldown and its end."""
+        lr: float = self.arguments.lr
         cooldown = 60 * self.arguments.cooldown_minutes
         fall = 1 - max(0.0, self.seconds - self.cooldown_from) / cooldown
-        return self.arguments.lr * min(1.0, (self.step + 1) / 100) * max(0.0, fall)
+        return float(lr * min(1.0, (self.step + 1) / 100) * max(0.0, fall))
 
     def update(self, batch: Batch) -> dict[str, float]:
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = self.learning_rate()
-        earlier, later = self.model.forward_intermediates(
+        earlier, later = self.model.forward_intermediates(  # type: ignore[operator]
             batch.image, indices=list(BLOCK_PAIR), norm=True, output_fmt="NLC", intermediates_only=True
         )
         loss, parts = objective(earlier, later, self.heads, batch, self.weights)
@@ -148,7 +150,7 @@ class Trainer:
         gradients = [p.grad for p in (*self.model.parameters(), *self.heads.parameters()) if p.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
-        means = flat.div_(dist.get_world_size()).split([gradient.numel() for gradient in gradients])
+        means = torch.split(flat.div_(dist.get_world_size()), [gradient.numel() for gradient in gradients])
         for gradient, mean in zip(gradients, means, strict=True):
             gradient.copy_(mean.view_as(gradient))
 
@@ -171,7 +173,7 @@ class Trainer:
 
     def finished(self) -> bool:
         ended = self.seconds >= self.cooldown_from + 60 * self.arguments.cooldown_minutes
-        return ended or self.seconds >= 60 * self.arguments.minutes
+        return bool(ended or self.seconds >= 60 * self.arguments.minutes)
 
     def save(self) -> None:
         """Checkpoint and shippable weights; each appears whole or not at all."""
@@ -242,7 +244,7 @@ def main() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         arguments.port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(work, (arguments,), nprocs=arguments.workers)  # type: ignore[no-untyped-call]
+    spawn(work, (arguments,), nprocs=arguments.workers)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from tinydefects.datasets.folder import load_folder as load_folder
     from tinydefects.detector import Detector as Detector
     from tinydefects.errors import TinyDefectsError as TinyDefectsError
-    from tinydefects.metrics.evaluation import Evaluation as Evaluation
     from tinydefects.metrics.evaluation import evaluate as evaluate
+    from tinydefects.metrics.scores import Evaluation as Evaluation
     from tinydefects.sample import Category as Category
     from tinydefects.sample import Prediction as Prediction
     from tinydefects.sample import Sample as Sample
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Category": "tinydefects.sample",
     "Detector": "tinydefects.detector",
-    "Evaluation": "tinydefects.metrics.evaluation",
+    "Evaluation": "tinydefects.metrics.scores",
     "Prediction": "tinydefects.sample",
     "Sample": "tinydefects.sample",
     "TinyDefectsError": "tinydefects.errors",
@@ -37,7 +37,14 @@ __all__ += ["evaluate", "load_category", "load_folder"]
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'tinydefects' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    try:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from tinydefects.errors import MissingExtraError
+
+        raise MissingExtraError("Detector", "detector") from error
 
 
 def __dir__() -> list[str]:

@@ -75,7 +75,8 @@ def overlay(
     """The image tinted where the map is high: (H, W, 3); nothing at scale[0] and below, full tint at scale[1]."""
     low, high = scale
     strength = np.clip((anomaly_map - low) / max(high - low, 1e-12), 0, 1)[..., None] * np.float32(0.7)
-    return np.rint(image * (1 - strength) + HEAT_RGB * strength).astype(np.uint8)
+    tinted = np.rint(image * (1 - strength) + HEAT_RGB * strength)
+    return np.asarray(tinted, dtype=np.uint8)
 
 
 def _predict_once(detector: Detector, category_id: str, sample: Sample, folder: Path) -> Prediction:

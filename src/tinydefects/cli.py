@@ -135,11 +135,15 @@ def fit(
         seed=seed,
         device=device,
     )
+    cost = detector.expected_cost([sample.image_path for sample in category.train])
     if dry_run:
-        cost = detector.expected_cost([sample.image_path for sample in category.train])
         return _print(asdict(cost), as_json, str(cost))
+    _say(str(cost))
     with _progress() as progress:
-        detector.fit((sample.image() for sample in category.train), progress=progress)
+        detector.fit(
+            (sample.image() for sample in category.train),
+            progress=lambda stage, done, total: progress(stage, done, total or cost.n_images),
+        )
     detector.save(out)
     _print(
         {"model": str(out), "n_images": len(category.train)}, as_json, f"fitted on {len(category.train)} images: {out}"

@@ -54,15 +54,21 @@ def _run_family(
         n_train=settings.n_train,
         n_good=settings.n_good,
         n_defect=settings.n_defect,
+        progress=lambda done, total: progress(f"{family}: draw", done, total),
     )
     detector = Detector(
         teacher="builtin", resolution=settings.size, epochs=settings.epochs, seed=settings.seed, device=device
     )
-    detector.fit((sample.image() for sample in category.train), progress=progress)
-    return evaluate(_predict(detector, category, progress), category=category.id)
+    detector.fit(
+        (sample.image() for sample in category.train),
+        progress=lambda stage, done, total: progress(f"{family}: {stage}", done, total or len(category.train)),
+    )
+    return evaluate(_predict(detector, category, family, progress), category=category.id)
 
 
-def _predict(detector: Detector, category: Category, progress: Progress) -> Iterator[tuple[Sample, Prediction]]:
+def _predict(
+    detector: Detector, category: Category, family: str, progress: Progress
+) -> Iterator[tuple[Sample, Prediction]]:
     for done, sample in enumerate(category.test, start=1):
         yield sample, detector.predict(sample.image())
-        progress(f"predict {category.id}", done, len(category.test))
+        progress(f"{family}: predict", done, len(category.test))

@@ -102,9 +102,12 @@ def write_map(path: Path, anomaly_map: NDArray[np.float32], *, description: str 
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]) -> None:
-    """A lossless PNG of (H, W) or (H, W, 3) pixels; bool becomes 0 and 255."""
+    """A lossless PNG of (H, W) or (H, W, 3) pixels; bool becomes 0 and 255.
+
+    Compression level 1: a tenth larger than the default and several times quicker on photographs.
+    """
     stored = pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == np.bool_ else pixels
-    write_whole(path, lambda file: Image.fromarray(stored).save(file, format="PNG"))
+    write_whole(path, lambda file: Image.fromarray(stored).save(file, format="PNG", compress_level=1))
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tinydefects.datasets.btad import BTAD, load_btad
-from tinydefects.datasets.folder import suggest
+from tinydefects.datasets.folder import list_folder, load_named_folder, suggest
 from tinydefects.datasets.magnetic_tile import CATEGORIES, MAGNETIC_TILE, load_magnetic_tile
 from tinydefects.datasets.mvtec import MVTEC_AD, MVTEC_AD2, MVTEC_LOCO, load_mvtec_ad, load_mvtec_ad2, load_mvtec_loco
 from tinydefects.datasets.synthetic import SYNTHETIC_FAMILIES, load_synthetic
@@ -19,6 +19,7 @@ LOADERS: dict[str, Callable[..., Category]] = {
     "visa": load_visa,
     "btad": load_btad,
     "magnetic_tile": load_magnetic_tile,
+    "folder": load_named_folder,
     "synthetic": load_synthetic,
 }
 LAYOUTS = {layout.dataset: layout for layout in (MVTEC_AD, MVTEC_AD2, MVTEC_LOCO, VISA, BTAD)}
@@ -29,6 +30,7 @@ LICENCES = {
     "visa": "CC BY 4.0",
     "btad": "CC BY-SA",
     "magnetic_tile": "unknown: no licence file; its readme welcomes use and asks to be cited",
+    "folder": "yours",
     "synthetic": "drawn by tinydefects: no restriction",
 }
 
@@ -61,6 +63,8 @@ def list_categories(dataset: str, root: Path | str = "data") -> list[str]:
     _check(dataset)
     if dataset == "synthetic":
         names = list(SYNTHETIC_FAMILIES)
+    elif dataset == "folder":
+        names = [child.name for child in list_folder(Path(root)) if child.is_dir()]
     elif dataset == "magnetic_tile":
         names = list(CATEGORIES) if "MT_Free" in MAGNETIC_TILE.categories(Path(root)) else []
     else:

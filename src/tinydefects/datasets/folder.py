@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from tinydefects.errors import DatasetError
 from tinydefects.pixels import IMAGE_SUFFIXES, MaskRule
@@ -108,6 +109,21 @@ def load_folder(
         taken = {root / good, root / (test_good or good), *([masks, *masks.parents] if masks else [])}
         test = test + typed_defect_samples(root / defect, masks, taken=taken, mask_rule=mask_rule)
     return Category(id=f"folder/{root.resolve().name}", train=train, test=test)
+
+
+def load_named_folder(name: str, *, root: Path, **options: Any) -> Category:  # noqa: ANN401 - passed on
+    """`root/name` as a category, in the MVTec layout if it has `train/good`, else `good/`, `defect/` and `mask/`.
+
+    Folders that are not there yet (defects, masks) are left out; `options` are those of `load_folder`.
+    """
+    folder = root / name
+    if (folder / "train" / "good").is_dir():
+        layout = {"good": "train/good", "test_good": "test/good", "defect": "test", "mask": "ground_truth"}
+    else:
+        layout = {"good": "good", "defect": "defect", "mask": "mask"}
+    present = {key: part for key, part in layout.items() if key == "good" or (folder / part).is_dir()}
+    absent = dict.fromkeys(key for key in ("defect", "mask") if key not in present)
+    return load_folder(folder, **{**present, **absent, **options})
 
 
 def list_folder(folder: Path) -> list[Path]:

@@ -91,6 +91,22 @@ def curve_of_rises(ranking: Ranking, weights: NDArray[np.float64], n_before: NDA
     return Curve(fpr=fpr, recall=recall)
 
 
+def level_areas(ranking: Ranking, *, fpr_limit: float) -> NDArray[np.float64]:
+    """(K,) what one pixel of each level adds to AUPRO@fpr_limit of its own: 1 if found at once, 0 if never.
+
+    A pixel counts as found from the false-positive rate of its level on, gradually across a tie. The mean over a
+    region's pixels is the region's AUPRO, and the mean over regions that of the group: the same number as the area
+    under the exact curve.
+    """
+    if not ranking.n_normal:
+        return np.full(ranking.scores.size, np.nan)
+    start, end = ranking.normal_above / ranking.n_normal, ranking.normal_at_least / ranking.n_normal
+    tied = end - start
+    inside = np.clip(fpr_limit - start, 0, tied)
+    ramp = np.divide(inside**2, 2 * tied, out=np.zeros_like(tied), where=tied > 0)
+    return np.asarray((ramp + np.maximum(fpr_limit - end, 0)) / fpr_limit)
+
+
 def auroc(ranking: Ranking) -> float:
     """Share of pairs (defect, normal) in the right order, ties counted half; nan when either is missing."""
     if not ranking.n_defect or not ranking.n_normal:

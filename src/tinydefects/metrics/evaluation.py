@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tinydefects.defects import Defect, find_defects
 from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError, TinyDefectsError
-from tinydefects.metrics.curves import Curve, auroc, average_precision, best_f1, exact_curve
+from tinydefects.metrics.curves import Curve, auroc, average_precision, best_f1, exact_curve, level_areas
 from tinydefects.metrics.exhibits import ExhibitKeeper, cut_out
 from tinydefects.metrics.published import normal_threshold_curve, published_curve
 from tinydefects.metrics.ranking import Ranking, ScoreSpool, rank
@@ -141,6 +141,7 @@ def _gather_defect(
         peak=float(scores[-1]),
         first_touched_fpr=float("nan"),  # known once every normal pixel is counted
         half_covered_fpr=float("nan"),
+        aupro=(),
     )
     gathered.defect_scores.append(scores)
     gathered.records.append(record)
@@ -201,7 +202,7 @@ def _conclude(
     smaller = [scorer.group(*named) for named in zip(QUARTILES[:3], cumulative_quartiles(areas_px)[:3], strict=True)]
     cumulative = (*smaller, replace(overall, name=QUARTILES[3]))
     disjoint = [scorer.group(*named) for named in zip(QUARTILES, disjoint_quartiles(areas_px), strict=True)]
-    records = _complete_records(gathered, ranking)
+    records = _complete_records(gathered, ranking, fpr_limits)
     return Evaluation(
         category=category,
         curve_rule=curve_rule,
@@ -229,11 +230,17 @@ def _conclude(
     )
 
 
-def _complete_records(gathered: _Gathered, ranking: Ranking) -> tuple[DefectRecord, ...]:
+def _complete_records(gathered: _Gathered, ranking: Ranking, fpr_limits: tuple[float, ...]) -> tuple[DefectRecord, ...]:
+    if not gathered.records:
+        return ()
     peaks = np.array([record.peak for record in gathered.records], dtype=np.float32)
-    touched = ranking.fpr_at(peaks)
-    covered = ranking.fpr_at(np.array(gathered.medians, dtype=np.float32))
+    touched = ranking.fpr_at(peaks).tolist()
+    covered = ranking.fpr_at(np.array(gathered.medians, dtype=np.float32)).tolist()
+    areas_px = np.array([record.area_px for record in gathered.records])
+    first_pixels = np.cumsum(areas_px) - areas_px
+    found = [level_areas(ranking, fpr_limit=limit)[ranking.level] for limit in fpr_limits]
+    aupros = np.stack([np.add.reduceat(pixels, first_pixels) / areas_px for pixels in found], axis=1).tolist()
     return tuple(
-        replace(record, first_touched_fpr=float(first), half_covered_fpr=float(half))
-        for record, first, half in zip(gathered.records, touched, covered, strict=True)
+        replace(record, first_touched_fpr=first, half_covered_fpr=half, aupro=tuple(aupro))
+        for record, first, half, aupro in zip(gathered.records, touched, covered, aupros, strict=True)
     )

@@ -54,6 +54,7 @@ class DefectRecord:
         first_touched_fpr: share of all normal pixels that score at least `peak`: the false-positive rate at which
             its first pixel is found.
         half_covered_fpr: the same for the median pixel: the rate at which half of it is found.
+        aupro: this defect's own AUPRO at each of `Evaluation.fpr_limits`, exact; any group's AUPRO is the mean of it.
     """
 
     sample_id: str
@@ -64,6 +65,7 @@ class DefectRecord:
     peak: float
     first_touched_fpr: float
     half_covered_fpr: float
+    aupro: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

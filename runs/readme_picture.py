@@ -1,0 +1,108 @@
+"""Draw the README's picture from a finished demo: python runs/readme_picture.py DEMO_FOLDER FAMILY
+
+One drawn part at full size with a square on it; the square at native pixels as image, truth and anomaly map; and the
+share of defects found against their diameter. Written for light and dark pages to docs/pictures/.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from tinydefects.benchmark.protocol import read_result
+from tinydefects.datasets.synthetic import read_manifest
+from tinydefects.metrics.scores import DefectRecord, Evaluation, Exhibit
+from tinydefects.pixels import read_image
+from tinydefects.report_plots import bin_by_diameter, is_found
+
+PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+FOUND_FPR = 0.01
+THEMES = {
+    "light": {"ink": "#1f2328", "muted": "#59636e", "line": "#d1d9e0", "page": "#ffffff"},
+    "dark": {"ink": "#f0f6fc", "muted": "#9198a1", "line": "#3d444d", "page": "#0d1117"},
+}
+ACCENT = "#e8590c"
+
+
+def choose(evaluation: Evaluation) -> Exhibit:
+    """The smallest defect of at least 12 px that is found: small, and still to be seen in print."""
+    shown = [exhibit for exhibit in evaluation.exhibits if exhibit.defect.area_px >= 12]
+    found = [exhibit for exhibit in shown if is_found(exhibit.defect, FOUND_FPR)]
+    return min(found or shown, key=lambda exhibit: exhibit.defect.area_px)
+
+
+def draw(evaluation: Evaluation, results: Sequence[Evaluation], image_path: Path, theme: dict[str, str]) -> Figure:
+    """The whole picture in one theme."""
+    exhibit = choose(evaluation)
+    image = read_image(image_path)
+    figure = Figure(figsize=(11, 3.1), dpi=130, facecolor=theme["page"], layout="constrained")
+    whole, cut, truth, anomaly, plot = figure.subplots(1, 5, width_ratios=(1.25, 1, 1, 1, 1.6))
+    whole.imshow(image)
+    mark_square(whole, exhibit, image.shape[:2])
+    cut.imshow(exhibit.image, interpolation="nearest")
+    truth.imshow(exhibit.image, interpolation="nearest")
+    truth.imshow(np.ma.masked_where(~exhibit.mask, exhibit.mask), cmap="autumn", interpolation="nearest", alpha=0.9)
+    low, high = evaluation.score_range
+    anomaly.imshow(exhibit.anomaly_map.astype(np.float32), cmap="inferno", vmin=low, vmax=high, interpolation="nearest")
+    share = exhibit.defect.area_px / (image.shape[0] * image.shape[1])
+    titles = ("the whole image", "native pixels", "truth", "anomaly map")
+    for axes, title in zip((whole, cut, truth, anomaly), titles, strict=True):
+        axes.set_title(title, color=theme["ink"], fontsize=9)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_color(theme["line"])
+    caption = f"{exhibit.defect.defect_type}, {exhibit.defect.area_px} px, {100 * share:.3g} % of the image"
+    cut.set_xlabel(caption, color=theme["muted"], fontsize=8)
+    draw_detection(plot, [defect for one in results for defect in one.defects], theme)
+    return figure
+
+
+def mark_square(axes: Axes, exhibit: Exhibit, size: tuple[int, ...]) -> None:
+    """Where the cut-out lies in the whole image."""
+    top, left, height, width = exhibit.defect.box_px
+    side = exhibit.image.shape[0]
+    y = min(max(0, top + height // 2 - side // 2), size[0] - side)
+    x = min(max(0, left + width // 2 - side // 2), size[1] - side)
+    axes.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=ACCENT, linewidth=1.5))
+
+
+def draw_detection(axes: Axes, defects: list[DefectRecord], theme: dict[str, str]) -> None:
+    """Share of defects found, by octaves of diameter, with exact 95 % intervals."""
+    bins = bin_by_diameter(defects, FOUND_FPR)
+    centres = [np.sqrt(one.low_px * one.high_px) for one in bins]
+    shares = np.array([one.n_found / one.n_defects for one in bins])
+    below = shares - [one.interval[0] for one in bins]
+    above = [one.interval[1] for one in bins] - shares
+    axes.errorbar(centres, shares, yerr=[below, above], color=ACCENT, marker="o", capsize=2.5, linewidth=1.5)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted({one.low_px for one in bins} | {bins[-1].high_px}))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_ylim(0, 1.03)
+    axes.set_facecolor(theme["page"])
+    axes.set_title(f"found at {100 * FOUND_FPR:g} % false-positive pixels", color=theme["ink"], fontsize=9)
+    axes.set_xlabel(f"defect diameter, px  ({len(defects)} defects)", color=theme["muted"], fontsize=8)
+    axes.tick_params(colors=theme["muted"], labelsize=8)
+    axes.grid(color=theme["line"], linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(theme["line"])
+
+
+def main(demo: str, family: str) -> None:
+    """Write both themes."""
+    folder = Path(demo)
+    results = [read_result(path).evaluation for path in sorted((folder / "results/synthetic").glob("*.json"))]
+    evaluation = next(one for one in results if one.category == f"synthetic/{family}")
+    drawn = next((folder / "data/synthetic").glob(f"{family}-*"))
+    read_manifest(drawn)  # refuses a folder that is not whole
+    image_path = drawn / f"{choose(evaluation).defect.sample_id}.png"
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for name, theme in THEMES.items():
+        draw(evaluation, results, image_path, theme).savefig(PICTURES / f"demo_{name}.png")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
