@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tinydefects.benchmark.protocol import read_result
-from tinydefects.datasets.synthetic import read_manifest
 from tinydefects.metrics.scores import DefectRecord, Evaluation, Exhibit
 from tinydefects.pixels import read_image
 from tinydefects.report_plots import bin_by_diameter, is_found
@@ -97,7 +96,6 @@ def main(demo: str, family: str) -> None:
     results = [read_result(path).evaluation for path in sorted((folder / "results/synthetic").glob("*.json"))]
     evaluation = next(one for one in results if one.category == f"synthetic/{family}")
     drawn = next((folder / "data/synthetic").glob(f"{family}-*"))
-    read_manifest(drawn)  # refuses a folder that is not whole
     image_path = drawn / f"{choose(evaluation).defect.sample_id}.png"
     PICTURES.mkdir(parents=True, exist_ok=True)
     for name, theme in THEMES.items():

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from tinydefects.benchmark.protocol import Result, find_results, read_result
-from tinydefects.metrics.scores import GroupScores
+from tinydefects.metrics.scores import Evaluation, GroupScores
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,7 +32,7 @@ def demo_table() -> str:
     """One row a family: AUPRO@30 % and @5 % of the smallest quartile and of all, rho, image AUROC."""
     results = [read_result(path) for path in find_results(ROOT / "results" / "demo")]
     lines = [
-        "| drawn parts, built-in teacher | defects | area, px | AUPRO@30 % Q1 … Q4 | AUPRO@5 % Q1 … Q4 | ρ@30 % | image AUROC |",
+        "| drawn parts | defects | area, px | AUPRO@30 % Q1 … Q4 | AUPRO@5 % Q1 … Q4 | ρ@30 % | image AUROC |",
         "|---|---|---|---|---|---|---|",
     ]
     for result in results:
@@ -67,7 +67,24 @@ def magnetic_tile_table() -> str:
         *(row(f"– size quartile {n} of 4", group) for n, group in enumerate(every.evaluation.disjoint, start=1)),
         *(row(f"– {group.name}", group) for group in every.evaluation.by_type),
     ]
+    lines += ["", *by_type_and_size(every.evaluation)]
     return "\n".join(lines) + "\n" + source([every, tiny], "magnetic_tile")
+
+
+def by_type_and_size(evaluation: Evaluation) -> list[str]:
+    """AUPRO@30 % of each defect type in each size quartile of all defects, with the number of defects."""
+    first, second, third = evaluation.quartile_areas_px
+    edges = ((0.0, first), (first, second), (second, third), (third, float("inf")))
+    header = " | ".join(f"quartile {n}: up to {high:.0f} px" for n, (_, high) in enumerate(edges[:3], start=1))
+    lines = [f"| AUPRO@30 % (defects) | {header} | quartile 4: larger |", "|---|---|---|---|---|"]
+    for group in evaluation.by_type:
+        cells = []
+        for low, high in edges:
+            inside = [d for d in evaluation.defects if d.defect_type == group.name and low < d.area_px <= high]
+            mean = sum(defect.aupro[0] for defect in inside) / len(inside) if inside else float("nan")
+            cells.append(f"{number(mean)} ({len(inside)})")
+        lines.append("| " + " | ".join([group.name, *cells]) + " |")
+    return lines
 
 
 def row(name: str, group: GroupScores) -> str:

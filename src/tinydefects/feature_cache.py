@@ -87,7 +87,7 @@ class FeatureCache:
         if used + needed > self.limit_bytes:
             raise TrainingError(
                 f"{needs} beside {_gigabytes(used)} that lie there, the limit is {_gigabytes(self.limit_bytes)}: "
-                f"raise cache_limit_gb, {options}"
+                f"raise cache_limit_gb (--cache-limit-gb), {options}"
             )
         if needed > free:
             raise TrainingError(f"{needs}, the disk has {_gigabytes(free)} free: {options}")

@@ -32,7 +32,7 @@ EXPOSURE_DROP = 3
 NUMBER_JUMP = 1000
 
 
-def load_magnetic_tile(name: str, *, root: Path, n_train: int = 600, seed: int = 0) -> Category:
+def load_magnetic_tile(name: str, *, root: Path, n_train: int = 330, seed: int = 0) -> Category:
     """Train on defect-free tiles; test on the other defect-free photographs and the defects of category `name`.
 
     `name` is `all`, one defect type, or `tiny` (blowholes, breaks and cracks). The split depends on `seed` and

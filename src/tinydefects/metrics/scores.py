@@ -126,20 +126,17 @@ class Evaluation:
 
 
 def summary(evaluation: Evaluation) -> str:
-    """One short table to print: AUPRO by cumulative size quartile, rho with its definition, image and pixel numbers."""
+    """A short table to print: AUPRO by cumulative size quartile and by type, rho with its definition, image scores."""
     limits = "".join(f"{f'{100 * limit:g} %':>9}" for limit in evaluation.fpr_limits)
     n_defective = evaluation.n_images - evaluation.n_good_images
-    rows = [f"{group.name:<10}{_numbers(group.aupro)}{group.n_defects:>9}" for group in evaluation.cumulative]
-    rows = [
-        f"{row}  {group.area_px[0]:.0f} to {group.area_px[1]:.0f} px" if group.n_defects else row
-        for row, group in zip(rows, evaluation.cumulative, strict=True)
-    ]
+    by_type = evaluation.by_type if len(evaluation.by_type) > 1 else ()
     lines = [
         f"{evaluation.category or 'category'}: {evaluation.n_good_images} good and {n_defective} defective images, "
         f"{evaluation.overall.n_defects} defects, curve {evaluation.curve_rule}",
         f"{'AUPRO at':<10}{limits}  defects  area (Q1 is the smallest quarter, Q4 is all)",
-        *rows,
+        *map(_row, evaluation.cumulative),
         f"{'rho':<10}{_numbers(evaluation.rho)}           mean(Q1..Q4) * min(Q1, Q4) / max(Q1, Q4)",
+        *map(_row, by_type),
         f"image AUROC {evaluation.image_auroc:.4f}  AP {evaluation.image_average_precision:.4f}  "
         f"best F1 {evaluation.image_best_f1:.4f} (oracle threshold)",
         f"pixel AUROC {evaluation.pixel_auroc:.4f}  AP {evaluation.pixel_average_precision:.4f}  "
@@ -147,6 +144,11 @@ def summary(evaluation: Evaluation) -> str:
         *_cautions(evaluation),
     ]
     return "\n".join(lines)
+
+
+def _row(group: GroupScores) -> str:
+    area = f"  {group.area_px[0]:.0f} to {group.area_px[1]:.0f} px" if group.n_defects else ""
+    return f"{group.name:<10}{_numbers(group.aupro)}{group.n_defects:>9}{area}"
 
 
 def _numbers(values: tuple[float, ...]) -> str:
