@@ -11,11 +11,17 @@ import pytest
 from scipy import ndimage
 
 from tinydefects.datasets import synthetic
-from tinydefects.datasets.synthetic import SYNTHETIC_FAMILIES, Settings, draw_clean, draw_defective, load_synthetic
-from tinydefects.datasets.synthetic_canvas import smooth_noise, white_noise
-from tinydefects.datasets.synthetic_defects import CONTRAST_RANGES, DEFECT_KINDS, MINIMUM_CONTRAST, plant
-from tinydefects.datasets.synthetic_regions import connected_pixels
-from tinydefects.datasets.synthetic_surfaces import Scene
+from tinydefects.datasets.synthetic.canvas import smooth_noise, white_noise
+from tinydefects.datasets.synthetic.dataset import (
+    SYNTHETIC_FAMILIES,
+    Settings,
+    draw_clean,
+    draw_defective,
+    load_synthetic,
+)
+from tinydefects.datasets.synthetic.defects import CONTRAST_RANGES, DEFECT_KINDS, MINIMUM_CONTRAST, plant
+from tinydefects.datasets.synthetic.regions import connected_pixels
+from tinydefects.datasets.synthetic.surfaces import Scene
 from tinydefects.defects import find_defects
 from tinydefects.errors import DatasetError, TinyDefectsError
 
@@ -324,7 +330,7 @@ def test_noise_has_mean_zero_and_variance_one_at_every_scale():
 def test_another_process_with_another_hash_seed_draws_the_same_pixels():
     chosen = settings("leather")
     program = (
-        "import sys, hashlib; from tinydefects.datasets.synthetic import Settings, draw_defective;"
+        "import sys, hashlib; from tinydefects.datasets.synthetic.dataset import Settings, draw_defective;"
         "chosen = Settings.model_validate_json(sys.argv[1]); image, mask, _ = draw_defective(chosen, 4);"
         "print(hashlib.sha256(image.tobytes() + mask.tobytes()).hexdigest())"
     )

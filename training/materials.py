@@ -15,7 +15,7 @@ Array = NDArray[Any]  # float32 unless said otherwise
 CANVAS_PX = 320
 
 # Photographs inside the scikit-image wheel that are CC0 or in the public domain.
-PHOTOS = ("astronaut", "brick", "camera", "cell", "chelsea", "coffee", "grass", "gravel", "moon", "rocket")
+PHOTOS = ("astronaut", "brick", "camera", "cell", "chelsea", "coffee", "grass", "gravel")
 
 
 def standardised(canvas: NDArray[np.floating]) -> Array:

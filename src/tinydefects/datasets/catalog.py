@@ -7,7 +7,7 @@ from tinydefects.datasets.btad import BTAD, load_btad
 from tinydefects.datasets.folder import list_folder, load_named_folder, suggest
 from tinydefects.datasets.magnetic_tile import CATEGORIES, MAGNETIC_TILE, load_magnetic_tile
 from tinydefects.datasets.mvtec import MVTEC_AD, MVTEC_AD2, MVTEC_LOCO, load_mvtec_ad, load_mvtec_ad2, load_mvtec_loco
-from tinydefects.datasets.synthetic import SYNTHETIC_FAMILIES, load_synthetic
+from tinydefects.datasets.synthetic.dataset import SYNTHETIC_FAMILIES, load_synthetic
 from tinydefects.datasets.visa import VISA, load_visa
 from tinydefects.errors import DatasetError
 from tinydefects.sample import Category

@@ -38,7 +38,7 @@ class Curve:
             width = fpr_limit - fpr[-1]
             slope = (self.recall[n_inside] - recall[-1]) / (self.fpr[n_inside] - fpr[-1])
             area += width * (recall[-1] + slope * width / 2)
-        return area / fpr_limit
+        return float(area / fpr_limit)
 
     def thinned(self, n_points: int = PLOTTED_POINTS) -> PlottedCurve:
         """At most `n_points` of the curve's own points, half spread evenly and half by powers of ten towards 0.

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tinydefects.datasets.synthetic_defects import (
+from tinydefects.datasets.synthetic.defects import (
     CLEARANCE_PX,
     CONTRAST_RANGES,
     DEFECT_KINDS,
@@ -25,7 +25,7 @@ from tinydefects.datasets.synthetic_defects import (
     Planted,
     plant,
 )
-from tinydefects.datasets.synthetic_surfaces import PAINTERS, Scene, draw_scene
+from tinydefects.datasets.synthetic.surfaces import PAINTERS, Scene, draw_scene
 from tinydefects.errors import DatasetError
 from tinydefects.pixels import write_png, write_whole
 from tinydefects.sample import Category, Sample

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.datasets.synthetic_canvas import (
+from tinydefects.datasets.synthetic.canvas import (
     Colour,
     Field,
     Generator,
@@ -25,7 +25,7 @@ from tinydefects.datasets.synthetic_canvas import (
     smooth_noise,
     white_noise,
 )
-from tinydefects.datasets.synthetic_parts import paint_blister, paint_circuit_board, paint_machined_part
+from tinydefects.datasets.synthetic.parts import paint_blister, paint_circuit_board, paint_machined_part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

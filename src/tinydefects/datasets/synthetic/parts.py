@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tinydefects.datasets.synthetic_canvas import (
+from tinydefects.datasets.synthetic.canvas import (
     Colour,
     Field,
     Generator,

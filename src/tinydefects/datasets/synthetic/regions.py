@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tinydefects.datasets.synthetic_canvas import (
+from tinydefects.datasets.synthetic.canvas import (
     Field,
     Generator,
     Point,

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.datasets.synthetic_canvas import Colour, Field, Generator, relief, smooth_noise, white_noise
-from tinydefects.datasets.synthetic_regions import Region, draw_region, grown
-from tinydefects.datasets.synthetic_surfaces import Scene
+from tinydefects.datasets.synthetic.canvas import Colour, Field, Generator, relief, smooth_noise, white_noise
+from tinydefects.datasets.synthetic.regions import Region, draw_region, grown
+from tinydefects.datasets.synthetic.surfaces import Scene
 from tinydefects.defects import Box
 
 DEFECT_KINDS = ("crack", "foreign", "missing", "pit", "scratch", "smudge", "stain")

@@ -1,0 +1,1 @@
+"""Drawn textures and parts with planted defects of exactly known size; needs no download."""
