@@ -5,7 +5,15 @@ import pytest
 import tifffile
 
 from tinydefects.errors import ImageReadError, ScoreError
-from tinydefects.predictions import image_score, map_path, read_pairs, read_prediction, write_prediction
+from tinydefects.predictions import (
+    claim_folder,
+    image_score,
+    map_path,
+    read_maker,
+    read_pairs,
+    read_prediction,
+    write_prediction,
+)
 from tinydefects.sample import Category, Prediction, Sample
 
 SAMPLE = Sample(id="test/crack/000", image_path=Path("000.png"), label="good")
@@ -56,3 +64,13 @@ def test_a_map_with_nan_is_named(tmp_path):
     np.save(tmp_path / "test/crack/000.npy", np.full((2, 2), np.nan, dtype=np.float32))
     with pytest.raises(ScoreError, match=r"000\.npy.*nan"):
         list(read_pairs(tmp_path, CATEGORY))
+
+
+def test_a_folder_remembers_who_made_its_maps_and_takes_no_other(tmp_path):
+    claim_folder(tmp_path / "maps", {"detector": "a", "seed": 3})
+    claim_folder(tmp_path / "maps", {"detector": "a", "seed": 3})
+    assert read_maker(tmp_path / "maps") == {"detector": "a", "seed": 3}
+    assert read_maker(tmp_path / "maps" / "screw") == {"detector": "a", "seed": 3}
+    assert read_maker(tmp_path / "elsewhere" / "screw") == {}
+    with pytest.raises(ImageReadError, match="maps of another detector"):
+        claim_folder(tmp_path / "maps", {"detector": "b", "seed": 3})

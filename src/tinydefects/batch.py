@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.detector import Detector
-from tinydefects.errors import DatasetError, ImageReadError
+from tinydefects.errors import DatasetError
 from tinydefects.pixels import IMAGE_SUFFIXES, write_png, write_whole
-from tinydefects.predictions import map_path, read_prediction, write_prediction
+from tinydefects.predictions import claim_folder, map_path, read_prediction, write_prediction
 from tinydefects.sample import Prediction, Sample
 
 HEAT_RGB = np.array([255, 40, 0], dtype=np.float32)
@@ -51,7 +50,7 @@ def predict_to_disk(
     Raises:
         ImageReadError: the folder holds maps of another detector.
     """
-    _claim(folder, detector)
+    claim_folder(folder, {"detector": detector.fingerprint, **detector.settings.model_dump(mode="json")})
     scores, ceilings, floors = [], [], []
     for done, sample in enumerate(samples, start=1):
         prediction = _predict_once(detector, category_id, sample, folder)
@@ -86,15 +85,6 @@ def _predict_once(detector: Detector, category_id: str, sample: Sample, folder: 
     prediction = detector.predict(sample.image())
     write_prediction(folder, category_id, sample, prediction)
     return prediction
-
-
-def _claim(folder: Path, detector: Detector) -> None:
-    """One folder holds the maps of one detector."""
-    claim = folder / "detector.json"
-    fingerprint = {"detector": detector.fingerprint}
-    if claim.exists() and json.loads(claim.read_text()) != fingerprint:
-        raise ImageReadError(f"{folder}: holds maps of another detector; choose another --out or delete the folder")
-    write_whole(claim, lambda file: file.write(json.dumps(fingerprint).encode()))
 
 
 def _write_scores(path: Path, samples: Sequence[Sample], scores: Sequence[float]) -> None:

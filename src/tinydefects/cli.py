@@ -189,13 +189,14 @@ def evaluate(
     """Score maps at the images' own resolution, by defect size."""
     from tinydefects.benchmark.protocol import Result, describe_run, write_result
     from tinydefects.metrics.evaluation import evaluate as evaluate_pairs
-    from tinydefects.predictions import read_pairs
+    from tinydefects.predictions import read_maker, read_pairs
 
     category = _load(category_id, root)
     with _progress() as progress:
         pairs = progress.track(read_pairs(maps, category, image_score.value), "score", len(category.test))
         evaluation = evaluate_pairs(pairs, category=category.id, curve=curve.value)
-    provenance = describe_run({"command": "evaluate", "curve": curve.value, "image_score": image_score.value})
+    rules = {"command": "evaluate", "curve": curve.value, "image_score": image_score.value}
+    provenance = describe_run({**rules, **read_maker(maps)})
     path = write_result(Result(evaluation=evaluation, provenance=provenance), out / f"{category.id}.json")
     _print(_numbers(evaluation), as_json, str(evaluation), f"\nresult: {path}")
 

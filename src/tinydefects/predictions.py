@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.errors import ImageReadError, ScoreError
-from tinydefects.pixels import read_map, read_map_description, write_map
+from tinydefects.pixels import read_map, read_map_description, write_map, write_whole
 from tinydefects.sample import Category, Prediction, Sample
 
 ImageScoreRule = Literal["stored", "max", "top_0.1_percent"]
 MAP_SUFFIXES = (".tiff", ".tif", ".npy")
+MAKER_FILE = "detector.json"  # beside the maps: which detector made them, and its settings
 
 
 def map_path(folder: Path, category_id: str, sample: Sample) -> Path:
@@ -77,6 +78,28 @@ def read_pairs(
             f"expected files like {expected} ({', '.join(MAP_SUFFIXES)}), one for each test image"
         )
     return ((sample, read_prediction(path, rule)) for sample in category.test if (path := paths[sample.id]))
+
+
+def claim_folder(folder: Path, maker: dict[str, object]) -> None:
+    """Write down who makes the maps of a folder; one folder holds the maps of one detector.
+
+    Raises:
+        ImageReadError: it holds those of another.
+    """
+    known = read_maker(folder)
+    if known and known != maker:
+        raise ImageReadError(f"{folder}: holds maps of another detector; choose another --out or delete the folder")
+    write_whole(folder / MAKER_FILE, lambda file: file.write(json.dumps(maker, indent=1).encode()))
+
+
+def read_maker(folder: Path) -> dict[str, object]:
+    """What `claim_folder` wrote for this folder or the one above it; empty for maps of unknown origin."""
+    for path in (folder / MAKER_FILE, folder.parent / MAKER_FILE):
+        try:
+            return dict(json.loads(path.read_text()))
+        except (OSError, ValueError):
+            continue
+    return {}
 
 
 def _find_map(folder: Path, category_id: str, sample: Sample) -> Path | None:
