@@ -18,7 +18,7 @@ from tinydefects.sample import Category, Prediction, Sample
 
 ImageScoreRule = Literal["stored", "max", "top_0.1_percent"]
 MAP_SUFFIXES = (".tiff", ".tif", ".npy")
-MAKER_FILE = "detector.json"  # beside the maps: which detector made them, and its settings
+MAKER_FILE = "made_by.json"  # beside the maps: which detector made them, and its settings
 
 
 def map_path(folder: Path, category_id: str, sample: Sample) -> Path:
@@ -86,7 +86,7 @@ def claim_folder(folder: Path, maker: dict[str, object]) -> None:
     Raises:
         ImageReadError: it holds those of another.
     """
-    known = read_maker(folder)
+    known = _read_maker_file(folder / MAKER_FILE)
     if known and known != maker:
         raise ImageReadError(f"{folder}: holds maps of another detector; choose another --out or delete the folder")
     write_whole(folder / MAKER_FILE, lambda file: file.write(json.dumps(maker, indent=1).encode()))
@@ -94,12 +94,14 @@ def claim_folder(folder: Path, maker: dict[str, object]) -> None:
 
 def read_maker(folder: Path) -> dict[str, object]:
     """What `claim_folder` wrote for this folder or the one above it; empty for maps of unknown origin."""
-    for path in (folder / MAKER_FILE, folder.parent / MAKER_FILE):
-        try:
-            return dict(json.loads(path.read_text()))
-        except (OSError, ValueError):
-            continue
-    return {}
+    return _read_maker_file(folder / MAKER_FILE) or _read_maker_file(folder.parent / MAKER_FILE)
+
+
+def _read_maker_file(path: Path) -> dict[str, object]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
 def _find_map(folder: Path, category_id: str, sample: Sample) -> Path | None:
