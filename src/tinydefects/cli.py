@@ -184,6 +184,9 @@ def evaluate(
         CurveRule, typer.Option(help="'published_99' is the 99-point curve of published tables.")
     ] = CurveRule.exact,
     image_score: Annotated[ImageScore, typer.Option(help="How an image is scored.")] = ImageScore.stored,
+    exhibits: Annotated[
+        int, typer.Option(min=0, help="Defects cut out for the report; 0 keeps the data's pixels out of the result.")
+    ] = 48,
     as_json: Json = False,
 ) -> None:
     """Score maps at the images' own resolution, by defect size."""
@@ -194,7 +197,7 @@ def evaluate(
     category = _load(category_id, root)
     with _progress() as progress:
         pairs = progress.track(read_pairs(maps, category, image_score.value), "score", len(category.test))
-        evaluation = evaluate_pairs(pairs, category=category.id, curve=curve.value)
+        evaluation = evaluate_pairs(pairs, category=category.id, curve=curve.value, n_exhibits=exhibits)
     rules = {"command": "evaluate", "curve": curve.value, "image_score": image_score.value}
     provenance = describe_run({**rules, **read_maker(maps)})
     path = write_result(Result(evaluation=evaluation, provenance=provenance), out / f"{category.id}.json")
