@@ -192,6 +192,20 @@ def test_a_mishap_is_one_line_with_exit_code_2(inside, monkeypatch, capsys, mish
     assert "Traceback" not in err
 
 
+def test_without_torch_scoring_works_and_learning_names_the_extra(inside):
+    def finish(*arguments: str) -> subprocess.CompletedProcess:
+        program = f"import sys; sys.modules['torch'] = None; sys.argv = {['tinydefects', *arguments]}; "
+        program += "from tinydefects.cli import main; main()"
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert finish(*EVALUATE).returncode == 0
+    refused = finish(*FIT)
+    assert refused.returncode == 2
+    assert (
+        refused.stderr == "tinydefects: this command needs the extra 'detector': pip install 'tinydefects[detector]'\n"
+    )
+
+
 def test_a_full_disk_leaves_no_half_written_map(inside, monkeypatch, capsys):
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,13 @@ def test_every_linked_file_exists():
     missing = [target for target in targets if not (README.parent / target).exists()]
     assert targets
     assert missing == []
+
+
+def test_its_tables_are_those_of_the_result_files():
+    with_tables = runpy.run_path(str(README.parent / "runs" / "tables.py"))["with_tables"]
+    assert "| synthetic/" in README.read_text()
+    for document in (README, *(README.parent / "docs").glob("*.md")):
+        assert with_tables(document.read_text()) == document.read_text(), document.name
 
 
 def test_its_python_runs(tmp_path, monkeypatch):

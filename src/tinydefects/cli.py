@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinydefects.errors import TinyDefectsError
+from tinydefects.errors import MissingExtraError, TinyDefectsError
 
 if TYPE_CHECKING:
     from tinydefects.metrics.scores import Evaluation
     from tinydefects.progress import Progress
     from tinydefects.sample import Category
+
+DETECTOR_PACKAGES = {"torch", "torchvision", "timm", "safetensors"}
 
 app = typer.Typer(
     name="tinydefects",
@@ -224,6 +226,10 @@ def main() -> None:
         app()
     except TinyDefectsError as error:
         message = " ".join(str(error).split())
+    except ModuleNotFoundError as error:
+        if error.name not in DETECTOR_PACKAGES:
+            raise
+        message = str(MissingExtraError("this command", "detector"))
     except OSError as error:
         message = (
             f"{error.filename or 'system'}: {error.strerror or error}; check the path, its rights and the free space"
