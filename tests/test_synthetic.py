@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tinydefects.datasets import synthetic
+from tinydefects.datasets.synthetic import dataset as synthetic
 from tinydefects.datasets.synthetic.canvas import smooth_noise, white_noise
 from tinydefects.datasets.synthetic.dataset import (
     SYNTHETIC_FAMILIES,
