@@ -34,7 +34,7 @@ from tinydefects.errors import ModelFileError, NotFittedError, TinyDefectsError,
 from tinydefects.feature_cache import FeatureCache, FeatureFormat, expected_bytes
 from tinydefects.patch_grid import PatchGrid, Size, image_size, whole_patches
 from tinydefects.pixels import read_size
-from tinydefects.sample import Prediction
+from tinydefects.sample import Prediction, mean_of_highest
 from tinydefects.students import StudentPair, train_students
 from tinydefects.teacher import Teacher, load_teacher
 
@@ -275,8 +275,6 @@ class Detector:
 
 def image_score(anomaly_map: NDArray[np.float32], *, preset: Preset = "default") -> float:
     """Mean of the highest 0.1 % of an (H, W) map, at least one pixel; as published nan below 1000 pixels."""
-    count = int(anomaly_map.size * SCORED_SHARE)
-    if preset == "published" and not count:
+    if preset == "published" and int(anomaly_map.size * SCORED_SHARE) == 0:
         return math.nan
-    count = max(count, 1)
-    return float(np.partition(anomaly_map, anomaly_map.size - count, axis=None)[-count:].mean(dtype=np.float64))
+    return mean_of_highest(anomaly_map, SCORED_SHARE)

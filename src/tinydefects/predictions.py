@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tinydefects.errors import ImageReadError, ScoreError
 from tinydefects.pixels import read_map, read_map_description, write_map, write_whole
-from tinydefects.sample import Category, Prediction, Sample
+from tinydefects.sample import Category, Prediction, Sample, mean_of_highest
 
 ImageScoreRule = Literal["stored", "max", "top_0.1_percent"]
 MAP_SUFFIXES = (".tiff", ".tif", ".npy")
@@ -56,9 +56,7 @@ def image_score(anomaly_map: NDArray[np.float32], path: Path, rule: ImageScoreRu
             return image_score(anomaly_map, path, "top_0.1_percent")
     if rule == "max":
         return float(anomaly_map.max())
-    flat = anomaly_map.ravel()
-    n_top = max(1, int(flat.size * 0.001))
-    return float(np.partition(flat, flat.size - n_top)[flat.size - n_top :].mean())
+    return mean_of_highest(anomaly_map)
 
 
 def read_pairs(

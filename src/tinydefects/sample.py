@@ -88,3 +88,9 @@ class Prediction:
             raise ScoreError(f"an anomaly map is (H, W), this one is {self.anomaly_map.shape}")
         if not np.isfinite(self.anomaly_map).all() or not np.isfinite(self.score):
             raise ScoreError("the anomaly map or its score holds nan or infinity; only finite scores can be ranked")
+
+
+def mean_of_highest(anomaly_map: NDArray[np.float32], share: float = 0.001) -> float:
+    """The published image score: the mean of the highest 0.1 % of an (H, W) map, of one pixel at least."""
+    count = max(1, int(anomaly_map.size * share))
+    return float(np.partition(anomaly_map, anomaly_map.size - count, axis=None)[-count:].mean(dtype=np.float64))

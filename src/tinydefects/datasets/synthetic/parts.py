@@ -28,6 +28,7 @@ from tinydefects.datasets.synthetic.canvas import (
 
 
 def paint_machined_part(design: Generator, rng: Generator, pose: Pose) -> Painting:
+    """A milled plate with holes on a plain ground."""
     unit, pixel = pose.detail_px, np.float32(pose.side_px)
     v, u = pose.coordinates()
     half = (pose.reach[0] - 0.075, pose.reach[1] - 0.075)
@@ -52,6 +53,7 @@ def paint_machined_part(design: Generator, rng: Generator, pose: Pose) -> Painti
 
 
 def paint_circuit_board(design: Generator, rng: Generator, pose: Pose) -> Painting:
+    """A circuit board: tracks, pads and components."""
     unit = pose.detail_px
     cloth = octaves(rng, pose.size, 6 * unit, 1.5, 0.8)
     surface = mixed(np.clip(np.float32(0.5) + np.float32(0.05) * cloth, 0, 1), (16, 62, 44), (40, 100, 70))
@@ -112,6 +114,7 @@ def _draw_component(surface: Field, pose: Pose, design: Generator, centre: tuple
 
 
 def paint_blister(design: Generator, rng: Generator, pose: Pose) -> Painting:
+    """A blister of pills in their pockets."""
     unit, pixel = pose.detail_px, np.float32(pose.side_px)
     v, u = pose.coordinates()
     half = (pose.reach[0] - 0.05, pose.reach[1] - 0.05)
