@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tinydefects.benchmark.protocol import read_result
+from tinydefects.defects import centred_span
 from tinydefects.metrics.scores import DefectRecord, Evaluation, Exhibit
 from tinydefects.pixels import read_image
 from tinydefects.report_plots import bin_by_diameter, is_found
@@ -64,8 +65,8 @@ def mark_square(axes: Axes, exhibit: Exhibit, size: tuple[int, ...]) -> None:
     """Where the cut-out lies in the whole image."""
     top, left, height, width = exhibit.defect.box_px
     side = exhibit.image.shape[0]
-    y = min(max(0, top + height // 2 - side // 2), size[0] - side)
-    x = min(max(0, left + width // 2 - side // 2), size[1] - side)
+    y = centred_span(top + height // 2, side, size[0]).start
+    x = centred_span(left + width // 2, side, size[1]).start
     axes.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=ACCENT, linewidth=1.5))
 
 

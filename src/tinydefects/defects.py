@@ -33,3 +33,9 @@ def find_defects(mask: NDArray[np.bool_]) -> list[Defect]:
         pixels = labels[box] == number
         defects.append(Defect(box=box, pixels=pixels, area_px=int(np.count_nonzero(pixels))))
     return defects
+
+
+def centred_span(middle: int, side: int, size: int) -> slice:
+    """`side` pixels around `middle`, moved inside [0, size); all of them where there are fewer."""
+    first = max(0, min(middle - side // 2, size - side))
+    return slice(first, min(first + side, size))

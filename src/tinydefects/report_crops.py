@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.defects import Box, find_defects
+from tinydefects.defects import Box, centred_span, find_defects
 from tinydefects.metrics.scores import DefectRecord, Exhibit
 
 COLOUR_MAP = "inferno"
@@ -70,7 +70,7 @@ def window_around(mask: NDArray[np.bool_], area_px: int) -> Box:
     side = next((side for side in WINDOWS_PX if side >= needed), None)
     if side is None:
         return whole
-    rows, columns = (_span(round(_middle(part)), side, size) for part, size in zip(box, mask.shape, strict=True))
+    rows, columns = (centred_span(round(_middle(part)), side, size) for part, size in zip(box, mask.shape, strict=True))
     return rows, columns
 
 
@@ -119,9 +119,3 @@ def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
 
 def _middle(part: slice) -> float:
     return float(part.start + part.stop) / 2
-
-
-def _span(middle: int, side: int, size: int) -> slice:
-    """`side` pixels around `middle`, moved inside [0, size)."""
-    start = max(0, min(middle - side // 2, size - side))
-    return slice(start, min(start + side, size))

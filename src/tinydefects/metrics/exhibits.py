@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tinydefects.defects import centred_span
 from tinydefects.metrics.scores import DefectRecord, Exhibit
 
 SMALLEST_CUT_PX, LARGEST_CUT_PX, MARGIN_PX = 64, 160, 24
@@ -67,19 +68,14 @@ def cut_out(
     """
     top, left, height, width = box_px
     side = min(max(max(height, width) + 2 * MARGIN_PX, SMALLEST_CUT_PX), LARGEST_CUT_PX)
-    window = (_span(top, height, side, mask.shape[0]), _span(left, width, side, mask.shape[1]))
+    rows = centred_span(top + height // 2, side, mask.shape[0])
+    window = (rows, centred_span(left + width // 2, side, mask.shape[1]))
     highest = np.finfo(np.float16).max
     return Cut(
         image=image[window].copy(),
         mask=mask[window].copy(),
         anomaly_map=np.clip(anomaly_map[window], -highest, highest).astype(np.float16),
     )
-
-
-def _span(start: int, extent: int, side: int, size: int) -> slice:
-    """`side` pixels centred on [start, start + extent), moved inside [0, size)."""
-    first = max(0, min(start + extent // 2 - side // 2, size - side))
-    return slice(first, min(first + side, size))
 
 
 class _Lowest:
