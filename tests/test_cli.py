@@ -156,6 +156,10 @@ def truncate_the_settings() -> None:
     path.write_text(path.read_text()[:40])
 
 
+def add_a_photograph_of_the_same_stem() -> None:
+    shutil.copy("data/mvtec_ad/screw/test/pit/4.png", "data/mvtec_ad/screw/test/pit/4.PNG")
+
+
 FIT = ["fit", "mvtec_ad/screw", *SETTINGS, "--out", "again"]
 EVALUATE = ["evaluate", "maps", "mvtec_ad/screw"]
 PREDICT = ["predict", "model", "mvtec_ad/screw", "--out", "fresh"]
@@ -180,6 +184,7 @@ PREDICT = ["predict", "model", "mvtec_ad/screw", "--out", "fresh"]
         (break_nothing, [*FIT, "--cache-limit-gb", "0.0000001"], "--cache-limit-gb"),
         (break_nothing, ["predict", "nowhere", "mvtec_ad/screw"], "nowhere"),
         (break_nothing, ["report", "nowhere"], "nowhere"),
+        (add_a_photograph_of_the_same_stem, ["predict", "model", "data/mvtec_ad/screw/test/pit"], "4.png"),
     ],
 )
 def test_a_mishap_is_one_line_with_exit_code_2(inside, monkeypatch, capsys, mishap, arguments, named):

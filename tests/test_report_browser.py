@@ -141,12 +141,13 @@ def test_every_picture_has_a_text_for_those_who_cannot_see_it(open_page):
 
 def test_one_category_is_shown_at_a_time_and_the_overview_first(open_page):
     page = open_page("two")
-    assert page.locator("section:visible h2").all_inner_texts() == ["2 categories"]
+    shown, current = page.locator("section:visible h2"), page.locator("nav [aria-current=page]")
+    sync_api.expect(shown).to_have_text(["2 categories"])
     page.locator("#overview").get_by_role("link", name="visa/pcb4").click()
-    assert page.locator("section:visible h2").all_inner_texts() == ["visa/pcb4"]
-    assert page.locator("nav [aria-current=page]").inner_text() == "visa/pcb4"
+    sync_api.expect(shown).to_have_text(["visa/pcb4"])  # waits: the page hears of its new address a moment later
+    sync_api.expect(current).to_have_text("visa/pcb4")
     page.go_back()
-    assert page.locator("section:visible h2").all_inner_texts() == ["2 categories"]
+    sync_api.expect(shown).to_have_text(["2 categories"])
 
 
 def test_without_scripts_everything_is_shown_and_no_dead_control(open_page):

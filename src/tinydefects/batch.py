@@ -21,18 +21,20 @@ def find_images(folder: Path) -> list[Sample]:
     """Every image below a folder as an unlabelled Sample, in the order of their paths.
 
     Raises:
-        DatasetError: the folder is missing or holds no image.
+        DatasetError: the folder is missing or holds no image, or two images share a stem and so would share a map.
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise DatasetError(
             f"{folder}: no images here ({', '.join(sorted(IMAGE_SUFFIXES))}); name a folder of photographs"
         )
-    relative = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
-    return [
-        Sample(id=f"images/{name}", image_path=path, label="unknown")
-        for name, path in zip(relative, paths, strict=True)
-    ]
+    by_name: dict[str, Path] = {}
+    for path in paths:
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in by_name:
+            raise DatasetError(f"{path}: {by_name[name].name} has the same stem; stems must differ, rename one")
+        by_name[name] = path
+    return [Sample(id=f"images/{name}", image_path=path, label="unknown") for name, path in by_name.items()]
 
 
 def predict_to_disk(
