@@ -32,6 +32,7 @@ FLOOR_OF = {
     "batch": "delivery",
     "demo": "delivery",
     "progress": "command",
+    "commands": "command",
     "cli": "command",
 }
 MAY_IMPORT = {
@@ -49,7 +50,7 @@ ONLY_IN = {
     "imagecodecs": {"pixels"},
     "timm": {"teacher", "timm_guard", "builtin_vit"},
     "torchvision": {"timm_guard"},
-    "typer": {"cli"},
+    "typer": {"cli", "commands"},
     "rich": {"progress"},
     "jinja2": {"report"},
     "matplotlib": {"report_plots", "report_crops"},

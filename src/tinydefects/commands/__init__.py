@@ -1,0 +1,1 @@
+"""The subcommands, one short function each; everything heavy is imported inside them."""

@@ -1,0 +1,78 @@
+"""Options that several subcommands share, and how they load, show progress and print."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tinydefects.metrics.scores import Evaluation
+    from tinydefects.progress import Progress
+    from tinydefects.sample import Category
+
+
+class CurveRule(StrEnum):
+    """How the PRO curve is sampled."""
+
+    exact = "exact"
+    normal_thresholds = "normal_thresholds"
+    published_99 = "published_99"
+
+
+class ImageScore(StrEnum):
+    """Where the image score comes from."""
+
+    stored = "stored"
+    max = "max"
+    top = "top_0.1_percent"
+
+
+CategoryId = Annotated[str, typer.Argument(metavar="DATASET/CATEGORY", help="e.g. mvtec_ad/screw, magnetic_tile/all")]
+Root = Annotated[Path, typer.Option(help="Folder that holds the dataset.")]
+Out = Annotated[Path, typer.Option(help="Where to write.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best one present when left out.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON to standard output.")]
+TeacherWeights = Annotated[
+    Path | None, typer.Option(help="Teacher weights on disk: .safetensors, or the authors' .pth.")
+]
+
+
+def load(category_id: str, root: Path) -> "Category":
+    from tinydefects.datasets.catalog import load_category
+
+    return load_category(category_id, root=root)
+
+
+def numbers(evaluation: "Evaluation") -> dict[str, object]:
+    """The numbers of an evaluation without records and pictures, for --json."""
+    from tinydefects.benchmark.protocol import numbers_of
+
+    return numbers_of(evaluation)
+
+
+def print_result(value: object, as_json: bool, *lines: str) -> None:
+    from tinydefects.benchmark.protocol import nan_to_null
+
+    if as_json:
+        print(json.dumps(nan_to_null(value), indent=1, allow_nan=False))
+    else:
+        print(*lines, sep="\n")
+
+
+def say(line: str) -> None:
+    """A remark for people, kept off standard output so that --json stays parseable."""
+    sys.stderr.write(line + "\n")
+
+
+@contextmanager
+def show_progress() -> Iterator["Progress"]:
+    from tinydefects.progress import Progress
+
+    with Progress() as progress:
+        yield progress
