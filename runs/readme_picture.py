@@ -15,12 +15,12 @@ from matplotlib.patches import Rectangle
 
 from tinydefects.benchmark.protocol import read_result
 from tinydefects.defects import centred_span
-from tinydefects.metrics.scores import DefectRecord, Evaluation, Exhibit
+from tinydefects.metrics.scores import Evaluation, Exhibit
 from tinydefects.pixels import read_image
-from tinydefects.report_plots import bin_by_diameter, is_found
+from tinydefects.report import rate_in_words
+from tinydefects.report_detection import bin_by_diameter
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
-FOUND_FPR = 0.01
 THEMES = {
     "light": {"ink": "#1f2328", "muted": "#59636e", "line": "#d1d9e0", "page": "#ffffff"},
     "dark": {"ink": "#f0f6fc", "muted": "#9198a1", "line": "#3d444d", "page": "#0d1117"},
@@ -31,7 +31,9 @@ ACCENT = "#e8590c"
 def choose(evaluation: Evaluation) -> Exhibit:
     """The smallest defect of at least 12 px that is found: small, and still to be seen in print."""
     shown = [exhibit for exhibit in evaluation.exhibits if exhibit.defect.area_px >= 12]
-    found = [exhibit for exhibit in shown if is_found(exhibit.defect, FOUND_FPR)]
+    hits = zip(evaluation.defects, evaluation.detectability.hits, strict=True)
+    boxes = {(defect.sample_id, defect.box_px) for defect, hit in hits if hit}
+    found = [exhibit for exhibit in shown if (exhibit.defect.sample_id, exhibit.defect.box_px) in boxes]
     return min(found or shown, key=lambda exhibit: exhibit.defect.area_px)
 
 
@@ -57,7 +59,7 @@ def draw(evaluation: Evaluation, results: Sequence[Evaluation], image_path: Path
         axes.spines[:].set_color(theme["line"])
     caption = f"{exhibit.defect.defect_type}, {exhibit.defect.area_px} px, {100 * share:.3g} % of the image"
     cut.set_xlabel(caption, color=theme["muted"], fontsize=8)
-    draw_detection(plot, [defect for one in results for defect in one.defects], theme)
+    draw_detection(plot, results, theme)
     return figure
 
 
@@ -70,9 +72,10 @@ def mark_square(axes: Axes, exhibit: Exhibit, size: tuple[int, ...]) -> None:
     axes.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=ACCENT, linewidth=1.5))
 
 
-def draw_detection(axes: Axes, defects: list[DefectRecord], theme: dict[str, str]) -> None:
+def draw_detection(axes: Axes, results: Sequence[Evaluation], theme: dict[str, str]) -> None:
     """Share of defects found, by octaves of diameter, with exact 95 % intervals."""
-    bins = bin_by_diameter(defects, FOUND_FPR)
+    defects = [defect for one in results for defect in one.defects]
+    bins = bin_by_diameter(defects, [hit for one in results for hit in one.detectability.hits])
     centres = [np.sqrt(one.low_px * one.high_px) for one in bins]
     shares = np.array([one.n_found / one.n_defects for one in bins])
     below = shares - [one.interval[0] for one in bins]
@@ -83,7 +86,7 @@ def draw_detection(axes: Axes, defects: list[DefectRecord], theme: dict[str, str
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_ylim(0, 1.03)
     axes.set_facecolor(theme["page"])
-    axes.set_title(f"found at {100 * FOUND_FPR:g} % false-positive pixels", color=theme["ink"], fontsize=9)
+    axes.set_title(f"found at {rate_in_words(results[0].detectability)}", color=theme["ink"], fontsize=9)
     axes.set_xlabel(f"defect diameter, px  ({len(defects)} defects)", color=theme["muted"], fontsize=8)
     axes.tick_params(colors=theme["muted"], labelsize=8)
     axes.grid(color=theme["line"], linewidth=0.6)

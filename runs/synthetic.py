@@ -1,6 +1,6 @@
 """Every synthetic family with defects of at least 25 px, built-in teacher: python runs/synthetic.py [DATA]
 
-Draws into DATA (default: data), writes results/synthetic/<family>.json, then `python runs/tables.py` prints them. Seven
+Draws into DATA (default: data), writes results/synthetic/<family>.json, then `python runs/tables.py` prints them. Ten
 minutes on two processor cores; a family whose result is there is left out.
 """
 
@@ -14,7 +14,7 @@ from tinydefects.metrics.evaluation import evaluate
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "synthetic"
 DRAWN = {"size": 384, "n_train": 16, "n_good": 16, "n_defect": 21, "min_area_px": 25, "seed": 0}
-LEARNT = {"teacher": "builtin", "resolution": 384, "epochs": 20, "seed": 0}
+LEARNT = {"teacher": "builtin", "resolution": 384, "epochs": 40, "seed": 0}
 
 
 def run(address: str, data: Path) -> Result:

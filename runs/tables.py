@@ -3,9 +3,11 @@
 Replaces what stands between `<!-- table: NAME -->` and `<!-- end -->`.
 """
 
+import json
 import re
 from pathlib import Path
 
+from tinydefects.benchmark.audit import Audit, agreement, read_audit
 from tinydefects.benchmark.protocol import Result, find_results, read_result
 from tinydefects.metrics.scores import GroupScores
 
@@ -102,7 +104,133 @@ def row(name: str, group: GroupScores) -> str:
     return "| " + " | ".join([name, *cells, number(group.image_auroc)]) + " |"
 
 
+AUDIT_COLUMNS = {
+    "aupro@0.3": "AUPRO@30 %",
+    "aupro@0.05": "@5 %",
+    "aupro@0.01": "@1 %",
+    "aupro_Q1@0.05": "Q1 @5 %",
+    "rho@0.3": "ρ@30 %",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_average_precision": "pixel AP",
+    "image_auroc": "image AUROC",
+}
+
+
+def audits() -> list[Audit]:
+    """What `runs/audit.py` came to, one a category."""
+    return [read_audit(path) for path in sorted((ROOT / "results" / "audit").glob("*.json"))]
+
+
+def audit_rules_table() -> str:
+    """One row a rule: what it does, who uses it."""
+    rows = [f"| `{rule.name}` | {rule.does} | {rule.used_by} |" for rule in audits()[0].rules]
+    return "\n".join(["| rule | what is done | where |", "|---|---|---|", *rows])
+
+
+def audit_exact_table() -> str:
+    """One row a category and method: the exact numbers."""
+    lines = [audit_header("exact numbers"), "|" + "---|" * (len(AUDIT_COLUMNS) + 1)]
+    for audit in audits():
+        for method in audit.methods:
+            exact = audit.values[method]["exact"]
+            cells = [number(exact[figure]) for figure in AUDIT_COLUMNS]
+            lines.append("| " + " | ".join([f"{audit.category}: {method}", *cells]) + " |")
+    return "\n".join(lines) + "\n" + audit_source()
+
+
+def audit_changes_table() -> str:
+    """One row a rule: what it adds to each number, mean and range over methods and categories; regions left."""
+    lines = [audit_header("rule") + " regions |", "|" + "---|" * (len(AUDIT_COLUMNS) + 2)]
+    for rule in audits()[0].rules[1:]:
+        cells = [moved(rule.name, figure) for figure in AUDIT_COLUMNS]
+        kept, known = (sum(a.values[a.methods[0]][r]["n_defects"] for a in audits()) for r in (rule.name, "exact"))
+        lines.append("| " + " | ".join([f"`{rule.name}`", *cells, f"{kept:.0f} of {known:.0f}"]) + " |")
+    return "\n".join(lines) + "\n" + audit_source()
+
+
+def audit_ranking_table() -> str:
+    """One row a rule: mean tau over categories, pairs turned round, and those of them that were 0.01 apart."""
+    lines = [audit_header("rule"), "|" + "---|" * (len(AUDIT_COLUMNS) + 1)]
+    for rule in audits()[0].rules[1:]:
+        cells = []
+        for figure in AUDIT_COLUMNS:
+            found = [(audit, agreement(audit, rule.name, figure)) for audit in audits()]
+            taus = [one.tau for _, one in found if one.tau == one.tau]
+            gaps = [gap(audit, swap, figure) for audit, one in found for swap in one.swaps]
+            clear = sum(one >= 0.01 for one in gaps)
+            cells.append(f"{sum(taus) / len(taus):.2f} · {len(gaps)} · {clear}" if gaps and taus else "=")
+        lines.append("| " + " | ".join([f"`{rule.name}`", *cells]) + " |")
+    return "\n".join(lines) + "\n" + audit_source()
+
+
+def gap(audit: Audit, swap: tuple[str, str], figure: str) -> float:
+    """How far the exact rule puts the first of two methods ahead of the second."""
+    ahead, behind = (audit.values[method]["exact"][figure] for method in swap)
+    return ahead - behind
+
+
+def audit_rescaled_table() -> str:
+    """One row a rule about thresholds: one detector's numbers as they are and with scores to the fourth power."""
+    audit = read_audit(ROOT / "results" / "audit" / "rescaled" / "synthetic_brushed_metal.json")
+    figures = ("aupro@0.3", "aupro@0.05", "aupro@0.01", "pixel_average_precision")
+    lines = [f"| {audit.category}: {audit.methods[0]} | AUPRO@30 % | @5 % | @1 % | pixel AP |", "|---|---|---|---|---|"]
+    for rule in ("exact", "points_99", "thresholds_200", "last_sample", "bins_50"):
+        before, after = (audit.values[method][rule] for method in audit.methods)
+        cells = [f"{number(before[figure])} → {number(after[figure])}" for figure in figures]
+        lines.append("| " + " | ".join([f"`{rule}`", *cells]) + " |")
+    return "\n".join(lines)
+
+
+def audit_header(first: str) -> str:
+    """The head of a table with one column a figure."""
+    return "| " + " | ".join([first, *AUDIT_COLUMNS.values()]) + " |"
+
+
+def moved(rule: str, figure: str) -> str:
+    """Mean, lowest and highest difference to the exact number; an equals sign where nothing moves at all."""
+    pairs = [(under[rule][figure], under["exact"][figure]) for audit in audits() for under in audit.values.values()]
+    changes = [value - exact for value, exact in pairs if value == value and exact == exact]
+    if not changes:
+        return "–"
+    if not any(changes):
+        return "="
+    undefined = f", {len(pairs) - len(changes)} undefined" if len(changes) < len(pairs) else ""
+    if max(map(abs, changes)) < 0.005:
+        return f"±{max(map(abs, changes)):.3f} at most{undefined}"
+    mean = sum(changes) / len(changes)
+    return f"{mean:+.3f} ({min(changes):+.2f} … {max(changes):+.2f}{undefined})".replace("-", "−")
+
+
+def audit_source() -> str:
+    """The line under a table of the audit."""
+    facts = audits()[0].provenance
+    n_images = sum(audit.n_images for audit in audits())
+    made = f"{facts.created[:10]}, commit {facts.commit}, seed {facts.settings['seed']}, {facts.machine}"
+    return f"\n<sub>{len(audits()[0].methods)} methods, {n_images} images; {made}. Source: `results/audit`.</sub>"
+
+
+def mask_loss_table() -> str:
+    """What `runs/mask_loss.py` came to: one row a kind of defect, the share gone from nearest and bilinear masks."""
+    measured = json.loads((ROOT / "results" / "mask_loss.json").read_text())
+    resolutions = [plan["resolution"] for plan in measured["rows"][0]["plans"] if plan["resolution"] is not None]
+    header = ["gone, nearest · bilinear", "defects", *(f"{side} px" for side in resolutions)]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for entry in measured["rows"]:
+        losses = [(plan["nearest"]["share_gone"], plan["bilinear"]["share_gone"]) for plan in entry["plans"]]
+        cells = [f"{100 * nearest:.0f} · {100 * bilinear:.0f} %" for nearest, bilinear in losses[: len(resolutions)]]
+        lines.append("| " + " | ".join([entry["name"], str(entry["n_defects"]), *cells]) + " |")
+    facts = measured["provenance"]
+    made = f"{facts['created'][:10]}, commit {facts['commit']}, seed {facts['settings']['seed']}, {facts['machine']}"
+    return "\n".join(lines) + f"\n\n<sub>Long side of the shrunk mask; {made}. Source: `results/mask_loss.json`.</sub>"
+
+
 TABLES = {
+    "audit_rules": audit_rules_table,
+    "audit_exact": audit_exact_table,
+    "audit_changes": audit_changes_table,
+    "audit_ranking": audit_ranking_table,
+    "audit_rescaled": audit_rescaled_table,
+    "mask_loss": mask_loss_table,
     "demo": demo_table,
     "synthetic": synthetic_table,
     "magnetic_tile": magnetic_tile_table,

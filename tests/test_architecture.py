@@ -12,6 +12,8 @@ FLOOR_OF = {
     "errors": "vocabulary",
     "pixels": "vocabulary",
     "sample": "vocabulary",
+    "tables": "vocabulary",
+    "maps": "vocabulary",
     "predictions": "vocabulary",
     "defects": "vocabulary",
     "datasets": "datasets",
@@ -27,8 +29,10 @@ FLOOR_OF = {
     "benchmark": "benchmark",
     "planner": "delivery",
     "report": "delivery",
+    "audit_plot": "delivery",
     "report_crops": "delivery",
     "report_plots": "delivery",
+    "report_detection": "delivery",
     "batch": "delivery",
     "demo": "delivery",
     "progress": "command",
@@ -45,15 +49,16 @@ MAY_IMPORT = {
     "command": {"vocabulary", "datasets", "metrics", "model", "benchmark", "delivery", "command"},
 }
 ONLY_IN = {
-    "PIL": {"pixels", "patch_grid"},  # decoding; the bicubic filter of the published input
-    "tifffile": {"pixels"},
+    "PIL": {"pixels", "maps", "patch_grid", "metrics", "planner", "benchmark"},  # decoding, resizing
+    "tifffile": {"pixels", "maps", "benchmark"},
     "imagecodecs": {"pixels"},
+    "pyarrow": {"tables"},
     "timm": {"teacher", "timm_guard", "builtin_vit"},
     "torchvision": {"timm_guard"},
     "typer": {"cli", "commands"},
     "rich": {"progress"},
     "jinja2": {"report"},
-    "matplotlib": {"report_plots", "report_crops"},
+    "matplotlib": {"report_plots", "report_detection", "report_crops", "audit_plot", "planner"},
 }
 TORCH_FLOORS = {"model"}
 

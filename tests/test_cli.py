@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from submission_trees import draw_dataset
 from tinydefects import cli
+from tinydefects.benchmark.submission_layout import N_PRIVATE_IMAGES
 from tinydefects.pixels import read_image, write_png
 
 SETTINGS = ["--teacher", "builtin", "--resolution", "64", "--epochs", "3"]
@@ -115,8 +117,42 @@ def test_inspect_counts_defects_at_every_resolution(inside, monkeypatch, capsys)
     code, out, _ = run(monkeypatch, capsys, "inspect", "mvtec_ad/screw", "--patch-size", 8, "--json")
     assert code == 0
     inspection = json.loads(out)
-    assert inspection["area_quantiles_px"] == [36.0] * 5
+    assert inspection["area_quantiles_px"] == [36.0] * 6
     assert inspection["plans"][-1]["resolution"] is None
+
+
+def test_inspect_plans_and_plots_for_a_defect_in_mm_without_any_data(inside, monkeypatch, capsys):
+    code, out, _ = run(
+        monkeypatch, capsys, "inspect", "--image-size", "300x400", "--pixel-pitch", 0.05, "--defect-mm", 0.2,
+        "--patch-size", 8, "--max-input", 448, "--plot", "plan.svg", "--json",
+    )  # fmt: skip
+    assert code == 0
+    plan = json.loads(out)["input_plan"]
+    assert (plan["defect_px"], plan["scale"]) == (4.0, 4.0)  # two patches of 8 px across 4 px
+    assert (plan["tile_size_px"], plan["n_tiles"]) == ([112, 112], [3, 4])
+    assert "<svg" in Path("plan.svg").read_text()
+
+
+def test_a_submission_is_predicted_listed_written_and_checked(inside, monkeypatch, capsys):
+    monkeypatch.setitem(N_PRIVATE_IMAGES, "can", 2)
+    draw_dataset(Path("data"), ["can"])
+    for split in ("validation", "test_private", "test_private_mixed"):
+        code, _, err = run(monkeypatch, capsys, "predict", "model", "mvtec_ad2/can", "--split", split, "--out", "m/can")
+        assert code == 0, err
+    code, out, _ = run(monkeypatch, capsys, "submit", "m", "mvtec_ad2/can", "--out", "ours.tar.gz", "--dry-run")
+    assert code == 0
+    assert "anomaly_images/can/test_private/000_regular.tiff" in out
+    assert not Path("ours.tar.gz").exists()
+    code, out, _ = run(monkeypatch, capsys, "submit", "m", "mvtec_ad2/can", "--out", "ours.tar.gz", "--json")
+    assert code == 0
+    assert json.loads(out)[0]["threshold"]["rule"] == "validation"
+    code, out, _ = run(monkeypatch, capsys, "submit", "ours.tar.gz", "mvtec_ad2/can", "--check", "--json")
+    assert code == 0
+    assert (json.loads(out)["n_maps"], json.loads(out)["faults"]) == (4, [])
+    code, out, err = run(monkeypatch, capsys, "submit", "ours.tar.gz", "--check")
+    assert code == 2
+    assert "7 missing (fabric, fruit_jelly, rice, and 4 more)" in err
+    assert "fault: " in out
 
 
 def break_nothing() -> None: ...
@@ -184,6 +220,15 @@ PREDICT = ["predict", "model", "mvtec_ad/screw", "--out", "fresh"]
         (break_nothing, [*FIT, "--cache-limit-gb", "0.0000001"], "--cache-limit-gb"),
         (break_nothing, ["predict", "nowhere", "mvtec_ad/screw"], "nowhere"),
         (break_nothing, ["report", "nowhere"], "nowhere"),
+        (break_nothing, ["submit", "maps", "mvtec_ad2/screw"], "the objects of mvtec_ad2"),
+        (break_nothing, ["submit", "maps", "mvtec_ad2/can"], "mvtec_ad2/can: not found"),
+        (break_nothing, ["submit", "nowhere.tar.gz", "--check"], "nowhere.tar.gz"),
+        (break_nothing, [*PREDICT, "--split", "validation"], "no validation images"),
+        (break_nothing, [*PREDICT, "--split", "test_private"], "the objects of mvtec_ad2"),
+        (break_nothing, ["inspect"], "--image-size HxW with --defect-px"),
+        (break_nothing, ["inspect", "mvtec_ad/screw", "--defect-mm", "0.2"], "--pixel-pitch"),
+        (break_nothing, ["inspect", "--image-size", "300", "--defect-px", "4"], "for example 1024x4096"),
+        (break_nothing, ["inspect", "mvtec_ad/screw", "--plot", "plan.bmp"], "plan.bmp"),
         (add_a_photograph_of_the_same_stem, ["predict", "model", "data/mvtec_ad/screw/test/pit"], "4.png"),
     ],
 )
@@ -195,6 +240,15 @@ def test_a_mishap_is_one_line_with_exit_code_2(inside, monkeypatch, capsys, mish
     assert len(complaint) == 1, err
     assert named in complaint[0]
     assert "Traceback" not in err
+
+
+def test_fit_refuses_more_features_than_the_limit_before_it_reads_an_image(inside, monkeypatch, capsys):
+    path = Path("data/mvtec_ad/screw/train/good/0.png")
+    path.write_bytes(path.read_bytes()[:200])  # the first to be read: its header is whole, its pixels are not
+    code, _, err = run(monkeypatch, capsys, *FIT, "--cache-limit-gb", "0.0000001")
+    assert code == 2
+    assert "--cache-limit-gb" in err
+    assert "0.png" not in err
 
 
 def test_without_torch_scoring_works_and_learning_names_the_extra(inside):
@@ -240,5 +294,5 @@ def test_a_killed_predict_goes_on_and_ends_with_the_same_maps(inside):
 
 def test_help_names_every_command():
     finished = subprocess.run([sys.executable, "-m", "tinydefects.cli", "--help"], capture_output=True, text=True)
-    for command in ("demo", "inspect", "fit", "predict", "evaluate", "report"):
+    for command in ("demo", "inspect", "fit", "predict", "evaluate", "report", "submit"):
         assert f" {command} " in finished.stdout

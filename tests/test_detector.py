@@ -199,6 +199,15 @@ def test_the_cost_is_known_from_the_headers(tmp_path, detector):
     assert str(cost) == "2 images, 112 patches, 5.63e-06 GB of teacher features"
 
 
+def test_a_cost_above_the_cache_limit_is_refused_and_one_at_the_limit_is_not(tmp_path):
+    write_png(tmp_path / "0.png", textures((48, 64))[0])
+    cost = Detector(teacher=counting_teacher(), resolution=64).expected_cost([tmp_path / "0.png"])
+    enough = cost.cache_bytes / 1e9
+    Detector(teacher=counting_teacher(), cache_limit_gb=enough).require_affordable(cost)
+    with pytest.raises(TrainingError, match=r"the features of 1 images need .* GB, .*--cache-limit-gb"):
+        Detector(teacher=counting_teacher(), cache_limit_gb=enough * 0.999).require_affordable(cost)
+
+
 def test_a_loss_that_is_not_finite_keeps_the_last_finished_epoch():
     # A rate of 1e30 ends epoch 1 with huge but finite weights and overflows in epoch 2.
     detector = Detector(teacher=counting_teacher(), resolution=64, epochs=5, learning_rate=1e30)

@@ -14,8 +14,6 @@ from tinydefects import pixels
 from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
 from tinydefects.pixels import (
     read_image,
-    read_map,
-    read_map_description,
     read_mask,
     read_size,
     write_map,
@@ -299,63 +297,11 @@ def test_a_float_image_is_refused_rather_than_rescaled_by_guess(tmp_path):
         read_image(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("suffix", [".tif", ".TIFF", ".npy", ".NPY"])
-@pytest.mark.parametrize("kind", [np.float16, np.float32])
-def test_maps_of_16_and_32_bit_floats_are_read_as_float32(tmp_path, suffix, kind):
-    scores = np.array([[-0.5, 0.25, 3.0]], dtype=kind)
-    with (tmp_path / f"a{suffix}").open("wb") as file:
-        np.save(file, scores) if suffix.lower() == ".npy" else tifffile.imwrite(file, scores)
-    anomaly_map = read_map(tmp_path / f"a{suffix}")
-    assert (anomaly_map.dtype, anomaly_map.tolist()) == (np.float32, [[-0.5, 0.25, 3.0]])
-
-
-def test_a_map_with_axes_of_length_one_around_it_is_still_a_map(tmp_path):
-    np.save(tmp_path / "a.npy", np.zeros((1, 4, 6, 1), dtype=np.float32))
-    assert read_map(tmp_path / "a.npy").shape == (4, 6)
-
-
-@pytest.mark.parametrize(
-    "stored",
-    [np.zeros(6), np.zeros((2, 4, 6)), np.zeros((4, 6), dtype=complex), np.zeros((4, 6), dtype=bool)],
-    ids=["a line", "two maps", "complex", "a mask"],
-)
-def test_what_is_no_map_is_refused_with_its_shape_and_kind(tmp_path, stored):
-    np.save(tmp_path / "a.npy", stored)
-    with pytest.raises(ImageReadError, match=r"a\.npy: this file holds \w+ of shape \(.*\), an anomaly map is"):
-        read_map(tmp_path / "a.npy")
-
-
-def test_a_pickle_is_not_opened_as_a_map(tmp_path):
-    np.save(tmp_path / "a.npy", np.array([[{}]], dtype=object), allow_pickle=True)
-    with pytest.raises(ImageReadError, match=r"a\.npy: not a readable anomaly map"):
-        read_map(tmp_path / "a.npy")
-
-
-@pytest.mark.parametrize("name", ["a.tiff", "a.npy"])
-def test_a_damaged_or_missing_map_is_one_error_that_names_it(tmp_path, name):
-    with pytest.raises(ImageReadError, match=rf"{name}: not a readable anomaly map"):
-        read_map(tmp_path / name)
-    (tmp_path / name).write_bytes(b"half a file")
-    with pytest.raises(ImageReadError, match=rf"{name}: not a readable anomaly map"):
-        read_map(tmp_path / name)
-
-
 def test_a_written_map_comes_back_bit_for_bit_and_pillow_reads_it_too(tmp_path):
     scores = np.random.default_rng(0).normal(size=(31, 17)).astype(np.float32)
     write_map(tmp_path / "deep" / "folder" / "a.tiff", scores)
-    np.testing.assert_array_equal(read_map(tmp_path / "deep" / "folder" / "a.tiff"), scores)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "deep" / "folder" / "a.tiff"), scores)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "deep" / "folder" / "a.tiff")), scores)
-
-
-def test_the_description_of_a_map_travels_with_it(tmp_path):
-    write_map(tmp_path / "a.tiff", np.zeros((2, 3), dtype=np.float32), description='{"score": 0.5}')
-    write_map(tmp_path / "b.tiff", np.zeros((2, 3), dtype=np.float32))
-    np.save(tmp_path / "c.npy", np.zeros((2, 3)))
-    assert [read_map_description(tmp_path / name) for name in ("a.tiff", "b.tiff", "c.npy")] == [
-        '{"score": 0.5}',
-        "",
-        "",
-    ]
 
 
 @pytest.mark.parametrize("stored", [GRAY, COLOUR, DEEP_GRAY])

@@ -1,13 +1,16 @@
 import json
 import math
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from random_category import random_pairs, random_samples
 from tinydefects.benchmark.protocol import Result, describe_run, find_results, numbers_of, read_result, write_result
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import evaluate
+from tinydefects.metrics.tally import Tally
 from tinydefects.pixels import write_png
 from tinydefects.sample import Prediction, Sample
 
@@ -30,13 +33,16 @@ def result(tmp_path) -> Result:
 def test_a_result_comes_back_as_it_went(result, tmp_path):
     again = read_result(write_result(result, tmp_path / "a/b.json"))
     assert again.provenance == result.provenance
-    assert again.evaluation.defects == result.evaluation.defects
+    np.testing.assert_equal(
+        [asdict(defect) for defect in again.evaluation.defects],
+        [asdict(defect) for defect in result.evaluation.defects],
+    )
     assert again.evaluation.disjoint[0].curve == result.evaluation.disjoint[0].curve
     np.testing.assert_equal(numbers_of(again.evaluation), numbers_of(result.evaluation))
     for kept, cut in zip(again.evaluation.exhibits, result.evaluation.exhibits, strict=True):
         np.testing.assert_array_equal(kept.anomaly_map, cut.anomaly_map)
         np.testing.assert_array_equal(kept.mask, cut.mask)
-        assert kept.defect == cut.defect
+        np.testing.assert_equal(asdict(kept.defect), asdict(cut.defect))
 
 
 def test_undefined_is_null_in_strict_json(result, tmp_path):
@@ -70,11 +76,22 @@ def swap_the_exhibits(path: Path) -> None:
     np.savez(path.with_suffix(".npz"), other=np.zeros(3))
 
 
-@pytest.mark.parametrize("damage", [cut_json, change_a_field, lose_the_exhibits, swap_the_exhibits])
+def lose_the_tally(path: Path) -> None:
+    path.with_suffix(".tally.npz").unlink()
+
+
+def swap_the_tally(path: Path) -> None:
+    np.savez(path.with_suffix(".tally.npz"), other=np.zeros(3))
+
+
+DAMAGES = [cut_json, change_a_field, lose_the_exhibits, swap_the_exhibits, lose_the_tally, swap_the_tally]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_result_is_refused_by_name(result, tmp_path, damage):
     path = write_result(result, tmp_path / "r.json")
     damage(path)
-    with pytest.raises(ResultError, match=r"r\.(json|npz)"):
+    with pytest.raises(ResultError, match=r"r\.(json|npz|tally\.npz)"):
         read_result(path)
 
 
@@ -84,3 +101,49 @@ def test_results_are_found_below_a_folder_and_nothing_else(result, tmp_path):
     assert find_results(tmp_path / "results") == [tmp_path / "results/a/b.json"]
     with pytest.raises(ResultError, match="no results here"):
         find_results(tmp_path / "empty")
+
+
+def test_the_tally_comes_back_count_for_count(result, tmp_path):
+    tally = result.evaluation.tally
+    again = read_result(write_result(result, tmp_path / "r.json")).evaluation.tally
+    for field in fields(Tally):
+        np.testing.assert_array_equal(getattr(again, field.name), getattr(tally, field.name), err_msg=field.name)
+
+
+def test_intervals_come_back_with_the_numbers(tmp_path):
+    evaluation = evaluate(random_pairs(random_samples(tmp_path)), n_resamples=50)
+    path = write_result(Result(evaluation=evaluation, provenance=describe_run({})), tmp_path / "r.json")
+    again = read_result(path).evaluation
+    assert again.intervals["aupro_Q1@0.05"] == evaluation.intervals["aupro_Q1@0.05"]
+    assert again.intervals.keys() == evaluation.intervals.keys()
+
+
+def test_a_result_without_a_tally_leaves_no_old_tally_beside_it(result, tmp_path):
+    path = write_result(result, tmp_path / "r.json")
+    bare = replace(result, evaluation=replace(result.evaluation, tally=None))
+    assert read_result(write_result(bare, path)).evaluation.tally is None
+    assert not path.with_suffix(".tally.npz").exists()
+
+
+def test_a_result_of_the_first_format_is_still_read(result, tmp_path):
+    path = write_result(replace(result, evaluation=replace(result.evaluation, tally=None)), tmp_path / "r.json")
+    stored = json.loads(path.read_text())
+    del stored["tally_sha256"], stored["evaluation"]["intervals"], stored["evaluation"]["detectability"]
+    path.write_text(json.dumps({**stored, "format": 1}))
+    assert read_result(path).evaluation.pixel_auroc == result.evaluation.pixel_auroc
+
+
+def test_a_result_of_a_later_format_asks_for_a_newer_version(result, tmp_path):
+    path = write_result(result, tmp_path / "r.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    with pytest.raises(ResultError, match=r"newer version .* update"):
+        read_result(path)
+
+
+def test_the_tally_keeps_counts_of_scores_and_nothing_of_where_they_lie(result, tmp_path):
+    stored = np.load(write_result(result, tmp_path / "r.json").with_suffix(".tally.npz"))
+    assert set(stored) == {field.name for field in fields(Tally)}
+    n_images, n_defects, n_thresholds = 1, 1, stored["thresholds"].size
+    shapes = {stored[name].shape for name in stored}
+    assert shapes <= {(n_images,), (n_defects,), (n_thresholds,), (n_images, n_thresholds), (n_defects, n_thresholds)}
+    assert n_thresholds < 40 * 50 / 4

@@ -1,10 +1,17 @@
+import os
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinydefects.metrics import ranking as ranking_module
-from tinydefects.metrics.ranking import ScoreSpool, rank
+from tinydefects.errors import TinyDefectsError
+from tinydefects.metrics import spool as spool_module
+from tinydefects.metrics.ranking import rank, rank_spooled
+from tinydefects.metrics.spool import ScoreSpool
 
 # A small alphabet makes ties; it holds both zeros, two denormals and neighbours that differ in the last bit.
 FEW_SCORES = [-2.5, -1e-45, -0.0, 0.0, 1e-45, 0.1, float(np.nextafter(np.float32(0.1), np.float32(1))), 7.0]
@@ -51,16 +58,77 @@ def test_scores_of_images_are_ranked_in_double_precision():
     assert rank(np.array(close[1:]), [np.array(close[:1])]).normal_at_least.tolist() == [0]
 
 
-@pytest.mark.parametrize("chunk_scores", [1, 3, 7, 8])
-def test_a_spool_gives_back_every_score_in_chunks_no_larger_than_asked(monkeypatch, chunk_scores):
-    monkeypatch.setattr(ranking_module, "CHUNK_SCORES", chunk_scores)
+@pytest.fixture
+def small_buckets(monkeypatch):
+    monkeypatch.setattr(spool_module, "BUCKET_SCORES", 4)
+    monkeypatch.setattr(spool_module, "FENCE_STRIDE", 2)
+
+
+@settings(deadline=None)
+@given(
+    defects=SCORES,
+    images=st.lists(SCORES, max_size=5),
+    bucket=st.sampled_from([(1, 1), (2, 1), (4, 2), (8, 3), (2**24, 2**10)]),
+)
+def test_spooled_scores_are_ranked_as_those_in_memory(defects, images, bucket):
+    with pytest.MonkeyPatch.context() as patch, ScoreSpool() as spool:
+        patch.setattr(spool_module, "BUCKET_SCORES", bucket[0])
+        patch.setattr(spool_module, "FENCE_STRIDE", bucket[1])
+        for scores in images:
+            spool.add(float32(scores))
+        spooled = rank_spooled(float32(defects), spool)
+    in_memory = rank(float32(defects), [float32(scores) for scores in images])
+    for field in ("scores", "level", "hits", "normal_above", "normal_at_least", "normal_above_next", "n_normal"):
+        np.testing.assert_array_equal(getattr(spooled, field), getattr(in_memory, field), err_msg=field)
+
+
+@pytest.mark.parametrize("distinct", [1, 2, 10, 1000])
+def test_buckets_hold_every_score_once_and_stay_small_whatever_the_ties(small_buckets, distinct):
+    random = np.random.default_rng(distinct)
+    images = [random.integers(0, distinct, size).astype(np.float32) for size in (50, 1, 0, 70)]
     with ScoreSpool() as spool:
-        spool.add(float32([[1, 2], [3, 4]]))
+        for scores in images:
+            spool.add(scores)
+        buckets = list(spool.buckets())
+        inside = [spool.read(bucket) for bucket in buckets]
+    everything = np.sort(np.concatenate(images))
+    bounds = [bucket.high for bucket in buckets[:-1]]
+    for bucket, scores in zip(buckets, inside, strict=True):
+        between = everything[(everything > bucket.low) & (everything < bucket.high)]
+        assert scores.tolist() == between.tolist()
+        assert scores.size <= 4 + 2 * len(images)
+        counts = [np.sum(everything <= bucket.low), np.sum(everything < bucket.high), np.sum(everything <= bucket.high)]
+        assert [bucket.n_upto_low, bucket.n_below_high, bucket.n_upto_high] == counts
+    tied = [score for score in everything.tolist() if score in bounds]
+    assert sum(scores.size for scores in inside) + len(tied) == everything.size
+
+
+def test_a_bucket_without_a_defect_score_is_never_read(small_buckets):
+    read = []
+
+    class Watched(ScoreSpool):
+        def read(self, bucket):
+            read.append(bucket)
+            return ScoreSpool.read(self, bucket)
+
+    with Watched() as spool:
+        spool.add(float32(range(100)))
+        ranking = rank_spooled(float32([1000]), spool)
+    assert [bucket.high for bucket in read] == [np.inf]
+    assert ranking.normal_at_least.tolist() == [0]
+
+
+def test_each_image_is_a_run_that_is_counted_and_whose_highest_scores_are_known():
+    with ScoreSpool() as spool:
+        spool.add(float32([[3, 1], [2, 2]]))
         spool.add(float32([]))
-        spool.add(float32([5, 6, 7]))
-        chunks = list(spool.chunks())
-    assert max(chunk.size for chunk in chunks) <= chunk_scores
-    assert np.concatenate(chunks).tolist() == [1, 2, 3, 4, 5, 6, 7]
+        spool.add(float32([5]))
+        spool.add(float32(range(9)))
+        assert spool.count_below(float32([2, 4])).tolist() == [[1, 4], [0, 0], [0, 0], [2, 4]]
+        assert spool.count_below(float32([2, 4]), or_tied=True).tolist() == [[3, 4], [0, 0], [0, 0], [3, 5]]
+    assert spool.sizes.tolist() == [4, 0, 1, 9]
+    tops = [[part.tolist() for part in spool.tops(run)] for run in range(4)]
+    assert tops == [[[3, 2, 1], [1, 2, 4]], [[], []], [[5], [1]], [[8, 7, 5, 1, 0], [1, 2, 4, 8, 9]]]
 
 
 def test_a_full_temporary_folder_is_an_error_that_names_the_remedy():
@@ -74,5 +142,30 @@ def test_a_full_temporary_folder_is_an_error_that_names_the_remedy():
     with ScoreSpool() as spool:
         spool._file.close()
         spool._file = FullDisk()
-        with pytest.raises(ranking_module.TinyDefectsError, match=r"No space left on device.*TMPDIR"):
+        with pytest.raises(TinyDefectsError, match=r"No space left on device.*TMPDIR"):
             spool.add(float32([1]))
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_an_image_ends_in_that_error_alone(tmp_path):
+    program = (
+        "import resource, numpy as np; from tinydefects.errors import TinyDefectsError;"
+        "from tinydefects.metrics.spool import ScoreSpool; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    with ScoreSpool() as spool:\n"
+        "        spool.add(np.ones(100, np.float32)); spool.add(np.ones(200, np.float32))\n"
+        "except TinyDefectsError as error: print(error)"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "cannot hold the normal pixels' scores" in finished.stdout
+    assert finished.stderr == ""
+
+
+def test_a_killed_process_leaves_no_scores_behind(tmp_path):
+    program = (
+        "import os, signal, numpy as np; from tinydefects.metrics.spool import ScoreSpool; spool = ScoreSpool();"
+        "spool.add(np.ones(10**6, np.float32)); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    finished = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+    assert finished.returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []

@@ -16,9 +16,12 @@ from PIL import Image
 
 from report_factory import make_defect, make_evaluation, make_exhibit, make_realistic_evaluation
 from tinydefects.errors import TinyDefectsError
+from tinydefects.metrics.detectability import Detectability
+from tinydefects.metrics.scores import Interval
 from tinydefects.report import format_rate, format_score, headline, write_report
 from tinydefects.report_crops import colour_scores, make_crop, outline_path, png_data_uri, window_around
-from tinydefects.report_plots import bin_by_diameter, detection_figure, exact_interval, pro_figure
+from tinydefects.report_detection import bin_by_diameter, detection_figure, exact_interval
+from tinydefects.report_plots import pro_figure, size_figure
 
 SPACE = "\N{NO-BREAK SPACE}"
 HOSTILE = '<script>alert("x")</script>&\'/000'
@@ -44,6 +47,7 @@ def no_figures(monkeypatch):
     """Drawing takes most of the time; these tests read the text around the figures."""
     monkeypatch.setattr("tinydefects.report.pro_figure", lambda *_: "")
     monkeypatch.setattr("tinydefects.report.detection_figure", lambda *_: "")
+    monkeypatch.setattr("tinydefects.report.size_figure", lambda *_: "")
 
 
 def write(tmp_path, *evaluations, **options):
@@ -80,14 +84,16 @@ def write(tmp_path, *evaluations, **options):
 )
 def test_the_headline_says_what_the_records_say(fprs, sentence):
     defects = [make_defect(area, fpr) for area, fpr in zip((1, 4, 16, 64), fprs, strict=False)]
-    assert headline(make_evaluation(defects), found_fpr=0.01) == sentence
+    evaluation = make_evaluation(defects)
+    assert headline(evaluation, evaluation.detectability) == sentence
 
 
 def test_a_defect_that_only_rounding_puts_above_the_bound_is_not_claimed():
     # 3.98942 px is missed and 3.99 would round to 4.0: nothing lies above 4.0 px
     missed, found = make_defect(12, 0.5), make_defect(12, 0.0)
     missed, found = replace(missed, diameter_px=3.97), replace(found, diameter_px=3.99)
-    assert headline(make_evaluation([missed, found]), found_fpr=0.01).endswith("the largest missed is 4.0 px across.")
+    evaluation = make_evaluation([missed, found])
+    assert headline(evaluation, evaluation.detectability).endswith("the largest missed is 4.0 px across.")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +111,8 @@ def test_nan_is_a_dash_that_explains_itself_and_zero_is_not():
 
 def test_bins_are_octaves_with_exact_intervals():
     # 2.26 px lies in 2 to 4 and is found twice of two: 0.025 ** (1 / 2) at least; 1.13 px is missed once of once
-    small, large = bin_by_diameter([make_defect(4, 0.0), make_defect(1, 0.5), make_defect(4, 0.01)], 0.01)
+    defects = [make_defect(4, 0.0), make_defect(1, 0.5), make_defect(4, 0.01)]
+    small, large = bin_by_diameter(defects, [True, False, True])
     assert (small.low_px, small.high_px, small.n_found, small.n_defects) == (1, 2, 0, 1)
     assert small.interval == pytest.approx((0, 0.975))
     assert (large.low_px, large.high_px, large.n_found, large.n_defects) == (2, 4, 2, 2)
@@ -179,20 +186,37 @@ def test_pictures_are_the_same_bytes_every_time():
     assert png_data_uri(pixels) == png_data_uri(pixels.copy())
 
 
-@pytest.mark.parametrize("draw", [pro_figure, lambda evaluation, key: detection_figure(evaluation, 0.01, key)])
+def draw_detection(evaluation, key):
+    return detection_figure(evaluation, evaluation.detectability, key)
+
+
+@pytest.mark.parametrize("draw", [pro_figure, draw_detection, size_figure])
 def test_figures_take_every_colour_from_the_page(draw):
-    svg = draw(make_evaluation([make_defect(4, 0.0), make_defect(9, 0.5)]), "a")
+    svg = draw(make_realistic_evaluation(n_defects=60, n_exhibits=0), "a")
     assert "var(--ink)" in svg
     assert not re.search(r"#[0-9a-f]{6}", svg)
     assert all(name.startswith("a-") for name in re.findall(r'id="([^"]*)"', svg))
 
 
-def test_figures_name_the_smallest_found_and_the_largest_missed():
-    svg = detection_figure(
-        make_evaluation([make_defect(4, 0.0), make_defect(1, 0.5), make_defect(9, 0.001)]), 0.01, "a"
-    )
-    assert "smallest found: 2.3 px" in svg
+def test_figures_name_the_smallest_detected_and_the_largest_missed():
+    svg = draw_detection(make_evaluation([make_defect(4, 0.0), make_defect(1, 0.5), make_defect(9, 0.001)]), "a")
+    assert "smallest detected: 2.3 px" in svg
     assert "largest missed: 1.1 px" in svg
+
+
+def test_the_figure_of_detection_marks_the_sizes_of_the_fit():
+    evaluation = make_realistic_evaluation(n_exhibits=0)
+    svg, fit = draw_detection(evaluation, "a"), evaluation.detectability.fit
+    for name, size in (("a50", fit.a50_px), ("a90", fit.a90_px), ("a90/95", fit.a90_95_px)):
+        assert f"{name}  {size:.1f} px" in svg
+    assert "a50" not in draw_detection(make_evaluation([make_defect(4, 0.0)]), "a")
+
+
+@pytest.mark.parametrize("draw", [draw_detection, size_figure])
+@pytest.mark.parametrize("n_defects", [0, 1, 5])
+def test_a_handful_of_defects_still_makes_a_figure(draw, n_defects):
+    defects = [make_defect(area, 0.0) for area in range(1, 1 + n_defects)]
+    assert "defect diameter (px)" in draw(make_evaluation(defects), "a")
 
 
 def test_the_same_evaluations_give_the_same_file(tmp_path):
@@ -260,9 +284,26 @@ def test_images_whose_mask_is_empty_are_mentioned(tmp_path):
 
 @pytest.mark.usefixtures("no_figures")
 def test_the_rate_that_decides_what_is_found_can_be_chosen(tmp_path):
-    evaluation = make_evaluation([make_defect(4, 0.02), make_defect(9, 0.2)])
-    assert f"None of 2 defects found at 1{SPACE}%" in write(tmp_path, evaluation)
-    assert f"1 of 2 defects found at 5{SPACE}%" in write(tmp_path, evaluation, found_fpr=0.05)
+    defects = [make_defect(4, 0.02), make_defect(9, 0.2)]
+    assert f"None of 2 defects found at 1{SPACE}%" in write(tmp_path, make_evaluation(defects))
+    at_five = make_evaluation(defects, false_alarm_rate=0.05)
+    assert f"1 of 2 defects found at 5{SPACE}% false-positive pixels" in write(tmp_path, at_five)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_default_rule_is_told_in_words(tmp_path):
+    defects = [replace(make_defect(4, 0.02), peak=3.0), replace(make_defect(9, 0.2), peak=1.0)]
+    evaluation = make_evaluation(defects, detection_rule="peak_at_image_fpr", highest_good=np.linspace(1, 2, 20))
+    text = Tags(write(tmp_path, evaluation)).text
+    assert f"1 of 2 defects found at 5{SPACE}% of good images alarming" in text
+    assert "its highest pixel exceeds the lowest threshold at which at most this share of the good images" in text
+    assert "Only 2 defects: fewer than 10 say nothing about size." in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_an_evaluation_without_a_rule_is_shown_by_the_rule_about_pixels(tmp_path):
+    evaluation = replace(make_evaluation([make_defect(4, 0.0), make_defect(9, 0.2)]), detectability=Detectability())
+    assert f"1 of 2 defects found at 1{SPACE}% false-positive pixels" in write(tmp_path, evaluation)
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -275,12 +316,6 @@ def test_the_overview_of_categories_sums_defects_and_averages_scores(tmp_path):
     assert f"1 of 2 defects found at 1{SPACE}%" in text
     mean = (one.overall.aupro[2] + other.overall.aupro[2]) / 2
     assert f"mean of 2–{mean:.3f}–0.957" in text  # a quarter of one defect is nobody: Q1 and ρ are undefined
-
-
-@pytest.mark.parametrize("found_fpr", [0.0, -0.1, 1.01, math.nan])
-def test_a_rate_that_is_no_share_is_refused(tmp_path, found_fpr):
-    with pytest.raises(TinyDefectsError, match=r"found_fpr is .*write 0\.01"):
-        write(tmp_path, make_evaluation([]), found_fpr=found_fpr)
 
 
 def test_an_empty_report_is_refused(tmp_path):
@@ -306,3 +341,13 @@ def test_forty_eight_crops_of_noise_stay_below_four_megabytes(tmp_path):
 def test_importing_the_report_loads_neither_matplotlib_nor_jinja():
     code = "import sys, tinydefects.report; print(*{'matplotlib', 'jinja2', 'torch'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b""
+
+
+def test_an_interval_stands_below_its_number_and_none_where_there_is_none(tmp_path):
+    evaluation = make_realistic_evaluation(n_defects=40, n_exhibits=0)
+    known = {"aupro_Q1@0.05": Interval(low=0.123, high=0.456), "rho@0.05": Interval(low=math.nan, high=math.nan)}
+    page = write_report([replace(evaluation, intervals=known)], tmp_path / "report.html").read_text()
+    assert page.count('<small class="interval">') == 1
+    before, _ = page.split('<small class="interval">0.123–0.456</small>')
+    assert before.endswith(f"{evaluation.cumulative[0].aupro[2]:.3f}")
+    assert "Below a number, its 95 % interval." in page

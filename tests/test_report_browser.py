@@ -135,7 +135,7 @@ def test_pixels_are_enlarged_a_whole_number_of_times(open_page, width):
 def test_every_picture_has_a_text_for_those_who_cannot_see_it(open_page):
     page = open_page("one")
     names = page.eval_on_selector_all("[role=img]", "all => all.map(one => one.getAttribute('aria-label'))")
-    assert len(names) == 2 + 3 * 12
+    assert len(names) == 3 + 3 * 12
     assert all(names)
 
 

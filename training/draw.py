@@ -3,16 +3,16 @@
 Marks are part of the surface; lighting, borders, blur and sensor come after them and are never odd.
 """
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 import marks
+import parts
+from camera import lit, photographed
 from marks import log_uniform
 from materials import CANVAS_PX, Array, draw_material, load_photos, photo_material
 
@@ -31,6 +31,17 @@ class Crop:
     material: NDArray[np.int64]  # (S/8, S/8)
 
 
+@dataclass(slots=True, kw_only=True)
+class Scene:
+    """A square of surfaces while it is drawn: ids and gray reflectance (S, S), tint (S, S, 3), texture contrast."""
+
+    surface: NDArray[np.int64]
+    material: NDArray[np.int64]
+    reflectance: Array
+    tint: Array
+    contrast: float
+
+
 class World:
     """A slowly renewed pool of materials, and the drawing of crops from it."""
 
@@ -39,6 +50,7 @@ class World:
         self.size = size
         self.photos = load_photos()
         self.next_material = 0
+        self.colourful = False  # chosen anew for every crop
         self.pool: list[tuple[int, Array]] = []
         for _ in range(pool_size):
             self._add_material()
@@ -63,69 +75,122 @@ class World:
 
     def crop(self) -> Crop:
         rng, size = self.rng, self.size
-        surface, material, reflectance, contrast = self._surfaces()
+        scene = self._surfaces()
         odd, kind = np.zeros((size, size), np.float32), np.zeros((size, size), np.int64)
         if rng.random() < 0.2:
-            reflectance = repeated_pattern(rng, reflectance, contrast)
+            scene.reflectance = repeated_pattern(rng, scene.reflectance, scene.contrast)
+        for _ in range(rng.integers(1, 6) if rng.random() < 0.45 else 0):
+            self._furnish(scene)
         if rng.random() < 0.65:
             for _ in range(rng.integers(1, 6)):
-                reflectance, shape, number = self._plant(reflectance, contrast)
+                shape, number = self._plant(scene)
                 odd = np.maximum(odd, shape)
                 kind[shape > 0.3] = number
-        bright, hidden = lit(rng, reflectance)
-        image, odd = photographed(rng, bright), odd * (1 - hidden)
+        bright, hidden = lit(rng, scene.reflectance)
+        image, odd = photographed(rng, bright, scene.tint), odd * (1 - hidden)
         kind[hidden > 0.7] = 0
         return Crop(
             image=image,
             coverage=odd.reshape(size // CELL_PX, CELL_PX, size // CELL_PX, CELL_PX).mean((1, 3)),
             kind=by_patch(kind).max(-1),
-            surface=pure(by_patch(surface)),
-            material=by_patch(material)[..., 0],
+            surface=pure(by_patch(scene.surface)),
+            material=by_patch(scene.material)[..., 0],
         )
 
-    def _surfaces(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Array, float]:
-        """Surface and material ids, reflectance and its contrast, all (S, S): one surface or a few side by side."""
-        rng, size = self.rng, self.size
-        surface, material = np.zeros((size, size), np.int64), np.zeros((size, size), np.int64)
+    def _surfaces(self) -> Scene:
+        """One surface or a few side by side, gray or with a tint each."""
+        rng, shape = self.rng, (self.size, self.size)
         contrast = log_uniform(rng, 0.008, 0.2)
         number, texture = self.texture()
-        reflectance, material[:] = rng.uniform(0.15, 0.9) + contrast * texture, number
-        for layer in range(1, 1 + (rng.integers(1, 4) if rng.random() < 0.35 else 0)):
+        self.colourful = rng.random() < 0.5
+        scene = Scene(
+            surface=np.zeros(shape, np.int64),
+            material=np.full(shape, number),
+            reflectance=(rng.uniform(0.15, 0.9) + contrast * texture).astype(np.float32),
+            tint=np.ones((*shape, 3), np.float32) * self._tints(texture),
+            contrast=contrast,
+        )
+        for _ in range(rng.integers(1, 4) if rng.random() < 0.35 else 0):
             region = self._region() > 0.5
-            if region.mean() < 0.1:
-                continue
-            number, texture = self.texture()
-            own = log_uniform(rng, 0.008, 0.2)
-            contrast = max(contrast, own)
-            reflectance = np.where(region, rng.uniform(0.1, 0.95) + own * texture, reflectance)
-            surface[region], material[region] = layer, number
-        return surface, material, reflectance.astype(np.float32), contrast
+            if region.mean() >= 0.1:
+                scene.reflectance = np.where(region, self._cover(scene, region), scene.reflectance)
+        return scene
+
+    def _tint(self) -> Array:
+        """The colour (3,) of a surface, with a mean of 1."""
+        tint = self.rng.uniform(0.3, 1, 3).astype(np.float32) ** self.rng.uniform(0.2, 1.5)
+        mean_one: Array = tint / tint.mean() if self.colourful else np.ones(3, np.float32)
+        return mean_one
+
+    def _tints(self, texture: Array) -> Array:
+        """One colour (3,), or two colours (S, S, 3) that go with the texture, as in grains of several minerals."""
+        if not self.colourful or self.rng.random() < 0.6:
+            return self._tint()
+        share = 0.5 + 0.5 * np.sin(self.rng.uniform(0.3, 2.5) * texture + self.rng.uniform(0, 6.3))
+        first = self._tint()
+        tints: Array = first + share[..., None].astype(np.float32) * self.rng.uniform(0.3, 1) * (self._tint() - first)
+        return tints
 
     def _region(self) -> Array:
-        if self.rng.random() < 0.6:
-            share, wobble_px = self.rng.uniform(0.15, 0.7), max(0.0, self.rng.normal(0, 3))
+        choice, share = self.rng.random(), self.rng.uniform(0.15, 0.7)
+        if choice < 0.6:
+            wobble_px = max(0.0, self.rng.normal(0, 3))
             return marks.beyond_line(self.rng, self.size, share, softness_px=1, wobble_px=wobble_px)
-        return marks.blob(self.rng, self.size, self.rng.uniform(0.3, 0.6) * self.size, 0.0)
+        if choice < 0.85:
+            return parts.one_body(self.rng, self.size).coverage()
+        return marks.blob(self.rng, self.size, self.rng.uniform(0.4, 0.6) * self.size, 0.0)
 
-    def _plant(self, reflectance: Array, contrast: float) -> tuple[Array, Array, int]:
-        """The reflectance with one odd mark, the mark's coverage (S, S) and its kind."""
-        rng = self.rng
-        number = int(rng.choice([1, 2, 3, 4], p=[0.36, 0.37, 0.06, 0.21]))
+    def _cover(self, scene: Scene, region: NDArray[np.bool_]) -> Array:
+        """Give a region (S, S) a surface of its own; the new reflectance, everywhere."""
+        number, texture = self.texture()
+        own = log_uniform(self.rng, 0.008, 0.2)
+        scene.contrast = max(scene.contrast, own)
+        scene.surface[region], scene.material[region] = scene.surface.max() + 1, number
+        scene.tint[region] = np.broadcast_to(self._tints(texture), scene.tint.shape)[region]
+        reflectance: Array = (self.rng.uniform(0.05, 0.95) + own * texture).astype(np.float32)
+        return reflectance
+
+    def _furnish(self, scene: Scene) -> None:
+        """Lay one object, or one object repeated, on the scene: of a surface of its own, or in another tone."""
+        rng, outline = self.rng, parts.draw_outline(self.rng, self.size)
+        region = outline.coverage() > 0.5
+        if rng.random() < 0.6:
+            inside = self._cover(scene, region)
+        else:
+            inside = scene.reflectance + rng.choice([-1, 1], p=[0.6, 0.4]) * log_uniform(rng, 0.03, 0.5)
+            if rng.random() < 0.4:
+                scene.tint[region] = self._tint()
+        if rng.random() < 0.4:
+            inside = inside + rng.uniform(0, 0.12) * outline.variation
+        scene.reflectance = parts.laid_on(rng, scene.reflectance, outline, inside)
+
+    def _plant(self, scene: Scene) -> tuple[Array, int]:
+        """Put one odd mark on the scene; the mark's coverage (S, S) and its kind."""
+        rng, reflectance = self.rng, scene.reflectance
+        number = int(rng.choice([1, 2, 3, 4], p=[0.3, 0.3, 0.2, 0.2]))
         shape = (marks.scratch, marks.pit, marks.stain, marks.area)[number - 1](rng, self.size)
-        local = visible_contrast(reflectance, shape, contrast)
+        local = visible_contrast(reflectance, shape, scene.contrast)
         if number == 4 or (number > 1 and rng.random() < 0.15):
             filling = self._filling(reflectance, shape, local)
+            if rng.random() < 0.35:  # the broken edge catches light or lies in the dark
+                slope = gaussian_filter1d(shape, 1.2, axis=int(rng.integers(2)), order=1)
+                filling = filling + rng.uniform(-1.2, 1.2) * slope
+        elif number == 3:
+            filling = smudged(rng, reflectance, local)
         else:
             sign = rng.choice([-1.0, 1.0], p=[0.7, 0.3])
             depth = sign * log_uniform(rng, max(1.5 * local, 0.025), max(4 * local, 0.5))
             filling = inside(rng, reflectance, shape, depth)
-        return reflectance + shape * (filling - reflectance), shape, number
+        scene.reflectance = reflectance + shape * (filling - reflectance)
+        if rng.random() < 0.5:
+            scene.tint += (rng.uniform(0.5, 1) * shape)[..., None] * (self._tint() - scene.tint)
+        return shape, number
 
     def _filling(self, reflectance: Array, shape: Array, local: float) -> Array:
         """What a damaged area shows instead: another texture, or its own displaced, blurred or roughened."""
         rng = self.rng
         tone = float((reflectance * shape).sum() / (shape.sum() + 1e-6))
-        choice = rng.integers(5)
+        choice = rng.integers(6)
         filling: Array
         if choice == 0:
             filling = gaussian_filter(reflectance, log_uniform(rng, 1.5, 6)) + rng.normal(0, local)
@@ -134,6 +199,9 @@ class World:
         elif choice == 2:
             rough = marks.ragged(rng, self.size, log_uniform(rng, 0.7, 4))
             filling = reflectance + max(2 * local, 0.04) * log_uniform(rng, 0.6, 2) * rough + rng.normal(0, 0.1)
+        elif choice == 3:
+            jump = rng.choice([-1, 1]) * log_uniform(rng, max(local, 0.06), 0.5)
+            filling = tone + jump + log_uniform(rng, 0.003, 0.03) * self.texture()[1]
         else:
             jump = rng.choice([0.0, 1.0]) * rng.choice([-1, 1], p=[0.65, 0.35]) * log_uniform(rng, 0.06, 0.5)
             filling = tone + jump + max(2 * local, 0.03) * log_uniform(rng, 0.6, 2.5) * self.texture()[1]
@@ -147,6 +215,19 @@ def visible_contrast(reflectance: Array, shape: Array, contrast: float) -> float
         return contrast
     near = reflectance[max(0, rows.min() - 8) : rows.max() + 9, max(0, columns.min() - 8) : columns.max() + 9]
     return float(min(near.std(), contrast))
+
+
+def smudged(rng: Generator, reflectance: Array, local: float) -> Array:
+    """What a film of oil, dirt or moisture lets through: the surface in another tone, often paler and smeared."""
+    seen = reflectance
+    if rng.random() < 0.6:
+        tone = gaussian_filter(reflectance, 6)
+        seen = tone + rng.uniform(0.2, 1) * (reflectance - tone)
+    if rng.random() < 0.4:
+        seen = gaussian_filter(seen, log_uniform(rng, 0.7, 4))
+    sign = rng.choice([-1.0, 1.0], p=[0.65, 0.35])
+    smudge: Array = seen + sign * log_uniform(rng, max(0.5 * local, 0.025), max(2 * local, 0.25))
+    return smudge
 
 
 def inside(rng: Generator, reflectance: Array, shape: Array, depth: float) -> Array:
@@ -174,68 +255,6 @@ def repeated_pattern(rng: Generator, reflectance: Array, contrast: float) -> Arr
         line = marks.straight_line(rng, size, log_uniform(rng, 1, 6))
         reflectance = reflectance + depth * line
     return reflectance
-
-
-def lit(rng: Generator, reflectance: Array) -> tuple[Array, Array]:
-    """The surface under a lamp: gradient, uneven streaks, vignette, borders; and where borders hide it, in [0, 1]."""
-    size = len(reflectance)
-    y, x = np.mgrid[:size, :size].astype(np.float32) / size - 0.5
-    light = 1 + rng.normal(0, 0.25) * y + rng.normal(0, 0.25) * x
-    if rng.random() < 0.3:
-        light = light - rng.uniform(0, 1.2) * ((y - rng.normal(0, 0.3)) ** 2 + (x - rng.normal(0, 0.3)) ** 2)
-    if rng.random() < 0.45:
-        profile = gaussian_filter1d(rng.standard_normal(size), log_uniform(rng, 0.6, 25))
-        streaks = log_uniform(rng, 0.01, 0.15) * profile / (profile.std() + 1e-6)
-        light = light + (streaks[None] if rng.random() < 0.7 else streaks[:, None])
-    for _ in range(rng.integers(1, 5) if rng.random() < 0.35 else 0):
-        light = light + rng.choice([-1, 1], p=[0.7, 0.3]) * log_uniform(rng, 0.03, 0.35) * marks.shadow(rng, size)
-    image, hidden = reflectance * np.maximum(light, 0.05), np.zeros_like(reflectance)
-    for _ in range(rng.choice([0, 1, 2], p=[0.4, 0.4, 0.2])):
-        image, border = bordered(rng, image)
-        hidden = np.maximum(hidden, border)
-    return image, hidden
-
-
-def bordered(rng: Generator, image: Array) -> tuple[Array, Array]:
-    """The image with one side in the dark or blown out, as where a part ends, and that side's coverage.
-
-    The part's outline is straight, bowed or wavy, perhaps with a bright rim; none of it is odd.
-    """
-    size, wobble_px = len(image), max(0.0, rng.normal(0, 3))
-    border = marks.beyond_line(rng, size, log_uniform(rng, 0.004, 0.3), log_uniform(rng, 0.7, 16), wobble_px)
-    if rng.random() < 0.4:
-        rim = gaussian_filter(border, log_uniform(rng, 0.7, 3)) * (1 - border)
-        image = image + rng.uniform(-0.3, 0.6) * rim
-    choice = rng.random()
-    if choice < 0.35:
-        outside = image * rng.uniform(0.02, 0.5)
-    elif choice < 0.75:
-        outside = np.full_like(image, rng.uniform(0, 0.12)) + 0.01 * rng.standard_normal(image.shape).astype(np.float32)
-    else:
-        outside = np.maximum(image, rng.uniform(0.7, 1.1))
-    return image + border * (outside - image), border
-
-
-def photographed(rng: Generator, gray: Array) -> NDArray[np.uint8]:
-    """(S, S) to (S, S, 3) uint8: blur, exposure, tint, sensor noise and JPEG."""
-    if rng.random() < 0.5:
-        gray = gaussian_filter(gray, log_uniform(rng, 0.3, 1.2))
-    if rng.random() < 0.5:
-        gray = np.clip(gray, 0, 1.3) ** log_uniform(rng, 0.6, 1.7)
-    noise = rng.choice([0.0, log_uniform(rng, 0.003, 0.03)])
-    if noise:
-        gray = gray + noise * rng.standard_normal(gray.shape).astype(np.float32)
-    color = gray[..., None] * np.ones(3, np.float32)
-    if rng.random() < 0.4:
-        color = color * rng.uniform(0.5, 1.1, 3).astype(np.float32) + rng.uniform(-0.05, 0.1, 3).astype(np.float32)
-    image = (np.clip(color, 0, 1) * 255).astype(np.uint8)
-    return compressed(rng, image) if rng.random() < 0.5 else image
-
-
-def compressed(rng: Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=int(rng.integers(40, 96)))
-    return np.asarray(Image.open(buffer))
 
 
 def by_patch(pixels: NDArray[np.int64], patch: int = 8) -> NDArray[np.int64]:

@@ -60,7 +60,7 @@ def blob(rng: Generator, size: int, radius_px: float, softness: float) -> Array:
     along = (dy * np.sin(turn) + dx * np.cos(turn)) / np.sqrt(stretch)
     across = (dx * np.sin(turn) - dy * np.cos(turn)) * np.sqrt(stretch)
     angle, outline = np.arctan2(across, along), np.ones_like(along)
-    for lobes, strength in zip((2, 3, 5, 7), rng.normal(0, rng.choice([0.03, 0.15, 0.3]), 4), strict=True):
+    for lobes, strength in zip((2, 3, 5, 7), rng.normal(0, rng.choice([0.03, 0.12, 0.22]), 4), strict=True):
         outline += strength / np.sqrt(lobes) * 1.5 * np.cos(lobes * angle + rng.uniform(0, 6.3))
     inside = (radius_px * np.maximum(outline, 0.25) - np.hypot(along, across)) / max(1.0, softness * radius_px) + 0.5
     coverage = np.zeros((size, size), np.float32)
@@ -73,21 +73,36 @@ def pit(rng: Generator, size: int) -> Array:
 
 
 def stain(rng: Generator, size: int) -> Array:
-    return blob(rng, size, log_uniform(rng, 5, 24), rng.choice([0.1, 0.3, 0.6]))
+    """A drop or a smudge, with an outline or with a soft edge that is narrower than itself."""
+    return blob(rng, size, log_uniform(rng, 5, 34), rng.choice([0.1, 0.3, 0.6, 0.9]))
 
 
 def shadow(rng: Generator, size: int) -> Array:
     """A blob without an outline: a cast shadow, a reflection or a breath of dirt, which no one would call a defect."""
-    return blob(rng, size, log_uniform(rng, 5, 40), rng.uniform(1.3, 2.5))
+    return blob(rng, size, log_uniform(rng, 8, 50), rng.uniform(1.9, 3))
 
 
 def area(rng: Generator, size: int) -> Array:
-    """A large ragged piece: a blob whose outline is torn by noise."""
+    """A large piece with a broken outline, or a blob whose outline is torn by noise."""
+    if rng.random() < 0.3:
+        return fragment(rng, size, log_uniform(rng, 4, 34))
     shape = blob(rng, size, log_uniform(rng, 5, 30), 1.0)
     rough = rng.uniform(0, 0.45) * ragged(rng, size, log_uniform(rng, 1.0, 5))
     steepness = rng.choice([3.0, 8.0, 20.0])
     coverage: Array = np.clip((shape + rough * (shape > 0) - 0.5) * steepness + 0.5, 0, 1).astype(np.float32)
     return coverage
+
+
+def fragment(rng: Generator, size: int, radius_px: float) -> Array:
+    """An irregular polygon: a chip, a flake or a missing piece."""
+    corners = rng.integers(4, 10)
+    angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
+    radii = radius_px * rng.uniform(0.6, 1.2, corners)
+    (x, y), stretch = rng.uniform(0, size, 2), log_uniform(rng, 0.5, 2)
+    points = zip(x + radii * np.cos(angles) * stretch, y + radii * np.sin(angles) / stretch, strict=True)
+    canvas = Image.new("L", (size * OVERSAMPLING, size * OVERSAMPLING))
+    ImageDraw.Draw(canvas).polygon([(OVERSAMPLING * px, OVERSAMPLING * py) for px, py in points], fill=255)
+    return np.asarray(canvas.reduce(OVERSAMPLING), np.float32) / 255
 
 
 def ragged(rng: Generator, size: int, smoothness_px: float) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 from scipy.spatial import cKDTree
 
 Array = NDArray[Any]  # float32 unless said otherwise
@@ -122,6 +122,18 @@ def rings(rng: Generator) -> Array:
     return standardised(np.abs(np.sin(phase)) ** rng.uniform(0.5, 2) + 0.3 * grain(rng))
 
 
+def turned(rng: Generator) -> Array:
+    """Concentric grooves of uneven depth around a centre inside or outside: turned, faced or polished metal."""
+    y, x = np.mgrid[:CANVAS_PX, :CANVAS_PX] - rng.uniform(-0.5, 1.5, (2, 1, 1)) * CANVAS_PX
+    profile = gaussian_filter1d(rng.standard_t(rng.choice([3, 30]), 4 * CANVAS_PX), np.exp(rng.uniform(-0.5, 2)))
+    if rng.random() < 0.5:
+        profile = profile / profile.std() + rng.uniform(0.3, 1) * np.sin(
+            np.arange(len(profile)) * rng.uniform(0.2, 1.2)
+        )
+    grooves = map_coordinates(profile, [np.hypot(y, x)], order=1, mode="nearest")
+    return standardised(standardised(grooves) + rng.uniform(0, 0.6) * spectrum_noise(rng, rng.uniform(0, 2)))
+
+
 def cells(rng: Generator) -> Array:
     """Voronoi cells with joints or with a tone each: grains, tiles, cracked mud."""
     seeds = rng.uniform(0, CANVAS_PX, (int(np.exp(rng.uniform(np.log(60), np.log(1500)))), 2))
@@ -131,6 +143,38 @@ def cells(rng: Generator) -> Array:
     tone = rng.standard_normal(len(seeds))[nearest[:, 0]]
     mixed = joint * rng.choice([0.0, 1.5]) + tone * rng.choice([0.2, 1.0])
     return standardised(gaussian_filter(mixed.reshape(CANVAS_PX, CANVAS_PX), 0.6))
+
+
+def speckle(rng: Generator) -> Array:
+    """Grains of 2 to 12 px in a few strongly different tones: granite, terrazzo, concrete, coarse castings."""
+    y, x = np.mgrid[:CANVAS_PX, :CANVAS_PX]
+    jitter = rng.choice([0.0, 1.5, 3.0])
+    places = np.stack([y, x], -1) + jitter * np.stack([spectrum_noise(rng, 1.5) for _ in range(2)], -1)
+    canvas = np.zeros((CANVAS_PX, CANVAS_PX), np.float32)
+    for _ in range(rng.integers(1, 3)):
+        seeds = rng.uniform(0, CANVAS_PX, (int((CANVAS_PX / np.exp(rng.uniform(np.log(3), np.log(12)))) ** 2), 2))
+        nearest = cKDTree(seeds).query(places.reshape(-1, 2))[1]
+        tones = rng.normal(0, 1, rng.integers(2, 6))
+        shares = rng.dirichlet(np.full(len(tones), 1.5))
+        own = rng.choice(tones, len(seeds), p=shares) + rng.uniform(0, 0.3) * rng.standard_normal(len(seeds))
+        canvas += own[nearest].reshape(canvas.shape).astype(np.float32)
+    blurred = gaussian_filter(canvas, rng.uniform(0.4, 1.2))
+    return standardised(blurred + rng.uniform(0, 0.3) * spectrum_noise(rng, rng.uniform(0, 1.5)))
+
+
+def creases(rng: Generator) -> Array:
+    """Rounded bumps of 4 to 20 px between dark winding creases: leather, moulded plastic, wrinkled paint."""
+    y, x = np.mgrid[:CANVAS_PX, :CANVAS_PX]
+    bending = rng.uniform(0.5, 3)
+    places = np.stack([y, x], -1) + bending * np.stack([spectrum_noise(rng, 2.5) for _ in range(2)], -1)
+    seeds = rng.uniform(0, CANVAS_PX, (int((CANVAS_PX / np.exp(rng.uniform(np.log(4), np.log(20)))) ** 2), 2))
+    distance, nearest = cKDTree(seeds).query(places.reshape(-1, 2), k=2)
+    bump = np.minimum((distance[:, 1] - distance[:, 0]) / rng.uniform(1.5, 6), 1) ** rng.uniform(0.5, 1.5)
+    own = rng.uniform(0, 0.4) * rng.standard_normal(len(seeds))[nearest[:, 0]]
+    smooth = gaussian_filter((bump + own).reshape(CANVAS_PX, CANVAS_PX), rng.uniform(0.5, 1.2))
+    if rng.random() < 0.4:
+        smooth = smooth + rng.uniform(1, 6) * np.gradient(smooth, axis=int(rng.integers(2)))
+    return standardised(smooth + rng.uniform(0, 0.15) * spectrum_noise(rng, rng.uniform(0, 2)))
 
 
 def spots(rng: Generator) -> Array:
@@ -146,7 +190,8 @@ def spots(rng: Generator) -> Array:
 
 RECIPES: tuple[Callable[[Generator], Array], ...] = (
     grain, grain, grain, band_noise, band_noise, brushed, brushed, brushed, smooth_grain, smooth_grain, smooth_grain,
-    stripes, lattice, weave, rings, cells, spots,
+    stripes, lattice, weave, rings, cells, spots, speckle, speckle, creases, creases,
+    turned, turned,
 )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ class Weights:
     statistics: float = 0.5
     spread: float = 1.0
     apart: float = 0.5
+    odd_spread: float = 0.3
 
 
 class Heads(nn.Module):
@@ -62,6 +63,7 @@ def objective(
         "statistics": F.smooth_l1_loss(heads.statistics(earlier).flatten(0, 1), targets),
         "spread": mean_cosine(earlier) + mean_cosine(later),
         "apart": odd_cosine(earlier, batch.coverage) + odd_cosine(later, batch.coverage),
+        "odd_spread": odd_mean_cosine(earlier, batch.coverage) + odd_mean_cosine(later, batch.coverage),
     }
     total = sum((getattr(weights, name) * part for name, part in parts.items()), later.new_zeros(()))
     return total, {name: float(part.detach()) for name, part in parts.items()}
@@ -99,6 +101,12 @@ def surface_loss(projected: Tensor, batch: Batch, per_crop: int = 24, temperatur
 def mean_cosine(features: Tensor) -> Tensor:
     """The mean cosine of random patch pairs: squared length of the mean unit vector, 0 when features spread evenly."""
     return F.normalize(features.flatten(0, 1), dim=-1).mean(0).square().sum()
+
+
+def odd_mean_cosine(features: Tensor, coverage: Tensor) -> Tensor:
+    """The mean cosine of random pairs of odd patches: kept small, not all marks look alike."""
+    odd = F.normalize(features[coverage.amax(-1) > 0.5], dim=-1)
+    return (odd.sum(0) / max(1, len(odd))).square().sum()
 
 
 def odd_cosine(features: Tensor, coverage: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from tinydefects.commands import detecting, scoring
+from tinydefects.commands import auditing, detecting, evaluating, scoring, submitting
 from tinydefects.errors import MissingExtraError, TinyDefectsError
 
 DETECTOR_PACKAGES = {"torch", "torchvision", "timm", "safetensors"}
@@ -17,7 +17,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (detecting.demo, detecting.inspect, detecting.fit, detecting.predict, scoring.evaluate, scoring.report):
+for command in (
+    detecting.demo,
+    detecting.inspect,
+    detecting.fit,
+    detecting.predict,
+    evaluating.evaluate,
+    auditing.audit,
+    scoring.report,
+    scoring.compare,
+    submitting.submit,
+):
     app.command()(command)
 
 

@@ -162,6 +162,18 @@ class Detector:
             n_images=len(grids), n_patches=sum(math.prod(grid.shape) for grid in grids), cache_bytes=cache_bytes
         )
 
+    def require_affordable(self, cost: FitCost) -> None:
+        """Refuse a fit whose features cannot all lie within the cache's limit, before the first image is read.
+
+        Raises:
+            TrainingError: they cannot; the message says what to change.
+        """
+        if cost.cache_bytes > self.cache_limit_gb * 1e9:
+            raise TrainingError(
+                f"the features of {cost.n_images} images need {cost.cache_bytes / 1e9:.3g} GB, the limit is "
+                f"{self.cache_limit_gb:.3g} GB: raise cache_limit_gb (--cache-limit-gb) or lower the resolution"
+            )
+
     @property
     def fingerprint(self) -> str:
         """sha256 over all that the maps depend on: preset, resolution, teacher and students."""

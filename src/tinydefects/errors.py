@@ -21,6 +21,10 @@ class ScoreError(TinyDefectsError, ValueError):
     """Anomaly scores that cannot be ranked: nan, infinite, or not a two-dimensional map."""
 
 
+class TableError(TinyDefectsError, ValueError):
+    """A table of rows (CSV, JSON, JSON lines, Parquet) that cannot be read or lacks a column."""
+
+
 class TeacherError(TinyDefectsError, RuntimeError):
     """A teacher that cannot be built or whose weights cannot be found, read or matched."""
 

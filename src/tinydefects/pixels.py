@@ -67,31 +67,6 @@ def read_mask(path: Path, rule: MaskRule = "nonzero") -> NDArray[np.bool_]:
     return np.asarray(pixels.astype(np.int64) > (127 if rule == "above_127" and pixels.dtype != np.bool_ else 0))
 
 
-def read_map(path: Path) -> NDArray[np.float32]:
-    """An anomaly map as (H, W) float32, from a TIFF of 16- or 32-bit floats or a .npy file."""
-    try:
-        scores = np.load(path, allow_pickle=False) if path.suffix.lower() == ".npy" else tifffile.imread(path)
-    except Exception as error:  # decoders raise whatever they like on damaged files
-        raise ImageReadError(f"{path}: not a readable anomaly map ({_reason(error)}); write it again") from error
-    stored = scores.shape
-    if scores.ndim > 2:  # only then, or a map one pixel high would lose its height
-        scores = np.squeeze(scores)
-    if scores.ndim != 2 or scores.dtype.kind not in "fiu":
-        raise ImageReadError(
-            f"{path}: this file holds {scores.dtype} of shape {stored}, an anomaly map is (height, width) numbers; "
-            "write one map a file"
-        )
-    return scores.astype(np.float32)
-
-
-def read_map_description(path: Path) -> str:
-    """The text stored with an anomaly map in a TIFF; empty where there is none."""
-    if path.suffix.lower() == ".npy":
-        return ""
-    with tifffile.TiffFile(path) as file:
-        return file.pages.first.description
-
-
 def write_map(path: Path, anomaly_map: NDArray[np.float32], *, description: str = "") -> None:
     """A 32-bit float TIFF, zlib without predictor (readable by Pillow, OpenCV and tifffile alike)."""
     scores = anomaly_map.astype(np.float32)

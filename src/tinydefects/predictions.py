@@ -5,7 +5,7 @@ the map by one named rule.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.errors import ImageReadError, ScoreError
-from tinydefects.pixels import read_map, read_map_description, write_map, write_whole
+from tinydefects.maps.files import read_header, read_map, resample_bilinear
+from tinydefects.maps.pairing import PairedMap, Pairing, Resample, pair_maps, score_in
+from tinydefects.maps.problems import MapProblem, MapsError
+from tinydefects.pixels import write_map, write_whole
 from tinydefects.sample import Category, Prediction, Sample, mean_of_highest
 
 ImageScoreRule = Literal["stored", "max", "top_0.1_percent"]
-MAP_SUFFIXES = (".tiff", ".tif", ".npy")
 MAKER_FILE = "made_by.json"  # beside the maps: which detector made them, and its settings
 
 
@@ -42,40 +44,67 @@ def read_prediction(path: Path, rule: ImageScoreRule = "stored") -> Prediction:
     """
     anomaly_map = read_map(path)
     try:
-        return Prediction(anomaly_map, image_score(anomaly_map, path, rule))
+        return Prediction(anomaly_map, image_score(anomaly_map, rule, score_in(read_header(path).description)))
     except ScoreError as error:
         raise ScoreError(f"{path}: {error}") from error
 
 
-def image_score(anomaly_map: NDArray[np.float32], path: Path, rule: ImageScoreRule) -> float:
-    """One score for an (H, W) map by the named rule; see `read_prediction`."""
-    if rule == "stored":
-        try:
-            return float(json.loads(read_map_description(path))["score"])
-        except (ValueError, TypeError, KeyError):
-            return image_score(anomaly_map, path, "top_0.1_percent")
-    if rule == "max":
-        return float(anomaly_map.max())
-    return mean_of_highest(anomaly_map)
+def image_score(anomaly_map: NDArray[np.float32], rule: ImageScoreRule, stored: float | None = None) -> float:
+    """One score for an (H, W) map: `stored` if that is the rule and it came with one, else one of the map's own."""
+    if rule == "stored" and stored is not None:
+        return stored
+    return float(anomaly_map.max()) if rule == "max" else mean_of_highest(anomaly_map)
 
 
 def read_pairs(
-    folder: Path, category: Category, rule: ImageScoreRule = "stored"
+    source: Path,
+    category: Category,
+    rule: ImageScoreRule = "stored",
+    *,
+    key: str | None = None,
+    resample: Resample = "none",
 ) -> Iterator[tuple[Sample, Prediction]]:
-    """The test samples of a category with their maps from disk, one in memory at a time.
+    """The test samples of a category with their maps from a folder or a manifest, one in memory at a time.
+
+    For the arguments see `pair_maps`; for what happens to a map of another size, `read_paired`.
 
     Raises:
-        ImageReadError: before the first map is read, if any test sample has no map; names them.
+        MapsError: before the first map is read, if maps and images do not fit; counts and names what is wrong.
     """
-    paths = {sample.id: _find_map(folder, category.id, sample) for sample in category.test}
-    missing = [sample_id for sample_id, path in paths.items() if path is None]
-    if missing:
-        expected = map_path(folder, category.id, category.test[0])
-        raise ImageReadError(
-            f"{folder}: no anomaly map for {len(missing)} of {len(paths)} test images ({_shorten(missing)}); "
-            f"expected files like {expected} ({', '.join(MAP_SUFFIXES)}), one for each test image"
-        )
-    return ((sample, read_prediction(path, rule)) for sample in category.test if (path := paths[sample.id]))
+    pairing = pair_maps(source, category, key=key, resample=resample, stored_scores=rule == "stored")
+    pairing.require_sound()
+    return read_paired(pairing, rule)
+
+
+def read_paired(pairing: Pairing, rule: ImageScoreRule = "stored") -> Iterator[tuple[Sample, Prediction]]:
+    """The samples of a pairing with their maps, one in memory at a time.
+
+    A map of another size than its image is brought to it, bilinear and centre-aligned; an image score taken from the
+    map is that of the resampled one. From the first broken map on nothing more is yielded, but all are looked at.
+
+    Raises:
+        MapsError: at the end, if maps hold nan or infinity or cannot be decoded; `problems` has all of them.
+    """
+    problems: list[MapProblem] = []
+    for pair in pairing.pairs:
+        try:
+            prediction = _read_pair(pair, pairing.key, rule)
+        except ScoreError:
+            problems.append(MapProblem(kind="not finite", name=pair.sample.id, detail=str(pair.path)))
+        except ImageReadError as error:
+            problems.append(MapProblem(kind="unreadable", name=pair.sample.id, detail=str(error)))
+        else:
+            if not problems:
+                yield pair.sample, prediction
+    if problems:
+        raise MapsError(pairing.source, problems)
+
+
+def _read_pair(pair: PairedMap, key: str | None, rule: ImageScoreRule) -> Prediction:
+    anomaly_map = read_map(pair.path, key)
+    if anomaly_map.shape != pair.image_size:
+        anomaly_map = resample_bilinear(anomaly_map, pair.image_size)
+    return Prediction(anomaly_map, image_score(anomaly_map, rule, pair.stored_score))
 
 
 def claim_folder(folder: Path, maker: dict[str, object]) -> None:
@@ -100,16 +129,3 @@ def _read_maker_file(path: Path) -> dict[str, object]:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError):
         return {}
-
-
-def _find_map(folder: Path, category_id: str, sample: Sample) -> Path | None:
-    """Maps may lie under the category's folder or directly under the given one."""
-    nested = map_path(folder, category_id, sample)
-    bases = (nested, folder / f"{sample.id}.tiff")
-    candidates = (base.with_name(base.name.removesuffix(".tiff") + suffix) for base in bases for suffix in MAP_SUFFIXES)
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _shorten(names: Iterable[str], limit: int = 3) -> str:
-    names = list(names)
-    return ", ".join(names[:limit]) + (f", and {len(names) - limit} more" if len(names) > limit else "")

@@ -1,5 +1,7 @@
-"""One progress display for everything slow, on standard error."""
+"""One progress display for everything slow, on standard error: bars in a terminal, a line every 10 % elsewhere."""
 
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
@@ -8,21 +10,30 @@ import rich.console
 import rich.progress
 
 T = TypeVar("T")
+LINES_PER_STAGE = 10
 
 
 class Progress:
-    """Bars by stage; call it with (stage, done, total), or with a number of steps for the stage named last."""
+    """Bars by stage; call it with (stage, done, total), or with a number of steps for the stage named last.
+
+    Where standard error is no terminal (a log file, a build server), each stage writes ten lines instead.
+    """
 
     def __init__(self) -> None:
+        console = rich.console.Console(stderr=True)
+        self._in_lines = not console.is_terminal
         self._bars = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(),
             rich.progress.MofNCompleteColumn(),
             rich.progress.TimeElapsedColumn(),
             rich.progress.TimeRemainingColumn(),
-            console=rich.console.Console(stderr=True),
+            console=console,
+            disable=self._in_lines,
         )
         self._tasks: dict[str, rich.progress.TaskID] = {}
+        self._lines: dict[str, int] = {}
+        self._start = time.monotonic()
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -34,6 +45,9 @@ class Progress:
         self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
+        if self._in_lines:
+            self._write_line(stage, done, total)
+            return
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total)
         self._bars.update(self._tasks[stage], completed=done, total=total)
@@ -43,3 +57,12 @@ class Progress:
         for done, thing in enumerate(things, start=1):
             yield thing
             self(stage, done, total)
+
+    def _write_line(self, stage: str, done: int, total: int | None) -> None:
+        """One line for each tenth of a stage, one for each doubling where the total is unknown."""
+        step = done * LINES_PER_STAGE // total if total else done.bit_length()
+        if step > self._lines.get(stage, 0):
+            self._lines[stage] = step
+            share = f" of {total} ({done / total:.0%})" if total else ""
+            sys.stderr.write(f"{stage}: {done}{share}, {time.monotonic() - self._start:.0f} s\n")
+            sys.stderr.flush()

@@ -1,6 +1,6 @@
 """Evaluations to one HTML file that needs nothing else: no server, no network, no second file.
 
-Tables, two figures and a gallery of the smallest found and the missed defects, for one category or many.
+Tables, three figures and a gallery of the smallest found and the missed defects, for one category or many.
 """
 
 import math
@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinydefects.errors import TinyDefectsError
+from tinydefects.metrics.detectability import WORDS, Detectability, measure_detectability
 from tinydefects.metrics.scores import FEW_DEFECTS, DefectRecord, Evaluation, GroupScores
 from tinydefects.pixels import write_whole
 from tinydefects.report_crops import Crop, colour_scale, make_crop
-from tinydefects.report_plots import (
-    LOWEST_DOT_FPR,
-    DiameterBin,
-    bin_by_diameter,
-    detection_figure,
-    is_found,
-    pro_figure,
-)
+from tinydefects.report_detection import DiameterBin, bin_by_diameter, detection_figure
+from tinydefects.report_plots import pro_figure, size_figure
 
 if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
 
-FOUND_FPR = 0.01
 HEADLINE_LIMIT = 0.05
+DETECTION_RULES = {
+    "peak_at_image_fpr": "its highest pixel exceeds the lowest threshold at which at most this share of the good "
+    "images hold any pixel above it",
+    "peak_at_pixel_fpr": "its highest pixel is flagged while at most this share of all normal pixels is",
+    "half_at_pixel_fpr": "half of its pixels are flagged while at most this share of all normal pixels is",
+}
 CURVE_RULES = {
     "exact": "every distinct score is a threshold, ties together",
     "published_99": "the 99-point rule that published tables were computed with",
@@ -43,12 +43,14 @@ class Section:
 
     key: str
     evaluation: Evaluation
+    detectability: Detectability
     headline: str
     found: tuple[DefectRecord, ...]
     missed: tuple[DefectRecord, ...]
     bins: tuple[DiameterBin, ...]
     pro_svg: str
     detection_svg: str
+    size_svg: str
     crops: tuple[Crop, ...]
 
     @property
@@ -69,6 +71,16 @@ class Section:
     def smallest_quartile(self) -> GroupScores:
         return self.evaluation.cumulative[0]
 
+    @property
+    def rate(self) -> str:
+        """The false-alarm rate at which defects are called found, in words."""
+        return rate_in_words(self.detectability)
+
+    @property
+    def found_boxes(self) -> frozenset[tuple[str, tuple[int, int, int, int]]]:
+        """Image and box of every defect that is found; an exhibit knows its defect by them."""
+        return frozenset((defect.sample_id, defect.box_px) for defect in self.found)
+
     def n_found_of_type(self, defect_type: str) -> int:
         return sum(defect.defect_type == defect_type for defect in self.found)
 
@@ -79,49 +91,48 @@ def write_report(
     *,
     title: str = "tinydefects",
     provenance: Mapping[str, str] | None = None,
-    found_fpr: float = FOUND_FPR,
 ) -> Path:
-    """Write the report and return its path.
+    """Write the report and return its path. Found is what `Evaluation.detectability` says, at its rate.
 
     Args:
         evaluations: one per category; two or more add an overview before the first.
         path: the HTML file, replaced whole.
         title: heading and browser title.
         provenance: what made the numbers (commit, machine, seed, …), shown as given.
-        found_fpr: a defect counts as found when its first pixel is flagged while at most this share of all normal
-            pixels is, in (0, 1].
 
     Raises:
-        TinyDefectsError: nothing to report, a `found_fpr` outside (0, 1], or a path that cannot be written.
+        TinyDefectsError: nothing to report, or a path that cannot be written.
     """
     target = Path(path)
     if not evaluations:
         raise TinyDefectsError(f"{target}: no evaluation to report; evaluate at least one category first")
-    if not 0 < found_fpr <= 1:
-        raise TinyDefectsError(f"{target}: found_fpr is {found_fpr}, a share in (0, 1]; write 0.01 for one percent")
-    sections = [_section(evaluation, number, found_fpr) for number, evaluation in enumerate(evaluations)]
+    sections = [_section(evaluation, number) for number, evaluation in enumerate(evaluations)]
     page = _template().render(
         title=title,
         sections=sections,
         means=_means(sections),
         provenance=dict(provenance or {}),
-        found_fpr=found_fpr,
+        detection_rules=DETECTION_RULES,
         colour_scale=colour_scale(),
         curve_rules=CURVE_RULES,
         few_defects=FEW_DEFECTS,
-        lowest_dot_fpr=LOWEST_DOT_FPR,
     )
     write_whole(target, lambda file: file.write(page.encode("utf-8")))
     return target
 
 
-def headline(evaluation: Evaluation, found_fpr: float) -> str:
+def rate_in_words(detectability: Detectability) -> str:
+    """The rate and what it is a share of: `5 % of good images alarming`."""
+    return f"{format_rate(detectability.rate)} {WORDS[detectability.rule]}"
+
+
+def headline(evaluation: Evaluation, detectability: Detectability) -> str:
     """What the numbers say in one sentence that stays true: bounds are rounded up, and every claim has its count."""
     defects = evaluation.defects
     if not defects:
         return f"No defect in {evaluation.n_images} images: there is nothing to find."
-    rate = f"at {format_rate(found_fpr)} false-positive pixels"
-    missed = [defect.diameter_px for defect in defects if not is_found(defect, found_fpr)]
+    rate = f"at {rate_in_words(detectability)}"
+    missed = [defect.diameter_px for defect, hit in zip(defects, detectability.hits, strict=True) if not hit]
     diameters = [defect.diameter_px for defect in defects]
     if len(defects) == 1:
         return f"The only defect, {diameters[0]:.1f} px across, is {'missed' if missed else 'found'} {rate}."
@@ -152,18 +163,24 @@ def format_score(value: float, digits: int = 3) -> "str | Markup":
     return f"{value:.{digits}f}"
 
 
-def _section(evaluation: Evaluation, number: int, found_fpr: float) -> Section:
-    key = f"category-{number}"
+def _section(evaluation: Evaluation, number: int) -> Section:
+    key, defects = f"category-{number}", evaluation.defects
+    detectability = evaluation.detectability
+    if len(detectability.hits) != len(defects):  # no good image to count alarms in, or a result that has no such field
+        detectability = measure_detectability(defects, np.empty(0, np.float32), rule="peak_at_pixel_fpr")
+    hits = detectability.hits
     exhibits = sorted(evaluation.exhibits, key=lambda exhibit: exhibit.defect.diameter_px)
     return Section(
         key=key,
         evaluation=evaluation,
-        headline=headline(evaluation, found_fpr),
-        found=tuple(defect for defect in evaluation.defects if is_found(defect, found_fpr)),
-        missed=tuple(defect for defect in evaluation.defects if not is_found(defect, found_fpr)),
-        bins=tuple(bin_by_diameter(evaluation.defects, found_fpr)),
+        detectability=detectability,
+        headline=headline(evaluation, detectability),
+        found=tuple(defect for defect, hit in zip(defects, hits, strict=True) if hit),
+        missed=tuple(defect for defect, hit in zip(defects, hits, strict=True) if not hit),
+        bins=tuple(bin_by_diameter(defects, hits)),
         pro_svg=pro_figure(evaluation, f"{key}-pro"),
-        detection_svg=detection_figure(evaluation, found_fpr, f"{key}-detection"),
+        detection_svg=detection_figure(evaluation, detectability, f"{key}-detection"),
+        size_svg=size_figure(evaluation, f"{key}-size"),
         crops=tuple(make_crop(exhibit, evaluation.score_range) for exhibit in exhibits),
     )
 
@@ -189,5 +206,4 @@ def _template() -> "Template":
         lstrip_blocks=True,
     )
     environment.filters.update(score=format_score, rate=format_rate)
-    environment.tests["found"] = is_found
     return environment.get_template("report.html.jinja")

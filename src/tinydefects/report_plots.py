@@ -1,4 +1,4 @@
-"""The two figures of a report, as inline SVG that follows the page's theme.
+"""Curves of a report over the false-positive rate and over size, as inline SVG that follows the page's theme.
 
 Every colour is drawn as a stand-in and replaced by a CSS variable of the page; the same numbers give the same bytes.
 """
@@ -7,21 +7,20 @@ import html
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.metrics.scores import DefectRecord, Evaluation, PlottedCurve
+from tinydefects.metrics.scores import Evaluation, PlottedCurve
+from tinydefects.metrics.size_curve import SizeCurve, size_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOWEST_CURVE_FPR, LOWEST_DOT_FPR = 1e-4, 1e-5
-CONFIDENCE = 0.95
+LOWEST_CURVE_FPR = 1e-4
 FIGURE_INCHES = (5.8, 4.7)
 STAND_INS = {
     name: f"#0102{number:02x}"
@@ -45,51 +44,6 @@ SETTINGS: dict[Any, object] = {
     "ytick.labelcolor": STAND_INS["muted"],
     "legend.frameon": False,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiameterBin:
-    """Defects with `low_px` <= diameter < `high_px`, and the Clopper-Pearson interval of the share found."""
-
-    low_px: float
-    high_px: float
-    n_found: int
-    n_defects: int
-    interval: tuple[float, float]
-
-
-def is_found(defect: DefectRecord, fpr_limit: float) -> bool:
-    """Whether at least one pixel of the defect is flagged while at most `fpr_limit` of normal pixels are."""
-    return defect.first_touched_fpr <= fpr_limit
-
-
-def bin_by_diameter(defects: Sequence[DefectRecord], fpr_limit: float) -> list[DiameterBin]:
-    """The defects in octaves of diameter (1 to 2 px, 2 to 4 px, …), smallest first; empty octaves are left out."""
-    octaves: dict[int, list[bool]] = {}
-    for defect in defects:
-        octaves.setdefault(math.floor(math.log2(defect.diameter_px)), []).append(is_found(defect, fpr_limit))
-    bins = []
-    for octave, found in sorted(octaves.items()):
-        bins.append(
-            DiameterBin(
-                low_px=2.0**octave,
-                high_px=2.0 ** (octave + 1),
-                n_found=sum(found),
-                n_defects=len(found),
-                interval=exact_interval(sum(found), len(found)),
-            )
-        )
-    return bins
-
-
-def exact_interval(n_found: int, n_defects: int) -> tuple[float, float]:
-    """Clopper and Pearson (1934), 95 %: each bound leaves 2.5 % of the binomial on its far side of `n_found`."""
-    from scipy.special import betaincinv
-
-    tail, n_missed = (1 - CONFIDENCE) / 2, n_defects - n_found
-    low = float(betaincinv(n_found, n_missed + 1, tail)) if n_found else 0.0
-    high = float(betaincinv(n_found + 1, n_missed, 1 - tail)) if n_missed else 1.0
-    return low, high
 
 
 def pro_figure(evaluation: Evaluation, key: str) -> str:
@@ -122,28 +76,55 @@ def pro_figure(evaluation: Evaluation, key: str) -> str:
         axes.set_ylabel("per-region overlap (PRO)")
         axes.legend(loc="upper left", borderaxespad=0.2, handlelength=1.6, labelspacing=0.35)
 
-    return _themed_svg(draw, key, f"PRO curves of {evaluation.category} by size quartile")
+    return themed_svg(draw, key, f"PRO curves of {evaluation.category} by size quartile")
 
 
-def detection_figure(evaluation: Evaluation, fpr_limit: float, key: str) -> str:
-    """Share of defects found by diameter above, every defect as a dot below; `key` makes its ids unique."""
-    bins = bin_by_diameter(evaluation.defects, fpr_limit)
+def size_curve_of(evaluation: Evaluation, limit: int) -> SizeCurve:
+    """Each defect's own AUPRO at one of the limits, against its diameter."""
+    return size_curve(
+        np.array([defect.diameter_px for defect in evaluation.defects]),
+        np.array([defect.aupro[limit] for defect in evaluation.defects]),
+        [defect.sample_id for defect in evaluation.defects],
+    )
+
+
+def size_figure(evaluation: Evaluation, key: str) -> str:
+    """AUPRO at each limit as a continuous function of diameter, and how many defects carry it; `key` as above."""
+    curves = [size_curve_of(evaluation, number) for number in range(len(evaluation.fpr_limits))]
 
     def draw(figure: "Figure") -> None:
-        figure.subplots_adjust(left=0.155)
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1.0, 1.7))
-        least, most = (bins[0].low_px, bins[-1].high_px) if bins else (1.0, 2.0)
-        lower.set_xscale("log", base=2)
-        lower.set_xlim(least * 0.93, most * 1.07)
-        _draw_shares(upper, bins)
-        _draw_defects(lower, evaluation.defects, fpr_limit)
-        ticks = [2.0**power for power in range(round(math.log2(least)), round(math.log2(most)) + 1)]
-        lower.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        lower.minorticks_off()
-        lower.set_xlabel("defect diameter (px)")
+        figure.subplots_adjust(left=0.11)
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4.5, 1.0))
+        _draw_means(upper, curves, evaluation.fpr_limits)
+        diameters = [defect.diameter_px for defect in evaluation.defects]
+        _draw_carriers(lower, curves[0], diameters)
+        label_diameters(lower, min(diameters, default=1.0), max(diameters, default=2.0))
         figure.align_ylabels()
 
-    return _themed_svg(draw, key, f"Detection against defect diameter in {evaluation.category}")
+    return themed_svg(draw, key, f"AUPRO against defect diameter in {evaluation.category}")
+
+
+def _draw_means(axes: "Axes", curves: Sequence[SizeCurve], limits: Sequence[float]) -> None:
+    for number, (limit, curve) in enumerate(zip(limits, curves, strict=True)):
+        colour = STAND_INS[f"q{4 - number % 4}"]
+        axes.fill_between(curve.diameter_px, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0)
+        axes.plot(curve.diameter_px, curve.mean, color=colour, linewidth=2, label=f"at {100 * limit:g} %")
+    axes.set_ylim(0, 1.01)
+    axes.grid(axis="y")
+    axes.tick_params(axis="x", length=0)
+    axes.set_ylabel("AUPRO")
+    if curves[0].diameter_px.size:
+        axes.legend(loc="lower right", borderaxespad=0.2, handlelength=1.6, labelspacing=0.35)
+    else:
+        axes.text(0.5, 0.5, "too few defects of one size", ha="center", transform=axes.transAxes)
+
+
+def _draw_carriers(axes: "Axes", curve: SizeCurve, diameters: Sequence[float]) -> None:
+    axes.fill_between(curve.diameter_px, 0, curve.n_defects, color=STAND_INS["muted"], alpha=0.35, linewidth=0)
+    axes.plot(diameters, [0.0] * len(diameters), "|", color=STAND_INS["ink"], alpha=0.5, markersize=7, clip_on=False)
+    axes.set_ylim(0, max(curve.n_defects, default=1.0) * 1.05)
+    axes.locator_params(axis="y", nbins=2, integer=True)
+    axes.set_ylabel("defects")
 
 
 def _points(curve: PlottedCurve, lowest: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -155,72 +136,23 @@ def _points(curve: PlottedCurve, lowest: float) -> tuple[NDArray[np.float64], ND
     return fpr, np.interp(fpr, curve.fpr, curve.pro, right=math.nan)
 
 
-def _draw_shares(axes: "Axes", bins: Sequence[DiameterBin]) -> None:
-    for part in bins:
-        low, high = part.low_px * 1.03, part.high_px / 1.03
-        axes.fill_between([low, high], *part.interval, color=STAND_INS["found"], alpha=0.2, linewidth=0)
-        share = part.n_found / part.n_defects
-        axes.plot([low, high], [share, share], color=STAND_INS["found"], linewidth=2.2, solid_capstyle="butt")
-        middle = math.sqrt(low * high)
-        axes.text(middle, 1.06, f"{part.n_found}/{part.n_defects}", ha="center", va="bottom", color=STAND_INS["muted"])
-    axes.set_ylim(0, 1.02)
-    axes.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
-    axes.grid(axis="y")
-    axes.tick_params(axis="x", length=0)
-    axes.set_ylabel("found")
+def _label_rates(set_ticks: Callable[[list[float], list[str]], object], rates: list[float]) -> None:
+    set_ticks(rates, [f"{100 * rate:g} %" for rate in rates])
 
 
-def _draw_defects(axes: "Axes", defects: Sequence[DefectRecord], fpr_limit: float) -> None:
-    axes.set_yscale("log")
-    axes.set_ylim(1.3, LOWEST_DOT_FPR)  # turned over: what stands out most is at the top
-    for found, marker in ((True, "o"), (False, "X")):
-        group = [defect for defect in defects if is_found(defect, fpr_limit) == found]
-        axes.scatter(
-            [defect.diameter_px for defect in group],
-            [max(defect.first_touched_fpr, LOWEST_DOT_FPR) for defect in group],
-            marker=marker,
-            s=26,
-            color=STAND_INS["found" if found else "missed"],
-            edgecolors=STAND_INS["surface"],
-            linewidths=0.6,
-            clip_on=False,
-            zorder=3,
-        )
-        if group:
-            named = (min if found else max)(group, key=lambda defect: defect.diameter_px)
-            _name_defect(axes, named, "smallest found" if found else "largest missed", above=found)
-    axes.axhline(fpr_limit, color=STAND_INS["muted"], linewidth=1, linestyle=(0, (4, 3)))
+def label_diameters(axes: "Axes", least_px: float, most_px: float) -> None:
+    """A diameter axis by octaves, wide enough for both."""
+    first = math.floor(math.log2(least_px))
+    last = max(math.ceil(math.log2(most_px)), first + 1)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(2.0**first * 0.93, 2.0**last * 1.07)
+    ticks = [2.0**power for power in range(first, last + 1)]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.grid(axis="y")
-    _label_rates(axes.set_yticks, [1.0, 0.1, 0.01, 0.001, 1e-4, LOWEST_DOT_FPR], lowest_is_bound=True)
-    axes.set_ylabel("FPR at first pixel")
+    axes.set_xlabel("defect diameter (px)")
 
 
-def _name_defect(axes: "Axes", defect: DefectRecord, name: str, *, above: bool) -> None:
-    """`name` and diameter in the corner that is empty in practice, with a line to the defect's dot."""
-    axes.annotate(
-        f"{name}: {defect.diameter_px:.1f} px",
-        (defect.diameter_px, max(defect.first_touched_fpr, LOWEST_DOT_FPR)),
-        xytext=(0.015, 0.97) if above else (0.985, 0.04),
-        textcoords="axes fraction",
-        ha="left" if above else "right",
-        va="top" if above else "bottom",
-        color=STAND_INS["ink"],
-        arrowprops={"arrowstyle": "-", "color": STAND_INS["muted"], "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3},
-        zorder=4,
-    )
-
-
-def _label_rates(
-    set_ticks: Callable[[list[float], list[str]], object], rates: list[float], *, lowest_is_bound: bool = False
-) -> None:
-    labels = [f"{100 * rate:g} %" for rate in rates]
-    if lowest_is_bound:
-        labels[-1] = f"≤ {labels[-1]}"
-    set_ticks(rates, labels)
-
-
-def _themed_svg(draw: Callable[["Figure"], None], key: str, description: str) -> str:
+def themed_svg(draw: Callable[["Figure"], None], key: str, description: str) -> str:
     """What `draw` puts on a fresh figure, as an SVG element whose colours are CSS variables."""
     import matplotlib
     from matplotlib.figure import Figure

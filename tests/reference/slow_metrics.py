@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 
 import numpy as np
+from scipy import integrate
 
 
 def regions_of(mask):
@@ -80,3 +81,42 @@ def published_curve(regions, normal_scores, n_points=99):
         recall = float(np.mean([np.mean(scores > ordered[rank]) for scores in regions]))
         points.append((1 - (rank + 1) / ordered.size, recall))
     return [*points, (1.0, 1.0)]
+
+
+def mean_rate(threshold, good_maps):
+    """The mean over images of the share of their own pixels that reach a threshold."""
+    return float(np.mean([np.mean(scores >= threshold) for scores in good_maps]))
+
+
+def aupimo(defect_scores, good_maps, bounds):
+    """Of one image: recall against the good images' rate, straight between thresholds, over the rate's logarithm."""
+    everything = np.concatenate([defect_scores, *[scores.ravel() for scores in good_maps]])
+    thresholds = sorted(set(everything.tolist()), reverse=True)
+    rates = [0.0, *(mean_rate(threshold, good_maps) for threshold in thresholds)]
+    recalls = [0.0, *(float(np.mean(defect_scores >= threshold)) for threshold in thresholds)]
+    total = 0.0
+    for (x0, x1), (y0, y1) in zip(pairwise(rates), pairwise(recalls), strict=True):
+        low, high = max(x0, bounds[0]), min(x1, bounds[1])
+        if low < high:
+
+            def recall_over_rate(x, x0=x0, x1=x1, y0=y0, y1=y1):
+                return (y0 + (y1 - y0) * (x - x0) / (x1 - x0)) / x
+
+            total += integrate.quad(recall_over_rate, low, high, epsabs=1e-13, epsrel=1e-13)[0]
+    return total / math.log(bounds[1] / bounds[0])
+
+
+def f1(truth, called):
+    """Harmonic mean of precision and recall, by counting."""
+    found = sum(1 for is_defect, is_called in zip(truth, called, strict=True) if is_defect and is_called)
+    wrong = sum(1 for is_defect, is_called in zip(truth, called, strict=True) if is_defect != is_called)
+    return 2 * found / (2 * found + wrong)
+
+
+def fpr_at_95_tpr(defective_scores, good_scores):
+    """Every threshold in turn: the smallest rate of good scores among those that 95 of 100 defective scores reach."""
+    return min(
+        sum(score >= threshold for score in good_scores) / len(good_scores)
+        for threshold in [*defective_scores, *good_scores]
+        if sum(score >= threshold for score in defective_scores) * 20 >= 19 * len(defective_scores)
+    )

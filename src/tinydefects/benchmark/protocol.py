@@ -1,7 +1,7 @@
-"""A result on disk: one evaluation and everything needed to repeat it, as strict JSON beside its exhibits.
+"""A result on disk: one evaluation and everything needed to repeat it, as strict JSON beside its exhibits and tally.
 
-`<name>.json` holds the numbers (nan is null) and is written last; `<name>.npz` holds the exhibits' pixels.
-A result whose JSON is there is therefore whole.
+`<name>.json` holds the numbers (nan is null) and is written last; `<name>.npz` holds the exhibits' pixels, and
+`<name>.tally.npz` the counts that later comparisons resample. A result whose JSON is there is therefore whole.
 """
 
 import hashlib
@@ -11,23 +11,28 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_config
 
+from tinydefects.benchmark.tally_file import pack_tally, unpack_tally
 from tinydefects.errors import ResultError
 from tinydefects.metrics.scores import Evaluation, Exhibit
+from tinydefects.metrics.tally import Tally
 from tinydefects.pixels import write_whole
 
-FORMAT = 1
+FORMAT = 2  # 1 had neither tally nor intervals, and can be read
 RECORDED_PACKAGES = ("tinydefects", "numpy", "scipy", "pillow", "tifffile", "torch", "timm")
 with_config(ConfigDict(arbitrary_types_allowed=True))(Exhibit)  # its arrays are checked when they are cut again
+with_config(ConfigDict(arbitrary_types_allowed=True))(Tally)  # stored and read on its own
+TALLY_SUFFIX = ".tally.npz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,7 @@ class _ResultFile(BaseModel):
 
     format: int
     exhibits_sha256: str
+    tally_sha256: str = ""
     provenance: Provenance
     evaluation: Evaluation
 
@@ -76,15 +82,21 @@ def describe_run(settings: Mapping[str, object]) -> Provenance:
 
 
 def write_result(result: Result, path: Path) -> Path:
-    """Write `path` (.json) and the exhibits beside it (.npz)."""
+    """Write `path` (.json), and beside it the exhibits (.npz) and the tally (.tally.npz) where there is one."""
     path = path.with_suffix(".json")
     packed = _pack(result.evaluation.exhibits)
     write_whole(path.with_suffix(".npz"), lambda file: file.write(packed))
-    evaluation = asdict(replace(result.evaluation, exhibits=()))
+    packed_tally = pack_tally(result.evaluation.tally) if result.evaluation.tally else b""
+    path.with_suffix(TALLY_SUFFIX).unlink(missing_ok=True)
+    if packed_tally:
+        write_whole(path.with_suffix(TALLY_SUFFIX), lambda file: file.write(packed_tally))
+    evaluation = asdict(replace(result.evaluation, exhibits=(), tally=None))
+    del evaluation["tally"]
     evaluation["exhibits"] = [asdict(exhibit.defect) for exhibit in result.evaluation.exhibits]
     content = {
         "format": FORMAT,
         "exhibits_sha256": hashlib.sha256(packed).hexdigest(),
+        "tally_sha256": hashlib.sha256(packed_tally).hexdigest() if packed_tally else "",
         "provenance": asdict(result.provenance),
         "evaluation": evaluation,
     }
@@ -101,14 +113,14 @@ def read_result(path: Path) -> Result:
     """
     try:
         content = json.loads(path.read_text())
-        packed = path.with_suffix(".npz").read_bytes()
+        if int(content["format"]) > FORMAT:
+            raise ResultError(f"{path}: written by a newer version of tinydefects; update this one to read it")
         records = content["evaluation"].pop("exhibits")
         parsed = _ResultFile.model_validate(
             _null_to_nan({**content, "evaluation": {**content["evaluation"], "exhibits": []}})
         )
-        if hashlib.sha256(packed).hexdigest() != parsed.exhibits_sha256:
-            raise ResultError(f"{path.with_suffix('.npz')}: does not belong to {path.name}; evaluate again")
-        exhibits = _unpack(packed, records)
+        exhibits = _unpack(_read_own(path, ".npz", parsed.exhibits_sha256), records)
+        tally = unpack_tally(_read_own(path, TALLY_SUFFIX, parsed.tally_sha256)) if parsed.tally_sha256 else None
     except ResultError:
         raise
     except ValidationError as error:
@@ -117,16 +129,25 @@ def read_result(path: Path) -> Result:
         raise ResultError(f"{path}: field '{field}': {first['msg']}; evaluate again with this version") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultError(f"{path}: not a readable result ({type(error).__name__}: {error}); evaluate again") from error
-    return Result(evaluation=replace(parsed.evaluation, exhibits=exhibits), provenance=parsed.provenance)
+    return Result(evaluation=replace(parsed.evaluation, exhibits=exhibits, tally=tally), provenance=parsed.provenance)
+
+
+def _read_own(path: Path, suffix: str, sha256: str) -> bytes:
+    """The file beside a result, once its digest shows that it was written with it."""
+    beside = path.with_suffix(suffix)
+    content = beside.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ResultError(f"{beside}: does not belong to {path.name}; evaluate again")
+    return content
 
 
 def numbers_of(evaluation: Evaluation) -> dict[str, object]:
     """The numbers of an evaluation without records, curves and pictures."""
-    bare = asdict(replace(evaluation, exhibits=(), defects=()))
-    groups = [bare["overall"], *bare["cumulative"], *bare["disjoint"], *bare["by_type"]]
+    bare = asdict(replace(evaluation, exhibits=(), defects=(), tally=None))
+    groups = [bare["overall"], *bare["cumulative"], *bare["disjoint"], *bare["by_type"], *bare["by_bin"]]
     for group in groups:
         del group["curve"]
-    return {name: value for name, value in bare.items() if name not in {"exhibits", "defects"}}
+    return {name: value for name, value in bare.items() if name not in {"exhibits", "defects", "tally"}}
 
 
 def find_results(folder: Path) -> list[Path]:
@@ -141,6 +162,31 @@ def find_results(folder: Path) -> list[Path]:
     if not paths:
         raise ResultError(f"{folder}: no results here; make some with 'tinydefects evaluate … --out {folder}'")
     return paths
+
+
+def read_named_results(paths: Sequence[Path]) -> dict[str, Result]:
+    """Results by the parts of their paths in which they differ: `ours` and `theirs` for ours/a.json and theirs/a.json.
+
+    Raises:
+        ResultError: one is given twice, is a folder of several, or cannot be read.
+    """
+    found = [find_results(path) for path in paths]
+    several = next((path for path, files in zip(paths, found, strict=True) if len(files) > 1), None)
+    if several is not None:
+        raise ResultError(f"{several}: holds several results; name the file of one, such as {find_results(several)[0]}")
+    parts = [files[0].absolute().with_suffix("").parts for files in found]
+    if len(set(parts)) < len(parts):
+        raise ResultError(f"{paths[0]}: the same result twice; give results of different methods")
+    n_first = _n_shared(parts)
+    n_last = _n_shared([part[n_first:][::-1] for part in parts])
+    names = ["/".join(part[n_first : len(part) - n_last]) or part[-1] for part in parts]
+    if len(set(names)) < len(names):
+        names = [str(files[0]) for files in found]
+    return {name: read_result(files[0]) for name, files in zip(names, found, strict=True)}
+
+
+def _n_shared(parts: Sequence[Sequence[str]]) -> int:
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False)))
 
 
 def nan_to_null(value: Any) -> Any:  # noqa: ANN401 - any JSON value

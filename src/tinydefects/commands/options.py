@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -34,6 +34,12 @@ class ImageScore(StrEnum):
 
 CategoryId = Annotated[str, typer.Argument(metavar="DATASET/CATEGORY", help="e.g. mvtec_ad/screw, magnetic_tile/all")]
 Root = Annotated[Path, typer.Option(help="Folder that holds the dataset.")]
+Option = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", metavar="NAME=VALUE", help="Option of the dataset's loader, e.g. n_train=300. Repeatable."
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best one present when left out.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
@@ -43,10 +49,12 @@ TeacherWeights = Annotated[
 ]
 
 
-def load(category_id: str, root: Path) -> "Category":
+def load(category_id: str, root: Path, options: Sequence[str] | None = None) -> "Category":
     from tinydefects.datasets.catalog import load_category
+    from tinydefects.datasets.loader_options import parse_options
 
-    return load_category(category_id, root=root)
+    parsed = parse_options(category_id.split("/")[0], options) if options else {}
+    return load_category(category_id, root=root, **parsed)
 
 
 def numbers(evaluation: "Evaluation") -> dict[str, object]:

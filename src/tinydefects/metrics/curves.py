@@ -3,7 +3,9 @@
 Ties are one threshold: a curve crosses a tie on the diagonal, so an uninformative detector scores what chance scores.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from tinydefects.metrics.ranking import Ranking
 from tinydefects.metrics.scores import PlottedCurve
 
 PLOTTED_POINTS = 300
+BLOCK = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -98,39 +101,80 @@ def level_areas(ranking: Ranking, *, fpr_limit: float) -> NDArray[np.float64]:
     region's pixels is the region's AUPRO, and the mean over regions that of the group: the same number as the area
     under the exact curve.
     """
-    if not ranking.n_normal:
-        return np.full(ranking.scores.size, np.nan)
-    start, end = ranking.normal_above / ranking.n_normal, ranking.normal_at_least / ranking.n_normal
-    tied = end - start
-    inside = np.clip(fpr_limit - start, 0, tied)
-    ramp = np.divide(inside**2, 2 * tied, out=np.zeros_like(tied), where=tied > 0)
-    return np.asarray((ramp + np.maximum(fpr_limit - end, 0)) / fpr_limit)
+    areas = np.full(ranking.scores.size, np.nan)
+    for block in blocks(areas.size if ranking.n_normal else 0):
+        start, end = ranking.normal_above[block] / ranking.n_normal, ranking.normal_at_least[block] / ranking.n_normal
+        tied = end - start
+        inside = np.clip(fpr_limit - start, 0, tied)
+        ramp = np.divide(inside**2, 2 * tied, out=np.zeros_like(tied), where=tied > 0)
+        areas[block] = (ramp + np.maximum(fpr_limit - end, 0)) / fpr_limit
+    return areas
+
+
+def region_means(
+    level_values: NDArray[np.float64], level: NDArray[np.integer[Any]], areas_px: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(D,) mean over the pixels of each region, for (K,) values of levels and regions that lie one after the other."""
+    ends = np.cumsum(areas_px)
+    means = np.empty(areas_px.size)
+    first = 0
+    while first < areas_px.size:  # as many whole regions at a time as fit into a block, one at least
+        start = ends[first] - areas_px[first]
+        last = max(first + 1, int(np.searchsorted(ends, start + BLOCK, side="right")))
+        values = level_values[level[start : ends[last - 1]]]
+        means[first:last] = np.add.reduceat(values, ends[first:last] - areas_px[first:last] - start)
+        first = last
+    return means / areas_px
+
+
+def blocks(size: int) -> Iterator[slice]:
+    """[0, size) in pieces, so that temporary arrays stay small beside those of all levels."""
+    return (slice(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK))
 
 
 def auroc(ranking: Ranking) -> float:
     """Share of pairs (defect, normal) in the right order, ties counted half; nan when either is missing."""
     if not ranking.n_defect or not ranking.n_normal:
         return float("nan")
-    twice_wins = 2 * ranking.n_normal - ranking.normal_above - ranking.normal_at_least
-    return float(_hits(ranking) @ twice_wins) / (2 * ranking.n_defect * ranking.n_normal)
+    twice_wins = 0
+    for block in blocks(ranking.scores.size):
+        losses = ranking.normal_above[block] + ranking.normal_at_least[block]
+        twice_wins += int(ranking.hits[block] @ (2 * ranking.n_normal - losses))
+    return twice_wins / (2 * ranking.n_defect * ranking.n_normal)
 
 
 def average_precision(ranking: Ranking) -> float:
     """Precision at each distinct threshold, weighted by the recall gained there, as scikit-learn defines it."""
     if not ranking.n_defect or not ranking.n_normal:
         return float("nan")
-    hits = _hits(ranking)
-    found = np.cumsum(hits)
-    return float(hits @ (found / (found + ranking.normal_at_least))) / ranking.n_defect
+    total, before = 0.0, 0
+    for block in blocks(ranking.scores.size):
+        found = before + np.cumsum(ranking.hits[block])
+        total += float(ranking.hits[block] @ (found / (found + ranking.normal_at_least[block])))
+        before = int(found[-1])
+    return total / ranking.n_defect
 
 
 def best_f1(ranking: Ranking) -> float:
     """The highest F1 over all thresholds: an oracle that has seen the truth; nan when either is missing."""
     if not ranking.n_defect or not ranking.n_normal:
         return float("nan")
-    found = np.cumsum(_hits(ranking))
-    return float(np.max(2 * found / (found + ranking.normal_at_least + ranking.n_defect)))
+    best, before = 0.0, 0
+    for block in blocks(ranking.scores.size):
+        found = before + np.cumsum(ranking.hits[block])
+        best = max(best, float(np.max(2 * found / (found + ranking.normal_at_least[block] + ranking.n_defect))))
+        before = int(found[-1])
+    return best
 
 
-def _hits(ranking: Ranking) -> NDArray[np.int64]:
-    return np.bincount(ranking.level, minlength=ranking.scores.size)
+def f1(*, n_found: int, n_false: int, n_defect: int, n_normal: int) -> float:
+    """F1 of a decision that calls `n_found` of `n_defect` and `n_false` of `n_normal`; nan when either is missing."""
+    return 2 * n_found / (n_found + n_false + n_defect) if n_defect and n_normal else float("nan")
+
+
+def fpr_at_tpr(ranking: Ranking, *, percent: int) -> float:
+    """The smallest false-positive rate among thresholds that find at least `percent` % of the defect scores, or nan."""
+    if not ranking.n_defect or not ranking.n_normal:
+        return float("nan")
+    enough = 100 * np.cumsum(ranking.hits) >= percent * ranking.n_defect  # in integers: 95 % of 20 is 19
+    return float(ranking.normal_at_least[np.argmax(enough)] / ranking.n_normal)

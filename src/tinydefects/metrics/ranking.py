@@ -1,21 +1,18 @@
-"""Where defect scores stand among normal scores: exact counts, with normal scores in any number of chunks.
+"""Where defect scores stand among normal scores: exact counts, tie-aware.
 
 Every curve and every area of this package follows from these counts, so nothing is binned and nothing is sampled.
-A category has up to billions of normal pixels: they wait in a temporary file, are read once, never all in memory.
 """
 
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.errors import TinyDefectsError
+from tinydefects.metrics.spool import ScoreSpool
 
-CHUNK_SCORES = 2**24  # 64 MiB of float32: large enough that a pass over millions of levels is made few times
+Scores = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -25,6 +22,7 @@ class Ranking:
     Attributes:
         scores: (K,) the distinct defect scores, descending; -0.0 and 0.0 are one score.
         level: (M,) the level of each defect score, in the order they were given.
+        hits: (K,) how many defect scores each level holds.
         normal_above: (K,) normal scores strictly above each level.
         normal_at_least: (K,) normal scores above or tied with each level.
         normal_above_next: (K,) normal scores above the lowest normal score that reaches the level, hence
@@ -32,8 +30,9 @@ class Ranking:
         n_normal: how many normal scores there are.
     """
 
-    scores: NDArray[np.floating[Any]]
-    level: NDArray[np.int64]
+    scores: Scores
+    level: NDArray[np.integer[Any]]
+    hits: NDArray[np.integer[Any]]
     normal_above: NDArray[np.int64]
     normal_at_least: NDArray[np.int64]
     normal_above_next: NDArray[np.int64]
@@ -44,85 +43,101 @@ class Ranking:
         """M, how many defect scores there are."""
         return int(self.level.size)
 
-    def fpr_at(self, scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    def fpr_at(self, scores: Scores) -> NDArray[np.float64]:
         """Share of normal scores that reach each of these defect scores, in [0, 1]; nan without normal scores."""
         if not self.n_normal:
             return np.full(scores.shape, np.nan)
-        levels = np.searchsorted(-self.scores, -scores)
+        levels = self.scores.size - 1 - np.searchsorted(self.scores[::-1], scores)
         return self.normal_at_least[levels] / self.n_normal
 
 
-def rank(defect_scores: NDArray[np.floating[Any]], normal_chunks: Iterable[NDArray[np.floating[Any]]]) -> Ranking:
-    """Count, for every distinct defect score, the normal scores above it and those tied with it.
+def rank(defect_scores: Scores, normal_chunks: Iterable[Scores]) -> Ranking:
+    """Rank (M,) defect scores among normal scores that fit in memory, in one-dimensional chunks of any size."""
+    normal_scores = np.concatenate([np.empty(0, dtype=defect_scores.dtype), *normal_chunks])
+    normal_scores.sort()
+    counts = _Counts(defect_scores, n_normal=normal_scores.size)
+    counts.count(normal_scores, low=-np.inf, high=np.inf, n_upto_low=0, n_upto_high=normal_scores.size)
+    return counts.ranking()
 
-    `defect_scores` is (M,); the chunks are one-dimensional, of any size and in any order. Time is
-    O(N log N) in normal scores for sorting and O(K log N) a chunk for counting; memory is O(M) and one chunk.
+
+def rank_spooled(defect_scores: NDArray[np.float32], normal_scores: ScoreSpool) -> Ranking:
+    """Rank (M,) defect scores among spooled normal scores: the merging half of an external merge sort.
+
+    Time is O(N log N) in normal scores whatever the number of images; memory is O(M) and one bucket. A bucket that no
+    defect score falls into is not even read.
     """
-    ascending, place = np.unique(defect_scores, return_inverse=True)
-    n_below = np.zeros(ascending.size, dtype=np.int64)
-    n_next = np.zeros(ascending.size, dtype=np.int64)
-    next_normal = np.full(ascending.size, np.inf, dtype=ascending.dtype)
-    n_normal = 0
-    for chunk in normal_chunks:
-        ordered = np.empty(chunk.size + 1, dtype=chunk.dtype)
-        ordered[:-1] = chunk
-        ordered[:-1].sort()
-        ordered[-1] = np.inf  # so that every level is reached by something
-        first = np.searchsorted(ordered, ascending, side="left")
-        reached = ordered[first]
-        n_reached = np.searchsorted(ordered, reached, side="right") - first
-        n_next[reached < next_normal] = 0
-        n_next += np.where(reached <= next_normal, n_reached, 0)
-        np.minimum(next_normal, reached, out=next_normal)
-        n_below += first
-        n_normal += chunk.size
-    at_least = n_normal - n_below
-    above_next = np.where(np.isinf(next_normal), 0, at_least - n_next)
-    return Ranking(
-        scores=ascending[::-1],
-        level=ascending.size - 1 - place,
-        normal_above=np.where(next_normal == ascending, above_next, at_least)[::-1],
-        normal_at_least=at_least[::-1],
-        normal_above_next=above_next[::-1],
-        n_normal=n_normal,
-    )
+    counts = _Counts(defect_scores, n_normal=int(normal_scores.sizes.sum()))
+    for bucket in normal_scores.buckets():
+        if counts.has_levels(bucket.low, bucket.high):
+            counts.count(
+                normal_scores.read(bucket),
+                low=bucket.low,
+                high=bucket.high,
+                n_upto_low=bucket.n_upto_low,
+                n_upto_high=bucket.n_upto_high,
+            )
+        counts.count_tied(bucket.high, n_below=bucket.n_below_high, n_upto=bucket.n_upto_high)
+    return counts.ranking()
 
 
-class ScoreSpool:
-    """Normal scores on their way to `rank`, as float32 in an unnamed file of the system's temporary folder.
+class _Counts:
+    """The levels of (M,) defect scores, and the counts of normal scores at them as they become known."""
 
-    Four bytes a score; the file has no name, so it is gone even after a kill. `TMPDIR` chooses another folder.
-    """
+    def __init__(self, defect_scores: Scores, *, n_normal: int) -> None:
+        kind = np.int32 if defect_scores.size < 2**31 else np.int64  # one a defect pixel: half the memory
+        order = np.argsort(defect_scores)
+        ordered = defect_scores[order]
+        is_new = np.append(True, ordered[1:] != ordered[:-1])[: ordered.size]
+        place = np.cumsum(is_new).astype(kind)
+        self._level: NDArray[np.integer[Any]] = np.empty(place.size, dtype=kind)
+        self._level[order] = int(np.count_nonzero(is_new)) - place
+        del order, place
+        first = np.flatnonzero(is_new)
+        self._ascending = ordered[first]
+        self._hits: NDArray[np.integer[Any]] = np.diff(first, append=ordered.size).astype(kind)
+        self._n_normal = n_normal
+        self._at_least, self._above, self._above_next = np.zeros((3, first.size), dtype=np.int64)
 
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-        self.size = 0
+    def has_levels(self, low: float, high: float) -> bool:
+        """Whether any level lies strictly between."""
+        levels = self._between(low, high)
+        return bool(levels.stop > levels.start)
 
-    def __enter__(self) -> Self:
-        return self
+    def count(self, ordered: Scores, *, low: float, high: float, n_upto_low: int, n_upto_high: int) -> None:
+        """Count at the levels strictly between two bounds, given the ascending normal scores strictly between them."""
+        between = self._between(low, high)
+        levels = self._ascending[between]
+        first = np.searchsorted(ordered, levels, side="left")
+        self._at_least[between] = self._n_normal - n_upto_low - first
+        self._above_next[between] = self._n_normal - n_upto_high
+        self._above[between] = self._at_least[between]
+        reached = np.flatnonzero(first < ordered.size)
+        lowest = ordered[first[reached]]
+        above = self._n_normal - n_upto_low - np.searchsorted(ordered, lowest, side="right")
+        self._above_next[between][reached] = above
+        tied = lowest == levels[reached]
+        self._above[between][reached[tied]] = above[tied]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+    def count_tied(self, score: float, *, n_below: int, n_upto: int) -> None:
+        """Count at the level that ties with a normal score, if there is one."""
+        level = int(np.searchsorted(self._ascending, self._ascending.dtype.type(score)))
+        if level < self._ascending.size and self._ascending[level] == score:
+            self._at_least[level] = self._n_normal - n_below
+            self._above[level] = self._above_next[level] = self._n_normal - n_upto
 
-    def add(self, scores: NDArray[np.float32]) -> None:
-        """Append scores of any shape.
+    def ranking(self) -> Ranking:
+        return Ranking(
+            scores=self._ascending[::-1],
+            level=self._level,
+            hits=self._hits[::-1],
+            normal_above=self._above[::-1],
+            normal_at_least=self._at_least[::-1],
+            normal_above_next=self._above_next[::-1],
+            n_normal=self._n_normal,
+        )
 
-        Raises:
-            TinyDefectsError: the temporary folder is full.
-        """
-        try:
-            self._file.write(np.ascontiguousarray(scores, dtype=np.float32).data)
-        except OSError as error:
-            raise TinyDefectsError(
-                f"{tempfile.gettempdir()}: cannot hold the normal pixels' scores ({error.strerror}); "
-                "free space or set TMPDIR to a folder with four bytes a pixel"
-            ) from error
-        self.size += scores.size
-
-    def chunks(self) -> Iterator[NDArray[np.float32]]:
-        """All scores in order of arrival, at most `CHUNK_SCORES` at a time."""
-        self._file.seek(0)
-        while stored := self._file.read(4 * CHUNK_SCORES):
-            yield np.frombuffer(stored, dtype=np.float32)
+    def _between(self, low: float, high: float) -> slice:
+        """The levels strictly between two bounds, as positions in ascending order."""
+        kind = self._ascending.dtype.type  # a Python float would have the levels copied in double precision
+        start = int(np.searchsorted(self._ascending, kind(low), side="right"))
+        return slice(start, max(start, int(np.searchsorted(self._ascending, kind(high), side="left"))))

@@ -3,13 +3,26 @@
 Undefined is nan with the count beside it; nothing here measures or reads anything.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinydefects.metrics.detectability import Detectability, describe
+from tinydefects.metrics.size import SizeBins
+from tinydefects.metrics.tally import Tally
+
 FPR_LIMITS = (0.30, 0.10, 0.05, 0.01)
-FEW_DEFECTS = 10
+FEW_DEFECTS, FEW_IMAGES = 10, 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A 95 % confidence interval; (nan, nan) where there is nothing to draw from."""
+
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +68,7 @@ class DefectRecord:
             its first pixel is found.
         half_covered_fpr: the same for the median pixel: the rate at which half of it is found.
         aupro: this defect's own AUPRO at each of `Evaluation.fpr_limits`, exact; any group's AUPRO is the mean of it.
+        contrast: how much it stands out in the photograph, see `contrast.py`; nan unless it was asked for.
     """
 
     sample_id: str
@@ -66,6 +80,7 @@ class DefectRecord:
     first_touched_fpr: float
     half_covered_fpr: float
     aupro: tuple[float, ...]
+    contrast: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,9 +107,21 @@ class Evaluation:
         by_type: one group per defect type.
         quartile_areas_px: the three quantiles of all region areas.
         rho: robustness to size, one value per limit: mean(Q1…Q4) * min(Q1, Q4) / max(Q1, Q4), cumulative groups.
+        by_bin: one group per fixed bin of size, where bins were asked for.
         pixel_best_f1: the best F1 over all thresholds, chosen on the test masks: an oracle, not a working point.
+        threshold, image_threshold: decision thresholds for pixels and for images, chosen without these images; nan when
+            not given. Defective means score > threshold.
+        pixel_f1, image_f1: F1 at them, of all pixels of the category pooled and of all images; nan when not given.
+        image_fpr_at_95_tpr: the smallest share of good images above a threshold that at least 95 % of the defective
+            ones reach.
+        aupimo: mean of `aupimo_by_image`, the AUPIMO of each defective image by sample id (Bertoldo et al. 2024):
+            recall over the logarithm of the good images' mean false-positive rate, from 1e-5 to 1e-4.
         exhibits: the smallest defects and those with the lowest peaks, bounded in number.
         score_range: lowest and highest anomaly score seen.
+        detectability: which of `defects` are detected at a stated false-alarm rate, and POD against their size.
+        bins, pixel_pitch_mm: what `by_bin` was made from.
+        intervals: 95 % intervals by the figure's name in `figures.py`, such as `aupro_Q1@0.05`; maybe none.
+        tally: counts at about a thousand thresholds, for resampling; None once it is read back without them.
     """
 
     category: str
@@ -120,6 +147,27 @@ class Evaluation:
     score_range: tuple[float, float]
     defects: tuple[DefectRecord, ...]
     exhibits: tuple[Exhibit, ...]
+    by_bin: tuple[GroupScores, ...] = ()
+    threshold: float = float("nan")
+    pixel_f1: float = float("nan")
+    aupimo: float = float("nan")
+    aupimo_by_image: Mapping[str, float] = field(default_factory=dict)
+    image_threshold: float = float("nan")
+    image_f1: float = float("nan")
+    image_fpr_at_95_tpr: float = float("nan")
+    detectability: Detectability = field(default_factory=Detectability)
+    bins: tuple[SizeBins, ...] = ()
+    pixel_pitch_mm: float = float("nan")
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    tally: Tally | None = None
+
+    @property
+    def seg_f1(self) -> float:
+        """SegF1 of MVTec AD 2 (arXiv 2503.21622): F1 of all pixels of the category's test images pooled.
+
+        It is `pixel_f1`; the name binds whoever prints it to a threshold chosen without test images.
+        """
+        return self.pixel_f1
 
     def __str__(self) -> str:
         return summary(self)
@@ -127,38 +175,80 @@ class Evaluation:
 
 def summary(evaluation: Evaluation) -> str:
     """A short table to print: AUPRO by cumulative size quartile and by type, rho with its definition, image scores."""
-    limits = "".join(f"{f'{100 * limit:g} %':>9}" for limit in evaluation.fpr_limits)
+    limits = "".join(f"{f'{100 * limit:g} %':>13}" for limit in evaluation.fpr_limits)
+    has_intervals = any(interval.low == interval.low for interval in evaluation.intervals.values())
     n_defective = evaluation.n_images - evaluation.n_good_images
-    by_type = evaluation.by_type if len(evaluation.by_type) > 1 else ()
+    by_name = (*(evaluation.by_type if len(evaluation.by_type) > 1 else ()), *evaluation.by_bin)
+    width = max(10, *(len(group.name) + 1 for group in by_name)) if by_name else 10
     lines = [
         f"{evaluation.category or 'category'}: {evaluation.n_good_images} good and {n_defective} defective images, "
         f"{evaluation.overall.n_defects} defects, curve {evaluation.curve_rule}",
-        f"{'AUPRO at':<10}{limits}  defects  area (Q1 is the smallest quarter, Q4 is all)",
-        *map(_row, evaluation.cumulative),
-        f"{'rho':<10}{_numbers(evaluation.rho)}           mean(Q1..Q4) * min(Q1, Q4) / max(Q1, Q4)",
-        *map(_row, by_type),
-        f"image AUROC {evaluation.image_auroc:.4f}  AP {evaluation.image_average_precision:.4f}  "
-        f"best F1 {evaluation.image_best_f1:.4f} (oracle threshold)",
-        f"pixel AUROC {evaluation.pixel_auroc:.4f}  AP {evaluation.pixel_average_precision:.4f}  "
-        f"best F1 {evaluation.pixel_best_f1:.4f} (oracle threshold)",
+        f"{'AUPRO at':<{width}}{limits}  defects  area (Q1 is the smallest quarter, Q4 is all)",
+        *(line for group in evaluation.cumulative for line in _rows(group, evaluation, width)),
+        f"{'rho':<{width}}{_numbers(evaluation.rho)}           mean(Q1..Q4) * min(Q1, Q4) / max(Q1, Q4)",
+        *_intervals("rho", evaluation, width),
+        *(line for group in by_name for line in _rows(group, evaluation, width)),
+        f"image AUROC {_number('image_auroc', evaluation)}  AP {_number('image_average_precision', evaluation)}  "
+        f"best F1 {_number('image_best_f1', evaluation)} (oracle threshold)  "
+        f"FPR at 95 % TPR {_number('image_fpr_at_95_tpr', evaluation)}",
+        f"pixel AUROC {_number('pixel_auroc', evaluation)}  AP {_number('pixel_average_precision', evaluation)}  "
+        f"best F1 {_number('pixel_best_f1', evaluation)} (oracle threshold)",
+        f"AUPIMO {_number('aupimo', evaluation)}, mean of {len(evaluation.aupimo_by_image)} images",
+        *_decisions(evaluation),
+        *describe(evaluation.detectability, pixel_pitch_mm=evaluation.pixel_pitch_mm, intervals=evaluation.intervals),
+        *(["in brackets and below: 95 % intervals, images resampled"] if has_intervals else []),
         *_cautions(evaluation),
     ]
     return "\n".join(lines)
 
 
-def _row(group: GroupScores) -> str:
+def _decisions(evaluation: Evaluation) -> list[str]:
+    """F1 at the thresholds that were given; often nothing."""
+    decided = [
+        ("pixel", "pixel_f1", " (SegF1)", evaluation.threshold),
+        ("image", "image_f1", "", evaluation.image_threshold),
+    ]
+    return [
+        f"{kind} F1{name} {_number(figure, evaluation)}, scores above {threshold:g}"
+        for kind, figure, name, threshold in decided
+        if threshold == threshold
+    ]
+
+
+def _rows(group: GroupScores, evaluation: Evaluation, width: int) -> list[str]:
     area = f"  {group.area_px[0]:.0f} to {group.area_px[1]:.0f} px" if group.n_defects else ""
-    return f"{group.name:<10}{_numbers(group.aupro)}{group.n_defects:>9}{area}"
+    numbers = f"{group.name:<{width}}{_numbers(group.aupro)}{group.n_defects:>9}{area}"
+    return [numbers, *_intervals(f"aupro_{group.name}", evaluation, width)]
 
 
 def _numbers(values: tuple[float, ...]) -> str:
-    return "".join(f"{value:>9.4f}" for value in values)
+    return "".join(f"{value:>13.4f}" for value in values)
+
+
+def _intervals(figure: str, evaluation: Evaluation, width: int) -> list[str]:
+    """A line below the numbers of one figure, one interval for each limit; none where no interval is known."""
+    found = [_interval(f"{figure}@{limit:g}", evaluation) for limit in evaluation.fpr_limits]
+    return [" " * width + "".join(f"{interval:>13}" for interval in found)] if any(found) else []
+
+
+def _number(figure: str, evaluation: Evaluation) -> str:
+    interval = _interval(figure, evaluation)
+    return f"{getattr(evaluation, figure):.4f}" + (f" ({interval})" if interval else "")
+
+
+def _interval(figure: str, evaluation: Evaluation) -> str:
+    """`0.711-0.823`, or nothing where there is no interval."""
+    interval = evaluation.intervals.get(figure)
+    return f"{interval.low:.3f}-{interval.high:.3f}" if interval and interval.low == interval.low else ""
 
 
 def _cautions(evaluation: Evaluation) -> list[str]:
     """What a reader must know before believing the numbers above; often nothing."""
-    few = [f"{group.name} ({group.n_defects})" for group in evaluation.cumulative if group.n_defects < FEW_DEFECTS]
+    groups = (*evaluation.cumulative, *evaluation.by_bin)
+    few = [f"{group.name} ({group.n_defects})" for group in groups if group.n_defects < FEW_DEFECTS]
     cautions = [f"caution: fewer than {FEW_DEFECTS} defects in {', '.join(few)}"] if few else []
+    few = [f"{group.name} ({group.n_images})" for group in groups if group.n_images < FEW_IMAGES]
+    cautions += [f"caution: fewer than {FEW_IMAGES} images with defects of {', '.join(few)}"] if few else []
     if evaluation.n_unmarked_images:
         cautions.append(
             f"caution: {evaluation.n_unmarked_images} defective images mark no pixel; their pixels are left out"

@@ -1,12 +1,70 @@
-"""Defects by size: the four quartiles of region area, as published (cumulative) and without overlap; rho."""
+"""Defects by size: the four quartiles of region area, as published (cumulative) and without overlap; bins; rho."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinydefects.errors import TinyDefectsError
+
 QUARTILES = ("Q1", "Q2", "Q3", "Q4")
+SizeUnit = Literal["area_px", "diameter_px", "area_mm2", "image_share"]
+SYMBOLS = {"area_px": "px²", "diameter_px": "px", "area_mm2": "mm²", "image_share": "of the image"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeBins:
+    """Fixed bins of defect size, comparable between categories, unlike quartiles.
+
+    Attributes:
+        unit: area in pixels, diameter in pixels of the disc of the same area, area in mm² (the pixel pitch given), or
+            the share of the image's pixels.
+        edges: ascending and positive; a bin holds its lower edge and not its upper. One bin lies below the first edge
+            and one from the last edge up.
+
+    Raises:
+        TinyDefectsError: the unit is unknown, or the edges do not ascend from above 0.
+    """
+
+    unit: SizeUnit
+    edges: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.unit not in get_args(SizeUnit):
+            raise TinyDefectsError(f"size unit {self.unit!r} is unknown; choose one of {', '.join(get_args(SizeUnit))}")
+        if not self.edges or not all(low < high < math.inf for low, high in pairwise((0.0, *self.edges))):
+            raise TinyDefectsError(f"bin edges are {self.edges}; give ascending positive sizes, such as 2, 5, 10")
+
+    @property
+    def names(self) -> list[str]:
+        """One for each bin, smallest first: `<2 px`, `2 to 5 px`, `>=5 px`."""
+        symbol, edges = SYMBOLS[self.unit], [f"{edge:g}" for edge in self.edges]
+        between = [f"{low} to {high} {symbol}" for low, high in pairwise(edges)]
+        return [f"<{edges[0]} {symbol}", *between, f">={edges[-1]} {symbol}"]
+
+    def members(
+        self, areas_px: NDArray[np.int64], images_px: NDArray[np.int64], pixel_pitch_mm: float
+    ) -> list[NDArray[np.bool_]]:
+        """Membership (n,) of each bin, smallest first, for areas of defects and of their images.
+
+        Raises:
+            TinyDefectsError: the unit is mm² and the pixel pitch is not a positive length.
+        """
+        sizes: NDArray[np.floating[Any]] = areas_px.astype(np.float64)
+        if self.unit == "diameter_px":
+            sizes = 2 * np.sqrt(areas_px / np.pi)
+        elif self.unit == "image_share":
+            sizes = areas_px / images_px
+        elif self.unit == "area_mm2":
+            if not 0 < pixel_pitch_mm < math.inf:
+                raise TinyDefectsError(f"bins in mm² need a pixel pitch in mm; it is {pixel_pitch_mm}, give 0.05 or so")
+            sizes = areas_px * pixel_pitch_mm**2
+        place = np.searchsorted(self.edges, sizes, side="right")
+        return [place == number for number in range(len(self.edges) + 1)]
 
 
 def quartile_areas(areas_px: NDArray[np.int64]) -> tuple[float, float, float]:

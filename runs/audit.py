@@ -1,0 +1,165 @@
+"""Five methods under every rule of the audit, on drawn parts and on magnetic tiles: python runs/audit.py DATA [WORK]
+
+DATA holds magnetic_tile/; WORK (default: audit) takes drawn parts, models and maps, so that the same command goes on
+where it was stopped. Writes results/audit/<category>.json (numbers only) and docs/pictures/audit.png; then
+`python runs/tables.py` writes the tables of docs/audit.md. A result made with another teacher is made again.
+"""
+
+import random
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from tinydefects.audit_plot import plot_audit
+from tinydefects.benchmark.audit import Audit, audit_maps, read_audit, write_audit
+from tinydefects.benchmark.audit_text import describe_audit
+from tinydefects.datasets.catalog import load_category
+from tinydefects.detector import Detector
+from tinydefects.detector_file import read_detector
+from tinydefects.patch_grid import image_size
+from tinydefects.predictions import map_path, read_prediction, write_prediction
+from tinydefects.progress import Progress
+from tinydefects.sample import Category, Prediction, mean_of_highest
+from tinydefects.students import StudentPair
+from tinydefects.teacher import load_teacher
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, PICTURE = ROOT / "results" / "audit", ROOT / "docs" / "pictures" / "audit.png"
+FAMILIES = ("brushed_metal", "machined_part")
+DRAWN = {"size": 384, "n_train": 16, "n_good": 24, "n_defect": 36, "min_area_px": 1, "seed": 0}
+TILES = {"n_train": 60, "n_good": 60, "n_defect": 90, "seed": 0}
+EPOCHS = 20
+TEACHER = load_teacher("builtin")
+
+METHODS = ("fbft", "forward_only", "backward_only", "fbft_half_size", "local_contrast")
+
+Predict = Callable[[NDArray[np.uint8]], dict[str, Prediction]]
+
+
+def categories(data: Path, work: Path) -> dict[str, tuple[Category, int]]:
+    """Each category with its long side in pixels, which is the resolution of the method."""
+    drawn = {f"synthetic_{name}": (load_category(f"synthetic/{name}", root=work, **DRAWN), 384) for name in FAMILIES}
+    return drawn | {"magnetic_tile_tiny": (some_tiles(data), 320)}
+
+
+def some_tiles(data: Path) -> Category:
+    """Blowholes, cracks and breaks: a random choice of test images, the same for the same seed."""
+    tiles = load_category("magnetic_tile/tiny", root=data, n_train=TILES["n_train"], seed=TILES["seed"])
+    chance = random.Random(TILES["seed"])
+    good = chance.sample([sample for sample in tiles.test if sample.label == "good"], TILES["n_good"])
+    defective = chance.sample([sample for sample in tiles.test if sample.label == "defect"], TILES["n_defect"])
+    return replace(tiles, test=[*good, *defective])
+
+
+def fitted(category: Category, folder: Path, resolution: int) -> Detector:
+    """The detector in the folder, or a new one learnt and saved there."""
+    if not (folder / "detector.json").exists():
+        detector = Detector(teacher=TEACHER, resolution=resolution, epochs=EPOCHS)
+        detector.fit(sample.image() for sample in category.train).save(folder)
+    return Detector.load(folder, teacher=TEACHER)
+
+
+def transfer(detector: Detector, folder: Path, suffix: str, shown: Sequence[str]) -> Predict:
+    """FBFT and each of its two students alone, from one look of the teacher; `shown` says which of the three."""
+    students = StudentPair(TEACHER.dim)
+    students.load_state_dict(read_detector(folder)[1])
+
+    @torch.inference_mode()
+    def predict(image: NDArray[np.uint8]) -> dict[str, Prediction]:
+        grid = detector.grid(image_size(image))
+        earlier, later = TEACHER.features(grid.to_patches(image, TEACHER.mean, TEACHER.std)[None])
+        expected_earlier, expected_later = students.to(earlier.device)(earlier, later)
+        forward, backward = distance(expected_later, later), distance(expected_earlier, earlier)
+        scores = {"fbft": forward * backward, "forward_only": forward, "backward_only": backward}
+        return {name + suffix: prediction_of(grid.to_image(scores[name][0])) for name in shown}
+
+    return predict
+
+
+def distance(expected: Tensor, actual: Tensor) -> Tensor:
+    """Between directions, (..., C) to (...), in [0, 2]; their product is the score of FBFT."""
+    return (F.normalize(expected, dim=-1) - F.normalize(actual, dim=-1)).norm(dim=-1)
+
+
+def prediction_of(anomaly_map: NDArray[np.float32]) -> Prediction:
+    """The map with the published image score."""
+    return Prediction(anomaly_map, mean_of_highest(anomaly_map))
+
+
+def local_contrast(image: NDArray[np.uint8]) -> dict[str, Prediction]:
+    """Learns nothing: how far a pixel's gray is from that of its surroundings, in [0, 1]."""
+    gray = image.mean(axis=2) / 255.0
+    contrast = np.abs(ndimage.gaussian_filter(gray, 1.0) - ndimage.gaussian_filter(gray, 12.0))
+    return {"local_contrast": prediction_of(contrast.astype(np.float32))}
+
+
+def write_maps(category: Category, work: Path, resolution: int, progress: Progress) -> None:
+    """The maps of all methods for every test image that lacks one of them."""
+    predictors: list[Predict] = [local_contrast]
+    for side, suffix, shown in ((resolution, "", METHODS[:3]), (resolution // 2, "_half_size", METHODS[:1])):
+        folder = work / f"model_{side}"
+        predictors.append(transfer(fitted(category, folder, side), folder, suffix, shown))
+    for sample in progress.track(category.test, f"{category.id}: maps", len(category.test)):
+        if not all(map_path(work / method, category.id, sample).exists() for method in METHODS):
+            for predict in predictors:
+                for method, prediction in predict(sample.image()).items():
+                    write_prediction(work / method, category.id, sample, prediction)
+
+
+def is_made(path: Path) -> bool:
+    """Whether the result is there, and from this teacher."""
+    return path.exists() and read_audit(path).provenance.settings["teacher"] == TEACHER.fingerprint
+
+
+def run(name: str, category: Category, resolution: int, work: Path) -> Audit:
+    """Write the maps that are missing, then audit them; what is there already from this teacher is read."""
+    path = RESULTS / f"{name}.json"
+    if is_made(path):
+        return read_audit(path)
+    made = DRAWN if name.startswith("synthetic") else TILES
+    settings = {**made, "resolution": resolution, "epochs": EPOCHS, "teacher": TEACHER.fingerprint}
+    with Progress() as progress:
+        write_maps(category, work, resolution, progress)
+        folders = [work / method for method in METHODS]
+        audit = audit_maps(folders, category, track=progress.track, settings=settings)
+    write_audit(audit, path)
+    return audit
+
+
+def rescale(category: Category, work: Path) -> None:
+    """FBFT beside itself with every score to the fourth power: no threshold, so no exact number, tells them apart."""
+    path = RESULTS / "rescaled" / f"{work.name}.json"
+    if is_made(path):
+        return
+    for sample in category.test:
+        fbft = read_prediction(map_path(work / METHODS[0], category.id, sample))
+        steep = Prediction(fbft.anomaly_map**4, fbft.score**4)
+        write_prediction(work / "fbft_to_the_4th", category.id, sample, steep)
+    with Progress() as progress:
+        folders = [work / METHODS[0], work / "fbft_to_the_4th"]
+        audit = audit_maps(folders, category, track=progress.track, settings={"teacher": TEACHER.fingerprint})
+    write_audit(audit, path)
+
+
+def main(data: Path, work: Path) -> None:
+    """Run what has no result yet, then draw the picture."""
+    audits = {}
+    for name, (category, resolution) in categories(data, work / "drawn").items():
+        made_here = work / TEACHER.fingerprint[:12] / name
+        audits[name] = run(name, category, resolution, made_here)
+        print(describe_audit(audits[name]), flush=True)
+        if name == "synthetic_brushed_metal":
+            rescale(category, made_here)
+    plot_audit([audits["synthetic_brushed_metal"], audits["magnetic_tile_tiny"]], PICTURE)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else "audit"))

@@ -1,0 +1,51 @@
+"""One row for each defect, for whoever wants to look further than averages: CSV, and Parquet where pyarrow is there."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tinydefects.errors import MissingExtraError
+from tinydefects.metrics.scores import Evaluation
+from tinydefects.tables import Columns, write_csv, write_parquet
+
+
+def defect_columns(evaluation: Evaluation) -> Columns:
+    """The table by columns, defects in the order they came.
+
+    `peak_rank` is 1 for the highest peak of all defects, equal peaks share the better rank; the other columns are the
+    fields of `DefectRecord`, its box in four and its AUPRO in one column a limit. nan where nothing was measured.
+    """
+    defects = evaluation.defects
+    boxes = list(zip(*(defect.box_px for defect in defects), strict=True)) or [()] * 4
+    aupros = list(zip(*(defect.aupro for defect in defects), strict=True)) or [()] * len(evaluation.fpr_limits)
+    peaks = np.array([defect.peak for defect in defects])
+    hits = evaluation.detectability.hits or (None,) * len(defects)  # none where the rule cannot be applied
+    return {
+        "category": [evaluation.category] * len(defects),
+        "image": [defect.sample_id for defect in defects],
+        "defect_type": [defect.defect_type for defect in defects],
+        **dict(zip(("top_px", "left_px", "height_px", "width_px"), boxes, strict=True)),
+        "area_px": [defect.area_px for defect in defects],
+        "diameter_px": [defect.diameter_px for defect in defects],
+        "diameter_mm": [defect.diameter_px * evaluation.pixel_pitch_mm for defect in defects],
+        "contrast": [defect.contrast for defect in defects],
+        "peak": [defect.peak for defect in defects],
+        "peak_rank": (1 + np.searchsorted(np.sort(-peaks), -peaks)).tolist(),
+        "first_touched_fpr": [defect.first_touched_fpr for defect in defects],
+        "half_covered_fpr": [defect.half_covered_fpr for defect in defects],
+        "detected": list(hits),
+        **{f"aupro@{limit:g}": own for limit, own in zip(evaluation.fpr_limits, aupros, strict=True)},
+    }
+
+
+def write_defect_table(evaluation: Evaluation, path: Path) -> list[Path]:
+    """Write `path` (.csv) and, with the extra `tables`, the same as .parquet beside it; returns what was written."""
+    columns = defect_columns(evaluation)
+    write_csv(path, columns)
+    parquet_path = path.with_suffix(".parquet")
+    try:
+        write_parquet(parquet_path, columns)
+    except MissingExtraError:
+        parquet_path.unlink(missing_ok=True)  # of an earlier run with the extra: it would tell another story
+        return [path]
+    return [path, parquet_path]

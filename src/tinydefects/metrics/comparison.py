@@ -1,0 +1,253 @@
+"""Which of several methods is better on the same images: paired differences, corrected for how many are looked at.
+
+All tallies get the same weights, so what makes an image hard for everybody cancels. An interval is the difference plus
+or minus the 95 % quantile of how far resampled differences lie from it, and the p value the share of resamples that lie
+at least as far as zero does, so that the two always agree; where a few images carry a difference, these distances are
+first widened as Student's quantile is beside the normal one (`uncertainty.py` says why).
+
+The corrected p values are those of the step-down maximum (Westfall and Young, 1993; Romano and Wolf, 2005): they bound
+the chance of even one false verdict among all comparisons asked for, as Holm's do, but use that figures move together,
+and can be as small as 1 / (resamples + 1) for any number of comparisons.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+from tinydefects.errors import ResultError
+from tinydefects.metrics.figures import figures
+from tinydefects.metrics.resampling import Array, Plan, Resampler
+from tinydefects.metrics.scores import Evaluation, Interval
+from tinydefects.metrics.tally import Tally
+from tinydefects.metrics.uncertainty import (
+    LEVEL,
+    can_resample,
+    draw_weights,
+    leave_out_weights,
+    plan_of,
+    shape_of_influence,
+)
+
+N_RESAMPLES = 2000
+NOT_DISTINGUISHABLE, UNDEFINED = "not distinguishable", "undefined"
+HEADLINES = ("aupro@", "aupro_Q1@", "rho@", "pixel_average_precision", "image_auroc", "a90_px")
+SHOWN_NAMES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One figure of two methods, `a` and `b`, on the same images.
+
+    Attributes:
+        difference: value of `a` minus value of `b`.
+        interval: 95 % for this difference alone.
+        p_value: two-sided, for this difference alone.
+        corrected_p: among all comparisons made together; at most 0.05 is a verdict.
+        verdict: `<name> higher`, `not distinguishable`, or `undefined` where a method has no such number.
+    """
+
+    figure: str
+    a: str
+    b: str
+    value_a: float
+    value_b: float
+    difference: float
+    interval: Interval
+    p_value: float
+    corrected_p: float
+    verdict: str
+
+
+def compare(
+    evaluations: Mapping[str, Evaluation],
+    *,
+    names: Sequence[str] = (),
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> tuple[Comparison, ...]:
+    """Every pair of evaluations, by name, on every figure asked for; the headline figures when `names` is empty.
+
+    Raises:
+        ResultError: fewer than two evaluations, one without a tally, other images, groups or defects, or a figure
+            that none has.
+    """
+    tallies = {name: _tally_of(name, evaluation) for name, evaluation in evaluations.items()}
+    if len(tallies) < 2:
+        raise ResultError("comparing needs two results of the same images at least; give another one")
+    first = next(iter(tallies))
+    values = {name: figures(evaluation) for name, evaluation in evaluations.items()}
+    chosen = _chosen(values, names)
+    weights, without = draw_weights(tallies[first], n_resamples, seed), leave_out_weights(tallies[first])
+    moved, left_out = {}, {}
+    for name, tally in tallies.items():
+        places = _matching(first, tallies[first], name, tally)
+        moved[name] = movements(tally, plan_of(evaluations[name]), weights[:, places])
+        left_out[name] = movements(tally, plan_of(evaluations[name]), without[:, places])
+    pairs = [(a, b, figure) for a, b in combinations(tallies, 2) for figure in chosen]
+    differences = np.array([values[a].get(figure, np.nan) - values[b].get(figure, np.nan) for a, b, figure in pairs])
+    apart = np.full((n_resamples, len(pairs)), np.nan)
+    for place, (a, b, figure) in enumerate(pairs):
+        if can_resample(tallies[first]) and figure in moved[a] and figure in moved[b]:
+            drawn, influence = moved[a][figure] - moved[b][figure], left_out[a][figure] - left_out[b][figure]
+            apart[:, place] = distances(drawn, influence)
+    return _conclude(pairs, values, differences, apart)
+
+
+def describe(comparisons: Sequence[Comparison]) -> str:
+    """A table to print for every pair, the corrected p value beside each verdict."""
+    width = max((len(comparison.figure) for comparison in comparisons), default=0)
+    lines: list[str] = []
+    columns = f"{'':<{width}}{'A':>9}{'B':>9}{'A - B':>9}   {'95 % interval':<20}{'p':>8}  verdict"
+    for a, b in dict.fromkeys((comparison.a, comparison.b) for comparison in comparisons):
+        lines += [f"A = {a}, B = {b}", columns]
+        lines += [_row(one, width) for one in comparisons if (one.a, one.b) == (a, b)]
+    return "\n".join([*lines, f"p is corrected for {len(comparisons)} comparisons; a verdict needs p <= 0.05"])
+
+
+def _row(one: Comparison, width: int) -> str:
+    numbers = f"{one.value_a:>9.4f}{one.value_b:>9.4f}{one.difference:>+9.4f}"
+    interval = f"[{one.interval.low:+.4f}, {one.interval.high:+.4f}]"
+    return f"{one.figure:<{width}}{numbers}   {interval:<20}{one.corrected_p:>8.4f}  {one.verdict}"
+
+
+def _conclude(
+    pairs: Sequence[tuple[str, str, str]],
+    values: Mapping[str, Mapping[str, float]],
+    differences: Array,
+    apart: Array,
+) -> tuple[Comparison, ...]:
+    """`apart` (B, n): how far each resampled difference lies from the measured one."""
+    p_values, corrected = single_p_values(differences, apart), stepdown_p_values(differences, apart)
+    comparisons = []
+    for place, (a, b, figure) in enumerate(pairs):
+        difference, corrected_p = float(differences[place]), float(corrected[place])
+        comparisons.append(
+            Comparison(
+                figure=figure,
+                a=a,
+                b=b,
+                value_a=values[a].get(figure, np.nan),
+                value_b=values[b].get(figure, np.nan),
+                difference=difference,
+                interval=symmetric_interval(difference, apart[:, place]),
+                p_value=float(p_values[place]),
+                corrected_p=corrected_p,
+                verdict=_verdict(a, b, difference, corrected_p),
+            )
+        )
+    return tuple(comparisons)
+
+
+def distances(drawn: Array, left_out: Array) -> Array:
+    """(B,) how far each draw lies from the measured difference, widened where few groups of images carry it.
+
+    Both are differences minus the measured one: under B draws, and with each group of images left out in turn.
+    """
+    _, freedom = shape_of_influence(left_out)
+    return np.abs(drawn) * float(stdtrit(freedom, (1 + LEVEL) / 2) / ndtri((1 + LEVEL) / 2))
+
+
+def symmetric_interval(difference: float, apart: Array) -> Interval:
+    """As far to either side as 95 % of the resampled differences, `apart` (B,), lie from the measured one."""
+    apart = apart[~np.isnan(apart)]
+    reach = float(np.quantile(apart, LEVEL)) if apart.size else np.nan
+    return Interval(low=difference - reach, high=difference + reach)
+
+
+def _verdict(a: str, b: str, difference: float, corrected_p: float) -> str:
+    if np.isnan(difference):
+        return UNDEFINED
+    if not corrected_p <= 1 - LEVEL + 1e-12:
+        return NOT_DISTINGUISHABLE
+    return f"{a if difference > 0 else b} higher"
+
+
+def single_p_values(differences: Array, apart: Array) -> Array:
+    """(n,) share of resamples that move at least as far as the measured difference; one is added to both counts."""
+    n_drawn = np.count_nonzero(~np.isnan(apart), axis=0)
+    n_as_far = np.count_nonzero(apart >= np.abs(differences), axis=0)
+    return np.where(np.isnan(differences) | (n_drawn == 0), np.nan, (1 + n_as_far) / (1 + n_drawn))
+
+
+def stepdown_p_values(differences: Array, apart: Array) -> Array:
+    """(n,) p values corrected for all n comparisons: the largest first, each against the maximum of those left.
+
+    Differences are measured in their own standard deviations, so that figures of any scale can share a maximum.
+    """
+    defined = np.flatnonzero(~np.isnan(single_p_values(differences, apart)))
+    corrected = np.full(differences.size, np.nan)
+    if not defined.size:
+        return corrected
+    spread = np.sqrt(np.nanmean(apart[:, defined] ** 2, axis=0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.nan_to_num(np.abs(differences[defined]) / spread, nan=0.0, posinf=np.inf)
+        moves = np.nan_to_num(apart[:, defined] / spread, nan=0.0)
+    order = np.argsort(-size)
+    highest = np.maximum.accumulate(moves[:, order[::-1]], axis=1)[:, ::-1]
+    p_values = (1 + np.count_nonzero(highest >= size[order], axis=0)) / (1 + len(apart))
+    corrected[defined[order]] = np.maximum.accumulate(p_values)
+    return corrected
+
+
+def movements(tally: Tally, plan: Plan, weights: Array) -> dict[str, Array]:
+    """How far weights (B, I) move each figure from its value on the full sample, (B,)."""
+    resampler = Resampler(tally, plan)
+    full = resampler.under(np.ones((1, tally.n_normal.size)))
+    return {figure: values - full[figure] for figure, values in resampler.under(weights).items()}
+
+
+def _tally_of(name: str, evaluation: Evaluation) -> Tally:
+    if evaluation.tally is None:
+        raise ResultError(f"{name}: keeps no tally to resample; evaluate its maps again with this version")
+    return evaluation.tally
+
+
+def _chosen(values: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> list[str]:
+    known = list(dict.fromkeys(figure for of_one in values.values() for figure in of_one))
+    if not names:
+        return [figure for figure in known if figure.startswith(HEADLINES) and not figure.startswith("image_auroc_")]
+    if list(names) == ["all"]:
+        return known
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise ResultError(f"no result has the figure {missing[0]!r}; choose from {', '.join(known)}")
+    return list(dict.fromkeys(names))
+
+
+def _matching(first_name: str, first: Tally, name: str, tally: Tally) -> NDArray[np.int64]:
+    """(I,) place in `first` of each image of `tally`, once both are known to hold the same images and defects."""
+    here, there = _described(tally), _described(first)
+    if here.keys() != there.keys():
+        lone = sorted(here.keys() ^ there.keys())
+        raise ResultError(
+            f"{first_name} and {name} hold different images, {len(lone)} are in one alone ({_few(lone)}); "
+            "compare results of the same images"
+        )
+    differing = sorted(image for image in here if here[image] != there[image])
+    if differing:
+        raise ResultError(
+            f"{first_name} and {name} disagree on the label, group, size or defects of {len(differing)} images "
+            f"({_few(differing)}); evaluate both against the same masks"
+        )
+    place = {image: number for number, image in enumerate(first.sample_id.tolist())}
+    return np.array([place[image] for image in tally.sample_id.tolist()], dtype=np.int64)
+
+
+def _described(tally: Tally) -> dict[str, tuple[object, ...]]:
+    """What must agree between two results, by image: label, group, normal pixels, areas of its defects."""
+    areas: list[list[int]] = [[] for _ in tally.sample_id]
+    for image, area_px in zip(tally.image_of_defect.tolist(), tally.area_px.tolist(), strict=True):
+        areas[image].append(area_px)
+    rows = zip(tally.is_good.tolist(), tally.group.tolist(), tally.n_normal.tolist(), areas, strict=True)
+    return {
+        image: (good, group, n_normal, tuple(sorted(of_image)))
+        for image, (good, group, n_normal, of_image) in zip(tally.sample_id.tolist(), rows, strict=True)
+    }
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN_NAMES]) + (", …" if len(names) > SHOWN_NAMES else "")

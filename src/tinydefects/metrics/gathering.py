@@ -1,0 +1,177 @@
+"""One pass over samples and predictions: what evaluate() keeps of every image, and nothing more.
+
+The scores of defect pixels stay in memory, those of normal pixels go to disk (`spool.py`). Each image counts at its own
+resolution. A defective image whose mask is empty counts as a defective image: its pixels cannot be called normal.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinydefects.defects import Defect, find_defects
+from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError
+from tinydefects.metrics.contrast import contrast_to_noise
+from tinydefects.metrics.exhibits import ExhibitKeeper, cut_out
+from tinydefects.metrics.ranking import Ranking
+from tinydefects.metrics.scores import DefectRecord
+from tinydefects.metrics.spool import ScoreSpool
+from tinydefects.metrics.tally import Tally, choose_thresholds, count_at_least
+from tinydefects.sample import Prediction, Sample
+
+
+@dataclass(slots=True, kw_only=True)
+class Gathered:
+    """What the stream leaves behind: lists about images run in parallel, so do those about defects."""
+
+    normal_scores: ScoreSpool
+    exhibits: ExhibitKeeper
+    with_contrast: bool = False
+    samples: list[Sample] = field(default_factory=list)
+    image_scores: list[float] = field(default_factory=list)
+    defect_scores: list[NDArray[np.float32]] = field(default_factory=list)  # ascending within each defect
+    records: list[DefectRecord] = field(default_factory=list)
+    image_of_defect: list[int] = field(default_factory=list)
+    image_px: list[int] = field(default_factory=list)
+    n_unmarked: int = 0
+    lowest: float = np.inf
+    highest: float = -np.inf
+
+    @property
+    def is_good(self) -> NDArray[np.bool_]:
+        """(I,) label of each image."""
+        return np.array([sample.label == "good" for sample in self.samples], dtype=bool)
+
+    @property
+    def areas_px(self) -> NDArray[np.int64]:
+        """(D,) area of each defect."""
+        return np.array([record.area_px for record in self.records], dtype=np.int64)
+
+    def pooled_defect_scores(self) -> NDArray[np.float32]:
+        """(M,) the scores of all defects one after the other; `defect_scores` become views of it."""
+        pooled = np.concatenate([np.empty(0, np.float32), *self.defect_scores])
+        self.defect_scores = np.split(pooled, np.cumsum(self.areas_px)[:-1]) if self.records else []
+        return pooled
+
+    def tally(self, ranking: Ranking, decision_threshold: float) -> Tally:
+        """The table of counts; reads the normal scores once more."""
+        thresholds = choose_thresholds(ranking, decision_threshold)
+        n_normal = self.normal_scores.sizes
+        reached = self.normal_scores.count_below(thresholds)
+        np.subtract(n_normal[:, None], reached, out=reached)
+        found = np.empty((len(self.defect_scores), thresholds.size), dtype=np.int32)
+        for number, scores in enumerate(self.defect_scores):
+            found[number] = count_at_least(scores, thresholds)
+        return Tally(
+            thresholds=thresholds,
+            normal_at_least=reached.astype(np.int32),
+            n_normal=n_normal,
+            highest_normal=np.array([self._highest_normal(run) for run in range(n_normal.size)], dtype=np.float32),
+            defect_at_least=found,
+            area_px=self.areas_px,
+            peak=np.array([scores[-1] for scores in self.defect_scores], dtype=np.float32),
+            median=np.array([scores[scores.size // 2] for scores in self.defect_scores], dtype=np.float32),
+            image_of_defect=np.array(self.image_of_defect, dtype=np.int64),
+            defect_type=np.array([record.defect_type for record in self.records], dtype=np.str_),
+            is_good=self.is_good,
+            image_score=np.array(self.image_scores),
+            sample_id=np.array([sample.id for sample in self.samples], dtype=np.str_),
+            group=np.array([sample.group or sample.id for sample in self.samples], dtype=np.str_),
+        )
+
+    def _highest_normal(self, run: int) -> float:
+        highest, _ = self.normal_scores.tops(run)
+        return float(highest[0]) if highest.size else float("nan")
+
+
+def gather(
+    pairs: Iterable[tuple[Sample, Prediction]],
+    normal_scores: ScoreSpool,
+    n_exhibits: int,
+    *,
+    with_contrast: bool = False,
+) -> Gathered:
+    """Take in every image once, in order; the contrast of defects costs reading the photographs that show them.
+
+    Raises:
+        ResolutionMismatchError, DatasetError, ScoreError: as `evaluate` says.
+    """
+    gathered = Gathered(normal_scores=normal_scores, exhibits=ExhibitKeeper(n_exhibits), with_contrast=with_contrast)
+    for sample, prediction in pairs:
+        _gather_image(gathered, sample, prediction)
+    if not gathered.samples:
+        raise DatasetError("nothing to evaluate: there is no pair of sample and prediction; check the test split")
+    return gathered
+
+
+def _gather_image(gathered: Gathered, sample: Sample, prediction: Prediction) -> None:
+    """Take in one image: its pixels into the two pools, its defects one by one."""
+    anomaly_map, mask = checked_pair(sample, prediction)
+    gathered.lowest = min(gathered.lowest, float(anomaly_map.min()))
+    gathered.highest = max(gathered.highest, float(anomaly_map.max()))
+    marked = bool(mask.any())
+    gathered.samples.append(sample)
+    gathered.image_scores.append(float(prediction.score))
+    if sample.label == "good":
+        gathered.normal_scores.add(anomaly_map)
+        return
+    gathered.normal_scores.add(anomaly_map[~mask] if marked else np.empty(0, np.float32))
+    gathered.n_unmarked += not marked
+    image: NDArray[np.uint8] | None = None
+    for defect in find_defects(mask) if marked else []:
+        record = _gather_defect(gathered, sample, defect, anomaly_map)
+        if gathered.with_contrast:
+            image = sample.image() if image is None else image
+            gathered.records[-1] = replace(record, contrast=contrast_to_noise(image, mask, defect))
+        if gathered.exhibits.wants(record.area_px, record.peak):
+            image = sample.image() if image is None else image
+            cut = cut_out(record.box_px, image, mask, anomaly_map)
+            gathered.exhibits.keep(len(gathered.records) - 1, record.area_px, record.peak, cut)
+
+
+def checked_pair(sample: Sample, prediction: Prediction) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The (H, W) map and mask of one sample, if they can be scored.
+
+    Raises:
+        ResolutionMismatchError, DatasetError, ScoreError: they cannot, as `evaluate` says.
+    """
+    if sample.label == "unknown":
+        raise DatasetError(f"{sample.id}: labelled unknown; evaluate only samples labelled good or defect")
+    mask, given = sample.mask(), prediction.anomaly_map
+    if given.shape != mask.shape:
+        raise ResolutionMismatchError(
+            f"{sample.id}: the anomaly map is {given.shape} but the image and its mask are {mask.shape}; "
+            "scores count at the image's own (height, width): resample the map to it (bilinear, centre-aligned), "
+            "never the mask"
+        )
+    with np.errstate(over="ignore"):
+        anomaly_map = given.astype(np.float32, copy=False)
+    if anomaly_map is not given and not np.isfinite(anomaly_map).all():
+        raise ScoreError(f"{sample.id}: the anomaly map ({given.dtype}) overflows float32; scale the scores down")
+    if sample.label == "good" and mask.any():
+        raise DatasetError(f"{sample.id}: labelled good but its mask marks a defect; mend the label or the mask")
+    return anomaly_map, mask
+
+
+def _gather_defect(
+    gathered: Gathered, sample: Sample, defect: Defect, anomaly_map: NDArray[np.float32]
+) -> DefectRecord:
+    scores = np.sort(anomaly_map[defect.box][defect.pixels])
+    rows, columns = defect.box
+    record = DefectRecord(
+        sample_id=sample.id,
+        defect_type=sample.defect_type,
+        box_px=(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start),
+        area_px=defect.area_px,
+        diameter_px=defect.diameter_px,
+        peak=float(scores[-1]),
+        first_touched_fpr=float("nan"),  # known once every normal pixel is counted
+        half_covered_fpr=float("nan"),
+        aupro=(),
+    )
+    gathered.defect_scores.append(scores)
+    gathered.records.append(record)
+    gathered.image_of_defect.append(len(gathered.samples) - 1)
+    gathered.image_px.append(anomaly_map.size)
+    return record

@@ -1,0 +1,212 @@
+"""Hit/miss analysis: the probability of detection (POD) of a defect as a logistic function of the log of its size.
+
+    POD(a) = 1 / (1 + exp(-(intercept + slope * ln a)))
+
+the model of MIL-HDBK-1823A (2009, appendix G) and ASTM E2862 for inspections that answer yes or no. a50 and a90 are the
+sizes that are found half of the time and nine times in ten. Bounds come from the likelihood ratio, the handbook's
+choice for hit/miss data: a curve is believed while its deviance is at most `logistic.CUT` above the best one, and the
+a90/95 is the largest a90 of all curves that are believed. Defects count as independent trials.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtrc, expit
+
+from tinydefects.metrics.logistic import Floats, HitTable, centre_and_scale, is_separated, maximise
+
+LOG_ODDS_90 = math.log(9)
+FEWEST_DEFECTS = 10
+HANDBOOK_DEFECTS = 60
+NEAR = 2.0
+N_ANGLES = 72  # five degrees: the edge of the band is off by less than a thousandth of its width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeFit:
+    """The fitted curve; sizes in px of equivalent diameter, nan where `remarks` says why.
+
+    Attributes:
+        intercept, slope: of the log odds over ln(diameter in px); nan when no maximum of the likelihood exists.
+        a50_px, a90_px: sizes found half of the time and nine times in ten; nan when they lie more than an octave
+            outside the sizes that were seen.
+        a90_95_px: upper 95 % confidence bound of a90, one-sided; nan when it is never reached, or only more than an
+            octave above the largest defect.
+        slope_p: likelihood-ratio test that size does not matter, one degree of freedom.
+        deviance: minus twice the log likelihood; lack_of_fit_p: Hosmer-Lemeshow test over up to ten groups of size.
+        remarks: why something is nan, or should be read with care.
+    """
+
+    n_defects: int = 0
+    n_hits: int = 0
+    intercept: float = math.nan
+    slope: float = math.nan
+    a50_px: float = math.nan
+    a90_px: float = math.nan
+    a90_95_px: float = math.nan
+    slope_p: float = math.nan
+    deviance: float = math.nan
+    lack_of_fit_p: float = math.nan
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PodCurve:
+    """POD at (n,) diameters with the likelihood-ratio band: 90 % between `low` and `high`, 95 % above `low` alone."""
+
+    diameter_px: Floats
+    pod: Floats
+    low: Floats
+    high: Floats
+
+
+def fit_sizes(diameters_px: Floats, hits: NDArray[np.bool_]) -> SizeFit:
+    """Fit POD against size: (n,) diameters above 0 and whether each defect was detected."""
+    table = HitTable.of(diameters_px, hits)
+    counts = {"n_defects": int(hits.size), "n_hits": int(np.count_nonzero(hits))}
+    obstacle = _obstacle(table)
+    if obstacle:
+        return SizeFit(**counts, remarks=(obstacle,))
+    best = table.maximum()
+    intercept, slope = table.unscaled(best)
+    deviance = float(table.deviance(best[None])[0])
+    share = counts["n_hits"] / counts["n_defects"]
+    null_deviance = -2 * hits.size * (share * math.log(share) + (1 - share) * math.log1p(-share))
+    a50, a90, a90_95, remarks = _sizes_found(table, best)
+    lack_of_fit_p = _hosmer_lemeshow(table, best)
+    if lack_of_fit_p < 0.05:
+        remarks.append(f"a logistic curve fits badly (Hosmer-Lemeshow p = {lack_of_fit_p:.2g})")
+    if hits.size < HANDBOOK_DEFECTS:
+        remarks.append(f"{hits.size} defects; the handbook asks for {HANDBOOK_DEFECTS}")
+    return SizeFit(
+        **counts,
+        intercept=intercept,
+        slope=slope,
+        a50_px=a50,
+        a90_px=a90,
+        a90_95_px=a90_95,
+        slope_p=float(chdtrc(1, max(null_deviance - deviance, 0.0))),
+        deviance=deviance,
+        lack_of_fit_p=lack_of_fit_p,
+        remarks=tuple(remarks),
+    )
+
+
+def pod_curve(diameters_px: Floats, hits: NDArray[np.bool_], at_px: Floats) -> PodCurve | None:
+    """The fitted curve and its band at (n,) diameters; None when there is no fit."""
+    table = HitTable.of(diameters_px, hits)
+    if _obstacle(table):
+        return None
+    best = table.maximum()
+    where = np.stack([np.ones(at_px.size), table.scaled(np.log(at_px))])
+    believed = table.contour(best, np.linspace(0, 2 * np.pi, N_ANGLES, endpoint=False)) @ where
+    return PodCurve(
+        diameter_px=at_px, pod=expit(best @ where), low=expit(believed.min(axis=0)), high=expit(believed.max(axis=0))
+    )
+
+
+def fit_resamples(diameters_px: Floats, hits: NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:
+    """a50 and a90 in px, each (B,), of B resamples of the same defects: hits (B, D) or (D,), weights (B, D) >= 0.
+
+    nan where a resample has no maximum (all hits, no hits, hits and misses that do not overlap) or no rising curve.
+    """
+    if not diameters_px.size:
+        return np.full(weights.shape[0], np.nan), np.full(weights.shape[0], np.nan)
+    order = np.argsort(diameters_px, kind="stable")
+    distinct, first = np.unique(diameters_px[order], return_index=True)
+    n_hits, n_defects = (np.add.reduceat(part[:, order], first, axis=1) for part in (weights * hits, weights))
+    centre, scale = centre_and_scale(distinct)
+    size = (np.log(distinct) - centre) / scale
+    fitted = ~is_separated(size, n_hits > 0, n_hits < n_defects)
+    coefficients = np.full((weights.shape[0], 2), np.nan)
+    coefficients[fitted] = maximise(size, n_hits[fitted], n_defects[fitted])
+    intercept, slope = coefficients.T
+    slope = np.where(slope > 0, slope, np.nan)
+    with np.errstate(over="ignore"):
+        a50, a90 = (np.exp(centre + scale * (odds - intercept) / slope) for odds in (0.0, LOG_ODDS_90))
+    return a50, a90
+
+
+def _obstacle(table: HitTable) -> str:
+    """Why no curve can be fitted, empty when one can."""
+    n, n_hits = int(table.n_defects.sum()), int(table.n_hits.sum())
+    if n < FEWEST_DEFECTS:
+        return f"only {n} defects: fewer than {FEWEST_DEFECTS} say nothing about size"
+    smallest, largest = table.diameter_px(table.size[0]), table.diameter_px(table.size[-1])
+    if n_hits == n:
+        return f"all {n} defects are detected: the limit lies below the smallest, {smallest:.1f} px"
+    if n_hits == 0:
+        return f"none of {n} defects is detected: the limit lies above the largest, {largest:.1f} px"
+    if table.size.size == 1:
+        return f"all defects have one size, {largest:.1f} px"
+    hit, missed = table.size[table.n_hits > 0], table.size[table.n_hits < table.n_defects]
+    if missed[-1] == hit[0]:
+        return f"hits and misses meet at one size, {table.diameter_px(hit[0]):.1f} px; the curve is a step there"
+    if missed[-1] < hit[0]:
+        return (
+            f"hits and misses do not overlap: all up to {table.diameter_px(missed[-1]):.1f} px are missed, "
+            f"all from {table.diameter_px(hit[0]):.1f} px are detected; the curve is a step"
+        )
+    if hit[-1] <= missed[0]:
+        return "no defect is smaller than a missed one and missed: size does not explain detection"
+    return ""
+
+
+def _sizes_found(table: HitTable, best: Floats) -> tuple[float, float, float, list[str]]:
+    """a50, a90, a90/95 in px, and why each that is nan is nan."""
+    if best[1] <= 0:
+        return math.nan, math.nan, math.nan, ["larger defects are not detected more often: no size has a known POD"]
+    sizes = {"a50": -best[0] / best[1], "a90": (LOG_ODDS_90 - best[0]) / best[1], "a90/95": _upper_a90(table, best)}
+    smallest, largest = table.diameter_px(table.size[0]), table.diameter_px(table.size[-1])
+    found, remarks = [], []
+    for name, size in sizes.items():
+        diameter = table.diameter_px(size)
+        if smallest / NEAR <= diameter <= largest * NEAR:
+            found.append(diameter)
+            continue
+        found.append(math.nan)
+        if math.isinf(size):
+            remarks.append(f"{name} is never reached: size hardly explains detection")
+        elif diameter > largest:
+            remarks.append(f"{name} lies beyond twice the largest defect, {largest:.1f} px")
+        else:
+            remarks.append(f"{name} lies below half the smallest defect, {smallest:.1f} px")
+    return found[0], found[1], found[2], remarks
+
+
+def _upper_a90(table: HitTable, best: Floats) -> float:
+    """The largest scaled a90 on the contour, infinite when the contour reaches a curve that does not rise."""
+    middle, reach = np.pi, np.pi
+    for _ in range(3):  # all round, then twice between the neighbours of the largest
+        angles = np.linspace(middle - reach, middle + reach, N_ANGLES + 1)
+        start, slope = table.contour(best, angles).T
+        if slope.min() <= 0:
+            return math.inf
+        sizes = (LOG_ODDS_90 - start) / slope
+        middle, reach = float(angles[sizes.argmax()]), 2 * reach / N_ANGLES
+    return float(sizes.max())
+
+
+def _hosmer_lemeshow(table: HitTable, best: Floats) -> float:
+    """P of Hosmer and Lemeshow's (1980) test over up to ten groups of size, five defects each at least.
+
+    Groups are cut by rank; defects of one size stay together. nan with fewer than three groups.
+    """
+    n = table.n_defects.sum()
+    n_groups = min(10, int(n // 5))
+    middle_rank = np.cumsum(table.n_defects) - table.n_defects / 2
+    group = np.minimum((middle_rank / n * n_groups).astype(int), max(n_groups - 1, 0))
+    size = np.bincount(group, table.n_defects)
+    hits, expected = (
+        np.bincount(group, values)[size > 0]
+        for values in (table.n_hits, table.n_defects * expit(best[0] + best[1] * table.size))
+    )
+    size = size[size > 0]
+    if size.size < 3:
+        return math.nan
+    variance = expected * (1 - expected / size)
+    certain = variance < 1e-12  # a steep curve is sure of a whole group, and right: it could not be fitted otherwise
+    statistic = ((hits - expected) ** 2 / np.where(certain, np.inf, variance)).sum()
+    return float(chdtrc(size.size - 2, statistic))

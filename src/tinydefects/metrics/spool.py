@@ -1,0 +1,152 @@
+"""Normal scores on disk: one ascending run per image, read back in buckets of bounded size or counted at thresholds.
+
+A category has billions of normal pixels. Each image's are sorted when it arrives and never all in memory again: this is
+the first half of an external merge sort, and `rank_spooled` the second.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinydefects.errors import TinyDefectsError
+
+BUCKET_SCORES = 2**24  # 64 MiB of float32: sorted at once
+FENCE_STRIDE = 2**10  # every 1,024th score of a run stays in memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bucket:
+    """The normal scores strictly between two bounds, and where they stand among all of them.
+
+    Attributes:
+        low, high: the bounds, themselves normal scores or infinite.
+        n_upto_low: how many normal scores are at most `low`.
+        n_below_high, n_upto_high: how many are below `high` and at most `high`.
+        starts, stops: (R,) the bucket's part of each run.
+    """
+
+    low: float
+    high: float
+    n_upto_low: int
+    n_below_high: int
+    n_upto_high: int
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+
+
+class ScoreSpool:
+    """Normal scores as float32 in an unnamed file of the system's temporary folder, one ascending run per `add`.
+
+    Four bytes a score; the file has no name, so it is gone even after a kill. `TMPDIR` chooses another folder.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by __exit__
+        self._sizes: list[int] = []
+        self._fences: list[NDArray[np.float32]] = []
+        self._tops: list[NDArray[np.float32]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(R,) how many scores each run holds."""
+        return np.array(self._sizes, dtype=np.int64)
+
+    def tops(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Some of the highest scores of a run, descending, and their ranks: 1, 2, 4, 8, … and the lowest of all."""
+        return self._tops[number], _ranks(self._sizes[number])
+
+    def add(self, scores: NDArray[np.float32]) -> None:
+        """Append the normal scores of one image, of any shape, as the next run.
+
+        Raises:
+            TinyDefectsError: the temporary folder is full.
+        """
+        run = np.sort(np.asarray(scores, dtype=np.float32), axis=None)
+        rest = run.view(np.uint8).data
+        try:
+            while rest:  # unbuffered: one call may write a part
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise TinyDefectsError(
+                f"{tempfile.gettempdir()}: cannot hold the normal pixels' scores ({error.strerror}); "
+                "free space or set TMPDIR to a folder with four bytes a pixel"
+            ) from error
+        self._sizes.append(run.size)
+        self._fences.append(run[::FENCE_STRIDE].copy())
+        self._tops.append(run[run.size - _ranks(run.size)])
+
+    def runs(self) -> Iterator[NDArray[np.float32]]:
+        """The runs in order of arrival, ascending, mapped from disk while they are looked at."""
+        offset = 0
+        for size in self._sizes:
+            yield self._mapped(offset, size)
+            offset += 4 * size
+
+    def count_below(self, scores: NDArray[np.float32], *, or_tied: bool = False) -> NDArray[np.int64]:
+        """(R, G) how many scores of each run are below (or tied with) each of (G,) given ones."""
+        counts = np.empty((len(self._sizes), scores.size), dtype=np.int64)
+        for number, run in enumerate(self.runs()):
+            counts[number] = np.searchsorted(run, scores, side="right" if or_tied else "left")
+        return counts
+
+    def buckets(self) -> Iterator[Bucket]:
+        """All scores cut at some of them, ascending; a bucket holds at most `BUCKET_SCORES` and a stride per run.
+
+        Its bounds belong to no bucket: they are counted, never loaded, so that any number of ties stays within that.
+        """
+        bounds = self._bounds()
+        below, upto = self.count_below(bounds), self.count_below(bounds, or_tied=True)
+        none, every = np.zeros((len(self._sizes), 1), dtype=np.int64), self.sizes[:, None]
+        starts, stops = np.hstack([none, upto]), np.hstack([below, every])
+        n_upto, n_below = np.hstack([upto, every]).sum(axis=0), stops.sum(axis=0)
+        edges = [-np.inf, *bounds.tolist(), np.inf]
+        for number in range(bounds.size + 1):
+            yield Bucket(
+                low=edges[number],
+                high=edges[number + 1],
+                n_upto_low=int(starts[:, number].sum()),
+                n_below_high=int(n_below[number]),
+                n_upto_high=int(n_upto[number]),
+                starts=starts[:, number],
+                stops=stops[:, number],
+            )
+
+    def read(self, bucket: Bucket) -> NDArray[np.float32]:
+        """The scores of a bucket, ascending."""
+        lengths = bucket.stops - bucket.starts
+        scores = np.empty(int(lengths.sum()), dtype=np.float32)
+        ends = np.cumsum(lengths)
+        offsets = 4 * (np.cumsum(self.sizes) - self.sizes + bucket.starts)
+        for run in np.flatnonzero(lengths).tolist():
+            self._file.seek(int(offsets[run]))
+            self._file.readinto(scores[ends[run] - lengths[run] : ends[run]].data)
+        scores.sort()
+        return scores
+
+    def _bounds(self) -> NDArray[np.float32]:
+        fences = np.sort(np.concatenate([np.empty(0, np.float32), *self._fences]))
+        step = max(1, BUCKET_SCORES // FENCE_STRIDE)
+        return np.unique(fences[step::step])
+
+    def _mapped(self, offset: int, size: int) -> NDArray[np.float32]:
+        if not size:
+            return np.empty(0, dtype=np.float32)
+        return np.memmap(self._file, dtype=np.float32, mode="r", offset=offset, shape=(size,))
+
+
+def _ranks(size: int) -> NDArray[np.int64]:
+    """1, 2, 4, 8, … below `size`, and `size` itself; empty for 0."""
+    return np.append(2 ** np.arange(max(0, size - 1).bit_length()), size)[: None if size else 0]

@@ -1,0 +1,110 @@
+"""Which input keeps a defect of a given size at two patches: one pass at some resolution, or tiles of some size."""
+
+import math
+from dataclasses import dataclass
+
+from tinydefects.errors import TinyDefectsError
+
+PATCHES_ACROSS = 2
+OVERLAP_IN_DEFECTS = 3  # the defect itself and as much again, two patches, on either side of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputPlan:
+    """How an image is to be shown to a teacher so that a defect spans two patches. Sizes are (height, width).
+
+    Attributes:
+        defect_px: diameter of the defect in pixels of the image.
+        image_size_px: the image planned for.
+        max_input_px: the longest side that the teacher takes in one pass.
+        scale: pixels of the input for one pixel of the image; above 1 the image is enlarged.
+        resolution_px: long side of the whole image at that scale, in whole patches.
+        n_patches: patches of the whole image at that scale.
+        tile_size_px: pixels of the image that one pass sees; the image itself where one pass suffices.
+        tile_input_px: long side to which each tile is brought.
+        overlap_px: pixels of the image that neighbouring tiles share.
+        n_tiles: (rows, columns) of tiles.
+        n_passes: teacher passes for one image.
+    """
+
+    defect_px: float
+    image_size_px: tuple[int, int]
+    patch_size: int
+    max_input_px: int
+    scale: float
+    resolution_px: int
+    n_patches: int
+    tile_size_px: tuple[int, int]
+    tile_input_px: int
+    overlap_px: int
+    n_tiles: tuple[int, int]
+    n_passes: int
+
+
+def plan_input(
+    defect_px: float, image_size: tuple[int, int], *, patch_size: int = 14, max_input: int = 1036
+) -> InputPlan:
+    """The smallest input at which a defect of `defect_px` pixels spans two patches, tiled where one pass is too large.
+
+    Neighbouring tiles overlap by three such defects: every one lies whole in some tile with two patches around it.
+
+    Raises:
+        TinyDefectsError: sizes that are not positive, or an input that holds fewer patches than the overlap needs.
+    """
+    if not (defect_px > 0 and min(image_size) > 0 and patch_size > 0):
+        raise TinyDefectsError(f"defect of {defect_px} px in {image_size[0]}x{image_size[1]} px: sizes are above zero")
+    if max_input < 2 * PATCHES_ACROSS * OVERLAP_IN_DEFECTS * patch_size:
+        least = 2 * PATCHES_ACROSS * OVERLAP_IN_DEFECTS * patch_size
+        raise TinyDefectsError(f"an input of {max_input} px is too small to tile; give --max-input {least} or more")
+    scale = PATCHES_ACROSS * patch_size / defect_px
+    rows, columns = (math.ceil(side * scale / patch_size) for side in image_size)
+    resolution = max(rows, columns) * patch_size
+    input_px = min(resolution, max_input // patch_size * patch_size)
+    tile, overlap = math.floor(input_px / scale), math.ceil(OVERLAP_IN_DEFECTS * defect_px)
+    if resolution <= max_input:
+        tile, overlap = max(image_size), 0
+    height, width = image_size
+    n_tiles = (_tiles_along(height, tile, overlap), _tiles_along(width, tile, overlap))
+    return InputPlan(
+        defect_px=defect_px,
+        image_size_px=image_size,
+        patch_size=patch_size,
+        max_input_px=max_input,
+        scale=scale,
+        resolution_px=resolution,
+        n_patches=rows * columns,
+        tile_size_px=(min(tile, height), min(tile, width)),
+        tile_input_px=input_px,
+        overlap_px=overlap,
+        n_tiles=n_tiles,
+        n_passes=n_tiles[0] * n_tiles[1],
+    )
+
+
+def describe_plan(plan: InputPlan) -> str:
+    """The plan in two or three lines."""
+    height, width = plan.image_size_px
+    size = f"an image of {height}x{width} px"
+    scaled = f"enlarged {plan.scale:.3g} times" if plan.scale > 1 else f"shrunk to {plan.scale:.3g}"
+    lines = [
+        f"to keep a defect of {plan.defect_px:.3g} px at {PATCHES_ACROSS} patches of {plan.patch_size} px, "
+        f"{size} is {scaled}:"
+    ]
+    whole = f"long side {plan.resolution_px:,} px, {plan.n_patches:,} patches"
+    if plan.n_passes == 1:
+        lines.append(f"  {whole}, one teacher pass")
+    else:
+        rows, columns = plan.n_tiles
+        tile = f"{plan.tile_size_px[0]}x{plan.tile_size_px[1]} px"
+        lines += [
+            f"  {rows} x {columns} tiles of {tile} with {plan.overlap_px} px of overlap, "
+            f"each brought to {plan.tile_input_px:,} px: {plan.n_passes:,} teacher passes an image",
+            f"  (as a whole: {whole})",
+        ]
+    if plan.defect_px < 1:
+        lines.append("  it is smaller than one pixel of the camera: only a finer pixel pitch can show it")
+    return "\n".join(lines)
+
+
+def _tiles_along(length: int, tile: int, overlap: int) -> int:
+    return 1 if length <= tile else math.ceil((length - overlap) / (tile - overlap))

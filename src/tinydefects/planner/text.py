@@ -1,0 +1,47 @@
+"""An inspection as text, for a terminal."""
+
+import math
+
+from tinydefects.planner.input_plan import describe_plan
+from tinydefects.planner.inspection import Inspection, ResolutionPlan
+
+
+def describe_inspection(title: str, inspection: Inspection) -> str:
+    """The inspection as a short text: sizes, what each resolution leaves, and what to do."""
+    if not inspection.n_defects:
+        return f"{title}: no defects in {inspection.n_images} defective images"
+    sizes = ", ".join(f"{height}x{width}" for height, width in inspection.image_sizes_px)
+    lines = [
+        f"{title}: {inspection.n_defects} defects in {inspection.n_images} images ({sizes} px, height x width)",
+        f"{'':16}" + "".join(f"{name:>10}" for name in ("smallest", "5 %", "25 %", "median", "75 %", "largest")),
+        _row("area, px", inspection.area_quantiles_px),
+        _row("diameter, px", inspection.diameter_quantiles_px),
+    ]
+    if not math.isnan(inspection.pixel_pitch_mm):
+        in_mm = tuple(value * inspection.pixel_pitch_mm for value in inspection.diameter_quantiles_px)
+        lines.append(_row("diameter, mm", in_mm))
+    lines += [
+        f"\n{'':10}{'diameter in patches':>21}{'defects below':>16}{'gone: nearest mask':>24}{'bilinear mask':>24}",
+        f"{'long side':10}{'5 %':>10}{'median':>11}{'1 patch':>9}{'2':>7}" + f"{'all':>10}{'Q1':>7}{'pixels':>7}" * 2,
+        *map(_resolution_row, inspection.plans),
+        f"(patches of {inspection.patch_size} px; gone: share of all defects, and of the smallest quarter, of which",
+        " a mask shrunk to this size marks no pixel, and the share of defect pixels that it leaves unmarked)",
+    ]
+    if inspection.input_plan is not None:
+        lines += ["", describe_plan(inspection.input_plan)]
+    return "\n".join(lines)
+
+
+def _row(name: str, values: tuple[float, ...]) -> str:
+    return f"{name:16}" + "".join(f"{value:>10.4g}" for value in values)
+
+
+def _resolution_row(plan: ResolutionPlan) -> str:
+    name = "native" if plan.resolution is None else str(plan.resolution)
+    small, median = plan.diameter_quantiles_patches[1], plan.diameter_quantiles_patches[3]
+    losses = "".join(
+        f"{loss.share_gone:>10.1%}{loss.share_gone_smallest:>7.1%}{loss.share_pixels_lost:>7.1%}"
+        for loss in (plan.nearest, plan.bilinear)
+    )
+    below = f"{plan.share_below_one_patch:>9.1%}{plan.share_below_two_patches:>7.1%}"
+    return f"{name:10}{small:>10.2f}{median:>11.2f}{below}{losses}"

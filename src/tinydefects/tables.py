@@ -1,0 +1,107 @@
+"""Small tables on disk, read by rows and written by columns: CSV, JSON, JSON lines, Parquet (extra `tables`)."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tinydefects.errors import MissingExtraError, TableError
+from tinydefects.pixels import write_whole
+
+TABLE_SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".parquet")
+Row = Mapping[str, Any]
+Columns = Mapping[str, Sequence[object]]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a table by its suffix, `TABLE_SUFFIXES`; every value of a CSV is text, an empty one is None.
+
+    A JSON file is a list of rows, or one object `{id: row}` or `{id: map}`, which become rows with that `id`.
+
+    Raises:
+        TableError: the file is missing, damaged, or holds something else.
+        MissingExtraError: a Parquet file without pyarrow.
+    """
+    try:
+        rows = _READERS[path.suffix.lower()](path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise TableError(f"{path}: not a readable table ({reason}); expected {', '.join(TABLE_SUFFIXES)}") from error
+    wrong = next((number for number, row in enumerate(rows, start=1) if not isinstance(row, Mapping)), None)
+    if wrong is not None:
+        raise TableError(f"{path}: row {wrong} is no object with named values; write one object a row")
+    return rows
+
+
+def write_csv(path: Path, columns: Columns) -> None:
+    """Write columns of equal length under their names, whole or not at all; None and nan become empty cells."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(map(_cell, row) for row in zip(*columns.values(), strict=True))
+    write_whole(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def write_parquet(path: Path, columns: Columns) -> None:
+    """Write columns of equal length as Parquet, whole or not at all.
+
+    Raises:
+        MissingExtraError: without pyarrow.
+    """
+    pyarrow, parquet = _pyarrow(path)
+    table = pyarrow.table({name: list(values) for name, values in columns.items()})
+    write_whole(path, lambda file: parquet.write_table(table, file))
+
+
+def _cell(value: object) -> object:
+    return "" if value is None or value != value else value  # nan is the one value that differs from itself
+
+
+def _read_csv(path: Path) -> list[Row]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, strict=True)
+        rows: list[Row] = [{name: value or None for name, value in row.items()} for row in reader]
+    if any(None in row for row in rows):
+        raise ValueError("a row has more cells than the header")
+    return rows
+
+
+def _read_json(path: Path) -> list[Row]:
+    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    if isinstance(content, dict):
+        return [{"id": name, **(row if isinstance(row, dict) else {"map": row})} for name, row in content.items()]
+    return list(content)
+
+
+def _read_json_lines(path: Path) -> list[Row]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+
+
+def _read_parquet(path: Path) -> list[Row]:
+    pyarrow, parquet = _pyarrow(path)
+    try:
+        rows: list[Row] = parquet.read_table(path).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error)) from error
+    return rows
+
+
+def _pyarrow(path: Path) -> tuple[ModuleType, ModuleType]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError(f"{path}: Parquet", "tables") from error
+    return pyarrow, pyarrow.parquet
+
+
+_READERS = {
+    ".csv": _read_csv,
+    ".json": _read_json,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".parquet": _read_parquet,
+}

@@ -1,0 +1,229 @@
+"""Which defects count as detected: one default rule, two by name, each at its false-alarm rate."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from report_factory import make_defect
+from tinydefects.benchmark.protocol import Result, describe_run, read_result, write_result
+from tinydefects.errors import TinyDefectsError
+from tinydefects.metrics.detectability import (
+    Detectability,
+    describe,
+    image_thresholds,
+    measure_detectability,
+    resample_sizes,
+)
+from tinydefects.metrics.evaluation import evaluate
+from tinydefects.metrics.hit_miss import SizeFit, fit_sizes
+from tinydefects.metrics.scores import Interval
+from tinydefects.metrics.tally import Tally
+from tinydefects.pixels import write_png
+from tinydefects.sample import Prediction, Sample
+
+TWENTY = np.arange(1, 21, dtype=np.float32)
+
+
+def drawn_pairs(folder, n_images=24, seed=0):
+    """Good and defective images in turn, normal noise; squares of 1 to 12 px whose contrast grows with their side."""
+    random = np.random.default_rng(seed)
+    for number in range(n_images):
+        name = f"test/{'crack' if number % 2 else 'good'}/{number:03d}"
+        scores, mask = random.normal(0, 1, (64, 64)), np.zeros((64, 64), dtype=bool)
+        for row in range(2, 62, 20) if number % 2 else ():
+            side = int(random.integers(1, 13))
+            mask[row : row + side, row : row + side] = True
+            scores[row : row + side, row : row + side] += random.normal(1.5 + 0.3 * side, 0.8)
+        image_path, mask_path = folder / f"{name}.png", folder / f"mask/{name}.png"
+        write_png(image_path, np.zeros((64, 64), dtype=np.uint8))
+        write_png(mask_path, mask)
+        label = "defect" if number % 2 else "good"
+        sample = Sample(id=name, image_path=image_path, label=label, mask_paths=(mask_path,))
+        yield sample, Prediction(scores.astype(np.float32), float(scores.max()))
+
+
+def test_an_evaluation_says_what_the_maps_say(tmp_path):
+    pairs = list(drawn_pairs(tmp_path))
+    evaluation = evaluate(pairs, false_alarm_rate=0.25)
+    found = evaluation.detectability
+    highest = [prediction.score for sample, prediction in pairs if sample.label == "good"]
+    threshold = float(np.float32(sorted(highest)[-4]))  # three of twelve may alarm
+    assert (found.threshold, found.n_alarming_images) == (threshold, 3)
+    maps = {sample.id: prediction.anomaly_map for sample, prediction in pairs}
+    for defect, hit in zip(evaluation.defects, found.hits, strict=True):
+        row, column, height, width = defect.box_px
+        assert hit == (maps[defect.sample_id][row : row + height, column : column + width].max() > threshold)
+    assert 10 < found.fit.n_hits < found.fit.n_defects == 36
+    assert "at 25 % of good images alarming" in str(evaluation)
+    assert f"a90 {found.fit.a90_px:.1f} px" in str(evaluation)
+
+
+def test_an_evaluation_applies_the_rule_it_was_asked_for(tmp_path):
+    evaluation = evaluate(drawn_pairs(tmp_path), detection_rule="half_at_pixel_fpr")
+    assert evaluation.detectability.rate == 0.01
+    assert list(evaluation.detectability.hits) == [one.half_covered_fpr <= 0.01 for one in evaluation.defects]
+
+
+def test_a_bad_rule_is_refused_before_the_first_map_is_read():
+    with pytest.raises(TinyDefectsError, match="detection rule 'best_f1' is unknown"):
+        evaluate(iter([None]), detection_rule="best_f1")
+
+
+def test_what_is_detected_survives_the_way_to_disk_and_back(tmp_path):
+    evaluation = evaluate(drawn_pairs(tmp_path / "data"))
+    path = write_result(Result(evaluation=evaluation, provenance=describe_run({})), tmp_path / "a.json")
+    assert repr(read_result(path).evaluation.detectability) == repr(evaluation.detectability)
+
+
+def with_peaks(peaks, *, fpr=0.5):
+    return [replace(make_defect(4 + number, fpr), peak=float(peak)) for number, peak in enumerate(peaks)]
+
+
+def test_a_defect_is_detected_when_its_peak_exceeds_what_one_good_image_in_twenty_may_exceed():
+    found = measure_detectability(with_peaks([19.0, 19.5, 20.5]), TWENTY)
+    assert (found.rule, found.rate) == ("peak_at_image_fpr", 0.05)
+    assert found.threshold == 19  # only the image that reaches 20 alarms
+    assert found.n_alarming_images == 1
+    assert found.hits == (False, True, True)
+
+
+@pytest.mark.parametrize(
+    ("highest", "rate", "threshold"),
+    [
+        (TWENTY, 0.0, 20),  # no good image may alarm
+        (TWENTY, 0.049, 20),  # twenty images cannot resolve less than 5 %
+        (TWENTY, 0.05, 19),
+        (TWENTY, 0.5, 10),
+        (np.arange(100), 0.29, 70),  # 0.29 * 100 is 28.999… in floating point, and 29 images are 29 %
+        (np.array([1.0, 7, 7, 7]), 0.5, 7),  # tied images alarm together or not at all
+        (np.array([3.0]), 0.05, 3),
+    ],
+)
+def test_the_threshold_is_the_lowest_at_which_at_most_the_rate_of_good_images_alarm(highest, rate, threshold):
+    highest = np.asarray(highest, dtype=np.float32)
+    assert image_thresholds(highest, np.ones((1, highest.size)), rate) == pytest.approx(threshold)
+    assert np.mean(highest > threshold) <= rate + 1e-12
+
+
+def test_weighted_images_count_as_copies():
+    random = np.random.default_rng(0)
+    highest = random.random(30).astype(np.float32)
+    counts = random.multinomial(30, np.full(30, 1 / 30), 50)
+    thresholds = image_thresholds(highest, counts.astype(float), 0.1)
+    for row, threshold in zip(counts, thresholds, strict=True):
+        copies = np.repeat(highest, row)
+        assert np.mean(copies > threshold) <= 0.1
+        assert np.mean(copies >= threshold) > 0.1  # any lower threshold lets too many alarm
+
+
+def test_the_rules_about_pixels_look_at_the_first_and_at_the_median_pixel():
+    early = replace(make_defect(30, 0.004), half_covered_fpr=0.4)
+    late = replace(make_defect(30, 0.011), half_covered_fpr=0.5)
+    both = replace(make_defect(30, 0.0), half_covered_fpr=0.01)
+    defects = [early, late, both]
+    assert measure_detectability(defects, TWENTY, rule="peak_at_pixel_fpr").hits == (True, False, True)
+    assert measure_detectability(defects, TWENTY, rule="half_at_pixel_fpr").hits == (False, False, True)
+    assert measure_detectability(defects, TWENTY, rule="half_at_pixel_fpr", rate=0.4).hits == (True, False, True)
+
+
+def test_the_extremes_are_those_of_the_hits_and_the_misses():
+    defects = with_peaks([30, 1, 30, 1])
+    found = measure_detectability(defects, TWENTY)
+    assert found.smallest_detected_px == defects[0].diameter_px
+    assert found.largest_missed_px == defects[3].diameter_px
+    assert math.isnan(measure_detectability(defects[:1], TWENTY).largest_missed_px)
+    assert math.isnan(measure_detectability(defects[1:2], TWENTY).smallest_detected_px)
+
+
+def test_without_good_images_the_default_rule_says_why_it_is_undefined():
+    found = measure_detectability(with_peaks([1, 2]), TWENTY[:0])
+    assert found.hits == ()
+    assert math.isnan(found.threshold)
+    assert "choose a rule about pixels" in found.fit.remarks[0]
+    assert measure_detectability(with_peaks([1, 2], fpr=0.0), TWENTY[:0], rule="peak_at_pixel_fpr").hits == (True, True)
+
+
+def test_without_defects_there_is_nothing_to_detect():
+    found = measure_detectability([], TWENTY)
+    assert found.hits == ()
+    assert np.isnan([found.smallest_detected_px, found.largest_missed_px, found.fit.a90_px]).all()
+    assert describe(Detectability()) == []
+
+
+def test_the_fit_is_that_of_the_hits_against_the_diameters():
+    random = np.random.default_rng(2)
+    defects = [
+        replace(make_defect(int(area), 0.5), peak=float(peak))
+        for area, peak in zip(random.integers(1, 400, 80), random.normal(19, 6, 80), strict=True)
+    ]
+    found = measure_detectability(defects, TWENTY)
+    assert found.fit == fit_sizes(np.array([defect.diameter_px for defect in defects]), np.array(found.hits))
+
+
+@pytest.mark.parametrize(("rule", "rate"), [("best_f1", None), ("peak_at_image_fpr", 1.0), ("peak_at_pixel_fpr", -0.1)])
+def test_an_unknown_rule_or_rate_is_refused_with_the_choices(rule, rate):
+    with pytest.raises(TinyDefectsError, match=r"choose one of peak_at_image_fpr|give a share in \[0, 1\)"):
+        measure_detectability([], TWENTY, rule=rule, rate=rate)
+
+
+def make_tally(random, n_images=40, n_defects=60):
+    maps = random.normal(0, 1, (n_images, 300)).round().astype(np.float32)  # many ties
+    is_good = np.arange(n_images) % 2 == 0
+    thresholds = np.unique(maps)[::-1]
+    areas = random.integers(1, 400, n_defects)
+    peaks = random.normal(0.8 * np.log(areas) - 1, 1.2).round().astype(np.float32)
+    return Tally(
+        thresholds=thresholds,
+        normal_at_least=np.array([(row[:, None] >= thresholds).sum(axis=0) for row in maps]),
+        n_normal=np.full(n_images, 300),
+        highest_normal=maps.max(axis=1),
+        defect_at_least=np.zeros((n_defects, thresholds.size), dtype=np.int64),
+        area_px=areas,
+        peak=peaks,
+        median=peaks - 1,
+        image_of_defect=random.choice(np.flatnonzero(~is_good), n_defects),
+        defect_type=np.full(n_defects, "scratch"),
+        is_good=is_good,
+        image_score=maps.max(axis=1).astype(float),
+        sample_id=np.array([f"test/x/{number:03d}" for number in range(n_images)]),
+        group=np.array([f"test/x/{number:03d}" for number in range(n_images)]),
+    ), maps
+
+
+@pytest.mark.parametrize("rule", ["peak_at_image_fpr", "peak_at_pixel_fpr", "half_at_pixel_fpr"])
+def test_a_resample_is_the_category_with_its_images_copied(rule):
+    random = np.random.default_rng(3)
+    tally, maps = make_tally(random)
+    weights = random.multinomial(40, np.full(40, 1 / 40), 8)
+    a50, a90 = resample_sizes(tally, weights.astype(float), rule=rule, rate=0.1)
+    for number, row in enumerate(weights):
+        copies = row[tally.image_of_defect]
+        if rule == "peak_at_image_fpr":
+            good = np.repeat(tally.highest_normal[tally.is_good], row[tally.is_good])
+            threshold = np.sort(good)[::-1][int(0.1 * good.size)]
+            hits = tally.peak > threshold
+        else:
+            normal = np.repeat(maps, row, axis=0).ravel()
+            scores = tally.peak if rule == "peak_at_pixel_fpr" else tally.median
+            # exact up to the step between two thresholds of the table
+            lowest = min(level for level in tally.thresholds if np.mean(normal >= level) <= 0.1)
+            hits = scores >= lowest
+        diameters = 2 * np.sqrt(np.repeat(tally.area_px, copies) / np.pi)
+        fit = fit_sizes(diameters, np.repeat(hits, copies))
+        assert a50[number] == pytest.approx(math.exp(-fit.intercept / fit.slope), rel=1e-6)
+        assert a90[number] == pytest.approx(math.exp((math.log(9) - fit.intercept) / fit.slope), rel=1e-6)
+
+
+def test_the_lines_to_print_name_the_rule_the_rate_and_the_sizes():
+    fit = SizeFit(
+        n_defects=80, n_hits=61, a50_px=3.14, a90_px=6.4, lack_of_fit_p=0.4, remarks=("a90/95 is never reached",)
+    )
+    found = Detectability(hits=(True,) * 61 + (False,) * 19, smallest_detected_px=1.6, largest_missed_px=12.3, fit=fit)
+    intervals = {"a50_px": Interval(low=2.5, high=4.04), "a90_px": Interval(low=math.nan, high=math.nan)}
+    detected, pod, remark = describe(found, pixel_pitch_mm=0.05, intervals=intervals)
+    assert "61 of 80 defects at 5 % of good images alarming" in detected
+    assert "smallest detected 1.6 px (0.08 mm), largest missed 12.3 px (0.615 mm)" in detected
+    assert "a50 3.1 px (0.157 mm) (2.5-4.0), a90 6.4 px (0.32 mm), a90/95 none" in pod
+    assert remark.strip() == "a90/95 is never reached"
