@@ -27,7 +27,7 @@ class DemoSettings:
     n_train: int = 16
     n_good: int = 12
     n_defect: int = 24
-    epochs: int = 15
+    epochs: int = 20
     seed: int = 0
 
 
