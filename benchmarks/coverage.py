@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from tinydefects.benchmark.protocol import describe_run
 from tinydefects.metrics.comparison import distances, movements, single_p_values, stepdown_p_values, symmetric_interval
+from tinydefects.metrics.records import Interval
 from tinydefects.metrics.resampling import Plan, Resampler
-from tinydefects.metrics.scores import Interval
 from tinydefects.metrics.size import QUARTILES, cumulative_quartiles
 from tinydefects.metrics.tally import Tally, count_at_least
 from tinydefects.metrics.uncertainty import draw_weights, leave_out_weights, tally_intervals

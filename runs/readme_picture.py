@@ -15,7 +15,8 @@ from matplotlib.patches import Rectangle
 
 from tinydefects.benchmark.protocol import read_result
 from tinydefects.defects import centred_span
-from tinydefects.metrics.scores import Evaluation, Exhibit
+from tinydefects.metrics.records import Exhibit
+from tinydefects.metrics.scores import Evaluation
 from tinydefects.pixels import read_image
 from tinydefects.report import rate_in_words
 from tinydefects.report_detection import bin_by_diameter

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from tinydefects.metrics.detectability import measure_detectability
-from tinydefects.metrics.scores import FPR_LIMITS, DefectRecord, Evaluation, Exhibit, GroupScores, PlottedCurve
+from tinydefects.metrics.records import DefectRecord, Exhibit, GroupScores, PlottedCurve
+from tinydefects.metrics.scores import FPR_LIMITS, Evaluation
 
 FPR = tuple(np.concatenate(([0.0], np.geomspace(1e-6, 1, 120))).tolist())
 

@@ -18,7 +18,7 @@ from tinydefects.metrics.detectability import (
 )
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.hit_miss import SizeFit, fit_sizes
-from tinydefects.metrics.scores import Interval
+from tinydefects.metrics.records import Interval
 from tinydefects.metrics.tally import Tally
 from tinydefects.pixels import write_png
 from tinydefects.sample import Prediction, Sample

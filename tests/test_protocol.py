@@ -147,3 +147,13 @@ def test_the_tally_keeps_counts_of_scores_and_nothing_of_where_they_lie(result, 
     shapes = {stored[name].shape for name in stored}
     assert shapes <= {(n_images,), (n_defects,), (n_thresholds,), (n_images, n_thresholds), (n_defects, n_thresholds)}
     assert n_thresholds < 40 * 50 / 4
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".tally.npz"])
+def test_a_sound_file_of_another_result_is_refused(result, tmp_path, suffix):
+    path, tally = write_result(result, tmp_path / "r.json"), result.evaluation.tally
+    evaluation = replace(result.evaluation, exhibits=(), tally=replace(tally, image_score=tally.image_score + 1))
+    other = write_result(replace(result, evaluation=evaluation), tmp_path / "other.json")
+    path.with_suffix(suffix).write_bytes(other.with_suffix(suffix).read_bytes())
+    with pytest.raises(ResultError, match=r"does not belong to r\.json"):
+        read_result(path)

@@ -17,7 +17,7 @@ from PIL import Image
 from report_factory import make_defect, make_evaluation, make_exhibit, make_realistic_evaluation
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics.detectability import Detectability
-from tinydefects.metrics.scores import Interval
+from tinydefects.metrics.records import Interval
 from tinydefects.report import format_rate, format_score, headline, write_report
 from tinydefects.report_crops import colour_scores, make_crop, outline_path, png_data_uri, window_around
 from tinydefects.report_detection import bin_by_diameter, detection_figure, exact_interval

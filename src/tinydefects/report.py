@@ -13,7 +13,8 @@ import numpy as np
 
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics.detectability import WORDS, Detectability, measure_detectability
-from tinydefects.metrics.scores import FEW_DEFECTS, DefectRecord, Evaluation, GroupScores
+from tinydefects.metrics.records import DefectRecord, GroupScores
+from tinydefects.metrics.scores import FEW_DEFECTS, Evaluation
 from tinydefects.pixels import write_whole
 from tinydefects.report_crops import Crop, colour_scale, make_crop
 from tinydefects.report_detection import DiameterBin, bin_by_diameter, detection_figure

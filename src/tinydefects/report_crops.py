@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.defects import Box, centred_span, find_defects
-from tinydefects.metrics.scores import DefectRecord, Exhibit
+from tinydefects.metrics.records import DefectRecord, Exhibit
 
 COLOUR_MAP = "inferno"
 PANEL_PX, SMALL_PANEL_PX = 160, 104

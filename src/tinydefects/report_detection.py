@@ -9,7 +9,8 @@ import numpy as np
 
 from tinydefects.metrics.detectability import Detectability, format_size
 from tinydefects.metrics.hit_miss import pod_curve
-from tinydefects.metrics.scores import DefectRecord, Evaluation
+from tinydefects.metrics.records import DefectRecord
+from tinydefects.metrics.scores import Evaluation
 from tinydefects.report_plots import STAND_INS, label_diameters, themed_svg
 
 if TYPE_CHECKING:

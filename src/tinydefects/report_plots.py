@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.metrics.scores import Evaluation, PlottedCurve
+from tinydefects.metrics.records import PlottedCurve
+from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.size_curve import SizeCurve, size_curve
 
 if TYPE_CHECKING:

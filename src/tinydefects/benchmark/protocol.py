@@ -24,7 +24,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_c
 
 from tinydefects.benchmark.tally_file import pack_tally, unpack_tally
 from tinydefects.errors import ResultError
-from tinydefects.metrics.scores import Evaluation, Exhibit
+from tinydefects.metrics.records import Exhibit
+from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.tally import Tally
 from tinydefects.pixels import write_whole
 

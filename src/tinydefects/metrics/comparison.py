@@ -20,8 +20,9 @@ from scipy.special import ndtri, stdtrit
 
 from tinydefects.errors import ResultError
 from tinydefects.metrics.figures import figures
+from tinydefects.metrics.records import Interval
 from tinydefects.metrics.resampling import Array, Plan, Resampler
-from tinydefects.metrics.scores import Evaluation, Interval
+from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.tally import Tally
 from tinydefects.metrics.uncertainty import (
     LEVEL,

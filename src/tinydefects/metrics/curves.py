@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.metrics.ranking import Ranking
-from tinydefects.metrics.scores import PlottedCurve
+from tinydefects.metrics.records import PlottedCurve
 
 PLOTTED_POINTS = 300
 BLOCK = 2**20

@@ -11,17 +11,15 @@ One rule is the default, two more go by name; each looks at good pixels or good 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics.hit_miss import SizeFit, fit_resamples, fit_sizes
+from tinydefects.metrics.records import DefectRecord, Interval
 from tinydefects.metrics.tally import Tally
-
-if TYPE_CHECKING:  # the records' module holds a Detectability itself
-    from tinydefects.metrics.scores import DefectRecord, Interval
 
 DetectionRule = Literal["peak_at_image_fpr", "peak_at_pixel_fpr", "half_at_pixel_fpr"]
 DEFAULT_RULE: DetectionRule = "peak_at_image_fpr"
@@ -58,7 +56,7 @@ class Detectability:
 
 
 def measure_detectability(
-    defects: Sequence["DefectRecord"],
+    defects: Sequence[DefectRecord],
     highest_good: NDArray[np.float32],
     *,
     rule: str = DEFAULT_RULE,
@@ -113,7 +111,7 @@ def checked_rate(rule: str, rate: float | None) -> float:
 
 
 def detected(
-    defects: Sequence["DefectRecord"], *, rule: str, rate: float, threshold: float = math.nan
+    defects: Sequence[DefectRecord], *, rule: str, rate: float, threshold: float = math.nan
 ) -> NDArray[np.bool_]:
     """(n,) whether each defect is detected; `threshold` matters to the rule about images, `rate` to the others."""
     if rule == "peak_at_image_fpr":
@@ -156,7 +154,7 @@ def resample_sizes(
 
 
 def describe(
-    detectability: Detectability, *, pixel_pitch_mm: float = math.nan, intervals: Mapping[str, "Interval"] | None = None
+    detectability: Detectability, *, pixel_pitch_mm: float = math.nan, intervals: Mapping[str, Interval] | None = None
 ) -> list[str]:
     """One line with what is detected, one with the sizes of the fit and their intervals, and one for every remark."""
     fit = detectability.fit
@@ -186,5 +184,5 @@ def format_size(diameter_px: float, pixel_pitch_mm: float = math.nan) -> str:
     return f"{diameter_px:.1f} px{in_mm}"
 
 
-def _bracket(interval: "Interval | None") -> str:
+def _bracket(interval: Interval | None) -> str:
     return f" ({interval.low:.1f}-{interval.high:.1f})" if interval and not math.isnan(interval.low) else ""

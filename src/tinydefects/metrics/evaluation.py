@@ -18,7 +18,8 @@ from tinydefects.metrics.gathering import Gathered, gather
 from tinydefects.metrics.groups import CURVE_RULES, CurveRule, GroupScorer, own_aupros
 from tinydefects.metrics.pimo import image_aupimos
 from tinydefects.metrics.ranking import rank, rank_spooled
-from tinydefects.metrics.scores import FPR_LIMITS, DefectRecord, Evaluation, GroupScores
+from tinydefects.metrics.records import DefectRecord, GroupScores
+from tinydefects.metrics.scores import FPR_LIMITS, Evaluation
 from tinydefects.metrics.size import (
     QUARTILES,
     SizeBins,

@@ -4,7 +4,8 @@
 `aupro_<name>@0.3` over a defect type or a bin of sizes; `image_auroc_…` follows the same pattern.
 """
 
-from tinydefects.metrics.scores import Evaluation, GroupScores
+from tinydefects.metrics.records import GroupScores
+from tinydefects.metrics.scores import Evaluation
 
 WHOLE = (
     "pixel_auroc",

@@ -15,7 +15,7 @@ from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError
 from tinydefects.metrics.contrast import contrast_to_noise
 from tinydefects.metrics.exhibits import ExhibitKeeper, cut_out
 from tinydefects.metrics.ranking import Ranking
-from tinydefects.metrics.scores import DefectRecord
+from tinydefects.metrics.records import DefectRecord
 from tinydefects.metrics.spool import ScoreSpool
 from tinydefects.metrics.tally import Tally, choose_thresholds, count_at_least
 from tinydefects.sample import Prediction, Sample

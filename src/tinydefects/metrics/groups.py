@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tinydefects.metrics.curves import Curve, auroc, exact_curve, level_areas, region_means
 from tinydefects.metrics.published import normal_threshold_curve, published_curve
 from tinydefects.metrics.ranking import Ranking, rank
-from tinydefects.metrics.scores import GroupScores, PlottedCurve
+from tinydefects.metrics.records import GroupScores, PlottedCurve
 from tinydefects.metrics.tally import Tally
 
 CurveRule = Literal["exact", "published_99", "normal_thresholds"]

@@ -1,4 +1,4 @@
-"""What an evaluation says, as frozen values: numbers by group of defects, one record a defect, a few exhibits.
+"""What an evaluation says, as one frozen value, and how it is printed.
 
 Undefined is nan with the count beside it; nothing here measures or reads anything.
 """
@@ -6,91 +6,13 @@ Undefined is nan with the count beside it; nothing here measures or reads anythi
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tinydefects.metrics.detectability import Detectability, describe
+from tinydefects.metrics.records import DefectRecord, Exhibit, GroupScores, Interval
 from tinydefects.metrics.size import SizeBins
 from tinydefects.metrics.tally import Tally
 
 FPR_LIMITS = (0.30, 0.10, 0.05, 0.01)
 FEW_DEFECTS, FEW_IMAGES = 10, 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A 95 % confidence interval; (nan, nan) where there is nothing to draw from."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlottedCurve:
-    """A curve thinned for drawing (at most a few hundred points); areas are taken before thinning."""
-
-    fpr: tuple[float, ...]
-    pro: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupScores:
-    """Scores of one group of defects against all normal pixels of the category.
-
-    Attributes:
-        name: `all`, a size quartile (`Q1` is the smallest defects) or a defect type.
-        n_defects: 8-connected regions in the group.
-        n_images: images that hold at least one of them.
-        area_px: smallest and largest area in the group, (nan, nan) when it is empty.
-        aupro: one value per limit of `Evaluation.fpr_limits`, each divided by its limit; nan when the group is empty.
-        image_auroc: images holding the group's defects against good images; nan when either is missing.
-        curve: PRO against FPR for drawing.
-    """
-
-    name: str
-    n_defects: int
-    n_images: int
-    area_px: tuple[float, float]
-    aupro: tuple[float, ...]
-    image_auroc: float
-    curve: PlottedCurve
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DefectRecord:
-    """One defect and how far down the ranking of normal pixels one must go to see it.
-
-    Attributes:
-        box_px: top, left, height, width.
-        diameter_px: of the disc of the same area.
-        peak: highest anomaly score inside the defect.
-        first_touched_fpr: share of all normal pixels that score at least `peak`: the false-positive rate at which
-            its first pixel is found.
-        half_covered_fpr: the same for the median pixel: the rate at which half of it is found.
-        aupro: this defect's own AUPRO at each of `Evaluation.fpr_limits`, exact; any group's AUPRO is the mean of it.
-        contrast: how much it stands out in the photograph, see `contrast.py`; nan unless it was asked for.
-    """
-
-    sample_id: str
-    defect_type: str
-    box_px: tuple[int, int, int, int]
-    area_px: int
-    diameter_px: float
-    peak: float
-    first_touched_fpr: float
-    half_covered_fpr: float
-    aupro: tuple[float, ...]
-    contrast: float = float("nan")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Exhibit:
-    """A defect cut out at native pixels, with a margin: image (h, w, 3) uint8, mask (h, w) bool, map (h, w) float16."""
-
-    defect: DefectRecord
-    image: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
-    anomaly_map: NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

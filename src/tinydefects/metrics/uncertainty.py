@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
 from tinydefects.metrics.figures import figures, named_groups
+from tinydefects.metrics.records import Interval
 from tinydefects.metrics.resampling import Array, Plan, Resampler
-from tinydefects.metrics.scores import Evaluation, Interval
+from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.size import cumulative_quartiles, disjoint_quartiles
 from tinydefects.metrics.tally import Tally
 
