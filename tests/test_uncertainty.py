@@ -162,3 +162,11 @@ def test_the_summary_warns_of_a_size_group_in_few_images(tmp_path):
     assert "caution: fewer than 5 images with defects of Q1 " in str(few)
     many = evaluate(random_pairs(random_samples(tmp_path, n_defective=30)), n_resamples=0)
     assert "fewer than 5 images" not in str(many)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_an_interval_does_not_leave_what_the_figure_can_be(evaluation, value):
+    """Moved all the way to the end of the range, half of it would lie outside."""
+    interval = intervals(replace(evaluation, pixel_auroc=value), n_resamples=200)["pixel_auroc"]
+    assert width(evaluation.intervals["pixel_auroc"]) > 0
+    assert 0 <= interval.low <= value <= interval.high <= 1

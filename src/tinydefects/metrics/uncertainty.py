@@ -31,7 +31,7 @@ def intervals(evaluation: Evaluation, *, n_resamples: int = N_RESAMPLES, seed: i
 
     (nan, nan) where the figure is undefined or good or defective images form a single group. Missing are `a90_95_px`,
     itself a bound, and AUPRO and rho under a curve rule other than `exact`. Each interval is moved by what the tally's
-    own value lacks of the exact one, less than 0.001 as a rule.
+    own value lacks of the exact one, less than 0.001 as a rule, and ends where the figure does.
     """
     tally = evaluation.tally
     if tally is None or not n_resamples:
@@ -41,9 +41,14 @@ def intervals(evaluation: Evaluation, *, n_resamples: int = N_RESAMPLES, seed: i
     for name, (value, interval) in tally_intervals(tally, plan_of(evaluation), n_resamples, seed).items():
         if evaluation.curve_rule != "exact" and name.startswith(("aupro", "rho")):
             continue
-        error = values[name] - value
-        moved[name] = Interval(low=interval.low + error, high=interval.high + error)
+        moved[name] = _moved(interval, values[name] - value, highest=np.inf if name.endswith("_px") else 1.0)
     return moved
+
+
+def _moved(interval: Interval, distance: float, highest: float) -> Interval:
+    """The interval moved, but not out of what the figure can be: sizes are not negative, all others lie in [0, 1]."""
+    low, high = np.clip([interval.low + distance, interval.high + distance], 0.0, highest)
+    return Interval(low=float(low), high=float(high))
 
 
 def tally_intervals(tally: Tally, plan: Plan, n_resamples: int, seed: int) -> dict[str, tuple[float, Interval]]:
