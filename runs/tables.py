@@ -6,6 +6,7 @@ Replaces what stands between `<!-- table: NAME -->` and `<!-- end -->`.
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from tinydefects.benchmark.audit import Audit, agreement, read_audit
 from tinydefects.benchmark.protocol import Result, find_results, read_result
@@ -224,7 +225,55 @@ def mask_loss_table() -> str:
     return "\n".join(lines) + f"\n\n<sub>Long side of the shrunk mask; {made}. Source: `results/mask_loss.json`.</sub>"
 
 
+def benchmark(name: str) -> tuple[dict[str, Any], str]:
+    """A benchmark's result file, and the line under its table."""
+    measured = json.loads((ROOT / "results" / "benchmarks" / f"{name}.json").read_text())
+    facts = measured["provenance"]
+    made = f"{facts['created'][:10]}, commit {facts['commit']}, seed {facts['settings']['seed']}, {facts['machine']}"
+    return measured, f"\n<sub>{made}. Source: `results/benchmarks/{name}.json`.</sub>"
+
+
+def scoring_table() -> str:
+    """What `benchmarks/scoring.py` came to: one row a set, ours beside scikit-learn."""
+    measured, source_line = benchmark("scoring")
+    lines = [
+        "| images of 1500x1000 px, defect pixels in one half | defects | all figures, s | 1,000 draws, s | peak, MB "
+        "| scikit-learn: two figures, s | peak, MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    ours, theirs = (
+        [row for row in measured["rows"] if row["tool"] == tool] for tool in ("tinydefects", "scikit-learn")
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        name = f"{one['images']:,}, {100 * one['defect_share']:.0f} %"
+        cells = [f"{one['defects']:,}", spread(one), f"{one['interval_seconds']:.1f}", f"{one['peak_mb']:,.0f}"]
+        beside = ["–", other["skipped"]] if "skipped" in other else [spread(other), f"{other['peak_mb']:,.0f}"]
+        lines.append("| " + " | ".join([name, *cells, *beside]) + " |")
+    return "\n".join([*lines, source_line])
+
+
+def spread(row: dict[str, Any]) -> str:
+    """Median seconds, lowest and highest where there are several."""
+    seconds = row["all_seconds"]
+    within = f" ({min(seconds):.1f} – {max(seconds):.1f})" if len(seconds) > 1 else ""
+    return f"{row['seconds']:.1f}{within}"
+
+
+def coverage_table() -> str:
+    """What `benchmarks/coverage.py` came to: one row a figure, one column a factory."""
+    measured, source_line = benchmark("coverage")
+    factories = measured["factories"]
+    names = next(iter(factories.values()))["coverage_percent"]
+    lines = ["| held the truth, % | " + " | ".join(factories) + " |", "|" + "---|" * (len(factories) + 1)]
+    for name in names:
+        cells = [f"{factory['coverage_percent'][name]:.1f}" for factory in factories.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, source_line])
+
+
 TABLES = {
+    "scoring": scoring_table,
+    "coverage": coverage_table,
     "audit_rules": audit_rules_table,
     "audit_exact": audit_exact_table,
     "audit_changes": audit_changes_table,
