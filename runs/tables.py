@@ -229,7 +229,8 @@ def benchmark(name: str) -> tuple[dict[str, Any], str]:
     """A benchmark's result file, and the line under its table."""
     measured = json.loads((ROOT / "results" / "benchmarks" / f"{name}.json").read_text())
     facts = measured["provenance"]
-    made = f"{facts['created'][:10]}, commit {facts['commit']}, seed {facts['settings']['seed']}, {facts['machine']}"
+    settings = ", ".join(f"{name} {value}" for name, value in facts["settings"].items() if name != "command")
+    made = f"{facts['created'][:10]}, commit {facts['commit']}, {settings}, {facts['machine']}"
     return measured, f"\n<sub>{made}. Source: `results/benchmarks/{name}.json`.</sub>"
 
 
@@ -247,7 +248,9 @@ def scoring_table() -> str:
     for one, other in zip(ours, theirs, strict=True):
         name = f"{one['images']:,}, {100 * one['defect_share']:.0f} %"
         cells = [f"{one['defects']:,}", spread(one), f"{one['interval_seconds']:.1f}", f"{one['peak_mb']:,.0f}"]
-        beside = ["–", other["skipped"]] if "skipped" in other else [spread(other), f"{other['peak_mb']:,.0f}"]
+        beside = (
+            ["–", other["skipped"].split(",")[0]] if "skipped" in other else [spread(other), f"{other['peak_mb']:,.0f}"]
+        )
         lines.append("| " + " | ".join([name, *cells, *beside]) + " |")
     return "\n".join([*lines, source_line])
 

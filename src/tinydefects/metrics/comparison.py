@@ -110,7 +110,10 @@ def describe(comparisons: Sequence[Comparison]) -> str:
 
 
 def _row(one: Comparison, width: int) -> str:
-    numbers = f"{one.value_a:>9.4f}{one.value_b:>9.4f}{one.difference:>+9.4f}"
+    numbers = f"{one.value_a:>9.4f}{one.value_b:>9.4f}"
+    if np.isnan(one.difference):
+        return f"{one.figure:<{width}}{numbers}{'':>40}  {one.verdict}"
+    numbers += f"{one.difference:>+9.4f}"
     interval = f"[{one.interval.low:+.4f}, {one.interval.high:+.4f}]"
     return f"{one.figure:<{width}}{numbers}   {interval:<20}{one.corrected_p:>8.4f}  {one.verdict}"
 
