@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from command_line import run
 from dataset_trees import draw
-from tinydefects import cli
 from tinydefects.audit_plot import plot_audit
 from tinydefects.benchmark.audit import Audit, RuleNote, agreement, audit_maps, read_audit, write_audit
 from tinydefects.benchmark.audit_text import describe_audit
@@ -57,18 +57,6 @@ def inside(tmp_path, monkeypatch):
         write_map(tmp_path / f"poor/parts/test/{kind}/{number}.tiff", (noise + 0.2 * mask).astype(np.float32))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
-    """Run the command in this process: exit code, standard output, standard error."""
-    monkeypatch.setattr(sys, "argv", ["tinydefects", "audit", *map(str, arguments)])
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def test_tau_counts_pairs_in_order_less_pairs_turned_round():
@@ -161,7 +149,7 @@ def test_a_missing_map_is_refused(inside):
 
 def test_the_command_prints_writes_and_draws(inside, monkeypatch, capsys):
     arguments = ("fine", "poor", "folder/parts", "--root", ".", "--out", "audit.json", "--plot", "audit.png")
-    code, out, err = run(monkeypatch, capsys, *arguments)
+    code, out, err = run(monkeypatch, capsys, "audit", *arguments)
     assert code == 0, err
     assert "Kendall's tau" in out
     assert read_audit(inside / "audit.json").methods == ("fine", "poor")
@@ -169,16 +157,16 @@ def test_the_command_prints_writes_and_draws(inside, monkeypatch, capsys):
 
 
 def test_json_of_the_command_is_parseable_and_has_every_number(inside, monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "fine", "folder/parts", "--root", ".", "--json", "--input-px", 32)
+    code, out, _ = run(monkeypatch, capsys, "audit", "fine", "folder/parts", "--root", ".", "--json", "--input-px", 32)
     values = json.loads(out)["values"]["fine"]
     assert code == 0
     assert set(values["32_px_nearest"]) == set(FIGURES)
 
 
 def test_mishaps_of_the_command_are_one_line_and_exit_code_2(inside, monkeypatch, capsys):
-    code, _, err = run(monkeypatch, capsys, "fine", "fine", "folder/parts", "--root", ".")
+    code, _, err = run(monkeypatch, capsys, "audit", "fine", "fine", "folder/parts", "--root", ".")
     assert (code, err.splitlines()[-1].startswith("tinydefects: fine and fine: both")) == (2, True)
-    code, _, err = run(monkeypatch, capsys, "fine", "folder/parts", "--root", ".", "--plot", "audit.doc")
+    code, _, err = run(monkeypatch, capsys, "audit", "fine", "folder/parts", "--root", ".", "--plot", "audit.doc")
     assert code == 2
     assert "name it .png or .svg" in err
 
@@ -197,5 +185,5 @@ def test_an_audit_needs_no_torch():
 def test_masks_on_disk_are_as_they_were(inside, monkeypatch, capsys):
     path = inside / "parts/ground_truth/pit/2_mask.png"
     before = read_mask(path)
-    run(monkeypatch, capsys, "fine", "folder/parts", "--root", ".")
+    run(monkeypatch, capsys, "audit", "fine", "folder/parts", "--root", ".")
     assert np.array_equal(read_mask(path), before)

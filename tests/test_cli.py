@@ -12,24 +12,12 @@ import numpy as np
 import pytest
 import tifffile
 
+from command_line import run
 from submission_trees import draw_dataset
-from tinydefects import cli
 from tinydefects.benchmark.submission_layout import N_PRIVATE_IMAGES
 from tinydefects.pixels import read_image, write_png
 
 SETTINGS = ["--teacher", "builtin", "--resolution", "64", "--epochs", "3"]
-
-
-def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
-    """Run the command in this process: exit code, standard output, standard error."""
-    monkeypatch.setattr(sys, "argv", ["tinydefects", *map(str, arguments)])
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def draw_parts(root: Path) -> Path:

@@ -6,14 +6,15 @@ import resource
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import command_line
 from dataset_trees import draw
-from tinydefects import cli
 from tinydefects.benchmark.protocol import read_result
 from tinydefects.tables import read_rows, write_parquet
 
@@ -48,18 +49,7 @@ def workplace(tmp_path, monkeypatch):
 @pytest.fixture
 def run(workplace, monkeypatch, capsys):
     """Runs the command in this process: exit code, standard output, standard error."""
-
-    def finish(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tinydefects", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return finish
+    return partial(command_line.run, monkeypatch, capsys)
 
 
 def complaints(err):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tinydefects.benchmark.float16 import Scale
 from tinydefects.benchmark.submission_layout import ObjectMaps
 from tinydefects.errors import ScoreError, TinyDefectsError
+from tinydefects.metrics.normal_thresholds import with_highest
 from tinydefects.predictions import read_paired
 
 Scores = NDArray[np.float32]
@@ -95,12 +96,7 @@ def upper_quantile(maps: Iterable[Scores], n_above: int) -> float:
     """
     highest = np.empty(0, dtype=np.float32)
     for scores in maps:
-        flat = scores.ravel()
-        if highest.size > n_above:
-            flat = flat[flat > highest.min()]
-        highest = np.concatenate([highest, flat])
-        if highest.size > n_above + 1:
-            highest = np.partition(highest, highest.size - n_above - 1)[-n_above - 1 :]
+        highest = with_highest(highest, scores, n_above + 1)
     return float(highest.min())
 
 

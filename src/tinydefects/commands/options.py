@@ -50,6 +50,7 @@ TeacherWeights = Annotated[
 
 
 def load(category_id: str, root: Path, options: Sequence[str] | None = None) -> "Category":
+    """The category named on the command line, with the options its loader is given."""
     from tinydefects.datasets.catalog import load_category
     from tinydefects.datasets.loader_options import parse_options
 
@@ -65,6 +66,7 @@ def numbers(evaluation: "Evaluation") -> dict[str, object]:
 
 
 def print_result(value: object, as_json: bool, *lines: str) -> None:
+    """To standard output: the lines, or the value as strict JSON."""
     from tinydefects.benchmark.protocol import nan_to_null
 
     if as_json:
@@ -80,6 +82,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def show_progress() -> Iterator["Progress"]:
+    """Progress bars on standard error for as long as the block runs."""
     from tinydefects.progress import Progress
 
     with Progress() as progress:

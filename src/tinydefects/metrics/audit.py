@@ -12,7 +12,7 @@ from tinydefects.errors import DatasetError
 from tinydefects.metrics.audit_curves import SeenPixels
 from tinydefects.metrics.audit_rules import Connectivity, Rule
 from tinydefects.metrics.audit_views import Mask
-from tinydefects.metrics.curves import auroc
+from tinydefects.metrics.curves import auroc, pixel_weights
 from tinydefects.metrics.gathering import checked_pair
 from tinydefects.metrics.ranking import rank, rank_spooled
 from tinydefects.metrics.scores import FPR_LIMITS
@@ -98,7 +98,7 @@ class _Gathered:
 def _figures(rule: Rule, seen: SeenPixels) -> dict[str, float]:
     """The values of `FIGURES`, in that order."""
     quartiles = cumulative_quartiles(seen.areas_px)
-    curves = rule.curves(seen, [_weights(seen.areas_px, members) for members in quartiles])
+    curves = rule.curves(seen, [pixel_weights(seen.areas_px, members) for members in quartiles])
     whole = curves[-1]
     values = [
         *(rule.area(whole, limit) for limit in FPR_LIMITS),
@@ -109,9 +109,3 @@ def _figures(rule: Rule, seen: SeenPixels) -> dict[str, float]:
         float(seen.areas_px.size),
     ]
     return dict(zip(FIGURES, values, strict=True))
-
-
-def _weights(areas_px: NDArray[np.int64], members: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(M,) weight of every defect pixel: one over its region's area and the number of regions in the group."""
-    n_members = max(1, int(np.count_nonzero(members)))
-    return np.repeat(np.where(members, 1 / (areas_px * n_members), 0.0), areas_px)

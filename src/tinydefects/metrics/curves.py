@@ -59,6 +59,15 @@ class Curve:
         return PlottedCurve(fpr=tuple(self.fpr[kept].tolist()), pro=tuple(self.recall[kept].tolist()))
 
 
+def pixel_weights(areas_px: NDArray[np.int64], members: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(M,) weight of every defect pixel in PRO: one over its region's area and the number of regions in the group.
+
+    `members` (D,) says which regions are in the group; the pixels of the others weigh nothing.
+    """
+    n_members = max(1, int(np.count_nonzero(members)))
+    return np.repeat(np.where(members, 1 / (areas_px * n_members), 0.0), areas_px)
+
+
 def level_gains(ranking: Ranking, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """(K,) recall gained at each level, from (M,) weights of the defect scores that sum to 1."""
     return np.bincount(ranking.level, weights, minlength=ranking.scores.size).astype(np.float64, copy=False)

@@ -21,19 +21,18 @@ WHOLE = (
     "image_fpr_at_95_tpr",
 )
 SIZES = ("a50_px", "a90_px", "a90_95_px")
-LOWER_IS_BETTER = ("image_fpr_at_95_tpr", *SIZES)
 
 
 def figures(evaluation: Evaluation) -> dict[str, float]:
     """Name to value, in the order of a report; nan where nothing was measured."""
     values: dict[str, float] = {}
-    for suffix, group in named_groups(evaluation).items():
+    groups = named_groups(evaluation).items()
+    for suffix, group in groups:
         for limit, aupro in zip(evaluation.fpr_limits, group.aupro, strict=True):
             values[f"aupro{suffix}@{limit:g}"] = aupro
     values |= {f"rho@{limit:g}": rho for limit, rho in zip(evaluation.fpr_limits, evaluation.rho, strict=True)}
     values |= {name: getattr(evaluation, name) for name in WHOLE}
     values |= {name: getattr(evaluation.detectability.fit, name) for name in SIZES}
-    groups = named_groups(evaluation).items()
     return values | {f"image_auroc{suffix}": group.image_auroc for suffix, group in groups if suffix}
 
 
@@ -45,8 +44,3 @@ def named_groups(evaluation: Evaluation) -> dict[str, GroupScores]:
         **{f"_only_{group.name}": group for group in evaluation.disjoint},
         **{f"_{group.name}": group for group in (*evaluation.by_type, *evaluation.by_bin)},
     }
-
-
-def lower_is_better(name: str) -> bool:
-    """Whether a smaller value of this figure is the better one."""
-    return name in LOWER_IS_BETTER

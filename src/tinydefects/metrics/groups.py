@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.metrics.curves import Curve, auroc, exact_curve, level_areas, region_means
+from tinydefects.metrics.curves import Curve, auroc, exact_curve, level_areas, pixel_weights, region_means
 from tinydefects.metrics.published import normal_threshold_curve, published_curve
 from tinydefects.metrics.ranking import Ranking, rank
 from tinydefects.metrics.records import GroupScores, PlottedCurve
@@ -60,9 +60,7 @@ class GroupScorer:
     def _curve(self, members: NDArray[np.bool_]) -> Curve:
         if self.curve_rule == "exact":
             return self._tallied_curve(members)
-        areas_px = self.tally.area_px
-        weights = np.repeat(members / (areas_px * np.count_nonzero(members)), areas_px)
-        return CURVE_RULES[self.curve_rule](self.ranking, weights)
+        return CURVE_RULES[self.curve_rule](self.ranking, pixel_weights(self.tally.area_px, members))
 
     def _tallied_curve(self, members: NDArray[np.bool_]) -> Curve:
         """The points of the exact curve that the tally holds: enough to draw it."""

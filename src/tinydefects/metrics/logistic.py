@@ -84,6 +84,7 @@ class HitTable:
 
 
 def centre_and_scale(diameters_px: Floats) -> tuple[float, float]:
+    """Mean and standard deviation of ln(diameter), to fit on a standard scale; (0, 1) without defects, never 0 wide."""
     logs = np.log(diameters_px)
     return (float(logs.mean()), float(logs.std()) or 1.0) if logs.size else (0.0, 1.0)
 

@@ -28,11 +28,19 @@ def thresholds_of_normals(predictions: Iterable[Prediction], n_pixels: int, rate
     image_scores: list[float] = []
     for prediction in predictions:
         image_scores.append(prediction.score)
-        highest = _highest(np.concatenate([highest, prediction.anomaly_map.ravel()]), n_kept)
+        highest = with_highest(highest, prediction.anomaly_map, n_kept)
     if not image_scores:
         raise TinyDefectsError("no good image to take a threshold from; give --threshold and --image-threshold")
     scores = _highest(np.array(image_scores), _n_allowed(rate, len(image_scores)) + 1)
     return float(highest.min()), float(scores.min())
+
+
+def with_highest(highest: NDArray[np.float32], scores: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """The `count` highest of those kept so far, (n,), and of further scores of any shape; all while they are fewer."""
+    flat = scores.ravel()
+    if highest.size >= count:
+        flat = flat[flat > highest.min()]
+    return _highest(np.concatenate([highest, flat]), count)
 
 
 def _n_allowed(rate: float, count: int) -> int:
