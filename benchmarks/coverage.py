@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.benchmark.protocol import describe_run
+from tinydefects.benchmark.result import describe_run
 from tinydefects.metrics.comparison import distances, movements, single_p_values, stepdown_p_values, symmetric_interval
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.resampling import Plan, Resampler

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
-from tinydefects.benchmark.protocol import describe_run
+from tinydefects.benchmark.result import describe_run
 from tinydefects.metrics.hit_miss import LOG_ODDS_90, fit_sizes
 from tinydefects.pixels import write_whole
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.benchmark.protocol import describe_run
+from tinydefects.benchmark.result import describe_run
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.size import SizeBins
 from tinydefects.metrics.uncertainty import intervals

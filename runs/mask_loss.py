@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from tinydefects.benchmark.protocol import describe_run, nan_to_null
+from tinydefects.benchmark.result import describe_run, nan_to_null
 from tinydefects.datasets.catalog import list_categories, load_category
 from tinydefects.pixels import write_whole
 from tinydefects.planner.inspection import Inspection, inspect_defects, inspect_disc

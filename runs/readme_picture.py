@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tinydefects.benchmark.protocol import read_result
+from tinydefects.benchmark.result import read_result
 from tinydefects.defects import centred_span
 from tinydefects.metrics.records import Exhibit
 from tinydefects.metrics.scores import Evaluation

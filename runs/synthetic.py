@@ -7,7 +7,7 @@ minutes on two processor cores; a family whose result is there is left out.
 import sys
 from pathlib import Path
 
-from tinydefects.benchmark.protocol import Result, describe_run, write_result
+from tinydefects.benchmark.result import Result, describe_run, write_result
 from tinydefects.datasets.catalog import list_categories, load_category
 from tinydefects.detector import Detector
 from tinydefects.metrics.evaluation import evaluate

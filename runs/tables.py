@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinydefects.benchmark.audit import Audit, agreement, read_audit
-from tinydefects.benchmark.protocol import Result, find_results, read_result
+from tinydefects.benchmark.result import Result, find_results, read_result
 from tinydefects.metrics.records import GroupScores
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,7 +14,7 @@ from dataset_trees import draw
 from tinydefects.audit_plot import plot_audit
 from tinydefects.benchmark.audit import Audit, RuleNote, agreement, audit_maps, read_audit, write_audit
 from tinydefects.benchmark.audit_text import describe_audit
-from tinydefects.benchmark.protocol import describe_run
+from tinydefects.benchmark.result import describe_run
 from tinydefects.datasets.catalog import load_category
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.maps.problems import MapsError

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from random_category import random_pairs, random_samples
-from tinydefects.benchmark.protocol import Result, describe_run, read_named_results, write_result
+from tinydefects.benchmark.result import Result, describe_run, read_named_results, write_result
 from tinydefects.cli import app
 from tinydefects.errors import ResultError
 from tinydefects.metrics.comparison import compare, describe, single_p_values, stepdown_p_values

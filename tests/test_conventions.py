@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dataset_trees import draw
-from tinydefects.benchmark.protocol import nan_to_null
+from tinydefects.benchmark.result import nan_to_null
 from tinydefects.datasets.folder import load_folder
 from tinydefects.defects import find_defects
 from tinydefects.detector import Detector

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from report_factory import make_defect
-from tinydefects.benchmark.protocol import Result, describe_run, read_result, write_result
+from tinydefects.benchmark.result import Result, describe_run, read_result, write_result
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics.detectability import (
     Detectability,

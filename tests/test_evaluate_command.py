@@ -15,7 +15,7 @@ from PIL import Image
 
 import command_line
 from dataset_trees import draw
-from tinydefects.benchmark.protocol import read_result
+from tinydefects.benchmark.result import read_result
 from tinydefects.tables import read_rows, write_parquet
 
 SIZE = (24, 32)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinydefects.benchmark.protocol import Result, describe_run, write_result
+from tinydefects.benchmark.result import Result, describe_run, write_result
 from tinydefects.datasets.catalog import load_category
 from tinydefects.detector import Detector
 from tinydefects.metrics.evaluation import evaluate

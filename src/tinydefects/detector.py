@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from torch import Tensor
 
 from tinydefects.detector_file import (
     DetectorSettings,
@@ -137,11 +138,18 @@ class Detector:
 
     def predict(self, image: NDArray[np.uint8]) -> Prediction:
         """The (H, W) anomaly map of an (H, W, 3) uint8 image at its own size, values in [0, 4], and its score."""
-        students, teacher = self._fitted_students(), self.teacher
-        grid = self.grid(image_size(image))
+        self._fitted_students()
+        grid, teacher = self.grid(image_size(image)), self.teacher
         patches = grid.to_patches(image, teacher.mean, teacher.std)
-        earlier, later = teacher.features(patches[None])
-        patch_scores = students.disagreement(earlier, later)[0]
+        patch_scores = self.patch_scores(*teacher.features(patches[None]))
+        return self.prediction(grid, patch_scores[0])
+
+    def patch_scores(self, earlier: Tensor, later: Tensor) -> Tensor:
+        """Scores (B, h, w) in [0, 4] of the teacher's features (B, h, w, C) of both blocks; higher is more anomalous."""
+        return self._fitted_students().disagreement(earlier, later)
+
+    def prediction(self, grid: PatchGrid, patch_scores: Tensor) -> Prediction:
+        """The map and the image score that follow from patch scores (h, w) of one image."""
         anomaly_map = grid.to_image(patch_scores)
         return Prediction(anomaly_map, image_score(anomaly_map, preset=self.settings.preset))
 

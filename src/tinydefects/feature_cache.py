@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tinydefects.errors import TrainingError
 from tinydefects.patch_grid import PatchGrid
@@ -54,13 +55,7 @@ class FeatureCache:
         Raises:
             TrainingError: the limit or the free space does not suffice.
         """
-        path = self._path(image, grid)
-        if not self.holds(image, grid):
-            self.require_space([grid])
-            features = self.teacher.features(grid.to_patches(image, self.teacher.mean, self.teacher.std)[None])
-            both = torch.cat(features).cpu().numpy().astype(self.feature_format)
-            write_whole(path, lambda file: np.save(file, both))
-        self._files.append(path)
+        self._files.append(self._keep(image, grid))
 
     def holds(self, image: NDArray[np.uint8], grid: PatchGrid) -> bool:
         """Whether the features of this image are on disk, whole."""
@@ -69,6 +64,16 @@ class FeatureCache:
         except (OSError, ValueError, EOFError):  # missing, cut off, or no .npy at all
             return False
         return bool(stored.shape == (2, *grid.shape, self.teacher.dim) and stored.dtype == self.feature_format)
+
+    def read(self, image: NDArray[np.uint8], grid: PatchGrid) -> tuple[Tensor, Tensor]:
+        """The features (1, h, w, C) float32 of both blocks of one image, computed and kept if they were not there.
+
+        Raises:
+            TrainingError: they are not there, and the limit or the free space does not suffice.
+        """
+        self._keep(image, grid)
+        earlier, later = np.load(self._path(image, grid)).astype(np.float32)
+        return torch.from_numpy(earlier)[None], torch.from_numpy(later)[None]
 
     def require_space(self, grids: Iterable[PatchGrid]) -> None:
         """Make sure that the features of so many new images fit, before any are computed.
@@ -99,6 +104,15 @@ class FeatureCache:
             blocks = [[torch.from_numpy(both[block].astype(np.float32)) for both in stored] for block in (0, 1)]
             earlier, later = (torch.cat([features.flatten(0, 1) for features in block]) for block in blocks)
             yield earlier, later
+
+    def _keep(self, image: NDArray[np.uint8], grid: PatchGrid) -> Path:
+        path = self._path(image, grid)
+        if not self.holds(image, grid):
+            self.require_space([grid])
+            features = self.teacher.features(grid.to_patches(image, self.teacher.mean, self.teacher.std)[None])
+            both = torch.cat(features).cpu().numpy().astype(self.feature_format)
+            write_whole(path, lambda file: np.save(file, both))
+        return path
 
     def _path(self, image: NDArray[np.uint8], grid: PatchGrid) -> Path:
         digest = hashlib.sha256(f"{LAYOUT} {self.teacher.fingerprint} {grid} {self.feature_format}".encode())

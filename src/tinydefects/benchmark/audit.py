@@ -10,7 +10,7 @@ from typing import Annotated, Protocol, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from scipy import stats
 
-from tinydefects.benchmark.protocol import Provenance, describe_run, nan_to_null
+from tinydefects.benchmark.result import Provenance, describe_run, nan_to_null
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.metrics.audit import audit_pairs
 from tinydefects.metrics.audit_rules import EXACT, standard_rules

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from tinydefects.benchmark.float16 import Float16Census, Float16Loss, Map16, Scale
-from tinydefects.benchmark.protocol import describe_run, nan_to_null
+from tinydefects.benchmark.result import describe_run, nan_to_null
 from tinydefects.benchmark.submission_layout import (
     ARCHIVE_SUFFIX,
     MARKS,

@@ -166,7 +166,7 @@ def evaluate(
     """
     from tinydefects.benchmark.defect_table import write_defect_table
     from tinydefects.benchmark.map_scoring import MapReader
-    from tinydefects.benchmark.protocol import Result, describe_run, write_result
+    from tinydefects.benchmark.result import Result, describe_run, write_result
     from tinydefects.maps.description import describe_cost, map_settings, scoring_cost, warnings_about
     from tinydefects.metrics.evaluation import evaluate as evaluate_pairs
     from tinydefects.predictions import read_maker

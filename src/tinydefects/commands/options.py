@@ -60,14 +60,14 @@ def load(category_id: str, root: Path, options: Sequence[str] | None = None) -> 
 
 def numbers(evaluation: "Evaluation") -> dict[str, object]:
     """The numbers of an evaluation without records and pictures, for --json."""
-    from tinydefects.benchmark.protocol import numbers_of
+    from tinydefects.benchmark.result import numbers_of
 
     return numbers_of(evaluation)
 
 
 def print_result(value: object, as_json: bool, *lines: str) -> None:
     """To standard output: the lines, or the value as strict JSON."""
-    from tinydefects.benchmark.protocol import nan_to_null
+    from tinydefects.benchmark.result import nan_to_null
 
     if as_json:
         print(json.dumps(nan_to_null(value), indent=1, allow_nan=False))

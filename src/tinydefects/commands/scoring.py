@@ -14,7 +14,7 @@ def report(
     out: Out = Path("report.html"),
 ) -> None:
     """Turn results into one self-contained HTML file."""
-    from tinydefects.benchmark.protocol import find_results, read_result
+    from tinydefects.benchmark.result import find_results, read_result
     from tinydefects.report import write_report
 
     read = [read_result(path) for path in find_results(results)]
@@ -35,7 +35,7 @@ def compare(
 
     tinydefects compare ours/screw.json theirs/screw.json --figures aupro_Q1@0.05,image_auroc
     """
-    from tinydefects.benchmark.protocol import read_named_results
+    from tinydefects.benchmark.result import read_named_results
     from tinydefects.metrics.comparison import compare as compare_evaluations
     from tinydefects.metrics.comparison import describe
 

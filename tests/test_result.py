@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from random_category import random_pairs, random_samples
-from tinydefects.benchmark.protocol import Result, describe_run, find_results, numbers_of, read_result, write_result
+from tinydefects.benchmark.result import Result, describe_run, find_results, numbers_of, read_result, write_result
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.tally import Tally
