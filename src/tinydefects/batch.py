@@ -4,15 +4,18 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.detector import Detector
 from tinydefects.errors import DatasetError
 from tinydefects.pixels import IMAGE_SUFFIXES, write_png, write_whole
 from tinydefects.predictions import claim_folder, map_path, read_prediction, write_prediction
 from tinydefects.sample import Prediction, Sample
+
+if TYPE_CHECKING:
+    from tinydefects.detector import Detector
 
 HEAT_RGB = np.array([255, 40, 0], dtype=np.float32)
 
@@ -38,7 +41,7 @@ def find_images(folder: Path) -> list[Sample]:
 
 
 def predict_to_disk(
-    detector: Detector,
+    detector: "Detector",
     category_id: str,
     samples: Sequence[Sample],
     folder: Path,
@@ -80,7 +83,7 @@ def overlay(
     return np.asarray(tinted, dtype=np.uint8)
 
 
-def _predict_once(detector: Detector, category_id: str, sample: Sample, folder: Path) -> Prediction:
+def _predict_once(detector: "Detector", category_id: str, sample: Sample, folder: Path) -> Prediction:
     path = map_path(folder, category_id, sample)
     if path.exists():
         return read_prediction(path)

@@ -36,7 +36,7 @@ from tinydefects.feature_cache import FeatureCache, FeatureFormat, expected_byte
 from tinydefects.patch_grid import PatchGrid, Size, image_size, whole_patches
 from tinydefects.pixels import read_size
 from tinydefects.sample import Prediction, mean_of_highest
-from tinydefects.students import StudentPair, train_students
+from tinydefects.students import Combine, StudentPair, train_students
 from tinydefects.teacher import Teacher, load_teacher
 
 Progress = Callable[[str, int, int | None], None]  # stage ("teacher", "students"), done, total where it is known
@@ -144,9 +144,12 @@ class Detector:
         patch_scores = self.patch_scores(*teacher.features(patches[None]))
         return self.prediction(grid, patch_scores[0])
 
-    def patch_scores(self, earlier: Tensor, later: Tensor) -> Tensor:
-        """Scores (B, h, w) in [0, 4] of the teacher's features (B, h, w, C) of both blocks; higher is more anomalous."""
-        return self._fitted_students().disagreement(earlier, later)
+    def patch_scores(self, earlier: Tensor, later: Tensor, *, combine: Combine = "product") -> Tensor:
+        """Scores (B, h, w) in [0, 4] of the teacher's features (B, h, w, C) of both blocks; higher is more anomalous.
+
+        `combine` other than `product` is an ablation of the method, see `students.disagreement`.
+        """
+        return self._fitted_students().disagreement(earlier, later, combine=combine)
 
     def prediction(self, grid: PatchGrid, patch_scores: Tensor) -> Prediction:
         """The map and the image score that follow from patch scores (h, w) of one image."""

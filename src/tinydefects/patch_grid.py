@@ -2,22 +2,24 @@
 
 `PatchGrid.proportional` is the default geometry, `PatchGrid.published` the square one of arXiv 2407.04092. On the way
 back, bilinear upsampling, blur and crop are all linear and separable, so each axis is one small constant matrix and
-the map is `rows @ patch_scores @ columns.T`: exact at any scale, and no image-sized intermediate exists.
+the map is `rows @ patch_scores @ columns.T`: exact at any scale, and no image-sized intermediate exists. torch is
+imported only where a tensor is asked for, so that an exported detector runs without it.
 """
 
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from torch import Tensor
 
 from tinydefects.errors import ImageReadError, ResolutionMismatchError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Size = tuple[int, int]
 BlurBorder = Literal["reflect", "constant"]
@@ -89,8 +91,19 @@ class PatchGrid:
         image: NDArray[np.uint8],
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
-    ) -> Tensor:
+    ) -> "Tensor":
         """An (H, W, 3) uint8 image as the teacher's input, (3, h * patch, w * patch) float32, normalised."""
+        import torch
+
+        pixels = torch.from_numpy(self.to_pixels(image).transpose(2, 0, 1).astype(np.float32)) / 255.0
+        return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+    def to_pixels(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An (H, W, 3) uint8 image at the teacher's size, (h * patch, w * patch, 3) uint8, not yet normalised.
+
+        Raises:
+            ResolutionMismatchError: the image is not of this grid's size.
+        """
         if image_size(image) != self.image_size:
             raise ResolutionMismatchError(f"the image is {image_size(image)}, this grid is for {self.image_size}")
         before = [(padded - size) // 2 for padded, size in zip(self.padded_size, self.image_size, strict=True)]
@@ -98,11 +111,9 @@ class PatchGrid:
         height, width = self.resized_size
         resized = np.asarray(Image.fromarray(padded).resize((width, height), Image.Resampling.BICUBIC))
         rows, columns = self.shape
-        whole = _replicate_edges(resized, [0, 0], (rows * self.patch, columns * self.patch))
-        pixels = torch.from_numpy(whole.transpose(2, 0, 1).astype(np.float32)) / 255.0
-        return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+        return _replicate_edges(resized, [0, 0], (rows * self.patch, columns * self.patch))
 
-    def to_image(self, patch_scores: Tensor) -> NDArray[np.float32]:
+    def to_image(self, patch_scores: "Tensor | NDArray[np.float32]") -> NDArray[np.float32]:
         """Scores (h, w) of the patches as the (H, W) float32 map: bilinear, then blurred.
 
         Raises:
@@ -110,7 +121,7 @@ class PatchGrid:
         """
         if tuple(patch_scores.shape) != self.shape:
             raise ResolutionMismatchError(f"patch scores are {tuple(patch_scores.shape)}, this grid is {self.shape}")
-        scores = patch_scores.detach().float().cpu().numpy()
+        scores = patch_scores if isinstance(patch_scores, np.ndarray) else patch_scores.detach().float().cpu().numpy()
         rows, columns = (self._axis_matrix(axis) for axis in (0, 1))
         return np.asarray(rows @ scores @ columns.T, dtype=np.float32)
 

@@ -6,6 +6,7 @@ They learn on defect-free images only; where they disagree with the teacher, the
 import copy
 import math
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from tinydefects.errors import TrainingError
 
+Combine = Literal["product", "sum", "forward", "backward"]
 Batch = tuple[Tensor, Tensor]  # earlier, later: (N, C) patches of some images, any number of them
 COSINE_EPS = 1e-6  # as published; matters for features of almost no length only
 
@@ -52,14 +54,26 @@ class StudentPair(nn.Module):
         return self.to_earlier(later), self.to_later(earlier)
 
     @torch.inference_mode()
-    def disagreement(self, earlier: Tensor, later: Tensor) -> Tensor:
+    def disagreement(self, earlier: Tensor, later: Tensor, *, combine: Combine = "product") -> Tensor:
         """Patch scores (B, h, w) in [0, 4] for features (B, h, w, C) of both blocks; higher is more anomalous."""
-        return disagreement(earlier, later, *self(earlier, later))
+        return disagreement(earlier, later, *self(earlier, later), combine=combine)
 
 
-def disagreement(earlier: Tensor, later: Tensor, expected_earlier: Tensor, expected_later: Tensor) -> Tensor:
-    """Product over both blocks of the distance between directions: four (..., C) to (...), in [0, 4]."""
-    return _unit_distance(expected_earlier, earlier) * _unit_distance(expected_later, later)
+def disagreement(
+    earlier: Tensor, later: Tensor, expected_earlier: Tensor, expected_later: Tensor, *, combine: Combine = "product"
+) -> Tensor:
+    """Distances between directions in both blocks, combined: four (..., C) to (...), in [0, 4].
+
+    The method takes the `product`; the others are its ablations: the `sum`, the `forward` student's distance alone (in
+    the later block, [0, 2]) or the `backward` one's.
+    """
+    if combine == "forward":
+        return _unit_distance(expected_later, later)
+    backward = _unit_distance(expected_earlier, earlier)
+    if combine == "backward":
+        return backward
+    forward = _unit_distance(expected_later, later)
+    return backward * forward if combine == "product" else backward + forward
 
 
 def pair_loss(earlier: Tensor, later: Tensor, expected_earlier: Tensor, expected_later: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ three are matched key by key, so a file for another architecture never loads in 
 import hashlib
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -207,3 +208,8 @@ def _fingerprint(model: nn.Module, description: str) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def stack_inputs(inputs: Sequence[Tensor]) -> Tensor:
+    """Inputs (3, H, W) of one size as one batch (B, 3, H, W)."""
+    return torch.stack(list(inputs))

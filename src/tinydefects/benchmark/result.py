@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_config
 
+from tinydefects.benchmark.run_record import RunRecord
 from tinydefects.benchmark.tally_file import pack_tally, unpack_tally
 from tinydefects.errors import ResultError
 from tinydefects.metrics.records import Exhibit
@@ -29,7 +30,7 @@ from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.tally import Tally
 from tinydefects.pixels import write_whole
 
-FORMAT = 2  # 1 had neither tally nor intervals, and can be read
+FORMAT = 3  # 1 had neither tally nor intervals, 2 no run record; both can be read
 RECORDED_PACKAGES = ("tinydefects", "numpy", "scipy", "pillow", "tifffile", "torch", "timm")
 with_config(ConfigDict(arbitrary_types_allowed=True))(Exhibit)  # its arrays are checked when they are cut again
 with_config(ConfigDict(arbitrary_types_allowed=True))(Tally)  # stored and read on its own
@@ -55,10 +56,11 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Result:
-    """One row of a benchmark: an evaluation and its provenance."""
+    """One row of a benchmark: an evaluation, its provenance, and the job it answers where a benchmark made it."""
 
     evaluation: Evaluation
     provenance: Provenance
+    run: RunRecord | None = None
 
 
 class _ResultFile(BaseModel):
@@ -67,6 +69,7 @@ class _ResultFile(BaseModel):
     format: int
     exhibits_sha256: str
     tally_sha256: str = ""
+    run: RunRecord | None = None
     provenance: Provenance
     evaluation: Evaluation
 
@@ -99,6 +102,7 @@ def write_result(result: Result, path: Path) -> Path:
         "exhibits_sha256": hashlib.sha256(packed).hexdigest(),
         "tally_sha256": hashlib.sha256(packed_tally).hexdigest() if packed_tally else "",
         "provenance": asdict(result.provenance),
+        **({"run": _run_content(result.run)} if result.run else {}),
         "evaluation": evaluation,
     }
     text = json.dumps(nan_to_null(content), indent=1, allow_nan=False)
@@ -130,7 +134,8 @@ def read_result(path: Path) -> Result:
         raise ResultError(f"{path}: field '{field}': {first['msg']}; evaluate again with this version") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultError(f"{path}: not a readable result ({type(error).__name__}: {error}); evaluate again") from error
-    return Result(evaluation=replace(parsed.evaluation, exhibits=exhibits, tally=tally), provenance=parsed.provenance)
+    evaluation = replace(parsed.evaluation, exhibits=exhibits, tally=tally)
+    return Result(evaluation=evaluation, provenance=parsed.provenance, run=parsed.run)
 
 
 def _read_own(path: Path, suffix: str, sha256: str) -> bytes:
@@ -139,6 +144,13 @@ def _read_own(path: Path, suffix: str, sha256: str) -> bytes:
     content = beside.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ResultError(f"{beside}: does not belong to {path.name}; evaluate again")
+    return content
+
+
+def _run_content(run: RunRecord) -> dict[str, Any]:
+    content = asdict(run)
+    if run.cost is None:
+        del content["cost"]  # null would be read back as nan
     return content
 
 
