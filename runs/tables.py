@@ -274,7 +274,57 @@ def coverage_table() -> str:
     return "\n".join([*lines, source_line])
 
 
+def tiling_table() -> str:
+    """What `benchmarks/tiling.py` came to: one row an image size."""
+    measured, source_line = benchmark("tiling")
+    lines = [
+        "| image | passes | s | peak, MB | before, MB | image and map, MB | on top, MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in measured["rows"]:
+        memory = (one[name] for name in ("peak_mb", "before_mb", "image_and_map_mb", "on_top_mb"))
+        cells = [f"{one['width']:,} x {one['height']:,} px", f"{one['passes']:,}", f"{one['seconds']:.1f}"]
+        lines.append("| " + " | ".join([*cells, *(f"{size:,.0f}" for size in memory)]) + " |")
+    return "\n".join([*lines, source_line])
+
+
+def stride_table() -> str:
+    """What `benchmarks/stride.py` came to: one row a family and input."""
+    measured, source_line = benchmark("stride")
+    columns = [
+        "drawn parts",
+        "input",
+        "passes (patches)",
+        "ms an image",
+        "AUPRO@5 % Q1",
+        "gain",
+        "AUPRO@5 % all",
+        "gain",
+    ]
+    columns += ["image AUROC"]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for one in measured["rows"]:
+        gains = [gain(one["against_one_pass"].get(figure)) for figure in ("aupro_Q1@0.05", "aupro@0.05")]
+        cells = [one["family"], one["input"], f"{one['passes']} ({one['patches']:,})", f"{one['ms_an_image']:,.0f}"]
+        cells += [
+            number(one["aupro_Q1@0.05"]),
+            gains[0],
+            number(one["aupro@0.05"]),
+            gains[1],
+            number(one["image_auroc"]),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, source_line])
+
+
+def gain(against: dict[str, float] | None) -> str:
+    """A paired difference with its interval."""
+    return "–" if against is None else f"{against['gain']:+.3f} [{against['low']:+.3f}, {against['high']:+.3f}]"
+
+
 TABLES = {
+    "tiling": tiling_table,
+    "stride": stride_table,
     "scoring": scoring_table,
     "coverage": coverage_table,
     "audit_rules": audit_rules_table,

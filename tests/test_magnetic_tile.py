@@ -87,6 +87,18 @@ def test_the_split_depends_on_the_seed(tiles):
     assert len(splits) > 1
 
 
+def test_fewer_good_tiles_can_be_tested_on_and_nothing_else_changes(tiles):
+    everything = load_magnetic_tile("all", root=tiles, n_train=12)
+    fewer = load_magnetic_tile("all", root=tiles, n_train=12, n_good=13)
+    groups = Counter(sample.group for sample in fewer.test if sample.label == "good")
+    assert groups.total() in {8, 12}  # whole tiles of 6 and one of 2
+    assert groups.items() <= Counter(sample.group for sample in everything.test if sample.label == "good").items()
+    assert fewer.train == everything.train
+    assert [s for s in fewer.test if s.label == "defect"] == [s for s in everything.test if s.label == "defect"]
+    with pytest.raises(DatasetError, match="n_good=20: 20 photographs"):
+        load_magnetic_tile("all", root=tiles, n_train=12, n_good=20)
+
+
 def test_a_mask_pixel_is_defective_above_127(tiles):
     test = {sample.defect_type: sample for sample in load_magnetic_tile("all", root=tiles, n_train=20).test}
     assert (test["crack"].mask().sum(), test["blowhole"].mask().sum()) == (1, 0)

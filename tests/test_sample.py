@@ -6,7 +6,7 @@ import pytest
 
 from dataset_trees import draw
 from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError
-from tinydefects.sample import Prediction, Sample
+from tinydefects.sample import Prediction, Sample, mean_of_highest
 
 
 def a_sample(folder: Path, **changes: object) -> Sample:
@@ -69,6 +69,14 @@ def test_a_sample_cannot_be_changed(tmp_path):
 def test_a_prediction_keeps_its_map_and_score():
     prediction = Prediction(np.zeros((2, 3), dtype=np.float32), -1.5)
     assert (prediction.anomaly_map.shape, prediction.score) == ((2, 3), -1.5)
+
+
+@pytest.mark.parametrize("pixels_at_once", [7, 100, 1000])
+def test_the_highest_pixels_of_a_large_map_are_found_part_after_part(monkeypatch, pixels_at_once):
+    monkeypatch.setattr("tinydefects.sample.PIXELS_AT_ONCE", pixels_at_once)
+    anomaly_map = np.random.default_rng(0).permutation(np.arange(600, dtype=np.float32)).reshape(20, 30)
+    assert mean_of_highest(anomaly_map, 0.1) == sum(range(540, 600)) / 60
+    assert mean_of_highest(anomaly_map, 0.001) == 599
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

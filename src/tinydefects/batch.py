@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from tinydefects.errors import DatasetError
 from tinydefects.pixels import IMAGE_SUFFIXES, write_png, write_whole
 from tinydefects.predictions import claim_folder, map_path, read_prediction, write_prediction
+from tinydefects.read_ahead import read_ahead
 from tinydefects.sample import Prediction, Sample
 
 if TYPE_CHECKING:
     from tinydefects.detector import Detector
+    from tinydefects.export.exported import ExportedDetector
 
+ROWS_AT_ONCE = 256
 HEAT_RGB = np.array([255, 40, 0], dtype=np.float32)
 
 
@@ -41,7 +44,7 @@ def find_images(folder: Path) -> list[Sample]:
 
 
 def predict_to_disk(
-    detector: "Detector",
+    detector: "Detector | ExportedDetector",
     category_id: str,
     samples: Sequence[Sample],
     folder: Path,
@@ -57,17 +60,19 @@ def predict_to_disk(
     """
     claim_folder(folder, {"detector": detector.fingerprint, **detector.settings.model_dump(mode="json")})
     scores, ceilings, floors = [], [], []
-    for done, sample in enumerate(samples, start=1):
-        prediction = _predict_once(detector, category_id, sample, folder)
+    for done, prediction in enumerate(_predict_each(detector, category_id, samples, folder), start=1):
         scores.append(prediction.score)
         floors.append(float(np.median(prediction.anomaly_map)))
         ceilings.append(float(prediction.anomaly_map.max()))
         progress("predict", done, len(samples))
     scale = (float(np.median(floors)), max(ceilings))
-    for done, sample in enumerate(samples, start=1):
+
+    def write_overlay(sample: Sample) -> None:
         anomaly_map = read_prediction(map_path(folder, category_id, sample)).anomaly_map
         overlay_path = map_path(folder / "overlays", category_id, sample).with_suffix(".png")
         write_png(overlay_path, overlay(sample.image(), anomaly_map, scale))
+
+    for done, _ in enumerate(read_ahead(write_overlay, samples), start=1):
         progress("overlay", done, len(samples))
     _write_scores(folder / "scores.csv", samples, scores)
     return scores
@@ -78,18 +83,33 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """The image tinted where the map is high: (H, W, 3); nothing at scale[0] and below, full tint at scale[1]."""
     low, high = scale
-    strength = np.clip((anomaly_map - low) / max(high - low, 1e-12), 0, 1)[..., None] * np.float32(0.7)
-    tinted = np.rint(image * (1 - strength) + HEAT_RGB * strength)
-    return np.asarray(tinted, dtype=np.uint8)
+    tinted = np.empty_like(image)
+    for start in range(0, len(image), ROWS_AT_ONCE):  # as floats a photograph takes four times its memory, and again
+        rows = slice(start, start + ROWS_AT_ONCE)
+        strength = np.clip((anomaly_map[rows] - low) / max(high - low, 1e-12), 0, 1)[..., None] * np.float32(0.7)
+        tinted[rows] = np.rint(image[rows] * (1 - strength) + HEAT_RGB * strength)
+    return tinted
 
 
-def _predict_once(detector: "Detector", category_id: str, sample: Sample, folder: Path) -> Prediction:
-    path = map_path(folder, category_id, sample)
-    if path.exists():
-        return read_prediction(path)
-    prediction = detector.predict(sample.image())
-    write_prediction(folder, category_id, sample, prediction)
-    return prediction
+def _predict_each(
+    detector: "Detector | ExportedDetector", category_id: str, samples: Sequence[Sample], folder: Path
+) -> Iterator[Prediction]:
+    """The prediction of every sample, once it is on disk; the next images are read while the detector looks at one."""
+
+    def read(sample: Sample) -> tuple[Sample, NDArray[np.uint8] | Prediction]:
+        path = map_path(folder, category_id, sample)
+        return sample, read_prediction(path) if path.exists() else sample.image()
+
+    def keep(made: tuple[Sample, Prediction]) -> Prediction:
+        if not map_path(folder, category_id, made[0]).exists():
+            write_prediction(folder, category_id, *made)
+        return made[1]
+
+    predictions = (
+        (sample, known if isinstance(known, Prediction) else detector.predict(known))
+        for sample, known in read_ahead(read, samples)
+    )
+    return read_ahead(keep, predictions)
 
 
 def _write_scores(path: Path, samples: Sequence[Sample], scores: Sequence[float]) -> None:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from tinydefects.commands import auditing, detecting, evaluating, scoring, submitting
+from tinydefects.commands import auditing, benchmarking, detecting, evaluating, exporting, scoring, submitting
 from tinydefects.errors import MissingExtraError, TinyDefectsError
 
 DETECTOR_PACKAGES = {"torch", "torchvision", "timm", "safetensors"}
@@ -23,10 +23,12 @@ for command in (
     detecting.fit,
     detecting.predict,
     evaluating.evaluate,
+    benchmarking.benchmark,
     auditing.audit,
     scoring.report,
     scoring.compare,
     submitting.submit,
+    exporting.export,
 ):
     app.command()(command)
 

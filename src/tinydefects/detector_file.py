@@ -1,22 +1,35 @@
 """A fitted detector on disk: a folder of model.safetensors (the students) and detector.json (everything else).
 
-No pickle and no teacher weights; the teacher is named and recognised by its fingerprint.
+No pickle and no teacher weights; the teacher is named and recognised by its fingerprint. torch is imported only where
+weights are read or written: exported detectors use the settings without it.
 """
 
 import shutil
 import tempfile
+from collections.abc import Callable, Set
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic_core import PydanticCustomError
 
-from tinydefects.errors import ModelFileError
+from tinydefects.errors import ModelFileError, TinyDefectsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Preset = Literal["default", "published"]
+Precision = Literal["highest", "float32", "bfloat16", "float16"]
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "detector.json"
+
+
+def _resolution(value: object) -> int | Literal["native"]:
+    if value == "native":
+        return "native"
+    if type(value) is int and value > 0:
+        return value
+    raise PydanticCustomError("resolution", "Input should be greater than 0 and whole, or 'native'")
 
 
 class DetectorSettings(BaseModel):
@@ -26,11 +39,34 @@ class DetectorSettings(BaseModel):
 
     teacher: str
     blocks: tuple[int, int] | None
-    resolution: int = Field(gt=0)
+    resolution: Annotated[int | Literal["native"], PlainValidator(_resolution)]
     epochs: int = Field(gt=0)
     seed: int = Field(ge=0)
     preset: Preset
     learning_rate: float = Field(gt=0, allow_inf_nan=False)
+    precision: Precision = "float32"
+    patches_per_batch: int | None = Field(default=None, gt=0)
+    tile: int | None = Field(default=None, gt=0)
+    overlap: int | None = Field(default=None, ge=0)
+    stride: int | None = Field(default=None, gt=0)
+
+    @property
+    def is_one_pass(self) -> bool:
+        """Whether the teacher sees each image once, whole: neither tiles nor shifts."""
+        return self.tile is None and self.stride is None
+
+
+def refuse_contradictions(settings: DetectorSettings) -> None:
+    """Raise a TinyDefectsError if two settings exclude each other."""
+    if settings.tile is None and settings.overlap is not None:
+        raise TinyDefectsError(
+            f"an overlap of {settings.overlap} px is that of tiles: give a tile (--tile), too, or leave it out"
+        )
+    if settings.preset == "published" and (settings.resolution == "native" or not settings.is_one_pass):
+        raise TinyDefectsError(
+            "the preset published is one pass over a square: leave out tile, stride and a native resolution, "
+            "or take the preset default"
+        )
 
 
 class SavedTeacher(BaseModel):
@@ -49,7 +85,8 @@ class SavedDetector(BaseModel):
     """The content of detector.json.
 
     Attributes:
-        resolution_px: long side of what the teacher sees, the asked-for resolution rounded to whole patches.
+        resolution_px: long side of the image as the teacher sees it, the asked-for resolution rounded to whole
+            patches; None is the image's own.
         n_images: training images.
         losses: mean training loss of every finished epoch.
         device: where the students were trained.
@@ -61,29 +98,43 @@ class SavedDetector(BaseModel):
     format: Literal[1]
     settings: DetectorSettings
     teacher: SavedTeacher
-    resolution_px: int = Field(gt=0)
+    resolution_px: int | None = Field(gt=0)
     n_images: int = Field(gt=0)
     losses: tuple[float, ...]
     device: str
     versions: dict[str, str]
 
 
-def write_detector(folder: Path, saved: SavedDetector, weights: dict[str, Tensor]) -> None:
-    """Fill a temporary neighbour, then rename it: two detectors are never mixed, half a one never counts.
+def write_detector(folder: Path, saved: SavedDetector, weights: "dict[str, Tensor]") -> None:
+    """The folder of a detector, whole or not at all.
 
     Raises:
         ModelFileError: the folder holds other files, or cannot be written.
     """
+    from safetensors.torch import save_file
+
+    def write(new: Path) -> None:
+        save_file(weights, new / WEIGHTS_FILE)
+        (new / DESCRIPTION_FILE).write_text(saved.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    replace_folder(folder, write, own_files={WEIGHTS_FILE, DESCRIPTION_FILE})
+
+
+def replace_folder(folder: Path, write: Callable[[Path], object], *, own_files: Set[str]) -> None:
+    """Let `write` fill a temporary neighbour, then rename it: two models are never mixed, half a one never counts.
+
+    Raises:
+        ModelFileError: the folder holds files other than `own_files`, or cannot be written.
+    """
     folder = folder.absolute()
     try:
-        _refuse_foreign_files(folder)
+        _refuse_foreign_files(folder, own_files)
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             new = temporary / "new"
             new.mkdir()
-            save_file(weights, new / WEIGHTS_FILE)
-            (new / DESCRIPTION_FILE).write_text(saved.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            write(new)
             _swap(new, folder, temporary / "old")
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -92,12 +143,14 @@ def write_detector(folder: Path, saved: SavedDetector, weights: dict[str, Tensor
         raise ModelFileError(f"{folder}: cannot write ({reason}); free space or choose another folder") from error
 
 
-def read_detector(folder: Path) -> tuple[SavedDetector, dict[str, Tensor]]:
+def read_detector(folder: Path) -> "tuple[SavedDetector, dict[str, Tensor]]":
     """The description and the students' weights, on the CPU.
 
     Raises:
         ModelFileError: a file is missing, damaged or says something impossible.
     """
+    from safetensors.torch import load_file
+
     description, weights = folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE
     for file in (description, weights):
         if not file.is_file():
@@ -131,9 +184,9 @@ def _swap(new: Path, folder: Path, old: Path) -> None:
         raise
 
 
-def _refuse_foreign_files(folder: Path) -> None:
+def _refuse_foreign_files(folder: Path, own_files: Set[str]) -> None:
     if not folder.exists():
         return
-    foreign = sorted({path.name for path in folder.iterdir()} - {WEIGHTS_FILE, DESCRIPTION_FILE})
+    foreign = sorted({path.name for path in folder.iterdir()} - own_files)
     if foreign:
         raise ModelFileError(f"{folder}: holds {foreign[0]}, which is no part of a detector; choose another folder")

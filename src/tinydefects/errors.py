@@ -41,6 +41,10 @@ class ModelFileError(TinyDefectsError, ValueError):
     """A saved detector that is missing, incomplete, or made for another teacher."""
 
 
+class ExportError(TinyDefectsError, ValueError):
+    """A detector that cannot be exported as asked, or whose exported maps are not the detector's own."""
+
+
 class ResultError(TinyDefectsError, ValueError):
     """A result file that is missing, truncated or does not say what it must."""
 

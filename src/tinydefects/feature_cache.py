@@ -6,6 +6,7 @@ pixels. A fit that was interrupted or is repeated finds them; a file that is not
 
 import contextlib
 import hashlib
+import math
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,12 +20,14 @@ from torch import Tensor
 from tinydefects.errors import TrainingError
 from tinydefects.patch_grid import PatchGrid
 from tinydefects.pixels import write_whole
+from tinydefects.precision import SIXTEEN_BITS
 from tinydefects.students import Batch
 from tinydefects.teacher import Teacher
 
 FeatureFormat = Literal["float16", "float32"]
 LAYOUT = 1  # part of every file's name; raised when equal pixels would no longer give equal features
 HEADER_BYTES = 128  # of a .npy file of this kind
+IMAGES_PER_SHARD = 16
 
 
 def expected_bytes(grids: Iterable[PatchGrid], *, dim: int, feature_format: FeatureFormat) -> int:
@@ -100,10 +103,25 @@ class FeatureCache:
     def batches(self, order: Sequence[int], *, images: int) -> Iterator[Batch]:
         """The features of `images` images at a time, in this order, as float32 (N, C): all their patches in a row."""
         for start in range(0, len(order), images):
-            stored = [np.load(self._files[index], mmap_mode="r") for index in order[start : start + images]]
-            blocks = [[torch.from_numpy(both[block].astype(np.float32)) for both in stored] for block in (0, 1)]
-            earlier, later = (torch.cat([features.flatten(0, 1) for features in block]) for block in blocks)
+            earlier, later = self._gather(order[start : start + images]).to(self.teacher.device).float()
             yield earlier, later
+
+    def patch_batches(self, order: Sequence[int], *, patches: int, shuffle: torch.Generator) -> Iterator[Batch]:
+        """Every patch once, at most `patches` at a time in batches of nearly equal size, as float32 (N, C).
+
+        Patches are mixed across IMAGES_PER_SHARD images that follow each other in this order; no more lie in memory.
+        """
+        for start in range(0, len(order), IMAGES_PER_SHARD):
+            shard = self._gather(order[start : start + IMAGES_PER_SHARD])
+            mixed = torch.randperm(shard.shape[1], generator=shuffle)
+            for chosen in mixed.tensor_split(math.ceil(len(mixed) / patches)):
+                earlier, later = shard[:, chosen].to(self.teacher.device).float()
+                yield earlier, later
+
+    def _gather(self, indices: Sequence[int]) -> Tensor:
+        """The features of these images, (2, N, C), in the numbers in which they are stored on disk."""
+        stored = [torch.from_numpy(np.load(self._files[index])).flatten(1, 2) for index in indices]
+        return torch.cat(stored, dim=1)
 
     def _keep(self, image: NDArray[np.uint8], grid: PatchGrid) -> Path:
         path = self._path(image, grid)
@@ -116,6 +134,8 @@ class FeatureCache:
 
     def _path(self, image: NDArray[np.uint8], grid: PatchGrid) -> Path:
         digest = hashlib.sha256(f"{LAYOUT} {self.teacher.fingerprint} {grid} {self.feature_format}".encode())
+        if self.teacher.precision in SIXTEEN_BITS:
+            digest.update(self.teacher.precision.encode())
         digest.update(np.ascontiguousarray(image).data)
         return self.folder / self.teacher.fingerprint[:16] / f"{digest.hexdigest()}.npy"
 

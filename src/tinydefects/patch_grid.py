@@ -1,9 +1,10 @@
 """Between pixels and patches: the only place where a size changes.
 
-`PatchGrid.proportional` is the default geometry, `PatchGrid.published` the square one of arXiv 2407.04092. On the way
-back, bilinear upsampling, blur and crop are all linear and separable, so each axis is one small constant matrix and
-the map is `rows @ patch_scores @ columns.T`: exact at any scale, and no image-sized intermediate exists. torch is
-imported only where a tensor is asked for, so that an exported detector runs without it.
+`PatchGrid.proportional` is the default geometry, `PatchGrid.native` scales nothing, `PatchGrid.published` is the square
+one of arXiv 2407.04092; several passes over one image are planned in `passes.py`. On the way back, bilinear upsampling,
+blur and crop are all linear and separable, so each axis is one small constant matrix and the map is
+`rows @ patch_scores @ columns.T`: exact at any scale, and no image-sized intermediate exists. torch is imported only
+where a tensor is asked for, so that an exported detector runs without it.
 """
 
 import math
@@ -64,6 +65,18 @@ class PatchGrid:
         )
 
     @classmethod
+    def native(cls, image_size: Size, *, patch: int) -> "PatchGrid":
+        """Nothing is scaled: the teacher sees the image's own pixels."""
+        return cls(
+            image_size=image_size,
+            padded_size=image_size,
+            resized_size=image_size,
+            canvas_size=image_size,
+            patch=patch,
+            blur_border="reflect",
+        )
+
+    @classmethod
     def published(cls, image_size: Size, *, patch: int, resolution: int, canvas_px: int | None = None) -> "PatchGrid":
         """As published: a square by edge replication, and a crop that is off by 1 px when (long - short) % 4 == 3.
 
@@ -86,6 +99,11 @@ class PatchGrid:
         """Patches: rows h, columns w."""
         return math.ceil(self.resized_size[0] / self.patch), math.ceil(self.resized_size[1] / self.patch)
 
+    def score_shape(self, stride: int) -> Size:
+        """Scores (rows, columns) of patches that begin every `stride` resized pixels and end within the last patch."""
+        rows, columns = (self.patch // stride * (n_patches - 1) + 1 for n_patches in self.shape)
+        return rows, columns
+
     def to_patches(
         self,
         image: NDArray[np.uint8],
@@ -104,31 +122,65 @@ class PatchGrid:
         Raises:
             ResolutionMismatchError: the image is not of this grid's size.
         """
+        rows, columns = self.shape
+        return _replicate_edges(self.resize(image), [0, 0], (rows * self.patch, columns * self.patch))
+
+    def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An (H, W, 3) uint8 image at `resized_size`; the same array where nothing changes.
+
+        Raises:
+            ResolutionMismatchError: the image is not of this grid's size.
+        """
         if image_size(image) != self.image_size:
             raise ResolutionMismatchError(f"the image is {image_size(image)}, this grid is for {self.image_size}")
         before = [(padded - size) // 2 for padded, size in zip(self.padded_size, self.image_size, strict=True)]
         padded = _replicate_edges(image, before, self.padded_size)
+        if self.padded_size == self.resized_size:
+            return padded
         height, width = self.resized_size
-        resized = np.asarray(Image.fromarray(padded).resize((width, height), Image.Resampling.BICUBIC))
-        rows, columns = self.shape
-        return _replicate_edges(resized, [0, 0], (rows * self.patch, columns * self.patch))
+        return np.asarray(Image.fromarray(padded).resize((width, height), Image.Resampling.BICUBIC))
 
-    def to_image(self, patch_scores: "Tensor | NDArray[np.float32]") -> NDArray[np.float32]:
+    def to_image(
+        self, patch_scores: "Tensor | NDArray[np.float32]", *, stride: int | None = None
+    ) -> NDArray[np.float32]:
         """Scores (h, w) of the patches as the (H, W) float32 map: bilinear, then blurred.
 
+        With a `stride` they are the scores (rows, columns) of `score_shape(stride)`.
+
         Raises:
-            ResolutionMismatchError: the scores are not (h, w) of this grid.
+            ResolutionMismatchError: the scores are not of this shape.
         """
-        if tuple(patch_scores.shape) != self.shape:
-            raise ResolutionMismatchError(f"patch scores are {tuple(patch_scores.shape)}, this grid is {self.shape}")
+        stride = self.patch if stride is None else stride
+        expected = self.score_shape(stride)
+        if tuple(patch_scores.shape) != expected:
+            raise ResolutionMismatchError(f"patch scores are {tuple(patch_scores.shape)}, this grid is {expected}")
         scores = patch_scores if isinstance(patch_scores, np.ndarray) else patch_scores.detach().float().cpu().numpy()
-        rows, columns = (self._axis_matrix(axis) for axis in (0, 1))
+        rows, columns = self.map_matrices(stride)
         return np.asarray(rows @ scores @ columns.T, dtype=np.float32)
 
-    def _axis_matrix(self, axis: int) -> NDArray[np.float32]:
+    def map_matrices(self, stride: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Rows (H, h) and columns (W, w) with which the map is `rows @ patch_scores @ columns.T`; read-only."""
+        return self._axis_matrix(0, stride), self._axis_matrix(1, stride)
+
+    def pixel_matrices(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Rows (h * patch, H) and columns (w * patch, W) that do to each channel of an image what `to_pixels` does.
+
+        First `image @ columns.T`, then `rows @ that`; after each product values are rounded and cut to [0, 255].
+        """
+        return self._pixel_matrix(0), self._pixel_matrix(1)
+
+    def _pixel_matrix(self, axis: int) -> NDArray[np.float32]:
+        image_px, padded_px, resized_px = self.image_size[axis], self.padded_size[axis], self.resized_size[axis]
+        before = (padded_px - image_px) // 2
+        padded = np.pad(np.eye(image_px, dtype=np.float32), ((before, padded_px - image_px - before), (0, 0)), "edge")
+        resized = np.asarray(Image.fromarray(padded).resize((image_px, resized_px), Image.Resampling.BICUBIC))
+        return np.pad(resized, ((0, self.shape[axis] * self.patch - resized_px), (0, 0)), "edge")
+
+    def _axis_matrix(self, axis: int, stride: int) -> NDArray[np.float32]:
         return axis_matrix(
-            patches=self.shape[axis],
-            patches_per_pixel=self.resized_size[axis] / (self.patch * self.canvas_size[axis]),
+            patches=self.score_shape(stride)[axis],
+            patches_per_pixel=self.resized_size[axis] / (stride * self.canvas_size[axis]),
+            first_centre=self.patch / (2 * stride),
             canvas_px=self.canvas_size[axis],
             image_px=self.image_size[axis],
             blur_border=self.blur_border,
@@ -155,10 +207,19 @@ def whole_patches(resolution: int, patch: int) -> int:
 
 @lru_cache(maxsize=64)
 def axis_matrix(
-    *, patches: int, patches_per_pixel: float, canvas_px: int, image_px: int, blur_border: BlurBorder
+    *,
+    patches: int,
+    patches_per_pixel: float,
+    canvas_px: int,
+    image_px: int,
+    blur_border: BlurBorder,
+    first_centre: float = 0.5,
 ) -> NDArray[np.float32]:
-    """Weights (image_px, patches) of every patch in every pixel of one axis: bilinear, blurred, cropped; read-only."""
-    matrix = _upsampling(patches, patches_per_pixel, canvas_px)
+    """Weights (image_px, patches) of every patch in every pixel of one axis: bilinear, blurred, cropped; read-only.
+
+    `first_centre` is where the centre of the first patch lies, counted in steps from one patch to the next.
+    """
+    matrix = _upsampling(patches, patches_per_pixel, canvas_px, first_centre)
     for size in BOX_FILTERS_PX:
         matrix = ndimage.correlate1d(matrix, np.full(size, 1.0 / size), axis=0, mode=blur_border)
     cropped = _centre_crop(matrix, image_px).astype(np.float32)
@@ -166,9 +227,9 @@ def axis_matrix(
     return cropped
 
 
-def _upsampling(patches: int, patches_per_pixel: float, canvas_px: int) -> NDArray[np.float64]:
+def _upsampling(patches: int, patches_per_pixel: float, canvas_px: int, first_centre: float) -> NDArray[np.float64]:
     """Linear interpolation between patch centres, (canvas_px, patches); constant beyond the first and the last."""
-    position = np.clip((np.arange(canvas_px) + 0.5) * patches_per_pixel - 0.5, 0, patches - 1)
+    position = np.clip((np.arange(canvas_px) + 0.5) * patches_per_pixel - first_centre, 0, patches - 1)
     left = np.minimum(position.astype(np.int64), max(patches - 2, 0))
     matrix = np.zeros((canvas_px, patches))
     pixel = np.arange(canvas_px)

@@ -52,6 +52,10 @@ class Progress:
             self._tasks[stage] = self._bars.add_task(stage, total=total)
         self._bars.update(self._tasks[stage], completed=done, total=total)
 
+    def say(self, line: str) -> None:
+        """One line above the bars."""
+        self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def track(self, things: Iterable[T], stage: str, total: int) -> Iterator[T]:
         """Yield the things and show how many have passed."""
         for done, thing in enumerate(things, start=1):

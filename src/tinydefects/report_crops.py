@@ -1,6 +1,7 @@
 """Defects cut out at native pixels, as pictures a page can hold: data URIs and an outline along pixel borders."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -53,10 +54,10 @@ def make_crop(exhibit: Exhibit, score_range: tuple[float, float]) -> Crop:
     )
 
 
-def window_around(mask: NDArray[np.bool_], area_px: int) -> Box:
-    """The smallest of the square windows that shows the defect of `area_px` pixels with a margin, inside the mask.
+def window_around(mask: NDArray[np.bool_], area_px: int, sides: Sequence[int] = WINDOWS_PX) -> Box:
+    """The smallest square window, of these sides, that shows the defect of `area_px` pixels with a margin.
 
-    Of several such defects it is the one nearest the centre; all of the mask where there is none (a defect that the
+    It lies inside the mask. Of several such defects it is the one nearest the centre; all of the mask where there is none (a defect that the
     crop cuts through) or where no window is large enough.
     """
     whole = (slice(0, mask.shape[0]), slice(0, mask.shape[1]))
@@ -67,7 +68,7 @@ def window_around(mask: NDArray[np.bool_], area_px: int) -> Box:
         boxes, key=lambda box: sum(abs(_middle(part) - size / 2) for part, size in zip(box, mask.shape, strict=True))
     )
     needed = max(part.stop - part.start for part in box) + 2 * MARGIN_PX
-    side = next((side for side in WINDOWS_PX if side >= needed), None)
+    side = next((side for side in sides if side >= needed), None)
     if side is None:
         return whole
     rows, columns = (centred_span(round(_middle(part)), side, size) for part, size in zip(box, mask.shape, strict=True))

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 LOWEST_CURVE_FPR = 1e-4
 FIGURE_INCHES = (5.8, 4.7)
+N_ENTRANT_COLOURS = 8
+NAMES = ("ink", "muted", "line", "surface", "found", "missed", "q1", "q2", "q3", "q4")
 STAND_INS = {
     name: f"#0102{number:02x}"
-    for number, name in enumerate(("ink", "muted", "line", "surface", "found", "missed", "q1", "q2", "q3", "q4"), 1)
+    for number, name in enumerate((*NAMES, *(f"e{one}" for one in range(1, N_ENTRANT_COLOURS + 1))), 1)
 }
 SETTINGS: dict[Any, object] = {
     "svg.fonttype": "none",
@@ -153,14 +155,19 @@ def label_diameters(axes: "Axes", least_px: float, most_px: float) -> None:
     axes.set_xlabel("defect diameter (px)")
 
 
-def themed_svg(draw: Callable[["Figure"], None], key: str, description: str) -> str:
-    """What `draw` puts on a fresh figure, as an SVG element whose colours are CSS variables."""
+def themed_svg(
+    draw: Callable[["Figure"], None], key: str, description: str, *, inches: tuple[float, float] = FIGURE_INCHES
+) -> str:
+    """What `draw` puts on a fresh figure, as an SVG element whose colours are CSS variables.
+
+    Artists with the gid `entrant-3` or `band-3` become groups with the attribute `data-entrant="3"` or `data-band="3"`.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     buffer = StringIO()
     with matplotlib.rc_context({**SETTINGS, "svg.hashsalt": key}):
-        figure = Figure(figsize=FIGURE_INCHES)
+        figure = Figure(figsize=inches)
         figure.subplots_adjust(right=0.97, bottom=0.115, top=0.95, hspace=0.08)
         draw(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -168,6 +175,7 @@ def themed_svg(draw: Callable[["Figure"], None], key: str, description: str) -> 
     view_box = re.search(r'viewBox="[^"]*"', svg)
     assert view_box is not None
     svg = svg[svg.index(">", view_box.end()) + 1 :]
+    svg = re.sub(r'<g id="(entrant|band)-(\d+)"', r'<g data-\1="\2"', svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r'(id="|xlink:href="#|url\(#)', lambda match: f"{match[1].removeprefix('xlink:')}{key}-", svg)
     for name, colour in STAND_INS.items():

@@ -12,6 +12,7 @@ from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError
 from tinydefects.pixels import MaskRule, read_image, read_mask, read_size
 
 Label = Literal["good", "defect", "unknown"]
+PIXELS_AT_ONCE = 1 << 24  # of a map that is sorted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +87,17 @@ class Prediction:
     def __post_init__(self) -> None:
         if self.anomaly_map.ndim != 2 or not self.anomaly_map.size:
             raise ScoreError(f"an anomaly map is (H, W), this one is {self.anomaly_map.shape}")
-        if not np.isfinite(self.anomaly_map).all() or not np.isfinite(self.score):
+        extremes = [self.anomaly_map.min(), self.anomaly_map.max(), self.score]  # nan if any pixel is
+        if not np.isfinite(extremes).all():
             raise ScoreError("the anomaly map or its score holds nan or infinity; only finite scores can be ranked")
 
 
 def mean_of_highest(anomaly_map: NDArray[np.float32], share: float = 0.001) -> float:
     """The published image score: the mean of the highest 0.1 % of an (H, W) map, of one pixel at least."""
-    count = max(1, int(anomaly_map.size * share))
-    return float(np.partition(anomaly_map, anomaly_map.size - count, axis=None)[-count:].mean(dtype=np.float64))
+    count, flat = max(1, int(anomaly_map.size * share)), anomaly_map.reshape(-1)
+    highest = flat[:0]
+    for start in range(0, flat.size, PIXELS_AT_ONCE):  # sorting copies what it sorts: of a large map part after part
+        part = flat[start : start + PIXELS_AT_ONCE]
+        part = np.concatenate([highest, part]) if highest.size else part
+        highest = np.partition(part, max(0, part.size - count))[-count:].copy()
+    return float(highest.mean(dtype=np.float64))

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tinydefects.detector_file import Precision
 from tinydefects.errors import TrainingError
+from tinydefects.precision import SIXTEEN_BITS, arithmetic
 
 Combine = Literal["product", "sum", "forward", "backward"]
 Batch = tuple[Tensor, Tensor]  # earlier, later: (N, C) patches of some images, any number of them
@@ -53,10 +55,18 @@ class StudentPair(nn.Module):
         """Features (..., C) of both blocks to what the students expect them to be: earlier, later."""
         return self.to_earlier(later), self.to_later(earlier)
 
+    def expectations(self, earlier: Tensor, later: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
+        """As the call, float32 in and out, the products in between as `precision.arithmetic` does them."""
+        with arithmetic(precision, earlier.device.type):
+            expected_earlier, expected_later = self(earlier, later)
+        return expected_earlier.float(), expected_later.float()
+
     @torch.inference_mode()
-    def disagreement(self, earlier: Tensor, later: Tensor, *, combine: Combine = "product") -> Tensor:
+    def disagreement(
+        self, earlier: Tensor, later: Tensor, *, combine: Combine = "product", precision: Precision = "highest"
+    ) -> Tensor:
         """Patch scores (B, h, w) in [0, 4] for features (B, h, w, C) of both blocks; higher is more anomalous."""
-        return disagreement(earlier, later, *self(earlier, later), combine=combine)
+        return disagreement(earlier, later, *self.expectations(earlier, later, precision), combine=combine)
 
 
 def disagreement(
@@ -78,44 +88,47 @@ def disagreement(
 
 def pair_loss(earlier: Tensor, later: Tensor, expected_earlier: Tensor, expected_later: Tensor) -> Tensor:
     """Sum over both blocks of 1 - mean cosine similarity: four (..., C) to a scalar in [0, 4]."""
-    backward = 1.0 - F.cosine_similarity(expected_earlier, earlier, dim=-1, eps=COSINE_EPS).mean()
-    forward = 1.0 - F.cosine_similarity(expected_later, later, dim=-1, eps=COSINE_EPS).mean()
-    return forward + backward
+    return (1.0 - _mean_cosine(expected_earlier, earlier)) + (1.0 - _mean_cosine(expected_later, later))
 
 
 def train_students(
-    students: StudentPair, epochs: Iterable[Iterable[Batch]], *, learning_rate: float
+    students: StudentPair,
+    epochs: Iterable[Iterable[Batch]],
+    *,
+    learning_rate: float,
+    precision: Precision = "highest",
 ) -> Iterator[list[float]]:
     """Train in place with Adam, one step a batch, and yield the losses of every finished epoch.
 
     Raises:
         TrainingError: a loss is not finite; the students are put back to the end of the last finished epoch.
     """
-    device = next(students.parameters()).device
-    optimizer = torch.optim.Adam(students.parameters(), lr=learning_rate)
+    optimizer = torch.optim.Adam(students.parameters(), lr=learning_rate, fused=True)
     for epoch, batches in enumerate(epochs, start=1):
         last_good = copy.deepcopy(students.state_dict())
-        losses: list[float] = []
-        for earlier, later in batches:
-            losses.append(_step(students, optimizer, earlier.to(device), later.to(device)))
-            if not math.isfinite(losses[-1]):
-                break
+        # Losses stay on the device until the epoch is over: reading one makes the processor wait for the step.
+        waiting = [_step(students, optimizer, *batch, precision) for batch in batches]
+        losses: list[float] = torch.stack(waiting).tolist()
+        step = next((number for number, loss in enumerate(losses, start=1) if not math.isfinite(loss)), len(losses))
         # A finite loss can hide an infinite gradient: the weights that are kept are looked at, too.
-        if not math.isfinite(sum(losses)) or not _is_finite(students):
+        if not math.isfinite(losses[step - 1]) or not _is_finite(students):
             students.load_state_dict(last_good)
             raise TrainingError(
-                f"epoch {epoch}, step {len(losses)}: the loss is {losses[-1]:.4g} and training cannot go on; the "
+                f"epoch {epoch}, step {step}: the loss is {losses[step - 1]:.4g} and training cannot go on; the "
                 f"students of epoch {epoch - 1} are kept: lower learning_rate (now {learning_rate:g}) and fit again"
             )
         yield losses
 
 
-def _step(students: StudentPair, optimizer: torch.optim.Optimizer, earlier: Tensor, later: Tensor) -> float:
-    loss = pair_loss(earlier, later, *students(earlier, later))
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return float(loss.detach())
+def _step(
+    students: StudentPair, optimizer: torch.optim.Optimizer, earlier: Tensor, later: Tensor, precision: Precision
+) -> Tensor:
+    with arithmetic("highest" if precision in SIXTEEN_BITS else precision, earlier.device.type):
+        loss = pair_loss(earlier, later, *students.expectations(earlier, later, precision))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return loss.detach()
 
 
 def _is_finite(students: StudentPair) -> bool:
@@ -126,3 +139,10 @@ def _unit_distance(expected: Tensor, actual: Tensor) -> Tensor:
     """Distance between directions: two (..., C) to (...), in [0, 2]."""
     difference: Tensor = F.normalize(expected, dim=-1) - F.normalize(actual, dim=-1)
     return difference.square().sum(dim=-1).sqrt()
+
+
+def _mean_cosine(expected: Tensor, actual: Tensor) -> Tensor:
+    """`F.cosine_similarity(expected, actual).mean()` without dividing C channels by what one number a patch is."""
+    lengths = [torch.linalg.vector_norm(vectors, dim=-1).clamp_min(COSINE_EPS) for vectors in (expected, actual)]
+    cosine: Tensor = (expected * actual).sum(dim=-1) / (lengths[0] * lengths[1])
+    return cosine.mean()

@@ -19,8 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from tinydefects.builtin_vit import BLOCK_PAIR, build_builtin_vit
+from tinydefects.detector_file import Precision
 from tinydefects.errors import TeacherError
 from tinydefects.patch_grid import IMAGENET_MEAN, IMAGENET_STD
+from tinydefects.precision import arithmetic
 from tinydefects.timm_guard import load_timm
 
 BUILTIN = "builtin"
@@ -42,6 +44,7 @@ class Teacher:
         mean: of R, G, B in [0, 1], subtracted from the input; `std`: what it is then divided by.
         fingerprint: sha256 over name, blocks, normalisation and every weight.
         device: where it runs.
+        precision: of its products, see `precision.arithmetic`; its features are float32 in any case.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Teacher:
     std: tuple[float, ...]
     fingerprint: str
     device: str
+    precision: Precision = "float32"
 
     @torch.inference_mode()
     def features(self, batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,11 +73,17 @@ class Teacher:
                 f"{self.name} reads multiples of {self.patch_size} px, this input is {height} x {width}; "
                 "PatchGrid.to_patches() makes inputs that fit"
             )
-        earlier, later = self.model.forward_intermediates(  # type: ignore[operator]
-            batch.to(self.device), indices=list(self.blocks), norm=True, output_fmt="NLC", intermediates_only=True
-        )
         shape = (len(batch), height // self.patch_size, width // self.patch_size, self.dim)
-        return earlier.reshape(shape), later.reshape(shape)
+        with arithmetic(self.precision, self.device):
+            earlier, later = self.model.forward_intermediates(  # type: ignore[operator]
+                batch.to(self.device, non_blocking=True),
+                indices=list(self.blocks),
+                norm=True,
+                stop_early=True,
+                output_fmt="NLC",
+                intermediates_only=True,
+            )
+        return earlier.float().reshape(shape), later.float().reshape(shape)
 
 
 def load_teacher(

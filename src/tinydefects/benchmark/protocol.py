@@ -6,7 +6,7 @@ learn from is part of it; test images are opened only to be scored.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
@@ -15,7 +15,8 @@ from tinydefects.metrics.detectability import DEFAULT_RATES, DEFAULT_RULE
 from tinydefects.metrics.scores import FPR_LIMITS
 
 PROTOCOL_VERSION = 1  # raised when equal settings would no longer give equal numbers
-ENUMERATED = ("categories", "resolutions", "seeds", "n_exhibits")
+ENUMERATED = ("categories", "options", "resolutions", "seeds", "n_exhibits")
+NO_RESOLUTION = 0  # of a method that sees no teacher's input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,8 @@ class EvaluationProtocol:
 
     Attributes:
         categories: addresses, `dataset/category`.
-        options: what the loader of a dataset takes besides, by dataset; they decide the splits.
+        options: what the loader of a dataset takes besides, by dataset; they decide the splits, and so each job's
+            fingerprint.
         resolutions: long side of the teacher's input in pixels; scores always count at the image's own size.
         seeds: of everything random in a method; a method without chance runs with the first only.
         teacher: name of the frozen ViT that all methods that need one share.
@@ -55,7 +57,8 @@ class EvaluationProtocol:
     def fingerprint(self) -> str:
         """Sixteen hex digits over all that decides a number: everything but what is merely enumerated.
 
-        Categories, resolutions and seeds stand in each result; adding one leaves the results of the others valid.
+        Categories with their options, resolutions and seeds stand in each result; adding one leaves the results of the
+        others valid.
         """
         fixed = {name: value for name, value in asdict(self).items() if name not in ENUMERATED}
         return _digest({"version": PROTOCOL_VERSION, **fixed})
@@ -65,7 +68,8 @@ class EvaluationProtocol:
 class Job:
     """One method on one category at one resolution with one seed: what a worker does and a result answers.
 
-    `peer` is written as on the command line, options and all: `patchcore:coreset=0.01`.
+    `peer` is written as on the command line, options and all: `patchcore:coreset=0.01`. A method that needs no teacher
+    has resolution 0.
     """
 
     protocol: EvaluationProtocol
@@ -73,6 +77,16 @@ class Job:
     peer: str
     resolution: int
     seed: int
+
+    @property
+    def name(self) -> str:
+        """For people: `mvtec_ad/screw 1036 fbft seed 0`."""
+        return f"{self.category} {shown_resolution(self.resolution)} {self.peer} seed {self.seed}"
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        """What the loader of its category is given besides."""
+        return self.protocol.options.get(self.category.partition("/")[0], {})
 
     @property
     def path(self) -> Path:
@@ -83,22 +97,40 @@ class Job:
     @property
     def fingerprint(self) -> str:
         """Sixteen hex digits: a stored result with the same ones need not be computed again."""
-        own = (self.protocol.fingerprint, self.category, self.peer, self.resolution, self.seed)
-        return _digest(own)
+        own = (self.category, self.options, self.peer, self.resolution, self.seed)
+        return _digest((self.protocol.fingerprint, *own))
 
     @property
-    def keeps_exhibits(self) -> bool:
-        """Pictures are kept for the first seed alone."""
+    def is_first_seed(self) -> bool:
+        """Pictures and cost are kept for the first seed alone."""
         return self.seed == self.protocol.seeds[0]
 
 
-def list_jobs(protocol: EvaluationProtocol, peers: Sequence[str], *, seedless: frozenset[str]) -> list[Job]:
-    """Every job, those that share teacher features next to each other; `seedless` peers get the first seed only."""
+def list_jobs(
+    protocol: EvaluationProtocol,
+    peers: Sequence[str],
+    *,
+    seedless: Collection[str] = (),
+    teacherless: Collection[str] = (),
+) -> list[Job]:
+    """Every job, those that share teacher features next to each other.
+
+    `seedless` peers get the first seed only, `teacherless` ones run once, whatever the resolutions.
+    """
     jobs = []
     for category, resolution, peer, seed in product(protocol.categories, protocol.resolutions, peers, protocol.seeds):
-        if peer not in seedless or seed == protocol.seeds[0]:
-            jobs.append(Job(protocol=protocol, category=category, peer=peer, resolution=resolution, seed=seed))
+        if peer in seedless and seed != protocol.seeds[0]:
+            continue
+        if peer in teacherless and resolution != protocol.resolutions[0]:
+            continue
+        own = NO_RESOLUTION if peer in teacherless else resolution
+        jobs.append(Job(protocol=protocol, category=category, peer=peer, resolution=own, seed=seed))
     return jobs
+
+
+def shown_resolution(resolution: int) -> str:
+    """The number, or a dash where there is none."""
+    return str(resolution) if resolution != NO_RESOLUTION else "–"
 
 
 def _digest(content: object) -> str:

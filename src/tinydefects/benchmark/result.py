@@ -122,7 +122,7 @@ def read_result(path: Path) -> Result:
             raise ResultError(f"{path}: written by a newer version of tinydefects; update this one to read it")
         records = content["evaluation"].pop("exhibits")
         parsed = _ResultFile.model_validate(
-            _null_to_nan({**content, "evaluation": {**content["evaluation"], "exhibits": []}})
+            null_to_nan({**content, "evaluation": {**content["evaluation"], "exhibits": []}})
         )
         exhibits = _unpack(_read_own(path, ".npz", parsed.exhibits_sha256), records)
         tally = unpack_tally(_read_own(path, TALLY_SUFFIX, parsed.tally_sha256)) if parsed.tally_sha256 else None
@@ -213,12 +213,12 @@ def nan_to_null(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     return value
 
 
-def _null_to_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value; no field of a result may be None
+def null_to_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value; no field of a result may be None
     if value is None:
         return math.nan
     if isinstance(value, dict):
-        return {key: _null_to_nan(inner) for key, inner in value.items()}
-    return [_null_to_nan(inner) for inner in value] if isinstance(value, list) else value
+        return {key: null_to_nan(inner) for key, inner in value.items()}
+    return [null_to_nan(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _pack(exhibits: tuple[Exhibit, ...]) -> bytes:
@@ -235,7 +235,7 @@ def _pack(exhibits: tuple[Exhibit, ...]) -> bytes:
 def _unpack(packed: bytes, records: list[dict[str, Any]]) -> tuple[Exhibit, ...]:
     arrays = np.load(io.BytesIO(packed), allow_pickle=False)
     cuts = [{key: arrays[f"{n}.{key}"] for key in ("image", "mask", "anomaly_map")} for n in range(len(records))]
-    exhibits = [{"defect": _null_to_nan(record), **cut} for record, cut in zip(records, cuts, strict=True)]
+    exhibits = [{"defect": null_to_nan(record), **cut} for record, cut in zip(records, cuts, strict=True)]
     return TypeAdapter(tuple[Exhibit, ...]).validate_python(exhibits)
 
 

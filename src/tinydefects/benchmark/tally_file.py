@@ -36,5 +36,5 @@ def unpack_tally(packed: bytes) -> Tally:
     with np.load(io.BytesIO(packed), allow_pickle=False) as stored:
         arrays: dict[str, NDArray[Any]] = {field.name: stored[field.name] for field in fields(Tally)}
     for name in STEPPED:
-        arrays[name] = np.cumsum(arrays[name], axis=1, dtype=np.int64)
+        arrays[name] = np.cumsum(arrays[name], axis=1, dtype=np.int32)
     return Tally(**arrays)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ from tinydefects.commands.options import (
     TeacherWeights,
     load,
     numbers,
+    parse_size,
     print_result,
     say,
     show_progress,
@@ -26,7 +27,14 @@ from tinydefects.commands.options import (
 from tinydefects.errors import TinyDefectsError
 
 if TYPE_CHECKING:
+    from tinydefects.detector import Detector
+    from tinydefects.export.exported import ExportedDetector
+    from tinydefects.planner.pass_cost import PassCost
     from tinydefects.sample import Sample
+
+
+DEFAULT_PATCH_PX, SMALLEST_RESOLUTION_PX = 14, 16
+TIMED_PATCHES_A_SIDE = (18, 37)
 
 
 class Split(StrEnum):
@@ -43,6 +51,21 @@ class Preset(StrEnum):
 
     default = "default"
     published = "published"
+
+
+class ProductPrecision(StrEnum):
+    """In which numbers matrix products are computed."""
+
+    highest = "highest"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+Precision = Annotated[
+    ProductPrecision | None,
+    typer.Option(help="Of matrix products; left out, float32 by the quickest exact route, or as the model was fitted."),
+]
 
 
 def demo(
@@ -72,7 +95,9 @@ def inspect(
     ] = None,
     root: Root = Path("data"),
     option: Option = None,
-    patch_size: Annotated[int, typer.Option(min=1, help="Patch size of the teacher in pixels.")] = 14,
+    patch_size: Annotated[
+        int | None, typer.Option(min=1, help="Patch size of the teacher in pixels; left out, the teacher's, or 14.")
+    ] = None,
     pixel_pitch: Annotated[float, typer.Option(help="Millimetres a pixel, to see sizes in mm.")] = float("nan"),
     defect_px: Annotated[
         float | None, typer.Option(help="Diameter to keep, in pixels; left out, the 5 % quantile of the category.")
@@ -82,15 +107,29 @@ def inspect(
         str | None, typer.Option(metavar="HxW", help="Pixels of an image, when no category is given.")
     ] = None,
     max_input: Annotated[int, typer.Option(help="Longest side in pixels that the teacher takes in one pass.")] = 1036,
+    latency_ms: Annotated[
+        float | None, typer.Option(help="Recommend an input for so many ms an image; needs one of the next two.")
+    ] = None,
+    teacher: Annotated[str | None, typer.Option(help="Time this teacher here: any timm ViT, or 'builtin'.")] = None,
+    ms_per_megapixel: Annotated[float | None, typer.Option(help="Or its time for a million pixels of input.")] = None,
+    teacher_weights: TeacherWeights = None,
+    device: Device = None,
     plot: Annotated[Path | None, typer.Option(help="Draw it: .svg, .png or .pdf.")] = None,
     as_json: Json = False,
 ) -> None:
     """Say what could be seen at all: defect sizes, what each input resolution leaves of them, and what to do."""
     from tinydefects.planner.inspection import inspect_defects, inspect_disc
     from tinydefects.planner.plot import write_plot
-    from tinydefects.planner.text import describe_inspection
+    from tinydefects.planner.recommendation import recommend_input
+    from tinydefects.planner.text import describe_inspection, describe_recommendation
 
     diameter = _diameter_px(defect_px, defect_mm, pixel_pitch)
+    cost = None
+    if latency_ms is None and (teacher or ms_per_megapixel):
+        raise TinyDefectsError("--teacher and --ms-per-megapixel say what a pass costs: give --latency-ms, too")
+    if latency_ms is not None:
+        patch_size, cost = _pass_cost(teacher, ms_per_megapixel, patch_size, teacher_weights, device)
+    patch_size = patch_size or DEFAULT_PATCH_PX
     if category_id is None:
         if diameter is None or image_size is None:
             raise TinyDefectsError(
@@ -99,7 +138,7 @@ def inspect(
             )
         title = f"discs of {diameter:.3g} px"
         inspection = inspect_disc(
-            diameter, _size(image_size), patch_size=patch_size, pixel_pitch_mm=pixel_pitch, max_input=max_input
+            diameter, parse_size(image_size), patch_size=patch_size, pixel_pitch_mm=pixel_pitch, max_input=max_input
         )
     else:
         category, title = load(category_id, root, option), category_id
@@ -111,9 +150,38 @@ def inspect(
                 defect_px=diameter,
                 max_input=max_input,
             )
-    print_result(asdict(inspection), as_json, describe_inspection(title, inspection))
+    told, advice = [describe_inspection(title, inspection)], None
+    if latency_ms is not None and cost is not None and inspection.input_plan is not None:
+        advice = recommend_input(inspection.input_plan, cost=cost, latency_ms=latency_ms)
+        told += ["", describe_recommendation(advice)]
+    print_result(asdict(inspection) | {"recommendation": advice and asdict(advice)}, as_json, *told)
     if plot is not None:
         say(f"plot: {write_plot(title, inspection, plot)}")
+
+
+def _pass_cost(
+    teacher: str | None,
+    ms_per_megapixel: float | None,
+    patch_size: int | None,
+    weights: Path | None,
+    device: str | None,
+) -> "tuple[int, PassCost]":
+    """Patch size and cost of a pass, timed on this machine or worked out from what was given."""
+    from tinydefects.planner.pass_cost import cost_from_passes, cost_per_megapixel
+
+    if (teacher is None) == (ms_per_megapixel is None):
+        raise TinyDefectsError("--latency-ms needs --teacher, which is timed here, or --ms-per-megapixel: one of them")
+    if teacher is None:
+        patch_size = patch_size or DEFAULT_PATCH_PX
+        return patch_size, cost_per_megapixel(ms_per_megapixel or 0.0, patch_size=patch_size)
+    from tinydefects.pass_timing import time_pass
+    from tinydefects.teacher import load_teacher
+
+    loaded = load_teacher(teacher, weights=weights, device=device)
+    if patch_size not in {None, loaded.patch_size}:
+        raise TinyDefectsError(f"{teacher} has patches of {loaded.patch_size} px: leave out --patch-size {patch_size}")
+    few, many = ((side**2, time_pass(loaded, side)) for side in TIMED_PATCHES_A_SIDE)
+    return loaded.patch_size, cost_from_passes(few, many, timed_with=f"{teacher} on {loaded.device}")
 
 
 def _diameter_px(defect_px: float | None, defect_mm: float | None, pixel_pitch: float) -> float | None:
@@ -126,13 +194,6 @@ def _diameter_px(defect_px: float | None, defect_mm: float | None, pixel_pitch: 
     return defect_mm / pixel_pitch
 
 
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit()):
-        raise TinyDefectsError(f"--image-size {text}: write height x width in pixels, for example 1024x4096")
-    return int(height), int(width)
-
-
 def fit(
     category_id: CategoryId,
     root: Root = Path("data"),
@@ -140,8 +201,21 @@ def fit(
     out: Out = Path("model"),
     teacher: Annotated[str, typer.Option(help="Any timm ViT, or 'builtin'.")] = "vit_base_patch14_reg4_dinov2",
     teacher_weights: TeacherWeights = None,
-    resolution: Annotated[int, typer.Option(min=16, help="Long side of the teacher's input in pixels.")] = 1036,
+    resolution: Annotated[
+        str | None,
+        typer.Option(metavar="PX|native", help="Long side for the teacher; left out, 1036, with --tile native."),
+    ] = None,
+    tile: Annotated[int | None, typer.Option(min=1, help="Cut the image into tiles of this side in pixels.")] = None,
+    overlap: Annotated[int | None, typer.Option(min=0, help="Pixels that tiles share; left out, an eighth.")] = None,
+    stride: Annotated[
+        int | None, typer.Option(min=1, help="Pixels between patches; half a patch makes four shifted passes.")
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 50,
+    patches_per_batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Patches a training step, mixed across images; left out, all of 4 images."),
+    ] = None,
+    precision: Precision = None,
     preset: Annotated[
         Preset, typer.Option(help="'published' repeats the paper's code, quirks included.")
     ] = Preset.default,
@@ -159,8 +233,13 @@ def fit(
     detector = Detector(
         teacher=teacher,
         teacher_weights=teacher_weights,
-        resolution=resolution,
+        resolution=_resolution(resolution),
+        tile=tile,
+        overlap=overlap,
+        stride=stride,
         epochs=epochs,
+        patches_per_batch=patches_per_batch,
+        precision=None if precision is None else precision.value,
         preset=preset.value,
         cache_dir=cache_dir,
         cache_limit_gb=cache_limit_gb,
@@ -183,6 +262,18 @@ def fit(
     )
 
 
+def _resolution(text: str | None) -> int | Literal["native"] | None:
+    if text is None:
+        return None
+    if text == "native":
+        return "native"
+    if not (text.isdecimal() and int(text) >= SMALLEST_RESOLUTION_PX):
+        raise TinyDefectsError(
+            f"--resolution {text}: give a number of pixels, {SMALLEST_RESOLUTION_PX} at least, or 'native'"
+        )
+    return int(text)
+
+
 def _samples_of(category_id: str, root: Path, options: Sequence[str] | None, split: Split) -> "list[Sample]":
     if split in {Split.test_private, Split.test_private_mixed}:
         from tinydefects.benchmark.submission_layout import object_names, private_category
@@ -197,7 +288,7 @@ def _samples_of(category_id: str, root: Path, options: Sequence[str] | None, spl
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="Folder written by 'tinydefects fit'.")],
+    model: Annotated[Path, typer.Argument(help="Folder written by 'tinydefects fit' or 'tinydefects export'.")],
     images: Annotated[str, typer.Argument(metavar="FOLDER|DATASET/CATEGORY", help="Photographs, or a test split.")],
     root: Root = Path("data"),
     option: Option = None,
@@ -207,17 +298,38 @@ def predict(
     out: Out = Path("maps"),
     teacher_weights: TeacherWeights = None,
     device: Device = None,
+    precision: Precision = None,
     as_json: Json = False,
 ) -> None:
     """Write an anomaly map (32-bit float TIFF, full size), an overlay and a score for every image."""
     from tinydefects.batch import find_images, predict_to_disk
-    from tinydefects.detector import Detector
 
     folder = Path(images)
     samples = find_images(folder) if folder.is_dir() else _samples_of(images, root, option, split)
     name = folder.resolve().name if folder.is_dir() else images
-    detector = Detector.load(model, teacher_weights=teacher_weights, device=device)
+    detector = _load_model(model, teacher_weights, device, precision)
     with show_progress() as progress:
         scores = predict_to_disk(detector, name, samples, out, progress=progress)
     table = {sample.id: score for sample, score in zip(samples, scores, strict=True)}
     print_result(table, as_json, f"{len(table)} maps, overlays and scores.csv: {out}")
+
+
+def _load_model(
+    model: Path, teacher_weights: Path | None, device: str | None, precision: ProductPrecision | None
+) -> "Detector | ExportedDetector":
+    """A fitted detector, or an exported one, which needs no torch."""
+    from tinydefects.export.manifest import is_export
+
+    if not is_export(model):
+        from tinydefects.detector import Detector
+
+        chosen = None if precision is None else precision.value
+        return Detector.load(model, teacher_weights=teacher_weights, device=device, precision=chosen)
+    from tinydefects.export.exported import ExportedDetector
+
+    if teacher_weights or precision or device not in {None, "cpu"}:
+        raise TinyDefectsError(
+            f"{model}: an exported model has its weights and its precision inside and runs on the CPU: "
+            "leave out --teacher-weights, --precision and --device"
+        )
+    return ExportedDetector.load(model)

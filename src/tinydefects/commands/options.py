@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tinydefects.errors import TinyDefectsError
+
 if TYPE_CHECKING:
     from tinydefects.metrics.scores import Evaluation
     from tinydefects.progress import Progress
@@ -56,6 +58,14 @@ def load(category_id: str, root: Path, options: Sequence[str] | None = None) -> 
 
     parsed = parse_options(category_id.split("/")[0], options) if options else {}
     return load_category(category_id, root=root, **parsed)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`1024x4096` as (height, width) in pixels."""
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise TinyDefectsError(f"--image-size {text}: write height x width in pixels, for example 1024x4096")
+    return int(height), int(width)
 
 
 def numbers(evaluation: "Evaluation") -> dict[str, object]:

@@ -32,15 +32,18 @@ EXPOSURE_DROP = 3
 NUMBER_JUMP = 1000
 
 
-def load_magnetic_tile(name: str, *, root: Path, n_train: int = 330, seed: int = 0) -> Category:
+def load_magnetic_tile(
+    name: str, *, root: Path, n_train: int = 330, n_good: int | None = None, seed: int = 0
+) -> Category:
     """Train on defect-free tiles; test on the other defect-free photographs and the defects of category `name`.
 
     `name` is `all`, one defect type, or `tiny` (blowholes, breaks and cracks). The split depends on `seed` and
     `n_train` alone, so all categories share it. It keeps each tile on one side, and every tile that shows a defect
-    under any exposure on the test side. At most `n_train` photographs are trained on: as many whole tiles as fit.
+    under any exposure on the test side. At most `n_train` photographs are trained on: as many whole tiles as fit. At
+    most `n_good` defect-free ones are tested on, chosen in the same way; None is all that are left.
 
     Raises:
-        DatasetError: no such category, the folder is not under `root`, or `n_train` leaves no tile for the test.
+        DatasetError: no such category, the folder is not under `root`, or `n_train` or `n_good` are not to be had.
     """
     if name not in CATEGORIES:
         raise DatasetError(f"magnetic_tile/{name}: no such category; {suggest(name, CATEGORIES)}")
@@ -49,12 +52,14 @@ def load_magnetic_tile(name: str, *, root: Path, n_train: int = 330, seed: int =
     defects = {kind: _photographs(folder, kind) for kind in DEFECT_TYPES}
     tiles = group_by_tile([*free, *(stem for stems in defects.values() for stem in stems)])
     spoiled = {tiles[stem] for stems in defects.values() for stem in stems}
-    train_tiles = _choose_tiles([tile for stem in free if (tile := tiles[stem]) not in spoiled], n_train, seed)
+    train_tiles = _choose_tiles([tile for stem in free if (tile := tiles[stem]) not in spoiled], seed, n_train=n_train)
     samples = [
         Sample(id=f"good/{stem}", image_path=path, label="good", group=tiles[stem]) for stem, path in free.items()
     ]
     train = [replace(sample, id=f"train/{sample.id}") for sample in samples if sample.group in train_tiles]
-    test = [replace(sample, id=f"test/{sample.id}") for sample in samples if sample.group not in train_tiles]
+    left = [tiles[stem] for stem in free if tiles[stem] not in train_tiles]
+    test_tiles = set(left) if n_good is None else _choose_tiles(left, seed, n_good=n_good)
+    test = [replace(sample, id=f"test/{sample.id}") for sample in samples if sample.group in test_tiles]
     for kind in CATEGORIES[name]:
         test += _defects(kind, defects[kind], tiles)
     return Category(id=f"magnetic_tile/{name}", train=train, test=test)
@@ -107,20 +112,23 @@ def _defects(kind: str, photographs: Mapping[str, Path], tiles: Mapping[str, str
     ]
 
 
-def _choose_tiles(tile_of_each_photograph: list[str], n_train: int, seed: int) -> set[str]:
-    """Whole tiles in seeded order, each taken if it still fits into `n_train` photographs."""
+def _choose_tiles(tile_of_each_photograph: list[str], seed: int, **wanted: int) -> set[str]:
+    """Whole tiles in seeded order, each taken if it still fits into the wanted number of photographs."""
+    ((option, n_wanted),) = wanted.items()
     available = len(tile_of_each_photograph)
-    if not 0 < n_train < available:
-        raise DatasetError(f"n_train={n_train}: {available} photographs are free of defects; choose from 1 to fewer")
+    if not 0 < n_wanted < available:
+        raise DatasetError(f"{option}={n_wanted}: {available} photographs are free of defects; choose from 1 to fewer")
     sizes = {tile: tile_of_each_photograph.count(tile) for tile in dict.fromkeys(tile_of_each_photograph)}
     chosen: set[str] = set()
-    room = n_train
+    room = n_wanted
     for tile in shuffled(sizes, seed):
         if sizes[tile] <= room:
             chosen.add(tile)
             room -= sizes[tile]
     if not chosen:
-        raise DatasetError(f"n_train={n_train}: no tile has so few photographs; choose at least {min(sizes.values())}")
+        raise DatasetError(
+            f"{option}={n_wanted}: no tile has so few photographs; choose at least {min(sizes.values())}"
+        )
     return chosen
 
 

@@ -10,7 +10,7 @@ the chance of even one false verdict among all comparisons asked for, as Holm's 
 and can be as small as 1 / (resamples + 1) for any number of comparisons.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -76,7 +76,7 @@ def compare(
         ResultError: fewer than two evaluations, one without a tally, other images, groups or defects, or a figure
             that none has.
     """
-    tallies = {name: _tally_of(name, evaluation) for name, evaluation in evaluations.items()}
+    tallies = {name: tally_of(name, evaluation) for name, evaluation in evaluations.items()}
     if len(tallies) < 2:
         raise ResultError("comparing needs two results of the same images at least; give another one")
     first = next(iter(tallies))
@@ -85,7 +85,7 @@ def compare(
     weights, without = draw_weights(tallies[first], n_resamples, seed), leave_out_weights(tallies[first])
     moved, left_out = {}, {}
     for name, tally in tallies.items():
-        places = _matching(first, tallies[first], name, tally)
+        places = matching_places(first, tallies[first], name, tally)
         moved[name] = movements(tally, plan_of(evaluations[name]), weights[:, places])
         left_out[name] = movements(tally, plan_of(evaluations[name]), without[:, places])
     pairs = [(a, b, figure) for a, b in combinations(tallies, 2) for figure in chosen]
@@ -197,14 +197,19 @@ def stepdown_p_values(differences: Array, apart: Array) -> Array:
     return corrected
 
 
-def movements(tally: Tally, plan: Plan, weights: Array) -> dict[str, Array]:
-    """How far weights (B, I) move each figure from its value on the full sample, (B,)."""
+def movements(tally: Tally, plan: Plan, weights: Array, names: Collection[str] = ()) -> dict[str, Array]:
+    """How far weights (B, I) move each figure from its value on the full sample, (B,); `names` as in `Resampler`."""
     resampler = Resampler(tally, plan)
-    full = resampler.under(np.ones((1, tally.n_normal.size)))
-    return {figure: values - full[figure] for figure, values in resampler.under(weights).items()}
+    full = resampler.under(np.ones((1, tally.n_normal.size)), names)
+    return {figure: values - full[figure] for figure, values in resampler.under(weights, names).items()}
 
 
-def _tally_of(name: str, evaluation: Evaluation) -> Tally:
+def tally_of(name: str, evaluation: Evaluation) -> Tally:
+    """The tally of the evaluation that goes by this name.
+
+    Raises:
+        ResultError: it keeps none.
+    """
     if evaluation.tally is None:
         raise ResultError(f"{name}: keeps no tally to resample; evaluate its maps again with this version")
     return evaluation.tally
@@ -222,8 +227,12 @@ def _chosen(values: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> 
     return list(dict.fromkeys(names))
 
 
-def _matching(first_name: str, first: Tally, name: str, tally: Tally) -> NDArray[np.int64]:
-    """(I,) place in `first` of each image of `tally`, once both are known to hold the same images and defects."""
+def matching_places(first_name: str, first: Tally, name: str, tally: Tally) -> NDArray[np.int64]:
+    """(I,) place in `first` of each image of `tally`, once both are known to hold the same images and defects.
+
+    Raises:
+        ResultError: they do not; the message goes by the two names.
+    """
     here, there = _described(tally), _described(first)
     if here.keys() != there.keys():
         lone = sorted(here.keys() ^ there.keys())

@@ -5,7 +5,7 @@ tally, so a tie between the two is assumed; against exact pixels this errs by le
 Groups of defects keep the members they have in the full sample, also where weights would move a quartile.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from tinydefects.metrics.size import QUARTILES
 from tinydefects.metrics.tally import Tally
 
 Array = NDArray[np.float64]
-BLOCK_BYTES = 48 * 2**20
+BLOCK_BYTES, FEWEST_ROWS = 8 * 2**20, 16  # of weightings computed together: what a processor's cache holds
 PIMO_RANGE = (-5.0, -4.0)  # log10 of the false-positive rates that AUPIMO integrates over
 
 
@@ -61,14 +61,17 @@ class Resampler:
         self._image_levels = _ImageLevels(tally)
         self._threshold_place = int(np.searchsorted(-tally.thresholds, -plan.threshold, side="left")) - 1
 
-    def under(self, weights: Array) -> dict[str, Array]:
-        """Every figure, (B,), under weights (B, I) >= 0; nan where a weighting leaves nothing to measure."""
-        blocks = [self._block(weights[rows]) for rows in self._blocks(len(weights))]
+    def under(self, weights: Array, names: Collection[str] = ()) -> dict[str, Array]:
+        """Every figure, (B,), under weights (B, I) >= 0; nan where a weighting leaves nothing to measure.
+
+        With `names`, figures of other kinds are left out: what nobody asks for need not be computed.
+        """
+        blocks = [self._block(weights[rows], names) for rows in self._blocks(len(weights))]
         return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
     def _blocks(self, n_rows: int) -> Iterator[slice]:
         n_numbers = 12 * self._normal.shape[1] + 6 * len(self._share) + 8 * len(self._normal)
-        step = max(1, BLOCK_BYTES // (8 * n_numbers))
+        step = max(FEWEST_ROWS, BLOCK_BYTES // (8 * n_numbers))
         return (slice(start, start + step) for start in range(0, n_rows, step))
 
     def _members_by_image(self) -> Array:
@@ -77,25 +80,27 @@ class Resampler:
         np.maximum.at(holds, self._image_of_defect, self._members.T)
         return holds
 
-    def _block(self, weights: Array) -> dict[str, Array]:
+    def _block(self, weights: Array, names: Collection[str]) -> dict[str, Array]:
         with np.errstate(invalid="ignore", divide="ignore"):
             normal = weights @ self._normal
             n_normal = weights @ self._n_normal
             rate = np.concatenate([np.zeros((len(weights), 1)), normal / n_normal[:, None]], axis=1)
-            return {
-                **self._aupro(weights, rate),
-                **self._pixels(weights, normal, rate),
-                "aupimo": self._aupimo(weights),
-                **self._images(weights),
-                **self._sizes(weights),
+            kinds: dict[tuple[str, ...], Callable[[], dict[str, Array]]] = {
+                ("aupro", "rho"): lambda: self._aupro(weights, rate),
+                ("pixel", "seg"): lambda: self._pixels(weights, normal, rate),
+                ("aupimo",): lambda: {"aupimo": self._aupimo(weights)},
+                ("image",): lambda: self._images(weights),
+                ("a50", "a90"): lambda: self._sizes(weights),
             }
+            asked = (kind for kind in kinds if not names or any(name.startswith(kind) for name in names))
+            return {name: values for kind in asked for name, values in kinds[kind]().items()}
 
     def _aupro(self, weights: Array, rate: Array) -> dict[str, Array]:
         by_defect = weights[:, self._image_of_defect]
         n_drawn = by_defect @ self._members.T
         figures: dict[str, Array] = {}
         for limit in self._plan.fpr_limits:
-            aupro = found_area(rate[:, :-1], rate[:, 1:], limit) @ self._share.T
+            aupro = found_area(rate, limit) @ self._share.T
             by_group = (by_defect * aupro) @ self._members.T / n_drawn
             scores = dict(zip(self._plan.members, by_group.T, strict=True))
             figures |= {f"aupro{name}@{limit:g}": values for name, values in scores.items()}
@@ -199,12 +204,17 @@ class _ImageLevels:
         }
 
 
-def found_area(start: Array, end: Array, limit: float) -> Array:
-    """Mean of max(0, 1 - f / limit) for f from `start` to `end`: AUPRO@limit of a pixel found between these rates."""
-    low, high = np.minimum(start, limit), np.minimum(end, limit)
-    tied = end - start
-    inside = np.divide(high - low, tied, out=(start < limit).astype(np.float64), where=tied > 0)
-    return np.asarray(inside * (1 - (low + high) / (2 * limit)))
+def found_area(rate: Array, limit: float) -> Array:
+    """AUPRO@limit of a pixel that is found between each two neighbours of the rising rates (B, G + 1): (B, G).
+
+    It is the mean of max(0, 1 - f / limit) for f between the two; one pair at most lies on both sides of the limit.
+    """
+    clipped = np.minimum(rate, limit) / (2 * limit)
+    area = 1 - clipped[:, 1:] - clipped[:, :-1]
+    row, last = np.arange(len(rate)), np.count_nonzero(rate <= limit, axis=1) - 1
+    row, last = row[last < area.shape[1]], last[last < area.shape[1]]
+    area[row, last] *= (limit - rate[row, last]) / (rate[row, last + 1] - rate[row, last])
+    return np.asarray(area)
 
 
 def _with_all(at_least: NDArray[np.integer[Any]], total: NDArray[np.integer[Any]]) -> Array:

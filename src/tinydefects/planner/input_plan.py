@@ -60,7 +60,8 @@ def plan_input(
     rows, columns = (math.ceil(side * scale / patch_size) for side in image_size)
     resolution = max(rows, columns) * patch_size
     input_px = min(resolution, max_input // patch_size * patch_size)
-    tile, overlap = math.floor(input_px / scale), math.ceil(OVERLAP_IN_DEFECTS * defect_px)
+    tile = max(1, math.floor(input_px / scale))
+    overlap = min(math.ceil(OVERLAP_IN_DEFECTS * defect_px), tile - 1)
     if resolution <= max_input:
         tile, overlap = max(image_size), 0
     height, width = image_size
@@ -101,9 +102,17 @@ def describe_plan(plan: InputPlan) -> str:
             f"each brought to {plan.tile_input_px:,} px: {plan.n_passes:,} teacher passes an image",
             f"  (as a whole: {whole})",
         ]
+    lines.append(f"  tinydefects fit ... {_fit_options(plan)}")
     if plan.defect_px < 1:
         lines.append("  it is smaller than one pixel of the camera: only a finer pixel pitch can show it")
     return "\n".join(lines)
+
+
+def _fit_options(plan: InputPlan) -> str:
+    if plan.n_passes == 1:
+        return f"--resolution {plan.resolution_px}"
+    overlap_px = math.ceil(plan.overlap_px * plan.scale / plan.patch_size) * plan.patch_size
+    return f"--resolution {plan.resolution_px} --tile {plan.tile_input_px} --overlap {overlap_px}"
 
 
 def _tiles_along(length: int, tile: int, overlap: int) -> int:

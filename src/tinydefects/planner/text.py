@@ -2,8 +2,9 @@
 
 import math
 
-from tinydefects.planner.input_plan import describe_plan
+from tinydefects.planner.input_plan import PATCHES_ACROSS, describe_plan
 from tinydefects.planner.inspection import Inspection, ResolutionPlan
+from tinydefects.planner.recommendation import InputOption, Recommendation
 
 
 def describe_inspection(title: str, inspection: Inspection) -> str:
@@ -30,6 +31,41 @@ def describe_inspection(title: str, inspection: Inspection) -> str:
     if inspection.input_plan is not None:
         lines += ["", describe_plan(inspection.input_plan)]
     return "\n".join(lines)
+
+
+def describe_recommendation(advice: Recommendation) -> str:
+    """The recommendation as a short text: what to choose, what it costs, which other inputs are worth their cost."""
+    wanted = f"a defect of {advice.defect_px:.3g} px at {PATCHES_ACROSS} patches"
+    limit = f"{advice.latency_ms:,g} ms an image"
+    if advice.best is None:
+        lines = [f"no input fits into {limit}; the smallest takes about {advice.options[0].ms:,.0f} ms"]
+    elif advice.keeps:
+        lines = [f"to keep {wanted} within {limit}:", f"  tinydefects fit ... {_fit_options(advice.best)}"]
+    else:
+        lines = [
+            f"no input keeps {wanted} within {limit}; the nearest is",
+            f"  tinydefects fit ... {_fit_options(advice.best)}",
+            f"  and the cheapest that keeps it takes about {advice.cheapest_keeping.ms:,.0f} ms",
+        ]
+    if advice.shifted is not None:
+        verdict = "fits, too" if advice.shifted.ms <= advice.latency_ms else "does not fit"
+        lines.append(
+            f"  --stride {advice.shifted.stride} on top (scores twice as dense, the defect no wider): "
+            f"{advice.shifted.n_passes:,} passes, about {advice.shifted.ms:,.0f} ms, {verdict}"
+        )
+    lines.append(f"{'':2}{'patches wide':>12}{'about ms':>10}{'passes':>8}{'patches':>10}  {'input'}")
+    lines += [_option_row(option, advice.best) for option in advice.options]
+    return "\n".join([*lines, f"({advice.cost_source})"])
+
+
+def _option_row(option: InputOption, best: InputOption | None) -> str:
+    numbers = f"{option.width_patches:>12.2f}{option.ms:>10,.0f}{option.n_passes:>8,}{option.n_patches:>10,}"
+    return f"{'> ' if option is best else '  '}{numbers}  {_fit_options(option)}"
+
+
+def _fit_options(option: InputOption) -> str:
+    tiles = "" if option.tile is None else f" --tile {option.tile} --overlap {option.overlap}"
+    return f"--resolution {option.resolution}{tiles}"
 
 
 def _row(name: str, values: tuple[float, ...]) -> str:

@@ -1,15 +1,15 @@
 """A method that scores the patches of a frozen teacher: all but its own scorer is shared, so only that is compared."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.benchmark.peers.patch_source import PatchFeatures, PatchSource
+from tinydefects.benchmark.peers.patch_source import Features, PatchFeatures, PatchSource, TrainingFeatures
 from tinydefects.sample import Prediction, Sample, mean_of_highest
 
-Features = NDArray[np.float32]
+Block = Literal["earlier", "later", "both"]
 
 
 class PatchScorer(Protocol):
@@ -23,10 +23,10 @@ class PatchScorer(Protocol):
     def size_bytes(self) -> int:
         """What it keeps to score."""
 
-    def learn(self, images: Sequence[tuple[Features, Features]]) -> None:
+    def learn(self, images: TrainingFeatures) -> None:
         """From features (h, w, C) of the earlier and the later block of each training image."""
 
-    def patch_scores(self, earlier: Features, later: Features) -> NDArray[np.float32]:
+    def patch_scores(self, earlier: Features, later: Features) -> Features:
         """Features (B, h, w, C) of both blocks to scores (B, h, w); higher is more anomalous."""
 
 
@@ -46,11 +46,13 @@ class PatchPeer:
         return self._scorer.size_bytes
 
     def fit(self, samples: Sequence[Sample]) -> None:
-        images = self._source.training(samples)
-        self._scorer.learn([(one.earlier[0].numpy(), one.later[0].numpy()) for one in images])
+        self._scorer.learn(self._source.training(samples))
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [one for features in self._source.to_score(samples) for one in self._score(features)]
+        found: dict[int, Prediction] = {}
+        for features in self._source.to_score(samples):
+            found.update(zip(features.places, self._score(features), strict=True))
+        return [found[place] for place in range(len(samples))]
 
     def _score(self, features: PatchFeatures) -> list[Prediction]:
         clock = self._source.clock
@@ -61,3 +63,16 @@ class PatchPeer:
         with clock("map"):
             maps = [features.grid.to_image(scores) for scores in patch_scores]
             return [Prediction(anomaly_map, mean_of_highest(anomaly_map)) for anomaly_map in maps]
+
+
+def chosen_block(earlier: Features, later: Features, block: Block) -> Features:
+    """The features (..., C) of the named block, or (..., 2 C) of both side by side."""
+    if block == "both":
+        return np.concatenate([earlier, later], axis=-1)
+    return earlier if block == "earlier" else later
+
+
+def unit_length(features: Features) -> Features:
+    """(..., C) divided by its length, so that distances compare directions; a vector of no length stays as it is."""
+    length: NDArray[np.float32] = np.linalg.norm(features, axis=-1, keepdims=True)
+    return np.asarray(features / np.where(length > 0, length, np.float32(1)), dtype=np.float32)

@@ -1,6 +1,6 @@
 """The teacher's features of any sample, computed once for all methods that build on the same teacher and resolution."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,64 +8,116 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinydefects.benchmark.peers.peer import PeerInputs
+from tinydefects.detector_file import Preset
+from tinydefects.errors import TrainingError
 from tinydefects.feature_cache import FeatureCache, FeatureFormat
-from tinydefects.patch_grid import PatchGrid, image_size
+from tinydefects.patch_grid import PatchGrid, Size, image_size
 from tinydefects.sample import Sample
-from tinydefects.teacher import stack_inputs
+from tinydefects.teacher import Teacher, stack_inputs
+
+Features = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PatchFeatures:
-    """The teacher's features of B images of one size, (B, h, w, C) float32 of both blocks, and their geometry."""
+    """The teacher's features of B images of one size, (B, h, w, C) float32 of both blocks, and their geometry.
 
+    `places` says which of the asked-for samples they are.
+    """
+
+    places: tuple[int, ...]
     grid: PatchGrid
     earlier: Tensor
     later: Tensor
+
+
+class TrainingFeatures:
+    """Features (h, w, C) float32 of the earlier and the later block of each training image, read from disk one by one.
+
+    Can be gone through as often as a method likes; one image is in memory at a time.
+    """
+
+    def __init__(self, cache: FeatureCache, shapes: Sequence[Size]) -> None:
+        self._cache = cache
+        self._shapes = tuple(shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def __iter__(self) -> Iterator[tuple[Features, Features]]:
+        return (self[place] for place in range(len(self)))
+
+    def __getitem__(self, place: int) -> tuple[Features, Features]:
+        ((earlier, later),) = self._cache.batches([place], images=1)
+        shape = self._shapes[place]
+        return earlier.numpy().reshape(*shape, -1), later.numpy().reshape(*shape, -1)
+
+    @property
+    def n_patches(self) -> int:
+        """Of all images together."""
+        return sum(height * width for height, width in self._shapes)
 
 
 class PatchSource:
     """Looks features up, or computes and keeps them; while the clock runs, it computes them stage by stage.
 
     Training features are kept in 16 bit, as FBFT's students train on them; those to be scored in 32 bit, so that a map
-    does not depend on whether its features were looked up.
+    does not depend on whether its features were looked up. `preset` is FBFT's: `published` has its own geometry.
     """
 
-    def __init__(self, inputs: PeerInputs) -> None:
-        self.teacher = inputs.teacher()
+    def __init__(self, inputs: PeerInputs, *, teacher: Teacher | None = None, preset: Preset = "default") -> None:
+        self.teacher = teacher or inputs.teacher()
         self.clock = inputs.clock
-        self.resolution = inputs.resolution
-        self.folder = inputs.features_folder
-        self.limit_gb = inputs.features_limit_gb
+        self._resolution = inputs.resolution
+        self._folder = inputs.features_folder
+        self._limit_bytes = int(inputs.features_limit_gb * 1e9)
+        self._divide = PatchGrid.published if preset == "published" else PatchGrid.proportional
 
-    def training(self, samples: Sequence[Sample]) -> list[PatchFeatures]:
-        """Features to learn from, one image each."""
-        return [self._stored(sample.image(), "float16") for sample in samples]
+    def training(self, samples: Sequence[Sample]) -> TrainingFeatures:
+        """Features to learn from.
 
-    def to_score(self, samples: Sequence[Sample]) -> list[PatchFeatures]:
-        """Features to be scored: one image each; while the clock runs, those of equal size in one batch."""
-        if not self.clock.running:
-            return [self._stored(sample.image(), "float32") for sample in samples]
+        Raises:
+            TrainingError: no samples, or no room for the features.
+        """
+        if not samples:
+            raise TrainingError("there are no training images: give defect-free ones, a handful at least")
+        cache, shapes = self._cache("float16"), []
+        for sample in samples:
+            image = sample.image()
+            grid = self._grid(image)
+            cache.add(image, grid)
+            shapes.append(grid.shape)
+        return TrainingFeatures(cache, shapes)
+
+    def to_score(self, samples: Sequence[Sample]) -> Iterator[PatchFeatures]:
+        """Features to be scored: one image at a time; while the clock runs, those of equal size in one batch."""
+        if self.clock.running:
+            yield from self._computed(samples)
+            return
+        cache = self._cache("float32")
+        for place, sample in enumerate(samples):
+            image = sample.image()
+            grid = self._grid(image)
+            earlier, later = cache.read(image, grid)
+            yield PatchFeatures(places=(place,), grid=grid, earlier=earlier, later=later)
+
+    def _computed(self, samples: Sequence[Sample]) -> Iterator[PatchFeatures]:
         with self.clock("decode"):
             images = [sample.image() for sample in samples]
-        sizes = dict.fromkeys(image_size(image) for image in images)
-        return [self._computed([image for image in images if image_size(image) == size]) for size in sizes]
+        for size in dict.fromkeys(image_size(image) for image in images):
+            places = tuple(place for place, image in enumerate(images) if image_size(image) == size)
+            grid = self._grid(images[places[0]])
+            with self.clock("resize"):
+                mean, std = self.teacher.mean, self.teacher.std
+                patches = stack_inputs([grid.to_patches(images[place], mean, std) for place in places])
+            with self.clock("transfer"):
+                patches = patches.to(self.teacher.device)
+            with self.clock("teacher"):
+                earlier, later = self.teacher.features(patches)
+            yield PatchFeatures(places=places, grid=grid, earlier=earlier, later=later)
 
     def _grid(self, image: NDArray[np.uint8]) -> PatchGrid:
-        return PatchGrid.proportional(image_size(image), patch=self.teacher.patch_size, resolution=self.resolution)
+        return self._divide(image_size(image), patch=self.teacher.patch_size, resolution=self._resolution)
 
-    def _stored(self, image: NDArray[np.uint8], feature_format: FeatureFormat) -> PatchFeatures:
-        limit_bytes = int(self.limit_gb * 1e9)
-        cache = FeatureCache(self.folder, self.teacher, feature_format=feature_format, limit_bytes=limit_bytes)
-        grid = self._grid(image)
-        earlier, later = cache.read(image, grid)
-        return PatchFeatures(grid=grid, earlier=earlier, later=later)
-
-    def _computed(self, images: Sequence[NDArray[np.uint8]]) -> PatchFeatures:
-        grid, teacher = self._grid(images[0]), self.teacher
-        with self.clock("resize"):
-            patches = stack_inputs([grid.to_patches(image, teacher.mean, teacher.std) for image in images])
-        with self.clock("transfer"):
-            patches = patches.to(teacher.device)
-        with self.clock("teacher"):
-            earlier, later = teacher.features(patches)
-        return PatchFeatures(grid=grid, earlier=earlier, later=later)
+    def _cache(self, feature_format: FeatureFormat) -> FeatureCache:
+        return FeatureCache(self._folder, self.teacher, feature_format=feature_format, limit_bytes=self._limit_bytes)

@@ -1,0 +1,58 @@
+"""What this machine can do at best: matrix products and copies a second, and the time below which no ViT can go."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from timing import time_interleaved
+from tinydefects.precision import arithmetic
+from tinydefects.students import StudentPair
+from tinydefects.teacher import Teacher
+
+SIDE = 2048  # of the square products, 17 GFLOP each
+COPY_BYTES = 2**28
+
+
+def measure_ceilings(device: str, *, rounds: int, side: int = SIDE) -> dict[str, float]:
+    """TFLOP/s of square products by kind of number and road, and GB/s of a copy (bytes read and written)."""
+    left, right = torch.randn(2, side, side, device=device)
+    source = torch.empty(COPY_BYTES // 4, device=device)
+    target = torch.empty_like(source)
+
+    def product(precision: str) -> Callable[[], object]:
+        def run() -> None:
+            with torch.inference_mode(), arithmetic(precision, device):  # type: ignore[arg-type]
+                left @ right
+
+        return run
+
+    bytes_left, bytes_right = (torch.ones(side, side, dtype=torch.int8, device=device) for _ in range(2))
+    variants = {f"{name}_tflops": product(name) for name in ("highest", "float32", "bfloat16")}
+    variants["int8_tflops"] = lambda: torch._int_mm(bytes_left, bytes_right.t())
+    variants["copy_gb_per_s"] = lambda: target.copy_(source)
+    times = time_interleaved(variants, rounds=rounds, device=device)
+    seconds = {name: timing.lowest_ms / 1e3 for name, timing in times.items()}
+    copy = 2 * COPY_BYTES / 1e9 / seconds.pop("copy_gb_per_s")
+    return {name: 2 * side**3 / 1e12 / each for name, each in seconds.items()} | {"copy_gb_per_s": copy}
+
+
+def count_tflop(teacher: Teacher, shape: tuple[int, int]) -> dict[str, float]:
+    """TFLOP of one image of (h, w) patches, from the shapes of the weights: teacher, its attention, both students."""
+    model, n_patches = teacher.model, shape[0] * shape[1]
+    n_tokens = n_patches + int(model.num_prefix_tokens)  # type: ignore[arg-type]
+    n_blocks = teacher.blocks[1] + 1
+    linear = [part.weight.numel() for block in model.blocks[:n_blocks] for part in block.modules() if is_linear(part)]  # type: ignore[index,union-attr]
+    patches = 2 * n_patches * 3 * teacher.patch_size**2 * teacher.dim
+    attention = 4 * n_tokens**2 * teacher.dim * n_blocks
+    students = sum(part.weight.numel() for part in StudentPair(teacher.dim).modules() if is_linear(part))  # type: ignore[union-attr]
+    return {
+        "teacher": (2 * n_tokens * sum(linear) + attention + patches) / 1e12,
+        "attention": attention / 1e12,
+        "students": 2 * n_patches * students / 1e12,
+    }
+
+
+def is_linear(part: nn.Module) -> bool:
+    """Whether the part multiplies by a matrix of weights."""
+    return isinstance(part, nn.Linear)

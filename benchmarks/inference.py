@@ -1,0 +1,160 @@
+"""Time of one image of 1000 x 1500 px, stage by stage, beside the published pipeline and what the machine can do.
+
+    python benchmarks/inference.py                        # ViT-S/14 and ViT-B/14 at 518 and 1036 px; about 8 minutes
+    python benchmarks/inference.py --teachers vit_small_patch14_dinov2 --resolutions 518
+    python benchmarks/inference.py --device cuda --batches 1,2,4,8,16 --out results/benchmarks/inference_cuda.json
+
+All variants run once a round, one after the other. Weights are random, which changes no time. `ours, square` shows the
+teacher the same square as the published pipeline: what is left then is arithmetic alone.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ceilings import count_tflop, measure_ceilings
+from published_pipeline import PublishedPipeline
+from timing import photograph, random_teacher, ratio, time_interleaved, write_times
+from tinydefects.detector import Detector, image_score
+from tinydefects.pixels import read_image, write_png
+from tinydefects.teacher import Teacher
+
+TEACHERS = "vit_small_patch14_dinov2,vit_base_patch14_reg4_dinov2"
+STAGES = ("decode", "resize", "transfer", "teacher", "students", "map", "score")
+
+
+def main() -> None:
+    """Measure what is asked for and write it."""
+    asked = options().parse_args()
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    height, width = map(int, asked.size.split("x"))
+    ceilings = measure_ceilings(asked.device, rounds=asked.rounds, side=asked.ceiling_side)
+    print(ceilings, flush=True)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "photograph.png"
+        write_png(path, photograph((height, width)))
+        for name in asked.teachers.split(","):
+            teacher = random_teacher(name, asked.device)
+            for resolution in map(int, asked.resolutions.split(",")):
+                rows.append(measure(teacher, resolution, path, ceilings, asked))
+                print(summary(rows[-1]), flush=True)
+    settings = {"image": asked.size, "rounds": asked.rounds, "device": asked.device}
+    print(write_times("inference", settings, {"ceilings": ceilings, "rows": rows}, asked.out))
+
+
+def options() -> argparse.ArgumentParser:
+    """What can be asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teachers", default=TEACHERS, help="ViTs of timm")
+    parser.add_argument("--resolutions", default="518,1036", help="long side of the teacher's input in pixels")
+    parser.add_argument("--size", default="1000x1500", help="of the image, height x width")
+    parser.add_argument("--rounds", type=int, default=5, help="of which the median is taken, after one to warm up")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batches", default="1", help="images a pass of the teacher, for the best throughput")
+    parser.add_argument("--threads", type=int, default=0, help="of torch; 0 is its own choice")
+    parser.add_argument("--ceiling-side", type=int, default=2048, help="of the square matrices whose product is timed")
+    parser.add_argument("--out", type=Path)
+    return parser
+
+
+def measure(
+    teacher: Teacher, resolution: int, path: Path, ceilings: dict[str, float], asked: argparse.Namespace
+) -> dict[str, object]:
+    """One row: a teacher at one resolution."""
+    image = read_image(path)
+    ours = fitted(teacher, resolution, image)
+    square = fitted(teacher, resolution, image, preset="published", precision="float32")
+    half = fitted(teacher, resolution, image, precision="bfloat16")
+    published = PublishedPipeline(teacher, resolution)
+    stages = stages_of(ours, path)
+    times = time_interleaved(
+        {
+            "published": lambda: published.predict(read_image(path)),
+            "ours, square": lambda: square.predict(read_image(path)),
+            "ours": lambda: ours.predict(read_image(path)),
+            "ours, bfloat16": lambda: half.predict(read_image(path)),
+            **stages,
+        },
+        rounds=asked.rounds,
+        device=asked.device,
+    )
+    shape = ours.grid(image.shape[:2]).shape
+    tflop = count_tflop(teacher, shape)
+    total = tflop["teacher"] + tflop["students"]
+    whole = {name: times[name] for name in times if name not in STAGES}
+    return {
+        "teacher": teacher.name,
+        "resolution": resolution,
+        "patches": shape,
+        "tflop": tflop,
+        "floor_ms": {name: 1e3 * total / ceilings[f"{name}_tflops"] for name in ("highest", "float32", "bfloat16")},
+        "times": {name: asdict(timing) for name, timing in times.items()},
+        "times_quicker_than_published": {name: ratio(times["published"], timing) for name, timing in whole.items()},
+        "share_outside_teacher": 1 - times["teacher"].median_ms / sum(times[name].median_ms for name in STAGES),
+        "largest_map_difference": difference(published, square, image),
+        "batches": [throughput(half, image, int(batch), asked) for batch in asked.batches.split(",")],
+    }
+
+
+def fitted(teacher: Teacher, resolution: int, image: NDArray[np.uint8], **settings: object) -> Detector:
+    """A detector that has seen one image once: its numbers mean nothing, its time is that of any other."""
+    return Detector(teacher=teacher, resolution=resolution, epochs=1, seed=115, **settings).fit([image])  # type: ignore[arg-type]
+
+
+def stages_of(detector: Detector, path: Path) -> dict[str, Callable[[], object]]:
+    """Every step of `Detector.predict` on the file, each with the result of the one before it at hand."""
+    image, teacher = read_image(path), detector.teacher
+    grid = detector.grid(image.shape[:2])
+    pixels = grid.to_patches(image, teacher.mean, teacher.std)[None]
+    there = pixels.to(teacher.device)
+    features = teacher.features(there)
+    patch_scores = detector.patch_scores(*features)
+    anomaly_map = grid.to_image(patch_scores[0])
+    steps: tuple[Callable[[], object], ...] = (
+        partial(read_image, path),
+        partial(grid.to_patches, image, teacher.mean, teacher.std),
+        partial(pixels.to, teacher.device),
+        partial(teacher.features, there),
+        partial(detector.patch_scores, *features),
+        partial(grid.to_image, patch_scores[0]),
+        partial(image_score, anomaly_map),
+    )
+    return dict(zip(STAGES, steps, strict=True))
+
+
+def difference(published: PublishedPipeline, square: Detector, image: NDArray[np.uint8]) -> float:
+    """Largest difference between both maps of one image, with the same students: arithmetic alone."""
+    published.students.load_state_dict(square.students.state_dict())
+    return float(np.abs(published.predict(image)[0] - square.predict(image).anomaly_map).max())
+
+
+def throughput(
+    detector: Detector, image: NDArray[np.uint8], batch: int, asked: argparse.Namespace
+) -> dict[str, object]:
+    """Milliseconds an image of teacher and students, bfloat16, when they see `batch` images of one size at once."""
+    teacher = detector.teacher
+    pixels = detector.grid(image.shape[:2]).to_patches(image, teacher.mean, teacher.std).to(teacher.device)
+    several = pixels.expand(batch, -1, -1, -1).contiguous()
+    run = {"batch": lambda: detector.patch_scores(*teacher.features(several))}
+    timing = time_interleaved(run, rounds=asked.rounds, device=asked.device)["batch"]
+    return {"images": batch, "ms_per_image": timing.median_ms / batch, "all_ms": timing.all_ms}
+
+
+def summary(row: dict[str, object]) -> str:
+    """One line for whoever waits."""
+    times: dict[str, dict[str, float]] = row["times"]  # type: ignore[assignment]
+    each = ", ".join(f"{name} {timing['median_ms']:.0f}" for name, timing in times.items())
+    return f"{row['teacher']} at {row['resolution']}: {each} ms; {row['times_quicker_than_published']}"
+
+
+if __name__ == "__main__":
+    main()

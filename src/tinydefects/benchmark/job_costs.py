@@ -1,0 +1,210 @@
+"""What jobs will take before the first one runs: seconds, disk, memory; measured where anything is known.
+
+A method's seconds come from its finished results, scaled by patches; before there are any, from one timed pass of the
+teacher on this machine and a rough factor of the method. Bytes of features are exact, from the images' headers.
+"""
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from tinydefects.benchmark.job_run import Place, Share, share_of, shared_teacher
+from tinydefects.benchmark.protocol import NO_RESOLUTION, Job
+from tinydefects.benchmark.run_folder import Finished
+from tinydefects.benchmark.workload import Workload, shared_grid, sizes_of
+from tinydefects.compute import limited_threads
+from tinydefects.errors import TrainingError
+from tinydefects.patch_grid import Size
+from tinydefects.sample import Category
+from tinydefects.teacher import Teacher
+
+PASSES: Mapping[str, float] = {  # seconds of a job in passes of the teacher over the same images, roughly
+    "fbft": 3.0,
+    "fbft_published": 5.0,
+    "patchcore": 2.0,
+}
+OTHER_PASSES = 1.0
+TIMED_IMAGES = {"off": 0, "quick": 40, "mvtec": 6000}  # of a cost sheet, about, all batch sizes together
+SECONDS_PER_MEGAPIXEL = 0.5  # of a method without teacher, and of scoring
+RESULT_BYTES, EXHIBIT_BYTES = 200_000, 1_500_000  # of one result, and of its pictures where it has some
+PROCESS_BYTES = 700_000_000  # libraries, and buffers of an image
+
+Rates = Mapping[tuple[str, bool], float]  # seconds a patch, by method and whether it was the first seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """One job: what it has to do and about how long it takes; `measured` says from results rather than guessed."""
+
+    job: Job
+    n_train: int
+    n_test: int
+    is_done: bool
+    seconds: float
+    measured: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All jobs, and what those that are not done will take together.
+
+    Attributes:
+        shares: seconds of the teacher's passes by name of the share, for those that are left.
+        teacher_seconds: of one pass over one image, by resolution, timed here; empty where no job needs the teacher.
+        feature_bytes: teacher features of everything that is left.
+        result_bytes: results that are left.
+        memory_bytes: of one worker at most, about.
+    """
+
+    estimates: tuple[Estimate, ...]
+    shares: Mapping[str, float]
+    teacher_seconds: Mapping[int, float]
+    feature_bytes: int
+    result_bytes: int
+    memory_bytes: int
+
+    @property
+    def left(self) -> list[Estimate]:
+        """Jobs that are not done."""
+        return [estimate for estimate in self.estimates if not estimate.is_done]
+
+    @property
+    def seconds(self) -> float:
+        """Of all that is left, for one worker."""
+        return sum(estimate.seconds for estimate in self.left) + sum(self.shares.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What estimates are made from: workloads, the teacher's seconds a patch and an image, rates of methods."""
+
+    loads: Mapping[tuple[str, int], Workload]
+    per_patch: Mapping[int, float]
+    per_image: Mapping[int, float]
+    rates: Rates
+    n_timed: int
+
+    def load(self, task: Job | Share) -> Workload:
+        return self.loads[task.category, task.resolution]
+
+    def estimate(self, job: Job, *, is_done: bool) -> Estimate:
+        load = self.load(job)
+        rate = self.rates.get((job.peer, job.is_first_seed), self.rates.get((job.peer, not job.is_first_seed)))
+        seconds = self._guess(job) if rate is None else rate * _work(load)
+        return Estimate(
+            job=job,
+            n_train=load.n_train,
+            n_test=load.n_test,
+            is_done=is_done,
+            seconds=0.0 if is_done else seconds,
+            measured=rate is not None,
+        )
+
+    def _guess(self, job: Job) -> float:
+        load = self.load(job)
+        scoring = load.megapixels * SECONDS_PER_MEGAPIXEL
+        if job.resolution == NO_RESOLUTION:
+            return 2 * scoring
+        passes = PASSES.get(job.peer.partition(":")[0], OTHER_PASSES) + (share_of(job) is None)
+        timing = self.n_timed * self.per_image.get(job.resolution, 0.0) if job.is_first_seed else 0.0
+        return scoring + timing + passes * load.n_patches * self.per_patch.get(job.resolution, 0.0)
+
+
+def plan_jobs(
+    jobs: Sequence[Job], categories: Mapping[str, Category], results: Mapping[str, Finished], place: Place
+) -> Plan:
+    """What the jobs take; `results` are those that are finished, by the job's name."""
+    left = [job for job in jobs if job.name not in results]
+    needing = [job for job in left if job.resolution != NO_RESOLUTION]
+    teacher = shared_teacher(needing[0].protocol, place) if needing else None
+    sizes = {name: sizes_of(category) for name, category in categories.items()}
+    loads = {(job.category, job.resolution): sizes[job.category].workload(teacher, job.resolution) for job in jobs}
+    timed = {job.resolution: sizes[job.category].train[0] for job in reversed(needing)}
+    per_image = {side: time_pass(teacher, size, side, place.threads) for side, size in timed.items() if teacher}
+    per_patch = {
+        side: per_image[side] / prod(shared_grid(teacher, size, side).shape) for side, size in timed.items() if teacher
+    }
+    known = _Known(
+        loads=loads,
+        per_patch=per_patch,
+        per_image=per_image,
+        rates=_rates(jobs, loads, results),
+        n_timed=TIMED_IMAGES[place.cost],
+    )
+    shares = {share.name: share for job in needing if (share := share_of(job))}
+    own = {(job.category, job.resolution): known.load(job) for job in needing if share_of(job) is None}
+    return Plan(
+        estimates=tuple(known.estimate(job, is_done=job.name in results) for job in jobs),
+        shares={name: known.load(one).n_patches * per_patch[one.resolution] for name, one in shares.items()},
+        teacher_seconds=per_image,
+        feature_bytes=sum(known.load(one).feature_bytes for one in shares.values())
+        + sum(load.own_bytes for load in own.values()),
+        result_bytes=sum(RESULT_BYTES + EXHIBIT_BYTES * job.is_first_seed for job in left),
+        memory_bytes=_memory(teacher, [known.load(job) for job in left]),
+    )
+
+
+def require_space(plan: Plan, place: Place) -> None:
+    """Refuse before the first job what cannot fit.
+
+    Raises:
+        TrainingError: the features exceed their limit, or features and results the free space.
+    """
+    remedy = "lower --resolutions or run fewer --categories"
+    if plan.feature_bytes > place.features_limit_gb * 1e9:
+        raise TrainingError(
+            f"{place.features}: the teacher's features need {plan.feature_bytes / 1e9:.3g} GB, the limit is "
+            f"{place.features_limit_gb:g} GB: raise --features-limit-gb, {remedy}"
+        )
+    there = next(folder for folder in (place.features, *place.features.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    needed = max(0, plan.feature_bytes - _held_bytes(place.features)) + plan.result_bytes
+    if needed > free:
+        raise TrainingError(
+            f"{place.features}: features and results need {needed / 1e9:.3g} GB more, the disk has {free / 1e9:.3g} GB "
+            f"free: free space, choose another --features, {remedy}"
+        )
+
+
+def time_pass(teacher: Teacher, size: Size, resolution: int, threads: int) -> float:
+    """Seconds of one pass over a black image of (H, W) pixels, the second of two."""
+    patches = shared_grid(teacher, size, resolution).to_patches(
+        np.zeros((*size, 3), dtype=np.uint8), teacher.mean, teacher.std
+    )
+    seconds = 0.0
+    with limited_threads(threads):
+        for _ in range(2):
+            start = time.perf_counter()
+            teacher.features(patches[None])[1].cpu()
+            seconds = time.perf_counter() - start
+    return seconds
+
+
+def _rates(jobs: Sequence[Job], loads: Mapping[tuple[str, int], Workload], results: Mapping[str, Finished]) -> Rates:
+    """From what is finished; seconds a megapixel where no teacher looks."""
+    found: dict[tuple[str, bool], list[float]] = {}
+    for job in jobs:
+        if job.name in results:
+            rate = results[job.name].seconds / _work(loads[job.category, job.resolution])
+            found.setdefault((job.peer, job.is_first_seed), []).append(rate)
+    return {key: median(rates) for key, rates in found.items()}
+
+
+def _work(load: Workload) -> float:
+    return load.n_patches or load.megapixels
+
+
+def _memory(teacher: Teacher | None, loads: Sequence[Workload]) -> int:
+    """Libraries, the teacher, and the training features of the largest category in 32 bit."""
+    weights = 0 if teacher is None else sum(one.numel() * one.element_size() for one in teacher.model.parameters())
+    return PROCESS_BYTES + weights + 2 * max((load.training_bytes for load in loads), default=0)
+
+
+def _held_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*.npy")) if folder.is_dir() else 0

@@ -1,0 +1,274 @@
+"""One job, from its category to its result: learn under guard, choose thresholds on normals, score the test split."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache, partial
+from math import nan, prod
+from pathlib import Path
+from typing import Literal
+
+from tinydefects.benchmark.cost import measure_cost
+from tinydefects.benchmark.leakage import guarded, seal_for_fit, seal_for_predict
+from tinydefects.benchmark.peers.catalog import PeerKind, parse_peer
+from tinydefects.benchmark.peers.patch_source import PatchSource
+from tinydefects.benchmark.peers.peer import Peer, PeerInputs
+from tinydefects.benchmark.protocol import NO_RESOLUTION, EvaluationProtocol, Job
+from tinydefects.benchmark.result import Result, describe_run
+from tinydefects.benchmark.run_folder import SECONDS, SPLIT, split_digest
+from tinydefects.benchmark.run_record import CostSheet, RunRecord
+from tinydefects.benchmark.stages import StageClock
+from tinydefects.compute import limited_threads, seed_all, waiting_for
+from tinydefects.datasets.catalog import load_category
+from tinydefects.errors import TeacherError, TinyDefectsError
+from tinydefects.metrics.evaluation import evaluate
+from tinydefects.metrics.normal_thresholds import thresholds_of_normals
+from tinydefects.pixels import read_size
+from tinydefects.predictions import write_prediction
+from tinydefects.sample import Category, Prediction, Sample
+from tinydefects.teacher import Teacher, best_device, load_teacher
+
+CostChoice = Literal["off", "quick", "mvtec"]
+OWN_GEOMETRY, OWN_BLOCKS = "fbft_published", "blocks="  # methods and options that share no features
+_one_job = threading.Lock()  # threads, seeds and the guard hold for a whole process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where jobs run and what they find there; decides no number.
+
+    Attributes:
+        root: folder of the datasets; out: of the results; features: of what the teacher says of each image.
+        features_limit_gb: bound on that folder, 1 GB = 1e9 bytes.
+        teacher_weights: a file instead of the hub.
+        device: None is the best one present.
+        threads: of every numeric library in a job.
+        cost: whether speed and memory are measured, of the first seed: `off`, `quick`, or `mvtec` (its 1,000 passes).
+        n_beside: jobs that run on the same machine at the same time.
+        keep_maps: whether the anomaly maps of the test split are written too.
+    """
+
+    root: Path
+    out: Path
+    features: Path
+    features_limit_gb: float = 20.0
+    teacher_weights: Path | None = None
+    device: str | None = None
+    threads: int = 1
+    cost: CostChoice = "off"
+    n_beside: int = 0
+    keep_maps: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What several jobs have in common: the teacher's features of one category at one resolution."""
+
+    protocol: EvaluationProtocol
+    category: str
+    resolution: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.category} {self.resolution} teacher features"
+
+
+def share_of(job: Job) -> Share | None:
+    """The features that a job shares with others; None where it sees no teacher, or in a way of its own."""
+    name, _, options = job.peer.partition(":")
+    if job.resolution == NO_RESOLUTION or name == OWN_GEOMETRY or OWN_BLOCKS in options:
+        return None
+    return Share(protocol=job.protocol, category=job.category, resolution=job.resolution)
+
+
+@dataclass(slots=True)
+class Examinee:
+    """A method behind the guard: it never sees a label, a mask or, while it learns, a test image."""
+
+    peer: Peer
+    category: Category
+    name: str
+    seconds: float = field(default=0.0, init=False)
+
+    def fit(self) -> None:
+        """Learn from the training samples."""
+        with guarded(seal_for_fit(self.category, self.name)):
+            self.peer.fit([_bare(sample) for sample in self.category.train])
+
+    def predictions(self, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Prediction]]:
+        """Each sample with what the method says of it, one at a time; `seconds` grows by the method's own."""
+        seal = seal_for_predict(self.category, self.name)
+        for sample in samples:
+            start = time.perf_counter()
+            with guarded(seal):
+                (prediction,) = self.peer.predict([replace(_bare(sample), label="unknown")])
+            self.seconds += time.perf_counter() - start
+            yield sample, prediction
+
+    def cost(self, measure: Callable[[Peer, Sequence[Sample]], CostSheet]) -> CostSheet:
+        """Measured on training images."""
+        with guarded(seal_for_fit(self.category, self.name)):
+            return measure(self.peer, [_bare(sample) for sample in self.category.train])
+
+
+def run_job(job: Job, place: Place) -> Result:
+    """The result of one job; the same on any machine with equal packages and threads, but for its times.
+
+    Raises:
+        LeakError: the method opened what it must not see.
+        TinyDefectsError: no such category or method, or another teacher than the protocol's; a method may raise more.
+    """
+    start = time.perf_counter()
+    with ExitStack() as stack:
+        stack.enter_context(_one_job)
+        stack.enter_context(limited_threads(place.threads))
+        seed_all(job.seed)
+        category = load_category(job.category, root=place.root, **job.options)
+        kind, options = parse_peer(job.peer)
+        inputs = peer_inputs(job, place, options)
+        with guarded(seal_for_fit(category, job.peer)):
+            examinee = Examinee(kind.make(inputs), category, job.peer)
+        examinee.fit()
+        fit_seconds = time.perf_counter() - start
+        cost = _cost(examinee, kind, inputs, job, place)
+        evaluation = evaluate(
+            _kept(examinee.predictions(category.test), job, place),
+            category=category.id,
+            fpr_limits=job.protocol.fpr_limits,
+            curve=job.protocol.curve,  # type: ignore[arg-type]  # checked there
+            **_thresholds(examinee, job.protocol.threshold_rate),
+            detection_rule=job.protocol.detection_rule,
+            false_alarm_rate=job.protocol.false_alarm_rate,
+            n_exhibits=job.protocol.n_exhibits if job.is_first_seed else 0,
+            n_resamples=job.protocol.n_resamples,
+            contrast=True,
+        )
+    settings = {name: str(value) for name, value in examinee.peer.settings.items()}
+    record = RunRecord(
+        peer=job.peer,
+        resolution=job.resolution,
+        seed=job.seed,
+        protocol=job.protocol.fingerprint,
+        job=job.fingerprint,
+        settings={**settings, SPLIT: split_digest(category)},
+        n_train=len(category.train),
+        fit_seconds=fit_seconds,
+        predict_seconds=examinee.seconds,
+        cost=cost,
+    )
+    circumstances = {**_to_repeat(job, place), **record.settings, SECONDS: f"{time.perf_counter() - start:.2f}"}
+    return Result(evaluation=evaluation, provenance=describe_run(circumstances), run=record)
+
+
+def prepare_features(share: Share, place: Place) -> None:
+    """Compute and keep the teacher's features of every image of a category that are not there yet.
+
+    Raises:
+        TinyDefectsError: an image cannot be read, or the features do not fit.
+    """
+    with _one_job, limited_threads(place.threads):
+        options = share.protocol.options.get(share.category.partition("/")[0], {})
+        category = load_category(share.category, root=place.root, **options)
+        job = Job(protocol=share.protocol, category=share.category, peer="", resolution=share.resolution, seed=0)
+        source = PatchSource(peer_inputs(job, place, {}))
+        source.training(category.train)
+        for sample in (*category.validation, *category.test):
+            for _ in source.to_score([sample]):
+                pass  # kept on the way
+
+
+def peer_inputs(job: Job, place: Place, options: dict[str, str]) -> PeerInputs:
+    """What a method is built from."""
+    clock = StageClock()
+    clock.synchronise = waiting_for(place.device or best_device())
+    return PeerInputs(
+        teacher=partial(shared_teacher, job.protocol, place),
+        resolution=job.resolution,
+        seed=job.seed,
+        features_folder=place.features,
+        features_limit_gb=place.features_limit_gb,
+        category=job.category,
+        device=place.device,
+        clock=clock,
+        options=options,
+    )
+
+
+def shared_teacher(protocol: EvaluationProtocol, place: Place) -> Teacher:
+    """The protocol's teacher, loaded once a process.
+
+    Raises:
+        TeacherError: it has other weights here than those the protocol was made with.
+    """
+    teacher = _load_once(protocol.teacher, place.teacher_weights, place.device)
+    if protocol.teacher_fingerprint and teacher.fingerprint != protocol.teacher_fingerprint:
+        raise TeacherError(
+            f"{protocol.teacher}: its weights here are {teacher.fingerprint[:12]}, the protocol's are "
+            f"{protocol.teacher_fingerprint[:12]}; give every machine the same file (--teacher-weights FILE)"
+        )
+    return teacher
+
+
+@lru_cache(maxsize=1)
+def _load_once(name: str, weights: Path | None, device: str | None) -> Teacher:
+    return load_teacher(name, weights=weights, device=device)
+
+
+def _bare(sample: Sample) -> Sample:
+    return replace(sample, mask_paths=())
+
+
+def _kept(pairs: Iterator[tuple[Sample, Prediction]], job: Job, place: Place) -> Iterator[tuple[Sample, Prediction]]:
+    """The same pairs, their maps written on the way where that is asked for."""
+    for sample, prediction in pairs:
+        if place.keep_maps:
+            folder = (place.out / job.path).with_suffix("")
+            write_prediction(folder, job.category, sample, prediction)
+        yield sample, prediction
+
+
+def _thresholds(examinee: Examinee, rate: float) -> dict[str, float]:
+    """Decision thresholds for pixels and images from validation normals; nan where there are none."""
+    normals = [sample for sample in examinee.category.validation if sample.label == "good"]
+    if not normals:
+        return {"threshold": nan, "image_threshold": nan}
+    n_pixels = sum(prod(read_size(sample.image_path)) for sample in normals)
+    predictions = (prediction for _, prediction in examinee.predictions(normals))
+    of_pixels, of_images = thresholds_of_normals(predictions, n_pixels, rate)
+    return {"threshold": of_pixels, "image_threshold": of_images}
+
+
+def _cost(examinee: Examinee, kind: PeerKind, inputs: PeerInputs, job: Job, place: Place) -> CostSheet | None:
+    if place.cost == "off" or not job.is_first_seed:
+        return None
+    weights = inputs.teacher().model.parameters() if kind.uses_teacher else ()
+    return examinee.cost(
+        partial(
+            measure_cost,
+            clock=inputs.clock,
+            device=place.device or best_device(),
+            threads=place.threads,
+            teacher_bytes=sum(one.numel() * one.element_size() for one in weights),
+            n_beside=place.n_beside,
+            mode=place.cost,
+        )
+    )
+
+
+def _to_repeat(job: Job, place: Place) -> dict[str, object]:
+    """The protocol and the circumstances, everything but the method's own settings."""
+    protocol = asdict(job.protocol)
+    for name in ("categories", "resolutions", "seeds", "options"):
+        del protocol[name]
+    options = " ".join(f"{name}={value}" for name, value in job.options.items())
+    circumstances = {"threads": place.threads, "device": place.device or best_device(), "n_beside": place.n_beside}
+    own = {"command": "benchmark", "peer": job.peer, "resolution": job.resolution, "seed": job.seed}
+    return {**own, **protocol, "dataset_options": options, **circumstances}
+
+
+def describe_failure(error: BaseException) -> str:
+    """One line that says why a job has no result."""
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, TinyDefectsError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,176 @@
+"""Every method that can be compared, by name; on the command line `name` or `name:option=value:option=value`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tinydefects.benchmark.peers.anomalydino import AnomalyDinoOptions, AnomalyDinoScorer
+from tinydefects.benchmark.peers.fbft import FbftOptions, FbftPeer
+from tinydefects.benchmark.peers.gaussian import GaussianOptions, GaussianScorer
+from tinydefects.benchmark.peers.local_contrast import LocalContrastPeer
+from tinydefects.benchmark.peers.options import NoOptions, read_options
+from tinydefects.benchmark.peers.patch_peer import PatchPeer, PatchScorer
+from tinydefects.benchmark.peers.patch_source import PatchSource
+from tinydefects.benchmark.peers.patchcore import PatchCoreOptions, PatchCoreScorer
+from tinydefects.benchmark.peers.peer import Peer, PeerInputs
+from tinydefects.benchmark.peers.subspace import SubspaceOptions, SubspaceScorer
+from tinydefects.datasets.folder import suggest
+from tinydefects.detector_file import Preset
+from tinydefects.errors import TinyDefectsError
+from tinydefects.students import Combine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerKind:
+    """A method by name.
+
+    Attributes:
+        make: builds it, not yet fitted.
+        summary: one line for whoever chooses.
+        uses_seed: whether chance plays a part; without, the first seed is enough.
+        uses_teacher: whether it sees the shared teacher's features; without, the resolution plays no part.
+        options: frozen dataclass of what may stand behind the name.
+        argument: the option that is written without its name, `maps:FOLDER`; empty if there is none.
+    """
+
+    make: Callable[[PeerInputs], Peer]
+    summary: str
+    uses_seed: bool
+    uses_teacher: bool
+    options: type[Any] = NoOptions
+    argument: str = ""
+
+
+def parse_peer(text: str) -> tuple[PeerKind, dict[str, str]]:
+    """The method that a text names, and its options as `PeerInputs.options` takes them, checked.
+
+    Raises:
+        TinyDefectsError: no such method (the message names the near one), or an option it does not have.
+    """
+    name, *parts = text.split(":")
+    if name not in PEERS:
+        raise TinyDefectsError(f"{name}: no such method; {suggest(name, PEERS)}")
+    kind = PEERS[name]
+    argument = ":".join(part for part in parts if "=" not in part)
+    if bool(argument) != bool(kind.argument):
+        expected = f"{name}:{kind.argument.upper()}" if kind.argument else f"{name} or {name}:option=value"
+        raise TinyDefectsError(f"{text}: this method is written {expected}")
+    options = {option: value for option, _, value in (part.partition("=") for part in parts if "=" in part)}
+    if kind.argument:
+        options[kind.argument] = argument
+    try:
+        read_options(kind.options, options)
+    except TinyDefectsError as error:
+        raise TinyDefectsError(f"{text}: {error}") from error
+    return kind, options
+
+
+def _fbft(inputs: PeerInputs, *, preset: Preset = "default", combine: Combine = "product") -> Peer:
+    return FbftPeer(inputs, read_options(FbftOptions, inputs.options), preset=preset, combine=combine)
+
+
+def _patchcore(inputs: PeerInputs, *, approximate: bool = False) -> Peer:
+    options = read_options(PatchCoreOptions, inputs.options)
+    return _on_patches(PatchCoreScorer(options, seed=inputs.seed, approximate=approximate), inputs)
+
+
+def _anomalydino(inputs: PeerInputs) -> Peer:
+    options = read_options(AnomalyDinoOptions, inputs.options)
+    return _on_patches(AnomalyDinoScorer(options, seed=inputs.seed), inputs)
+
+
+def _gaussian(inputs: PeerInputs) -> Peer:
+    return _on_patches(GaussianScorer(read_options(GaussianOptions, inputs.options)), inputs)
+
+
+def _local_contrast(inputs: PeerInputs) -> Peer:
+    return LocalContrastPeer(inputs.clock)
+
+
+def _subspace(inputs: PeerInputs) -> Peer:
+    return _on_patches(SubspaceScorer(read_options(SubspaceOptions, inputs.options)), inputs)
+
+
+def _on_patches(scorer: PatchScorer, inputs: PeerInputs) -> Peer:
+    return PatchPeer(scorer, PatchSource(inputs))
+
+
+PEERS: dict[str, PeerKind] = {
+    "fbft": PeerKind(
+        make=_fbft,
+        summary="forward-backward feature transfer, the method of this package",
+        uses_seed=True,
+        uses_teacher=True,
+        options=FbftOptions,
+    ),
+    "fbft_published": PeerKind(
+        make=partial(_fbft, preset="published"),
+        summary="the same as published: square inputs, darkened borders, learning rate 1e-4",
+        uses_seed=True,
+        uses_teacher=True,
+        options=FbftOptions,
+    ),
+    "fbft_forward": PeerKind(
+        make=partial(_fbft, combine="forward"),
+        summary="ablation: the forward student alone",
+        uses_seed=True,
+        uses_teacher=True,
+        options=FbftOptions,
+    ),
+    "fbft_backward": PeerKind(
+        make=partial(_fbft, combine="backward"),
+        summary="ablation: the backward student alone",
+        uses_seed=True,
+        uses_teacher=True,
+        options=FbftOptions,
+    ),
+    "fbft_sum": PeerKind(
+        make=partial(_fbft, combine="sum"),
+        summary="ablation: the sum of both distances instead of their product",
+        uses_seed=True,
+        uses_teacher=True,
+        options=FbftOptions,
+    ),
+    "patchcore": PeerKind(
+        make=_patchcore,
+        summary="distance to the nearest patch of a memory bank, exact",
+        uses_seed=True,
+        uses_teacher=True,
+        options=PatchCoreOptions,
+    ),
+    "patchcore_hnsw": PeerKind(
+        make=partial(_patchcore, approximate=True),
+        summary="the same, the nearest patch found by walking a graph (HNSW)",
+        uses_seed=True,
+        uses_teacher=True,
+        options=PatchCoreOptions,
+    ),
+    "anomalydino": PeerKind(
+        make=_anomalydino,
+        summary="cosine distance to the nearest patch of a few normal images",
+        uses_seed=True,
+        uses_teacher=True,
+        options=AnomalyDinoOptions,
+    ),
+    "gaussian": PeerKind(
+        make=_gaussian,
+        summary="Mahalanobis distance to one Gaussian of all normal patches",
+        uses_seed=False,
+        uses_teacher=True,
+        options=GaussianOptions,
+    ),
+    "subspace": PeerKind(
+        make=_subspace,
+        summary="PCA of normal patches; what of a patch lies outside its subspace",
+        uses_seed=False,
+        uses_teacher=True,
+        options=SubspaceOptions,
+    ),
+    "local_contrast": PeerKind(
+        make=_local_contrast,
+        summary="learns nothing: gray value against its surroundings",
+        uses_seed=False,
+        uses_teacher=False,
+    ),
+}

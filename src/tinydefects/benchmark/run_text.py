@@ -1,0 +1,114 @@
+"""A benchmark as text: what it will take, and how the methods stand in the end."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
+from statistics import fmean
+
+from tinydefects.benchmark.job_costs import Estimate, Plan
+from tinydefects.benchmark.job_run import Place
+from tinydefects.benchmark.protocol import shown_resolution
+from tinydefects.benchmark.run_folder import Finished
+
+SHOWN = {
+    "aupro_Q1@0.05": "Q1",
+    "aupro_Q2@0.05": "Q2",
+    "aupro_Q3@0.05": "Q3",
+    "aupro_Q4@0.05": "Q4",
+    "rho@0.05": "rho",
+    "image_auroc": "im AUROC",
+}
+RANKED_BY = "aupro_Q1@0.05"
+FIRST_COLUMN = "AUPRO@5 %"
+
+
+def describe_plan(plan: Plan) -> str:
+    """A row for each job."""
+    width = max((len(estimate.job.category) for estimate in plan.estimates), default=8)
+    names = max((len(estimate.job.peer) for estimate in plan.estimates), default=4)
+    lines = [f"{'category':<{width}}  {'px':>5}  {'method':<{names}}  seed  learn  score  about"]
+    return "\n".join([*lines, *(_row(estimate, width, names) for estimate in plan.estimates)])
+
+
+def _row(estimate: Estimate, width: int, names: int) -> str:
+    job = estimate.job
+    state = "done" if estimate.is_done else f"{shown_time(estimate.seconds)}{'' if estimate.measured else ' (guess)'}"
+    return (
+        f"{job.category:<{width}}  {shown_resolution(job.resolution):>5}  {job.peer:<{names}}  {job.seed:>4}  "
+        f"{estimate.n_train:>5}  {estimate.n_test:>5}  {state}"
+    )
+
+
+def describe_totals(plan: Plan, place: Place, n_workers: int) -> str:
+    """Three lines: time, space, and how both are known."""
+    left = plan.left
+    work = f"{len(plan.estimates)} jobs, {len(plan.estimates) - len(left)} done; about {shown_time(plan.seconds)} left"
+    if n_workers > 1:
+        work += f" for one worker, {shown_time(plan.seconds / n_workers)} for {n_workers}"
+    space = (
+        f"disk: {plan.feature_bytes / 1e9:.3g} GB of teacher features in {place.features} (limit "
+        f"{place.features_limit_gb:g} GB), results about {plan.result_bytes / 1e6:.0f} MB; memory: up to about "
+        f"{plan.memory_bytes / 1e9:.2g} GB a worker"
+    )
+    return "\n".join([work, space, _basis(plan)])
+
+
+def _basis(plan: Plan) -> str:
+    timed = ", ".join(f"{seconds:.2g} s an image at {side} px" for side, seconds in plan.teacher_seconds.items())
+    guessed = sorted({estimate.job.peer for estimate in plan.left if not estimate.measured})
+    parts = [f"the teacher was timed here ({timed})"] if timed else []
+    if any(estimate.measured for estimate in plan.left):
+        parts.append("methods with finished results are scaled from those by patches")
+    if guessed:
+        parts.append(f"{', '.join(guessed)}: rough guesses, a factor of 3 off is possible")
+    return f"times: {'; '.join(parts)}" if parts else "times: nothing is left to do"
+
+
+def plan_numbers(plan: Plan) -> dict[str, object]:
+    """The same for programs."""
+    rows = []
+    for estimate in plan.estimates:
+        job = estimate.job
+        own = {"category": job.category, "resolution": job.resolution, "peer": job.peer, "seed": job.seed}
+        known = {name: getattr(estimate, name) for name in ("n_train", "n_test", "is_done", "seconds", "measured")}
+        rows.append({**own, **known})
+    totals = {name: getattr(plan, name) for name in ("seconds", "feature_bytes", "result_bytes", "memory_bytes")}
+    return {"jobs": rows, **totals}
+
+
+def standings(results: Iterable[Finished]) -> dict[str, dict[str, float]]:
+    """Mean over categories of the mean over seeds, by entrant (method and resolution) and figure; `n` categories.
+
+    A figure that is undefined for one of them is undefined here.
+    """
+    by_entrant: dict[str, dict[str, list[Mapping[str, float]]]] = {}
+    for one in results:
+        entrant = f"{one.job.peer} {shown_resolution(one.job.resolution)}"
+        by_entrant.setdefault(entrant, {}).setdefault(one.job.category, []).append(one.figures)
+    return {
+        entrant: {"n": float(len(by_category)), **{name: _mean(by_category.values(), name) for name in SHOWN}}
+        for entrant, by_category in by_entrant.items()
+    }
+
+
+def _mean(categories: Iterable[Sequence[Mapping[str, float]]], figure: str) -> float:
+    return fmean(fmean(seed[figure] for seed in seeds) for seeds in categories)
+
+
+def describe_standings(results: Iterable[Finished]) -> str:
+    """One row an entrant, the best Q1 first."""
+    found = standings(results)
+    width = max((len(name) for name in (*found, FIRST_COLUMN)), default=8)
+    ordered = sorted(found.items(), key=lambda pair: (isnan(pair[1][RANKED_BY]), -pair[1][RANKED_BY]))
+    lines = [f"{FIRST_COLUMN:<{width}}" + "".join(f"{short:>10}" for short in SHOWN.values()) + "  categories"]
+    for entrant, values in ordered:
+        lines.append(
+            f"{entrant:<{width}}" + "".join(f"{values[name]:>10.4f}" for name in SHOWN) + f"{values['n']:>12.0f}"
+        )
+    return "\n".join([*lines, "means over categories of means over seeds; intervals and tests are in the report"])
+
+
+def shown_time(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

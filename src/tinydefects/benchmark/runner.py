@@ -1,0 +1,126 @@
+"""Jobs to results on any executor; what is finished is on disk, so that any end leaves only the rest to do.
+
+Features of the teacher are computed once: the jobs of a category and resolution wait until one task has computed them
+all. A job that fails, or whose worker dies, leaves a line of text and never stops the others.
+"""
+
+import time
+import traceback
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tinydefects.benchmark.job_run import Place, Share, describe_failure, prepare_features, run_job, share_of
+from tinydefects.benchmark.protocol import Job
+from tinydefects.benchmark.result import write_result
+from tinydefects.benchmark.run_folder import clear_failure, write_failure
+from tinydefects.errors import TinyDefectsError
+
+Task: TypeAlias = Job | Share
+N_TRIES = 3  # of a job whose worker dies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a task; an empty `reason` is success, and its result lies on disk."""
+
+    task: Task
+    reason: str = ""
+    seconds: float = 0.0
+
+
+def run(
+    jobs: Sequence[Job],
+    place: Place,
+    executor: Executor,
+    *,
+    n_at_once: int,
+    started: Callable[[Task], None] = lambda task: None,
+) -> Iterator[Outcome]:
+    """Run the jobs, `n_at_once` at a time; one outcome for each job and each computation of shared features.
+
+    `started` is called with each task before it is submitted. The executor needs nothing but `submit`; workers read
+    `place.root` and write to `place.out` and `place.features`.
+    """
+    ready, waiting = _plan(jobs)
+    running: dict[Future[Outcome], Task] = {}
+    n_deaths: Counter[str] = Counter()
+    while ready or running:
+        while ready and len(running) < n_at_once:
+            task = ready.popleft()
+            started(task)
+            running[executor.submit(perform, task, place)] = task
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            task = running.pop(future)
+            n_deaths[task.name] += isinstance(future.exception(), BrokenExecutor)
+            if isinstance(future.exception(), BrokenExecutor) and n_deaths[task.name] < N_TRIES:
+                ready.appendleft(task)
+                continue
+            outcome = _outcome(future, task, place)
+            yield outcome
+            if isinstance(task, Share):
+                dependants = waiting.pop(task.name)
+                if outcome.reason:
+                    yield from (_failed(job, f"{task.name}: {outcome.reason}", place) for job in dependants)
+                else:
+                    ready.extendleft(reversed(dependants))
+
+
+def perform(task: Task, place: Place) -> Outcome:
+    """In the worker: do the task and leave its result, or why there is none, on disk."""
+    start = time.perf_counter()
+    try:
+        if isinstance(task, Share):
+            prepare_features(task, place)
+        else:
+            write_result(run_job(task, place), place.out / task.path)
+            clear_failure(task, place.out)
+    except Exception as error:  # a method raises whatever it likes
+        reason = describe_failure(error)
+        if isinstance(task, Job):
+            write_failure(task, reason, traceback.format_exc(), place.out)
+        return Outcome(task=task, reason=reason, seconds=time.perf_counter() - start)
+    return Outcome(task=task, seconds=time.perf_counter() - start)
+
+
+def _plan(jobs: Sequence[Job]) -> tuple[deque[Task], dict[str, list[Job]]]:
+    """What can start at once, and by name of a share the jobs that wait for it."""
+    sharing: dict[str, list[Job]] = defaultdict(list)
+    shares: dict[str, Share] = {}
+    ready: deque[Task] = deque()
+    for job in jobs:
+        share = share_of(job)
+        if share is None:
+            ready.append(job)
+        else:
+            shares[share.name] = share
+            sharing[share.name].append(job)
+    for name, share in shares.items():
+        alone = len(sharing[name]) == 1
+        ready.append(sharing.pop(name)[0] if alone else share)
+    return ready, sharing
+
+
+def _outcome(future: Future[Outcome], task: Task, place: Place) -> Outcome:
+    """What the worker says, or what is known where it cannot."""
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, BrokenExecutor):
+        return _failed(
+            task,
+            f"its worker died {N_TRIES} times: killed, or out of memory; try a lower resolution, fewer --workers",
+            place,
+        )
+    return _failed(task, describe_failure(error), place)
+
+
+def _failed(task: Task, reason: str, place: Place) -> Outcome:
+    """Recorded here, because no worker could."""
+    if isinstance(task, Job):
+        with suppress(TinyDefectsError):  # the disk may be full, and the reason is told anyway
+            write_failure(task, reason, "", place.out)
+    return Outcome(task=task, reason=reason)

@@ -1,0 +1,148 @@
+"""What is to be compared: from the words of a command line to a protocol and its jobs, checked before any work."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from tinydefects.benchmark.job_run import Place, shared_teacher
+from tinydefects.benchmark.peers.catalog import PEERS, parse_peer
+from tinydefects.benchmark.protocol import NO_RESOLUTION, EvaluationProtocol, Job, list_jobs
+from tinydefects.benchmark.run_folder import joined
+from tinydefects.datasets.catalog import list_categories, load_category
+from tinydefects.datasets.folder import suggest
+from tinydefects.datasets.loader_options import option_kinds, parse_options
+from tinydefects.errors import DatasetError, TinyDefectsError
+from tinydefects.sample import Category
+
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The jobs that were asked for, and the protocol of the folder they go to, which may know more."""
+
+    protocol: EvaluationProtocol
+    jobs: tuple[Job, ...]
+
+
+def select(asked: EvaluationProtocol, peers: Sequence[str], place: Place) -> Selection:
+    """The jobs of these methods; the teacher is loaded for its fingerprint where one of them needs it.
+
+    Raises:
+        TinyDefectsError: no such teacher, or the output folder holds results of another protocol.
+    """
+    kinds = {peer: parse_peer(peer)[0] for peer in peers}
+    if any(kind.uses_teacher for kind in kinds.values()):
+        asked = replace(asked, teacher_fingerprint=shared_teacher(asked, place).fingerprint)
+    protocol = joined(asked, place.out)
+    jobs = list_jobs(
+        protocol,
+        peers,
+        seedless=[peer for peer, kind in kinds.items() if not kind.uses_seed],
+        teacherless=[peer for peer, kind in kinds.items() if not kind.uses_teacher],
+    )
+    chosen = tuple(job for job in jobs if _is_asked(job, asked, seedless=not kinds[job.peer].uses_seed))
+    _require_own_places(chosen)
+    return Selection(protocol=protocol, jobs=chosen)
+
+
+def load_all(selection: Selection, place: Place) -> dict[str, Category]:
+    """The categories of all jobs by address; drawn ones are drawn here, once, before workers ask for them."""
+    options = {job.category: job.options for job in selection.jobs}
+    return {name: load_category(name, root=place.root, **own) for name, own in options.items()}
+
+
+def parse_peers(text: str) -> tuple[str, ...]:
+    """Methods between commas, each once; `all` is every method that needs no word of its own behind its name.
+
+    Raises:
+        TinyDefectsError: no such method, or an option it does not have.
+    """
+    named: list[str] = []
+    for word in _words("--peers", text):
+        named += [name for name, kind in PEERS.items() if not kind.argument] if word == ALL else [word]
+    for peer in named:
+        parse_peer(peer)
+    return tuple(dict.fromkeys(named))
+
+
+def find_categories(text: str, root: Path) -> tuple[str, ...]:
+    """Addresses between commas, `mvtec_ad/*` among them, each once.
+
+    Raises:
+        DatasetError: no such dataset, or nothing there of that name; the message names the near one.
+    """
+    found: list[str] = []
+    for pattern in _words("--categories", text):
+        dataset, separator, name = pattern.partition("/")
+        if not separator or not name:
+            raise DatasetError(f"--categories {pattern}: write dataset/category or dataset/*, such as mvtec_ad/screw")
+        there = list_categories(dataset, root)
+        matching = [address for address in there if fnmatchcase(address, pattern)]
+        if not matching and there:
+            raise DatasetError(f"{pattern}: no such category below {root}; {suggest(pattern, there)}")
+        if not matching and any(sign in name for sign in "*?["):
+            raise DatasetError(f"{pattern}: no category of {dataset} lies below {root}; check --root")
+        found += matching or [pattern]  # its loader says where it looked
+    return tuple(dict.fromkeys(found))
+
+
+def dataset_options(texts: Sequence[str], categories: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Options of the loaders by dataset, from `synthetic.size=384` for one and `seed=0` for all that know it.
+
+    Raises:
+        DatasetError: no such dataset, or an option that none of the datasets has.
+    """
+    datasets = list(dict.fromkeys(category.partition("/")[0] for category in categories))
+    for_each: dict[str, list[str]] = {dataset: [] for dataset in datasets}
+    for text in texts:
+        name, _, _ = text.partition("=")
+        dataset, separator, _ = name.partition(".")
+        if separator:
+            for_each.setdefault(dataset, []).append(text.partition(".")[2])
+            continue
+        knowing = [own for own in datasets if name in option_kinds(own)]
+        for own in knowing:
+            for_each[own].append(text)
+        if not knowing:
+            known = sorted({kind for own in datasets for kind in option_kinds(own)})
+            raise DatasetError(f"--option {text}: none of {', '.join(datasets)} has it; {suggest(name, known)}")
+    parsed = {dataset: parse_options(dataset, own) for dataset, own in for_each.items()}
+    return {dataset: options for dataset, options in parsed.items() if options and dataset in datasets}
+
+
+def parse_whole_numbers(option: str, text: str, *, least: int) -> tuple[int, ...]:
+    """Whole numbers between commas, each once.
+
+    Raises:
+        TinyDefectsError: something else, or a number below `least`.
+    """
+    words = _words(option, text)
+    if not all(word.isdecimal() and int(word) >= least for word in words):
+        raise TinyDefectsError(f"{option} {text}: write whole numbers of {least} or more between commas")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def _words(option: str, text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise TinyDefectsError(f"{option} {text!r}: write one or several between commas")
+    return words
+
+
+def _is_asked(job: Job, asked: EvaluationProtocol, *, seedless: bool) -> bool:
+    return (
+        job.category in asked.categories
+        and job.resolution in (*asked.resolutions, NO_RESOLUTION)
+        and (seedless or job.seed in asked.seeds)
+    )
+
+
+def _require_own_places(jobs: Sequence[Job]) -> None:
+    places: Mapping[Path, Job] = {job.path: job for job in jobs}
+    for job in jobs:
+        if places[job.path] != job:
+            raise TinyDefectsError(
+                f"{job.peer} and {places[job.path].peer} would share the file {job.path}; run one in another --out"
+            )

@@ -1,0 +1,270 @@
+"""A whole benchmark as one small strict JSON file: what tables and claims are made from, without pictures and tallies.
+
+Leaderboards are made one for each dataset and resolution, so that no mean mixes datasets; methods that see no teacher's
+input stand in all of their dataset's. Numbers keep six decimals; undefined is null.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tinydefects.benchmark.protocol import NO_RESOLUTION, EvaluationProtocol
+from tinydefects.benchmark.result import Provenance, Result, find_results, nan_to_null, null_to_nan, read_result
+from tinydefects.benchmark.run_folder import Failure, read_failures, read_protocol
+from tinydefects.benchmark.run_record import CostSheet, RunRecord
+from tinydefects.errors import ResultError
+from tinydefects.metrics.comparison import N_RESAMPLES
+from tinydefects.metrics.figures import figures
+from tinydefects.metrics.leaderboard import Leaderboard, leaderboard
+from tinydefects.metrics.records import Interval
+from tinydefects.metrics.scores import Evaluation
+from tinydefects.pixels import write_whole
+
+FORMAT = 1
+DECIMALS = 6
+LIMITS = (0.3, 0.1, 0.05, 0.01)
+SIZES = ("", "_Q1", "_Q2", "_Q3", "_only_Q2", "_only_Q3", "_only_Q4")  # Q1 alone is the cumulative one, Q4 is all
+FIGURES = (
+    *(f"aupro{size}@{limit:g}" for limit in LIMITS for size in SIZES),
+    *(f"rho@{limit:g}" for limit in LIMITS),
+    *("image_auroc", "pixel_auroc", "pixel_average_precision", "aupimo", "a50_px", "a90_px", "a90_95_px"),
+)
+RANKED = (
+    *("aupro_Q1@0.05", "aupro_Q2@0.05", "aupro_Q3@0.05", "aupro@0.05", "rho@0.05"),
+    *("aupro_Q1@0.3", "aupro_Q2@0.3", "aupro_Q3@0.3", "aupro@0.3", "rho@0.3"),
+    *("aupro_Q1@0.01", "aupro@0.01", "aupro_Q1@0.1", "aupro@0.1"),
+    *("image_auroc", "pixel_average_precision", "a90_px"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One result: which job, how many images and defects, every figure of `FIGURES` with its interval, time and cost.
+
+    `detected` of `n_defects` defects are found at the protocol's false-alarm rate.
+    """
+
+    category: str
+    peer: str
+    resolution: int
+    seed: int
+    n_train: int
+    n_images: int
+    n_good_images: int
+    n_defects: int
+    detected: int
+    fit_seconds: float
+    predict_seconds: float
+    figures: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    cost: CostSheet | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """The leaderboard of one dataset at one resolution of the teacher's input; entrants are peers."""
+
+    dataset: str
+    resolution: int
+    leaderboard: Leaderboard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Everything a table needs.
+
+    Attributes:
+        protocol: under which all rows were made.
+        fingerprint: of it.
+        provenance: of the newest result, with every commit and machine that took part and the settings all share.
+        boards: by dataset and resolution; missing where no category has results of all methods.
+        rows: by category, resolution, peer and seed.
+        failed: jobs without a result, with the reason.
+    """
+
+    protocol: EvaluationProtocol
+    fingerprint: str
+    provenance: Provenance
+    boards: tuple[Board, ...]
+    rows: tuple[Row, ...]
+    failed: tuple[Failure, ...] = ()
+
+    def board(self, dataset: str, resolution: int) -> Leaderboard:
+        """The leaderboard of a dataset at a resolution.
+
+        Raises:
+            ResultError: there is none.
+        """
+        for one in self.boards:
+            if (one.dataset, one.resolution) == (dataset, resolution):
+                return one.leaderboard
+        known = ", ".join(f"{one.dataset} {one.resolution}" for one in self.boards) or "none"
+        raise ResultError(f"no leaderboard of {dataset} at {resolution} px; the summary holds {known}")
+
+
+class _SummaryFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    format: int
+    protocol: EvaluationProtocol
+    fingerprint: str
+    provenance: Provenance
+    boards: tuple[Board, ...]
+    rows: tuple[Row, ...]
+    failed: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Finished:
+    """A result without its pictures and its records, which a whole benchmark cannot hold in memory."""
+
+    evaluation: Evaluation
+    run: RunRecord
+    provenance: Provenance
+
+    @property
+    def dataset(self) -> str:
+        return self.evaluation.category.partition("/")[0]
+
+
+def summarise(folder: Path, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Summary:
+    """Read the results of one benchmark and compute its leaderboards, `n_resamples` draws with `seed` behind each.
+
+    Raises:
+        ResultError: no results of a benchmark there, one that cannot be read, or results of several protocols.
+    """
+    protocol = read_protocol(folder)
+    if protocol is None:
+        raise ResultError(
+            f"{folder}: no benchmark was run here; make one with 'tinydefects benchmark … --out {folder}'"
+        )
+    finished = [_finished(path, read_result(path), protocol) for path in find_results(folder)]
+    finished.sort(key=lambda one: (one.evaluation.category, one.run.resolution, one.run.peer, one.run.seed))
+    return Summary(
+        protocol=protocol,
+        fingerprint=protocol.fingerprint,
+        provenance=_common_provenance([one.provenance for one in finished]),
+        boards=tuple(_boards(finished, n_resamples, seed)),
+        rows=tuple(_row(one) for one in finished),
+        failed=tuple(replace(failure, traceback="") for failure in read_failures(folder)),
+    )
+
+
+def write_summary(summary: Summary, path: Path) -> Path:
+    """Write strict JSON, one row a line."""
+    content = _rounded(nan_to_null({"format": FORMAT, **asdict(summary)}))
+    for row in content["rows"]:
+        if row["cost"] is None:
+            del row["cost"]  # null would be read back as nan
+    lines = [f'"{name}": {_lines(value)}' for name, value in content.items()]
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+    return path
+
+
+def read_summary(path: Path) -> Summary:
+    """Read what `write_summary` wrote.
+
+    Raises:
+        ResultError: the file is missing, truncated, changed (the message names the field), or of another format.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if int(content["format"]) > FORMAT:
+            raise ResultError(f"{path}: written by a newer version of tinydefects; update this one to read it")
+        parsed = _SummaryFile.model_validate(null_to_nan(content))
+    except ResultError:
+        raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ResultError(f"{path}: field '{name}': {first['msg']}; summarise the results again") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ResultError(f"{path}: not a readable summary ({reason}); summarise the results again") from error
+    return Summary(**{name: getattr(parsed, name) for name in Summary.__dataclass_fields__})
+
+
+def _finished(path: Path, result: Result, protocol: EvaluationProtocol) -> _Finished:
+    if result.run is None:
+        raise ResultError(f"{path}: no result of a benchmark; move it out of this folder")
+    if result.run.protocol != protocol.fingerprint:
+        raise ResultError(f"{path}: made under another protocol; move it out of this folder")
+    bare = replace(result.evaluation, exhibits=(), defects=(), aupimo_by_image={})
+    return _Finished(evaluation=bare, run=result.run, provenance=result.provenance)
+
+
+def _common_provenance(every: Sequence[Provenance]) -> Provenance:
+    newest = max(every, key=lambda one: one.created)
+    shared = set.intersection(*(set(one.settings.items()) for one in every))
+    return replace(
+        newest,
+        commit=", ".join(sorted({one.commit for one in every})),
+        machine="; ".join(sorted({one.machine for one in every})),
+        settings={name: value for name, value in newest.settings.items() if (name, value) in shared},
+    )
+
+
+def _boards(finished: Sequence[_Finished], n_resamples: int, seed: int) -> Iterable[Board]:
+    """One for each dataset and resolution, as far as any category has results of all methods."""
+    for dataset in sorted({one.dataset for one in finished}):
+        own = [one for one in finished if one.dataset == dataset]
+        resolutions = sorted({one.run.resolution for one in own} - {NO_RESOLUTION}, reverse=True) or [NO_RESOLUTION]
+        for resolution in resolutions:
+            entrants = _by_entrant([one for one in own if one.run.resolution in (resolution, NO_RESOLUTION)])
+            if not set.intersection(*(set(by_category) for by_category in entrants.values())):
+                continue
+            board = leaderboard(entrants, figures=RANKED, n_resamples=n_resamples, seed=seed)
+            yield Board(dataset=dataset, resolution=resolution, leaderboard=board)
+
+
+def _by_entrant(finished: Iterable[_Finished]) -> dict[str, dict[str, list[Evaluation]]]:
+    """By peer, then by category, one evaluation a seed in rising order."""
+    entrants: dict[str, dict[str, list[Evaluation]]] = {}
+    for one in sorted(finished, key=lambda one: one.run.seed):
+        entrants.setdefault(one.run.peer, {}).setdefault(one.evaluation.category, []).append(one.evaluation)
+    return entrants
+
+
+def _row(one: _Finished) -> Row:
+    evaluation, run = one.evaluation, one.run
+    values = figures(evaluation)
+    return Row(
+        category=evaluation.category,
+        peer=run.peer,
+        resolution=run.resolution,
+        seed=run.seed,
+        n_train=run.n_train,
+        n_images=evaluation.n_images,
+        n_good_images=evaluation.n_good_images,
+        n_defects=evaluation.overall.n_defects,
+        detected=sum(evaluation.detectability.hits),
+        fit_seconds=run.fit_seconds,
+        predict_seconds=run.predict_seconds,
+        figures={name: values[name] for name in FIGURES if name in values},
+        intervals={name: evaluation.intervals[name] for name in FIGURES if name in evaluation.intervals},
+        cost=run.cost,
+    )
+
+
+def _rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, float):
+        return round(value, DECIMALS)
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return [_rounded(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _lines(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """JSON; a list one element a line."""
+    if not isinstance(value, list) or not value:
+        return _compact(value)
+    return "[\n" + ",\n".join(_compact(one) for one in value) + "\n]"
+
+
+def _compact(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))

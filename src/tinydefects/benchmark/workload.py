@@ -1,0 +1,82 @@
+"""How much one category is at one resolution: images, patches and the bytes of their features, from headers alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from tinydefects.benchmark.protocol import NO_RESOLUTION
+from tinydefects.feature_cache import expected_bytes
+from tinydefects.patch_grid import PatchGrid, Size
+from tinydefects.pixels import read_size
+from tinydefects.sample import Category
+from tinydefects.teacher import Teacher
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One category at one resolution; patches and bytes are 0 where no teacher looks.
+
+    Attributes:
+        n_train, n_test: images to learn from and to score.
+        megapixels: of all images that are scored, validation images among them.
+        n_patches: of all images.
+        training_bytes, feature_bytes: features to learn from in 16 bit, and with them those to score in 32 bit.
+        own_bytes: the same for a method that shares no features, all in 32 bit.
+    """
+
+    n_train: int
+    n_test: int
+    megapixels: float
+    n_patches: int = 0
+    training_bytes: int = 0
+    feature_bytes: int = 0
+    own_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CategorySizes:
+    """(H, W) of the images of a category, read once for all resolutions."""
+
+    train: Sequence[Size]
+    validation: Sequence[Size]
+    test: Sequence[Size]
+
+    def workload(self, teacher: Teacher | None, resolution: int) -> Workload:
+        """What the category is for this teacher at this resolution."""
+        scored = [*self.validation, *self.test]
+        n_train, n_test, megapixels = len(self.train), len(self.test), sum(map(prod, scored)) / 1e6
+        if teacher is None or resolution == NO_RESOLUTION:
+            return Workload(n_train=n_train, n_test=n_test, megapixels=megapixels)
+        train, rest = ([shared_grid(teacher, size, resolution) for size in part] for part in (self.train, scored))
+        squares = [
+            PatchGrid.published(size, patch=teacher.patch_size, resolution=resolution)
+            for size in (*self.train, *scored)
+        ]
+        training_bytes = expected_bytes(train, dim=teacher.dim, feature_format="float16")
+        return Workload(
+            n_train=n_train,
+            n_test=n_test,
+            megapixels=megapixels,
+            n_patches=sum(prod(grid.shape) for grid in (*train, *rest)),
+            training_bytes=training_bytes,
+            feature_bytes=training_bytes + expected_bytes(rest, dim=teacher.dim, feature_format="float32"),
+            own_bytes=expected_bytes(squares, dim=teacher.dim, feature_format="float32"),
+        )
+
+
+def sizes_of(category: Category) -> CategorySizes:
+    """From the headers of its images.
+
+    Raises:
+        ImageReadError: a file is no image.
+    """
+    train, validation, test = (
+        [read_size(sample.image_path) for sample in split]
+        for split in (category.train, category.validation, category.test)
+    )
+    return CategorySizes(train=train, validation=validation, test=test)
+
+
+def shared_grid(teacher: Teacher, size: Size, resolution: int) -> PatchGrid:
+    """The geometry of shared features."""
+    return PatchGrid.proportional(size, patch=teacher.patch_size, resolution=resolution)

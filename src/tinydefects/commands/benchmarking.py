@@ -1,0 +1,200 @@
+"""Compare methods: benchmark."""
+
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tinydefects.commands.options import (
+    Device,
+    Json,
+    Root,
+    TeacherWeights,
+    print_result,
+    say,
+    show_progress,
+)
+from tinydefects.errors import TinyDefectsError
+
+if TYPE_CHECKING:
+    from tinydefects.benchmark.job_run import Place
+
+WHAT, WHERE, HOW = "What is compared", "Where it lies", "How it runs"
+
+
+class Cost(StrEnum):
+    """How speed and memory are measured."""
+
+    off = "off"
+    quick = "quick"
+    mvtec = "mvtec"
+
+
+def benchmark(
+    peers: Annotated[
+        str,
+        typer.Option(
+            help="Methods between commas, 'all' for every one; options behind colons: patchcore:coreset=0.01.",
+            rich_help_panel=WHAT,
+        ),
+    ],
+    categories: Annotated[
+        str, typer.Option(help="Addresses between commas, e.g. 'mvtec_ad/*,visa/pcb1'.", rich_help_panel=WHAT)
+    ],
+    resolutions: Annotated[
+        str, typer.Option(help="Long sides of the teacher's input in pixels, between commas.", rich_help_panel=WHAT)
+    ] = "1036",
+    seeds: Annotated[
+        str, typer.Option(help="Between commas; methods without chance run with the first.", rich_help_panel=WHAT)
+    ] = "0",
+    teacher: Annotated[
+        str, typer.Option(help="Any timm ViT, or 'builtin'; all methods share it.", rich_help_panel=WHAT)
+    ] = "vit_base_patch14_reg4_dinov2",
+    teacher_weights: TeacherWeights = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            metavar="[DATASET.]NAME=VALUE",
+            help="Option of a dataset's loader, e.g. synthetic.size=384; without a dataset, of all that know it. "
+            "Repeatable.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    root: Root = Path("data"),
+    out: Annotated[Path, typer.Option(help="Folder of results; one protocol a folder.", rich_help_panel=WHERE)] = Path(
+        "results"
+    ),
+    features: Annotated[
+        Path | None,
+        typer.Option(help="Keep teacher features here; OUT/features when left out.", rich_help_panel=WHERE),
+    ] = None,
+    features_limit_gb: Annotated[
+        float, typer.Option(help="Refuse to write more features than this.", rich_help_panel=WHERE)
+    ] = 20.0,
+    keep_maps: Annotated[
+        bool, typer.Option("--keep-maps", help="Write the anomaly maps too.", rich_help_panel=WHERE)
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this machine; 1 when left out.", rich_help_panel=HOW)
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="'local', or where a dask scheduler listens, instead of --workers.", rich_help_panel=HOW),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of a job; part of the record.", rich_help_panel=HOW)] = 1,
+    cost: Annotated[
+        Cost,
+        typer.Option(help="Time the first seed of each method; 'mvtec' is 1,000 + 1,000 passes.", rich_help_panel=HOW),
+    ] = Cost.quick,
+    device: Device = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the jobs and what they take, then stop.", rich_help_panel=HOW)
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare methods under one protocol: same images, same teacher, same scoring.
+
+    Every job (category, resolution, method, seed) leaves a result below OUT. Run
+    the same command again to go on where it stopped; failed jobs are tried again.
+    Test images and masks are out of reach while a method learns.
+
+    tinydefects benchmark --peers fbft,patchcore --categories 'mvtec_ad/*' --dry-run
+    tinydefects benchmark --peers all --categories 'synthetic/*' --teacher builtin
+    --resolutions 384 --option synthetic.size=384 --seeds 0,1,2 --workers 2
+    """
+    from tinydefects.benchmark.job_costs import plan_jobs, require_space
+    from tinydefects.benchmark.job_run import Place
+    from tinydefects.benchmark.protocol import EvaluationProtocol
+    from tinydefects.benchmark.run_folder import find_finished, require_same_images, write_protocol
+    from tinydefects.benchmark.run_text import (
+        describe_plan,
+        describe_standings,
+        describe_totals,
+        plan_numbers,
+        standings,
+    )
+    from tinydefects.benchmark.runner import run
+    from tinydefects.benchmark.selection import (
+        dataset_options,
+        find_categories,
+        load_all,
+        parse_peers,
+        parse_whole_numbers,
+        select,
+    )
+    from tinydefects.commands.job_display import JobDisplay
+
+    if workers is not None and cluster is not None:
+        raise TinyDefectsError("--workers and --cluster exclude each other: one is this machine's, the other dask's")
+    n_workers = workers or (os.cpu_count() if cluster == "local" else None) or 1
+    place = Place(
+        root=root.resolve(),
+        out=out.resolve(),
+        features=(features or out / "features").resolve(),
+        features_limit_gb=features_limit_gb,
+        teacher_weights=teacher_weights.resolve() if teacher_weights else None,
+        device=device,
+        threads=threads,
+        cost=cost.value,
+        n_beside=n_workers - 1 if cluster in {None, "local"} else 1,  # elsewhere nobody knows: not alone
+        keep_maps=keep_maps,
+    )
+    names = parse_peers(peers)
+    found = find_categories(categories, place.root)
+    asked = EvaluationProtocol(
+        categories=found,
+        options=dataset_options(option or (), found),
+        resolutions=parse_whole_numbers("--resolutions", resolutions, least=16),
+        seeds=parse_whole_numbers("--seeds", seeds, least=0),
+        teacher=teacher,
+    )
+    selection = select(asked, names, place)
+    loaded, finished = load_all(selection, place), find_finished(selection.jobs, place.out)
+    require_same_images(finished.values(), loaded)
+    plan = plan_jobs(selection.jobs, loaded, finished, place)
+    totals = describe_totals(plan, place, n_workers)
+    if dry_run:
+        return print_result(plan_numbers(plan), as_json, describe_plan(plan), totals)
+    say(totals)
+    require_space(plan, place)
+    write_protocol(selection.protocol, place.out)
+    with show_progress() as progress, _workers(place, n_workers, cluster) as (executor, n_at_once):
+        display = JobDisplay(progress, plan, n_workers)
+        jobs = [estimate.job for estimate in plan.left]
+        for outcome in run(jobs, place, executor, n_at_once=n_at_once, started=display.start):
+            display.finish(outcome)
+    results = find_finished(selection.jobs, place.out).values()
+    failed = {outcome.task.name: outcome.reason for outcome in display.failed}
+    print_result(
+        {"results": str(place.out), "finished": len(results), "failed": failed, "means": standings(results)},
+        as_json,
+        describe_standings(results),
+    )
+    say(f"report: tinydefects report {out}")
+    if failed:
+        say(f"{len(failed)} of {len(selection.jobs)} jobs failed; the same command tries them again:")
+        say("\n".join(f"  {name}: {reason}" for name, reason in failed.items()))
+        raise typer.Exit(2)
+
+
+@contextmanager
+def _workers(place: "Place", n_workers: int, cluster: str | None) -> "Iterator[tuple[Executor, int]]":
+    """Where jobs run, and how many are sent there at a time."""
+    from tinydefects.benchmark.cluster import open_executor
+    from tinydefects.benchmark.processes import InThisProcess, IsolatedProcesses
+
+    if cluster is not None:
+        with open_executor(
+            cluster, n_workers=n_workers, threads_per_worker=place.threads, root=place.root, out=place.out
+        ) as executor:
+            yield executor, sys.maxsize  # the scheduler keeps the queue
+        return
+    with InThisProcess() if n_workers == 1 else IsolatedProcesses() as executor:
+        yield executor, n_workers

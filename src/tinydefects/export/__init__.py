@@ -1,0 +1,3 @@
+"""A fitted detector for ONNX Runtime, OpenVINO or torch: written with a check of its numbers, run without the package's
+own torch code.
+"""

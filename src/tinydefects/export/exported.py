@@ -1,0 +1,90 @@
+"""ExportedDetector: an exported folder as a detector; runs without torch unless torch is what it was exported to."""
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinydefects.detector_file import DetectorSettings
+from tinydefects.errors import ResolutionMismatchError
+from tinydefects.export.manifest import MANIFEST_FILE, Interface, read_manifest
+from tinydefects.export.sessions import Session, open_session
+from tinydefects.passes import PassPlan, plan_passes
+from tinydefects.patch_grid import PatchGrid, Size, image_size
+from tinydefects.sample import Prediction, mean_of_highest
+
+
+class ExportedDetector:
+    """A model, and what belongs around it; `load` makes one from an exported folder.
+
+    Attributes:
+        interface: what the model is fed and answers.
+        fingerprint: sha256 over the folder's manifest, which holds those of all files.
+    """
+
+    def __init__(self, interface: Interface, session: Session, *, fingerprint: str = "") -> None:
+        self.interface = interface
+        self.fingerprint = fingerprint
+        self._session = session
+
+    @classmethod
+    def load(cls, folder: str | Path, *, threads: int | None = None) -> Self:
+        """The model of a folder that `tinydefects export` wrote, on the CPU; `threads` None is the runtime's choice.
+
+        Raises:
+            ModelFileError: a file is missing, damaged, or its runtime does not take it.
+            MissingExtraError: its runtime is not installed.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        session = open_session(folder, manifest.target, manifest.precision, threads=threads)
+        fingerprint = hashlib.sha256((folder / MANIFEST_FILE).read_bytes()).hexdigest()
+        return cls(manifest.interface, session, fingerprint=fingerprint)
+
+    @property
+    def settings(self) -> DetectorSettings:
+        """Of the detector that was exported."""
+        return self.interface.settings
+
+    def predict(self, image: NDArray[np.uint8]) -> Prediction:
+        """The (H, W) anomaly map of an (H, W, 3) uint8 image at its own size and its score, as `Detector.predict`.
+
+        Raises:
+            ResolutionMismatchError: the model was exported for another image size, or the image is one patch wide.
+        """
+        size = image_size(image)
+        if self.interface.image_size is None:
+            return self._predict_any_size(image)
+        if size != self.interface.image_size:
+            raise ResolutionMismatchError(
+                f"the image is {size}, this model was exported for {self.interface.image_size}: "
+                "export again with this --image-size, or without it for any size"
+            )
+        anomaly_map, score = self._session(image[None])
+        return Prediction(anomaly_map[0], float(score[0]))
+
+    def _predict_any_size(self, image: NDArray[np.uint8]) -> Prediction:
+        plan = plan_of(self.interface, image_size(image))
+        if min(min(grid.shape) for grid in plan.grids) < 2:
+            raise ResolutionMismatchError(
+                f"the image is {plan.grid.image_size}: one patch in a direction; an exported model needs two, "
+                "use the detector itself"
+            )
+        scores = (self._session(grid.to_pixels(pixels)[None])[0][0] for pixels, grid in plan.views(image))
+        anomaly_map = plan.grid.to_image(plan.merge(scores), stride=plan.stride)
+        undefined = self.settings.preset == "published" and anomaly_map.size < 1000
+        return Prediction(anomaly_map, math.nan if undefined else mean_of_highest(anomaly_map))
+
+
+def plan_of(interface: Interface, size: Size) -> PassPlan:
+    """In which passes the model sees an image of (H, W) pixels, as `Detector.passes`."""
+    settings, patch = interface.settings, interface.patch_size
+    if settings.resolution == "native":
+        grid = PatchGrid.native(size, patch=patch)
+    else:
+        make = PatchGrid.published if settings.preset == "published" else PatchGrid.proportional
+        grid = make(size, patch=patch, resolution=settings.resolution)
+    return plan_passes(grid, tile=settings.tile, overlap=settings.overlap, stride=settings.stride)

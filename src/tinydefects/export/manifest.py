@@ -1,0 +1,123 @@
+"""What an exported folder says of itself, in export.json: how it was made, how it was checked, how to feed it.
+
+The manifest holds a sha256 of every file beside it, so a truncated or exchanged file is never run.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tinydefects.detector_file import DetectorSettings, first_fault
+from tinydefects.errors import ModelFileError
+
+Target = Literal["onnx", "openvino", "torch"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+MANIFEST_FILE = "export.json"
+MODEL_FILES: dict[Target, tuple[str, ...]] = {
+    "onnx": ("model.onnx",),
+    "openvino": ("model.xml", "model.bin"),
+    "torch": ("model.pt2",),
+}
+OWN_FILES = {MANIFEST_FILE, "model.onnx.data", *(name for names in MODEL_FILES.values() for name in names)}
+
+
+class EqualityCheck(BaseModel):
+    """How far the exported maps are from the detector's own, on images of noise.
+
+    Attributes:
+        image_sizes: (height, width) of the noise images.
+        map_difference: largest difference between two maps, as a share of the highest value of the detector's map.
+        score_difference: the same for the image scores, as a share of the detector's score.
+        tolerance: neither may exceed it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    image_sizes: tuple[tuple[int, int], ...]
+    map_difference: float = Field(ge=0)
+    score_difference: float = Field(ge=0)
+    tolerance: float = Field(gt=0)
+
+
+class Calibration(BaseModel):
+    """The defect-free images that int8 ranges come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    category: str
+    n_images: int = Field(gt=0)
+
+
+class Interface(BaseModel):
+    """What a model is fed and what it answers.
+
+    Attributes:
+        image_size: (height, width) that it is for, image to map and score; None: any size, resized pixels to patch
+            scores, and resize and map are done around it.
+        patch_size: of the teacher, in pixels.
+        settings: of the detector it was made from; see `Detector`.
+        mean: of R, G, B in [0, 1], subtracted inside the model; `std`: what it is then divided by.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    image_size: tuple[int, int] | None
+    patch_size: int = Field(gt=0)
+    settings: DetectorSettings
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class ExportManifest(BaseModel):
+    """The content of export.json.
+
+    Attributes:
+        detector: fingerprint of the detector it was made from.
+        files: sha256 of every other file of the folder.
+        versions: of the packages that made it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: Literal[1]
+    target: Target
+    precision: Precision
+    detector: str
+    interface: Interface
+    calibration: Calibration | None
+    check: EqualityCheck
+    files: dict[str, str]
+    versions: dict[str, str]
+
+
+def is_export(folder: Path) -> bool:
+    """Whether `export` wrote this folder."""
+    return (folder / MANIFEST_FILE).is_file()
+
+
+def read_manifest(folder: Path) -> ExportManifest:
+    """The manifest of a folder all of whose files are whole.
+
+    Raises:
+        ModelFileError: a file is missing, damaged or not the one that was written.
+    """
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file; give the folder that `tinydefects export` wrote")
+    try:
+        manifest = ExportManifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ModelFileError(f"{path}: {first_fault(error)}; export the detector again") from error
+    for name, expected in manifest.files.items():
+        if name not in OWN_FILES or not (folder / name).is_file():
+            raise ModelFileError(f"{folder / name}: no such file; export the detector again")
+        if sha256(folder / name) != expected:
+            raise ModelFileError(f"{folder / name}: not the file that was exported; copy it again or export again")
+    return manifest
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,257 @@
+"""From a fitted detector to an exported folder, written only if its maps are those of the detector.
+
+The comparison is made on images of noise that are not square: on smooth images a wrong resize stays unseen, and on
+square ones swapped sides do.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinydefects.detector import Detector
+from tinydefects.detector_file import replace_folder
+from tinydefects.errors import ExportError
+from tinydefects.export.conversion import convert
+from tinydefects.export.exported import ExportedDetector
+from tinydefects.export.manifest import (
+    MANIFEST_FILE,
+    MODEL_FILES,
+    OWN_FILES,
+    Calibration,
+    EqualityCheck,
+    ExportManifest,
+    Interface,
+    Precision,
+    Target,
+    sha256,
+)
+from tinydefects.export.sessions import open_session
+from tinydefects.export.torch_graph import build_graph, save_onnx, save_program
+from tinydefects.patch_grid import Size, image_size
+
+PRECISIONS: dict[Target, tuple[Precision, ...]] = {
+    "onnx": ("fp32", "fp16", "int8"),
+    "openvino": ("fp32", "fp16", "bf16", "int8"),
+    "torch": ("fp32", "fp16", "bf16"),
+}
+TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 3e-2, "int8": 0.3}
+WHOLE_PATH_TOLERANCE = 1e-3  # at least: the resize inside the model rounds 1 pixel in 10,000 to the other gray level
+CALIBRATION_IMAGES = 64
+BYTES_PER_WEIGHT: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+RECORDED_PACKAGES = ("tinydefects", "torch", "timm", "numpy", "pillow", "onnx", "onnxruntime", "openvino", "nncf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportPlan:
+    """What would be written.
+
+    Attributes:
+        image_size: (height, width) of all images; None is any.
+        weights_mb: size of the weights, about that of the folder.
+        tolerance: how far maps and scores may be from the detector's, as a share of their highest value.
+        noise_sizes: of the images on which that is tried.
+    """
+
+    target: Target
+    precision: Precision
+    image_size: Size | None
+    weights_mb: float
+    tolerance: float
+    noise_sizes: tuple[Size, ...]
+
+    def outcome(self, check: EqualityCheck) -> str:
+        """One line about what was written and how it compares."""
+        return (
+            f"{self.target} {self.precision}; on noise, maps differ by {check.map_difference:.2g} of their highest "
+            f"value and image scores by {check.score_difference:.2g}; {check.tolerance:g} is allowed"
+        )
+
+    def __str__(self) -> str:
+        size = "images of any size" if self.image_size is None else "images of {} x {} px".format(*self.image_size)
+        files = ", ".join((*MODEL_FILES[self.target], MANIFEST_FILE))
+        noise = " and ".join(f"{height} x {width} px" for height, width in self.noise_sizes)
+        return (
+            f"{files}: {self.target} {self.precision} for {size}, about {self.weights_mb:.0f} MB; "
+            f"refused if a map on noise of {noise} differs by more than {self.tolerance:g} of its highest value"
+        )
+
+
+def plan_export(detector: Detector, *, target: Target, precision: Precision, image_size: Size | None) -> ExportPlan:
+    """What exporting this detector would write.
+
+    Raises:
+        ExportError: the target does not offer the precision, or the detector cannot be had for one image size.
+    """
+    if precision not in PRECISIONS[target]:
+        raise ExportError(f"{target} models are {', '.join(PRECISIONS[target])}, not {precision}: choose one of them")
+    if target == "onnx" and precision == "int8" and image_size is not None:
+        raise ExportError(
+            "NNCF cannot quantise an ONNX model for one image size: leave out --image-size or take openvino"
+        )
+    tolerance = TOLERANCES[precision]
+    if image_size is not None:
+        _require_one_pass(detector, image_size)
+        tolerance = max(tolerance, WHOLE_PATH_TOLERANCE)
+    networks = (detector.teacher.model, detector.students)
+    n_weights = sum(weights.numel() for network in networks for weights in network.parameters())
+    return ExportPlan(
+        target=target,
+        precision=precision,
+        image_size=image_size,
+        weights_mb=n_weights * BYTES_PER_WEIGHT[precision] / 1e6,
+        tolerance=tolerance,
+        noise_sizes=(image_size,) if image_size else _noise_sizes(detector),
+    )
+
+
+def write_export(
+    detector: Detector,
+    folder: Path,
+    plan: ExportPlan,
+    *,
+    calibration: Sequence[NDArray[np.uint8]] = (),
+    category: str = "",
+) -> ExportManifest:
+    """Write the folder, whole or not at all, after comparing its maps with the detector's.
+
+    Args:
+        detector: fitted, on any device.
+        folder: new, or one that held an export before.
+        plan: from `plan_export`.
+        calibration: defect-free training images for int8.
+        category: where those come from, for the record.
+
+    Raises:
+        ExportError: the maps differ by more than the plan's tolerance, or int8 has no calibration images.
+        ModelFileError: the folder holds other files, or cannot be written.
+        MissingExtraError: a package that writes or runs the model is not installed.
+    """
+    if (plan.precision == "int8") != bool(calibration):
+        raise ExportError(
+            "int8 and only int8 needs defect-free training images: --precision int8 --calibrate DATASET/CATEGORY"
+        )
+    written: list[ExportManifest] = []
+
+    def write(new: Path) -> None:
+        _write_model(detector, new, plan, calibration)
+        manifest = _describe(
+            detector, new, plan, Calibration(category=category, n_images=len(calibration)) if calibration else None
+        )
+        (new / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        written.append(manifest)
+
+    replace_folder(folder, write, own_files=OWN_FILES)
+    return written[0]
+
+
+def calibration_choice(n_train: int) -> list[int]:
+    """Which training images int8 is calibrated with: `CALIBRATION_IMAGES` at most, evenly spread."""
+    return [int(number) for number in np.linspace(0, n_train - 1, min(n_train, CALIBRATION_IMAGES)).round()]
+
+
+def _require_one_pass(detector: Detector, size: Size) -> None:
+    if not detector.settings.is_one_pass:
+        raise ExportError(
+            "tiles and shifts are several passes, a model for one image size is one: leave out --image-size"
+        )
+    if detector.settings.preset == "published" and size[0] * size[1] < 1000:
+        raise ExportError(f"images of {size} px have no image score in the preset published: 1000 px are the least")
+
+
+def _noise_sizes(detector: Detector) -> tuple[Size, ...]:
+    """Upright and lying, larger than what the teacher sees, so that the resize has something to do."""
+    resolution, tile = detector.settings.resolution, detector.settings.tile
+    seen = (tile or 32 * detector.teacher.patch_size) if resolution == "native" else resolution
+    long, short = round(1.3 * seen), round(0.8 * seen)
+    return (short, long), (long, short)
+
+
+def _write_model(detector: Detector, folder: Path, plan: ExportPlan, calibration: Sequence[NDArray[np.uint8]]) -> None:
+    # int8 and OpenVINO's bf16 come later, from the float32 graph; its own fp16 would also halve the resize matrices.
+    in_graph: Precision = plan.precision if plan.precision == "fp16" or plan.target == "torch" else "fp32"
+    graph = build_graph(detector, in_graph, plan.image_size)
+    if plan.target == "torch":
+        return save_program(graph, folder / MODEL_FILES["torch"][0], plan.image_size)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as traced:
+        source = Path(traced) / "traced.onnx"
+        save_onnx(graph, source, plan.image_size)
+        convert(source, folder, plan.target, plan.precision, _batches(detector, plan, calibration))
+
+
+def _batches(detector: Detector, plan: ExportPlan, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """What the model is fed for these images."""
+    if plan.image_size is None:
+        views = (view for image in images for view in detector.passes(image_size(image)).views(image))
+        return [grid.to_pixels(pixels)[None] for pixels, grid in views]
+    for image in images:
+        if image_size(image) != plan.image_size:
+            raise ExportError(
+                f"a calibration image is {image_size(image)}, the model is for {plan.image_size}: omit --image-size"
+            )
+    return [image[None] for image in images]
+
+
+def _describe(detector: Detector, folder: Path, plan: ExportPlan, calibration: Calibration | None) -> ExportManifest:
+    teacher = detector.teacher
+    interface = Interface(
+        image_size=plan.image_size,
+        patch_size=teacher.patch_size,
+        settings=detector.settings,
+        mean=teacher.mean,
+        std=teacher.std,
+    )
+    exported = ExportedDetector(interface, open_session(folder, plan.target, plan.precision))
+    return ExportManifest(
+        format=1,
+        target=plan.target,
+        precision=plan.precision,
+        detector=detector.fingerprint,
+        interface=interface,
+        calibration=calibration,
+        check=_compare(detector, exported, plan),
+        files={path.name: sha256(path) for path in sorted(folder.iterdir())},
+        versions=_versions(),
+    )
+
+
+def _compare(detector: Detector, exported: ExportedDetector, plan: ExportPlan) -> EqualityCheck:
+    """The largest differences over all noise images.
+
+    Raises:
+        ExportError: one is beyond the tolerance.
+    """
+    random = np.random.default_rng(0)
+    differences = []
+    for height, width in plan.noise_sizes:
+        noise = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        expected, found = detector.predict(noise), exported.predict(noise)
+        largest = np.abs(found.anomaly_map - expected.anomaly_map).max() / expected.anomaly_map.max()
+        differences.append((float(largest), abs(found.score - expected.score) / expected.score))
+    map_difference, score_difference = (max(column) for column in zip(*differences, strict=True))
+    if not max(map_difference, score_difference) <= plan.tolerance:
+        raise ExportError(
+            f"{plan.target} {plan.precision}: maps differ by {map_difference:.2g} and image scores by "
+            f"{score_difference:.2g} of the detector's on noise, {plan.tolerance:g} is allowed; nothing was written: "
+            "choose another --precision or --to"
+        )
+    return EqualityCheck(
+        image_sizes=plan.noise_sizes,
+        map_difference=map_difference,
+        score_difference=score_difference,
+        tolerance=plan.tolerance,
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

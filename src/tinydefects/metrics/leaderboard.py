@@ -1,0 +1,288 @@
+"""Several methods on several categories: mean figures, their intervals, and who cannot be told from the best.
+
+A value is the mean over categories of the mean over seeds. Categories are fixed, images are drawn: in each draw every
+category is resampled on its own, and all entrants and seeds of a category see the same images, so that their
+differences are paired. Intervals of values are BCa (`uncertainty.py`) on the mean itself; an image's influence on it is
+its influence on its own category's figure, divided by the number of categories.
+
+The best entrant is chosen from the same data that it is then compared on, which makes it look better than it is. So
+for each figure all pairs of entrants are tested together (step-down maximum, `comparison.py`), and those with the best
+are read off: the chance that any two equal entrants are told apart is 5 % for each figure, whoever comes out best.
+"Not distinguishable" says that these images do not suffice, not that two methods are equal.
+"""
+
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+import numpy as np
+
+from tinydefects.errors import ResultError
+from tinydefects.metrics.comparison import (
+    N_RESAMPLES,
+    distances,
+    matching_places,
+    movements,
+    stepdown_p_values,
+    tally_of,
+)
+from tinydefects.metrics.figures import figures as figures_of
+from tinydefects.metrics.records import Interval
+from tinydefects.metrics.resampling import Array, Plan
+from tinydefects.metrics.scores import Evaluation
+from tinydefects.metrics.size import QUARTILES
+from tinydefects.metrics.uncertainty import (
+    LEVEL,
+    UNDEFINED,
+    bca_interval,
+    can_resample,
+    draw_weights,
+    leave_out_weights,
+    plan_of,
+)
+
+LOWER_IS_BETTER = ("a50_px", "a90_px", "a90_95_px", "image_fpr_at_95_tpr")
+BEST, NOT_TOLD, LOWER, NO_VALUE = "best", "not distinguishable from the best", "lower", "undefined"
+Evaluations = Mapping[str, Mapping[str, Sequence[Evaluation]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One figure of one entrant.
+
+    Attributes:
+        value: mean over categories of the mean over seeds; nan where a category that others have a value for has none.
+        interval: 95 % for this value alone, over images.
+        seed_spread: standard deviation over seeds of the mean over categories; nan for fewer than two seeds.
+        n_seeds: of the category that has the fewest.
+        by_category: mean over seeds, by category; nan where one has none.
+        difference_to_best: `value` minus that of the best.
+        corrected_p: that this difference is chance, corrected for all pairs of entrants; nan for the best itself.
+        verdict: `best`, `not distinguishable from the best`, `lower` (worse, also where low values are good) or
+            `undefined` (no value, or nothing to resample).
+    """
+
+    entrant: str
+    figure: str
+    value: float
+    interval: Interval
+    seed_spread: float
+    n_seeds: int
+    by_category: Mapping[str, float]
+    difference_to_best: float
+    corrected_p: float
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaderboard:
+    """Standings, figure by figure in the order asked for, the best entrant first.
+
+    Attributes:
+        categories: those that count, because every entrant has them.
+        left_out: the others.
+    """
+
+    categories: tuple[str, ...]
+    left_out: tuple[str, ...]
+    standings: tuple[Standing, ...]
+
+    def of(self, figure: str) -> tuple[Standing, ...]:
+        """The standings of one figure, the best first, undefined last."""
+        return tuple(standing for standing in self.standings if standing.figure == figure)
+
+
+@dataclass(slots=True, eq=False)
+class _Column:
+    """One figure of one entrant: by category its value for each seed; how far draws and left-out images move it."""
+
+    values: dict[str, Array]
+    moved: Array
+    influence: list[Array] = field(default_factory=list)
+
+    @property
+    def by_category(self) -> dict[str, float]:
+        return {category: float(of_seeds.mean()) for category, of_seeds in self.values.items()}
+
+    @property
+    def value(self) -> float:
+        return float(np.mean([*self.by_category.values()])) if self.values else float("nan")
+
+    @property
+    def seed_spread(self) -> float:
+        n_seeds = min((of_seeds.size for of_seeds in self.values.values()), default=0)
+        if n_seeds < 2:
+            return float("nan")
+        return float(np.mean([of_seeds[:n_seeds] for of_seeds in self.values.values()], axis=0).std(ddof=1))
+
+
+def leaderboard(
+    evaluations: Evaluations, *, figures: Sequence[str], n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> Leaderboard:
+    """Rank entrants on the categories that all of them have.
+
+    A category counts for a figure when any entrant has a value there; an entrant that has none there is `undefined`.
+
+    Args:
+        evaluations: by entrant, then by category; one evaluation for each seed, with its tally.
+        figures: names from `figures.py`, such as `aupro_Q1@0.05`.
+        n_resamples: draws behind intervals and verdicts.
+        seed: of the draws.
+
+    Raises:
+        ResultError: no entrant, no category that all have, an evaluation without a tally, other images or defects in
+            the same category, or a figure that none has.
+    """
+    categories, left_out = _shared_categories(evaluations)
+    columns = _measured(evaluations, categories, figures, n_resamples)
+    for category in categories:
+        _resample(columns, {entrant: evaluations[entrant][category] for entrant in evaluations}, category, seed)
+    n_seeds = {
+        entrant: min(len(by_category[one]) for one in categories) for entrant, by_category in evaluations.items()
+    }
+    standings = [standing for figure in columns for standing in _rank(figure, columns[figure], n_seeds)]
+    return Leaderboard(categories=categories, left_out=left_out, standings=tuple(standings))
+
+
+def _shared_categories(evaluations: Evaluations) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if not evaluations:
+        raise ResultError("a leaderboard needs the results of one method at least; give some")
+    known = list(dict.fromkeys(category for by_category in evaluations.values() for category in by_category))
+    shared = tuple(category for category in known if all(one.get(category) for one in evaluations.values()))
+    if not shared:
+        fewest = min(evaluations, key=lambda entrant: len(evaluations[entrant]))
+        raise ResultError(f"no category has results of all methods; {fewest} has the fewest: run or leave out that one")
+    return shared, tuple(category for category in known if category not in shared)
+
+
+def _measured(
+    evaluations: Evaluations, categories: Sequence[str], figures: Sequence[str], n_resamples: int
+) -> dict[str, dict[str, _Column]]:
+    """By figure and entrant, the values of every category in which any entrant has one."""
+    found = {
+        entrant: {category: [figures_of(one) for one in by_category[category]] for category in categories}
+        for entrant, by_category in evaluations.items()
+    }
+    known = {name for by_category in found.values() for seeds in by_category.values() for one in seeds for name in one}
+    columns = {}
+    for figure in dict.fromkeys(figures):
+        if figure not in known:
+            raise ResultError(f"no result has the figure {figure!r}; choose from {', '.join(sorted(known))}")
+        values = {
+            entrant: {one: np.array([seed.get(figure, np.nan) for seed in by[one]]) for one in categories}
+            for entrant, by in found.items()
+        }
+        counted = [one for one in categories if not all(np.isnan(by[one].mean()) for by in values.values())]
+        columns[figure] = {
+            entrant: _Column(values={one: by[one] for one in counted}, moved=np.zeros(n_resamples))
+            for entrant, by in values.items()
+        }
+    return columns
+
+
+def _resample(
+    columns: Mapping[str, Mapping[str, _Column]],
+    entrants: Mapping[str, Sequence[Evaluation]],
+    category: str,
+    seed: int,
+) -> None:
+    """Add what the draws of one category do to the mean over categories; the same draws for all entrants."""
+    counting = {figure: by_entrant for figure, by_entrant in columns.items() if _counts(by_entrant, category)}
+    first_name, first = next((f"{name} on {category}", tally_of(name, some[0])) for name, some in entrants.items())
+    if not counting:
+        return
+    n_resamples = next(column.moved.size for by_entrant in counting.values() for column in by_entrant.values())
+    weights = draw_weights(first, n_resamples, _seed_of(category, seed))
+    without = leave_out_weights(first)
+    n_drawn = weights.shape[0]
+    for entrant, of_seeds in entrants.items():
+        total = dict.fromkeys(counting, np.zeros(n_drawn + len(without)))
+        for evaluation in of_seeds:
+            tally = tally_of(f"{entrant} on {category}", evaluation)
+            places = matching_places(first_name, first, entrant, tally)
+            both = np.concatenate([weights, without])[:, places]
+            moved = movements(tally, _narrowed(plan_of(evaluation), counting), both, counting)
+            total = {figure: total[figure] + moved.get(figure, np.nan) / len(of_seeds) for figure in counting}
+        for figure, moves in total.items():
+            column = counting[figure][entrant]
+            moves = moves / len(column.values) if can_resample(first) else np.full_like(moves, np.nan)
+            column.moved += moves[:n_drawn]
+            column.influence.append(moves[n_drawn:])
+
+
+def _counts(by_entrant: Mapping[str, _Column], category: str) -> bool:
+    return any(category in column.values for column in by_entrant.values())
+
+
+def _seed_of(category: str, seed: int) -> int:
+    """Other draws in each category, whichever others there are."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(category.encode())]).generate_state(1)[0])
+
+
+def _narrowed(plan: Plan, names: Collection[str]) -> Plan:
+    """Only what these figures need: their limits, their groups of defects, and the quartiles for rho."""
+    limits = tuple(limit for limit in plan.fpr_limits if any(name.endswith(f"@{limit:g}") for name in names))
+    groups = {name.partition("@")[0].removeprefix("aupro").removeprefix("image_auroc") for name in names}
+    kept = {"", *groups, *(f"_{quartile}" for quartile in QUARTILES)}
+    return replace(
+        plan, fpr_limits=limits, members={name: those for name, those in plan.members.items() if name in kept}
+    )
+
+
+def _rank(figure: str, columns: Mapping[str, _Column], n_seeds: Mapping[str, int]) -> list[Standing]:
+    """Standings of one figure, the best first."""
+    sign = -1 if figure in LOWER_IS_BETTER else 1
+    order = sorted(columns, key=lambda entrant: np.nan_to_num(-sign * columns[entrant].value, nan=np.inf))
+    best = order[0]
+    p_values = _pairwise_p_values({entrant: columns[entrant] for entrant in order})
+    standings = []
+    for entrant in order:
+        column, corrected_p = columns[entrant], p_values.get((best, entrant), float("nan"))
+        standings.append(
+            Standing(
+                entrant=entrant,
+                figure=figure,
+                value=column.value,
+                interval=_interval(column, highest=np.inf if figure.endswith("_px") else 1.0),
+                seed_spread=column.seed_spread,
+                n_seeds=n_seeds[entrant],
+                by_category=column.by_category,
+                difference_to_best=column.value - columns[best].value,
+                corrected_p=corrected_p,
+                verdict=_verdict(column.value, corrected_p, is_best=entrant == best),
+            )
+        )
+    return standings
+
+
+def _pairwise_p_values(columns: Mapping[str, _Column]) -> dict[tuple[str, str], float]:
+    """Of every pair of entrants that have a value, corrected for all of them."""
+    pairs = list(combinations((entrant for entrant in columns if not np.isnan(columns[entrant].value)), 2))
+    if not pairs:
+        return {}
+    differences = np.array([columns[a].value - columns[b].value for a, b in pairs])
+    apart = [distances(columns[a].moved - columns[b].moved, _influence(columns[a], columns[b])) for a, b in pairs]
+    return dict(zip(pairs, stepdown_p_values(differences, np.stack(apart, axis=1)).tolist(), strict=True))
+
+
+def _influence(one: _Column, other: _Column) -> Array:
+    return np.concatenate(one.influence) - np.concatenate(other.influence)
+
+
+def _interval(column: _Column, highest: float) -> Interval:
+    if np.isnan(column.value):
+        return UNDEFINED
+    found = bca_interval(column.value + column.moved, column.value, column.value + np.concatenate(column.influence))
+    low, high = np.clip([found.low, found.high], 0.0, highest)
+    return Interval(low=float(low), high=float(high))
+
+
+def _verdict(value: float, corrected_p: float, *, is_best: bool) -> str:
+    if np.isnan(value):
+        return NO_VALUE
+    if is_best:
+        return BEST
+    if np.isnan(corrected_p):
+        return NO_VALUE
+    return LOWER if corrected_p <= 1 - LEVEL + 1e-12 else NOT_TOLD

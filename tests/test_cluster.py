@@ -1,0 +1,196 @@
+import json
+import os
+import signal
+import time
+from concurrent.futures import wait
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tinydefects.benchmark import cluster
+from tinydefects.benchmark.cluster import Admission, ClusterError, open_executor, own_versions
+from tinydefects.errors import TinyDefectsError
+
+distributed = pytest.importorskip("distributed", reason="needs the extra 'cluster'")
+psutil = pytest.importorskip("psutil", reason="comes with dask.distributed")
+
+
+def double(number):
+    return 2 * number
+
+
+def about_the_process(seconds=0.0):
+    start = time.monotonic()
+    time.sleep(seconds)
+    return os.getpid(), os.environ["OMP_NUM_THREADS"], start, time.monotonic()
+
+
+def die_the_first_time(marker):
+    if not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "alive"
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def complain():
+    raise TinyDefectsError("the seventh image is upside down")
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("out")
+    with open_executor("local", n_workers=2, threads_per_worker=3, resources={"GPU": 1}, out=folder) as executor:
+        yield executor, folder
+
+
+@contextmanager
+def somebodys_cluster(threads_per_worker):
+    """A scheduler with one worker that declares no resources, both in this process."""
+    options = {"processes": False, "protocol": "tcp://", "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=threads_per_worker, **options) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    with somebodys_cluster(threads_per_worker=2) as running:
+        yield running
+
+
+def refusal(address, **settings):
+    """Why an executor does not open."""
+    with pytest.raises(ClusterError) as refused, open_executor(address, **settings):
+        pass
+    return str(refused.value)
+
+
+def test_a_worker_runs_one_job_at_a_time_with_the_threads_it_was_given(two_workers):
+    executor, _ = two_workers
+    ran = [future.result() for future in [executor.submit(about_the_process, seconds=0.05) for _ in range(6)]]
+    assert {threads for _, threads, _, _ in ran} == {"3"}
+    assert os.getpid() not in {process for process, *_ in ran}
+    for process in {process for process, *_ in ran}:
+        times = sorted((start, end) for one, _, start, end in ran if one == process)
+        assert all(end <= start for (_, end), (start, _) in pairwise(times))
+
+
+def test_a_job_whose_worker_is_killed_is_run_by_another(two_workers, tmp_path):
+    executor, _ = two_workers
+    killed, others = executor.submit(die_the_first_time, str(tmp_path / "died")), [executor.submit(double, 4)]
+    assert killed.result(timeout=20) == "alive"
+    assert [other.result(timeout=20) for other in others] == [8]
+
+
+def test_a_job_that_kills_every_worker_fails_alone(two_workers):
+    executor, _ = two_workers
+    deadly, *others = [executor.submit(die), *(executor.submit(double, number) for number in range(20))]
+    with pytest.raises(ClusterError, match="every worker that tried this job died"):
+        deadly.result(timeout=30)
+    assert [other.result(timeout=20) for other in others] == list(range(0, 40, 2))
+
+
+def test_the_error_of_a_job_arrives_as_it_was_raised(two_workers):
+    with pytest.raises(TinyDefectsError, match=r"^the seventh image is upside down$"):
+        two_workers[0].submit(complain).result(timeout=20)
+
+
+def test_equal_jobs_are_run_as_often_as_they_are_sent(two_workers):
+    first, second = (two_workers[0].submit(about_the_process).result(timeout=20) for _ in range(2))
+    assert first[2] < second[2]
+
+
+def test_a_cancelled_job_ends_and_does_not_stop_others(two_workers):
+    executor, _ = two_workers
+    futures = [executor.submit(about_the_process, seconds=0.1) for _ in range(8)]
+    assert futures[-1].cancel()
+    assert not wait(futures, timeout=20).not_done
+    assert [future.cancelled() for future in futures] == [False] * 7 + [True]
+
+
+def test_nothing_listens_to_other_machines_and_nothing_is_left_lying_about(two_workers):
+    _, folder = two_workers
+    here = psutil.Process()
+    listening = [
+        connection.laddr.ip
+        for process in (here, *here.children(recursive=True))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert set(listening) == {"127.0.0.1"}
+    assert [path.name.startswith(".shared-") for path in folder.iterdir()] == [True]
+
+
+def test_an_executor_that_does_not_open_leaves_nothing_lying_about(tmp_path, elsewhere, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refusal(elsewhere.scheduler_address, out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_that_no_worker_can_run_is_refused_before_it_waits(elsewhere):
+    reason = refusal(elsewhere.scheduler_address, resources={"GPU": 1}, patience_seconds=0.5)
+    assert "none of 1 workers declares GPU=1" in reason
+    assert "start them with --resources 'GPU=1'" in reason
+
+
+def test_a_worker_that_would_run_two_jobs_in_one_process_is_refused(elsewhere):
+    assert "2 jobs at once in one process; start it with --nthreads 1" in refusal(elsewhere.scheduler_address)
+
+
+def test_an_address_nobody_answers_at_is_one_line(tmp_path):
+    file = tmp_path / "scheduler.json"
+    file.write_text("{}")
+    assert refusal("tcp://127.0.0.1:9", patience_seconds=0.5).startswith("tcp://127.0.0.1:9: no scheduler answers")
+    assert refusal(str(file), patience_seconds=0.5).startswith(f"{file}: no scheduler answers")
+    assert refusal("somewhere").startswith("--cluster somewhere: neither 'local' nor an address")
+
+
+def test_a_scheduler_file_is_an_address_and_closing_leaves_its_cluster_alone(tmp_path):
+    file = tmp_path / "scheduler.json"
+    with somebodys_cluster(threads_per_worker=1) as running:
+        file.write_text(json.dumps(running.scheduler.identity()))
+        for number in (3, 4):
+            with open_executor(str(file)) as executor:
+                assert executor.submit(double, number).result(timeout=20) == 2 * number
+
+
+def test_waiting_ends_when_the_last_worker_has_gone():
+    with somebodys_cluster(1) as running, open_executor(running.scheduler_address, patience_seconds=0.5) as executor:
+        assert executor.submit(double, 1).result(timeout=20) == 2
+        running.scale(0)
+        while running.scheduler.workers:
+            time.sleep(0.05)
+        with pytest.raises(ClusterError, match=r"no worker has been there for 0\.5 s"):
+            executor.submit(double, 2).result(timeout=20)
+
+
+def test_a_lost_scheduler_ends_the_wait():
+    with somebodys_cluster(1) as running, open_executor(running.scheduler_address, patience_seconds=0.5) as executor:
+        slow = executor.submit(about_the_process, seconds=1.0)
+        running.close()
+        with pytest.raises(ClusterError, match="the scheduler was lost; run again to go on"):
+            slow.result(timeout=20)
+
+
+def test_workers_with_other_code_are_named_before_the_first_job(monkeypatch):
+    versions = (("tinydefects", "0.9, code of last year"), *own_versions()[1:])
+    monkeypatch.setattr(cluster, "own_versions", lambda: versions)
+    reason = refusal("local", n_workers=1)
+    assert reason.startswith("worker on ")
+    assert "this machine 0.9, code of last year" in reason
+
+
+def test_workers_must_see_the_same_folders(tmp_path):
+    wanted = Admission(versions=own_versions(), root=(tmp_path, frozenset({"mvtec_ad"})))
+    assert "share the dataset folder" in cluster._refusal(wanted)
+    (tmp_path / "mvtec_ad").mkdir()
+    wanted = Admission(versions=own_versions(), root=(tmp_path, frozenset({"mvtec_ad"})), out=(tmp_path, ".shared-1"))
+    assert "share the output folder" in cluster._refusal(wanted)
+    (tmp_path / ".shared-2").touch()
+    assert cluster._refusal(Admission(versions=own_versions(), out=(tmp_path, ".shared-2"))) == ""

@@ -1,0 +1,202 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from random_category import random_pairs, random_samples
+from tinydefects.errors import ResultError
+from tinydefects.metrics.comparison import compare
+from tinydefects.metrics.evaluation import evaluate
+from tinydefects.metrics.figures import figures
+from tinydefects.metrics.leaderboard import leaderboard
+from tinydefects.metrics.uncertainty import intervals
+
+SKILLS = {"strong": (3.0, 2.9), "weak": (0.6, 0.7), "other": (0.6, 0.65)}  # contrast of each seed
+ASKED = ("aupro@0.3", "aupro_Q1@0.05", "rho@0.3", "image_auroc", "image_fpr_at_95_tpr")
+
+
+@pytest.fixture(scope="module")
+def evaluations(tmp_path_factory):
+    """Three entrants, two categories of other sizes, two seeds."""
+    found = {}
+    sizes = {"a/cloth": 14, "b/metal": 22}
+    for number, (category, n_images) in enumerate(sizes.items()):
+        folder = tmp_path_factory.mktemp(category.replace("/", "_"))
+        samples = random_samples(folder, seed=number, n_good=n_images, n_defective=n_images)
+        for place, (entrant, contrasts) in enumerate(SKILLS.items()):
+            pairs = [random_pairs(samples, seed=10 * place + s, contrast=c) for s, c in enumerate(contrasts)]
+            found.setdefault(entrant, {})[category] = [evaluate(some, n_resamples=0) for some in pairs]
+    return found
+
+
+def standing(board, entrant, figure):
+    (found,) = [one for one in board.of(figure) if one.entrant == entrant]
+    return found
+
+
+def test_a_value_is_the_mean_over_categories_of_the_mean_over_seeds(evaluations):
+    one = standing(leaderboard(evaluations, figures=ASKED, n_resamples=50), "weak", "aupro@0.3")
+    by_seed = [[figures(e)["aupro@0.3"] for e in seeds] for seeds in evaluations["weak"].values()]
+    assert one.value == pytest.approx(np.mean(by_seed))
+    assert one.by_category["b/metal"] == pytest.approx(np.mean(by_seed[1]))
+    assert one.n_seeds == 2
+    assert one.seed_spread == pytest.approx(abs(np.subtract(*np.mean(by_seed, axis=0))) / np.sqrt(2))
+
+
+def test_the_better_one_is_best_and_chance_is_not_told_apart(evaluations):
+    board = leaderboard(evaluations, figures=ASKED, n_resamples=400)
+    assert [one.verdict for one in board.of("aupro@0.3")] == ["best", "lower", "lower"]
+    assert board.of("aupro@0.3")[0].entrant == "strong"
+    assert np.isnan(board.of("aupro@0.3")[0].corrected_p)
+    without = {name: evaluations[name] for name in ("weak", "other")}
+    chance = leaderboard(without, figures=ASKED, n_resamples=400)
+    assert {one.verdict for one in chance.standings} == {"best", "not distinguishable from the best"}
+
+
+def test_the_fewest_false_alarms_are_best(evaluations):
+    board = leaderboard(evaluations, figures=ASKED, n_resamples=200)
+    first, *others = board.of("image_fpr_at_95_tpr")
+    assert first.entrant == "strong"
+    assert all(one.difference_to_best > 0 for one in others)
+    assert standing(board, "weak", "image_fpr_at_95_tpr").verdict == "lower"
+
+
+def test_it_agrees_with_a_slow_reference(evaluations):
+    """Every category, entrant, seed and draw by itself, on images that are really drawn again."""
+    figure, n_resamples = "aupro@0.3", 400
+    one = standing(leaderboard(evaluations, figures=[figure], n_resamples=n_resamples), "weak", figure)
+    random = np.random.default_rng(5)
+    drawn = []
+    for _ in range(n_resamples):
+        by_category = []
+        for seeds in evaluations["weak"].values():
+            weights = drawn_images(seeds[0].tally.is_good, random)
+            by_category.append(np.mean([slow_aupro(e.tally, weights, 0.3) for e in seeds]))
+        drawn.append(np.mean(by_category))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert one.interval.high - one.interval.low == pytest.approx(high - low, rel=0.25)
+    assert one.interval.low == pytest.approx(low, abs=0.25 * (high - low))
+
+
+def drawn_images(is_good, random):
+    """How often each image is drawn: n - 1 from n good and n - 1 from n defective ones, scaled to n."""
+    weights = np.zeros(is_good.size)
+    for kind in (True, False):
+        members = np.flatnonzero(is_good == kind)
+        for image in random.choice(members, members.size - 1):
+            weights[image] += members.size / (members.size - 1)
+    return weights
+
+
+def slow_aupro(tally, weights, limit):
+    """Area under mean recall of the drawn defects against the drawn images' false-positive rate, by trapezoids."""
+    rate = np.concatenate([[0], weights @ tally.normal_at_least / (weights @ tally.n_normal), [1]])
+    drawn = weights[tally.image_of_defect]
+    recall = drawn @ (tally.defect_at_least / tally.area_px[:, None]) / drawn.sum()
+    recall = np.concatenate([[0], recall, [1]])
+    grid = np.linspace(0, limit, 4001)
+    return np.trapezoid(np.interp(grid, rate, recall), grid) / limit
+
+
+def test_one_category_and_one_seed_give_a_comparison_and_the_usual_interval(evaluations, monkeypatch):
+    monkeypatch.setattr("tinydefects.metrics.leaderboard._seed_of", lambda category, seed: seed)  # the same draws
+    single = {name: by_category["b/metal"][0] for name, by_category in evaluations.items()}
+    for figure in ("aupro@0.3", "aupro_Q1@0.05", "image_auroc"):
+        chosen = {name: {"b/metal": [evaluation]} for name, evaluation in single.items()}
+        board = leaderboard(chosen, figures=[figure], n_resamples=300)
+        best = board.of(figure)[0]
+        for one in compare(single, names=[figure], n_resamples=300):
+            if best.entrant in (one.a, one.b):
+                other = standing(board, one.b if one.a == best.entrant else one.a, figure)
+                assert other.corrected_p == pytest.approx(one.corrected_p)
+                assert abs(other.difference_to_best) == pytest.approx(abs(one.difference))
+                assert (other.verdict == "lower") == one.verdict.endswith("higher")
+        own = intervals(single[best.entrant], n_resamples=300)[figure]
+        assert (best.interval.low, best.interval.high) == pytest.approx((own.low, own.high), abs=0.002)
+
+
+def test_many_categories_narrow_the_interval_of_their_mean(evaluations):
+    one = {"weak": {"b/metal": evaluations["weak"]["b/metal"]}}
+    four = {"weak": {f"b/metal{n}": evaluations["weak"]["b/metal"] for n in range(4)}}
+    widths = []
+    for chosen in (one, four):
+        interval = leaderboard(chosen, figures=["aupro@0.3"], n_resamples=2000).standings[0].interval
+        widths.append(interval.high - interval.low)
+    assert widths[1] == pytest.approx(widths[0] / 2, rel=0.1)
+
+
+def test_only_categories_that_every_entrant_has_count(evaluations):
+    fewer = {**evaluations, "other": {"b/metal": evaluations["other"]["b/metal"]}}
+    board = leaderboard(fewer, figures=["aupro@0.3"], n_resamples=100)
+    assert (board.categories, board.left_out) == (("b/metal",), ("a/cloth",))
+    alone = leaderboard({"strong": {"b/metal": evaluations["strong"]["b/metal"]}}, figures=["aupro@0.3"])
+    assert standing(board, "strong", "aupro@0.3").value == alone.standings[0].value
+    with pytest.raises(ResultError, match="no category has results of all methods; none has the fewest"):
+        leaderboard({**evaluations, "none": {}}, figures=["aupro@0.3"])
+
+
+def test_a_value_missing_in_one_category_is_undefined_unless_nobody_has_it(evaluations):
+    """Whoever fails where others have a number does not get the mean of the easy categories."""
+    failing = evaluations["weak"]["a/cloth"][0]
+    lost = replace(failing, image_auroc=float("nan"))
+    board = leaderboard(
+        {**evaluations, "weak": {**evaluations["weak"], "a/cloth": [lost, lost]}},
+        figures=["image_auroc", "image_f1"],
+        n_resamples=100,
+    )
+    last = board.of("image_auroc")[-1]
+    assert (last.entrant, last.verdict) == ("weak", "undefined")
+    assert np.isnan([last.value, last.interval.low, last.corrected_p, last.difference_to_best]).all()
+    assert last.by_category["b/metal"] > 0
+    assert {one.verdict for one in board.of("image_f1")} == {"undefined"}
+    nowhere = {
+        name: {**by_category, "a/cloth": [replace(one, image_auroc=float("nan")) for one in by_category["a/cloth"]]}
+        for name, by_category in evaluations.items()
+    }
+    for one in leaderboard(nowhere, figures=["image_auroc"], n_resamples=100).standings:
+        assert list(one.by_category) == ["b/metal"]
+        assert one.value == one.by_category["b/metal"]
+
+
+def test_the_same_entrant_twice_is_never_told_apart(evaluations):
+    board = leaderboard({"one": evaluations["weak"], "same": evaluations["weak"]}, figures=list(ASKED), n_resamples=200)
+    for one in board.standings:
+        if one.verdict != "best":
+            assert (one.difference_to_best, one.corrected_p) == (0, 1)
+            assert one.verdict == "not distinguishable from the best"
+
+
+def test_the_order_of_entrants_images_and_other_categories_changes_no_number(evaluations):
+    board = leaderboard(evaluations, figures=["aupro@0.3"], n_resamples=200)
+    turned = leaderboard(dict(reversed(evaluations.items())), figures=["aupro@0.3"], n_resamples=200)
+    assert [one.entrant for one in turned.standings] == [one.entrant for one in board.standings]
+    assert [one.corrected_p for one in turned.standings[1:]] == [one.corrected_p for one in board.standings[1:]]
+    assert [one.interval for one in turned.standings] == [one.interval for one in board.standings]
+
+
+def test_entrants_of_other_images_an_old_result_and_an_unknown_figure_are_refused(evaluations):
+    swapped = {
+        **evaluations,
+        "weak": dict(zip(("a/cloth", "b/metal"), [*evaluations["weak"].values()][::-1], strict=True)),
+    }
+    with pytest.raises(ResultError, match=r"strong on a/cloth and weak hold different images"):
+        leaderboard(swapped, figures=["aupro@0.3"])
+    bare = [replace(one, tally=None) for one in evaluations["weak"]["a/cloth"]]
+    with pytest.raises(ResultError, match="weak on a/cloth: keeps no tally"):
+        leaderboard({**evaluations, "weak": {**evaluations["weak"], "a/cloth": bare}}, figures=["aupro@0.3"])
+    with pytest.raises(ResultError, match=r"'aupro@0\.7'; choose from a50_px"):
+        leaderboard(evaluations, figures=["aupro@0.7"])
+    with pytest.raises(ResultError, match="one method at least"):
+        leaderboard({}, figures=["aupro@0.3"])
+
+
+def test_a_lone_defective_image_leaves_values_without_interval_or_verdict(tmp_path):
+    samples = random_samples(tmp_path, n_good=5, n_defective=1)
+    chosen = {
+        name: {"a/b": [evaluate(random_pairs(samples, contrast=contrast), n_resamples=0)]}
+        for name, contrast in (("strong", 3.0), ("weak", 0.1))
+    }
+    best, other = leaderboard(chosen, figures=["aupro@0.3"], n_resamples=50).standings
+    assert np.isnan([best.interval.low, other.corrected_p]).all()
+    assert (best.verdict, other.verdict) == ("best", "undefined")
+    assert other.value < best.value

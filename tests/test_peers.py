@@ -1,0 +1,196 @@
+"""What every method of the benchmark must do, whichever it is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tiny_teachers import counting_teacher, tiny_vit, write_weights
+from tinydefects.benchmark.peers.catalog import PEERS, parse_peer
+from tinydefects.benchmark.peers.peer import Peer, PeerInputs
+from tinydefects.benchmark.stages import STAGES, StageClock
+from tinydefects.errors import TinyDefectsError, TrainingError
+from tinydefects.pixels import write_png
+from tinydefects.sample import Prediction, Sample, mean_of_highest
+from tinydefects.teacher import load_teacher
+
+TEXTS = {name: name for name, kind in PEERS.items() if not kind.argument}
+TEXTS |= {name: f"{name}:epochs=2" for name in PEERS if name.startswith("fbft")}
+TEXTS |= {"patchcore": "patchcore:coreset=0.3", "patchcore_hnsw": "patchcore_hnsw:coreset=0.3"}
+TEXTS |= {"anomalydino": "anomalydino:n_shot=2"}
+ON_PATCHES = [name for name in TEXTS if PEERS[name].uses_teacher]
+every_peer = pytest.mark.parametrize("name", TEXTS)
+
+
+def samples_of(folder: Path, *sizes: tuple[int, int], seed: int = 0) -> list[Sample]:
+    generator = np.random.default_rng(seed)
+    samples = []
+    for index, size in enumerate(sizes):
+        path = folder / f"{seed}_{index}.png"
+        write_png(path, generator.integers(90, 130, (*size, 3), dtype=np.uint8))
+        samples.append(Sample(id=f"test/unknown/{index}", image_path=path, label="unknown"))
+    return samples
+
+
+def with_red_spot(sample: Sample) -> Sample:
+    image = sample.image()
+    image[16:24, 40:48] = (255, 0, 0)
+    path = sample.image_path.with_name("spot.png")
+    write_png(path, image)
+    return replace(sample, image_path=path)
+
+
+def make(text: str, folder: Path, **inputs) -> Peer:
+    kind, options = parse_peer(text)
+    given = {"teacher": counting_teacher, "resolution": 64, "seed": 0, "features_folder": folder / "features"} | inputs
+    return kind.make(PeerInputs(**given, options=options))
+
+
+def fitted(name: str, folder: Path, **inputs) -> Peer:
+    """Fitted to four textures of 48 x 64 px by a teacher of 8 px patches that costs nothing."""
+    peer = make(TEXTS[name], folder, **inputs)
+    peer.fit(samples_of(folder, *[(48, 64)] * 4))
+    return peer
+
+
+def equal(one: Prediction, other: Prediction) -> bool:
+    return np.array_equal(one.anomaly_map, other.anomaly_map) and one.score == other.score
+
+
+@every_peer
+def test_a_red_spot_is_the_highest_place_of_the_map_and_raises_the_score(name, tmp_path):
+    peer = fitted(name, tmp_path)
+    (good,) = samples_of(tmp_path, (48, 64), seed=9)
+    unlike, like = peer.predict([with_red_spot(good), good])
+    row, column = np.unravel_index(unlike.anomaly_map.argmax(), (48, 64))
+    assert (12 <= row < 28) and (36 <= column < 52)
+    assert unlike.score > like.score
+
+
+@every_peer
+def test_the_same_seed_gives_the_same_map_bit_by_bit(name, tmp_path):
+    one, again = fitted(name, tmp_path / "one"), fitted(name, tmp_path / "again")
+    asked = samples_of(tmp_path, (48, 64), seed=9)
+    assert equal(one.predict(asked)[0], again.predict(asked)[0])
+    assert dict(one.settings) == dict(again.settings)
+    assert one.size_bytes == again.size_bytes
+
+
+@every_peer
+def test_another_seed_changes_the_map_of_those_that_say_so(name, tmp_path):
+    asked = samples_of(tmp_path, (48, 64), seed=9)
+    one, other = (fitted(name, tmp_path, seed=seed).predict(asked)[0] for seed in (0, 1))
+    assert equal(one, other) != PEERS[name].uses_seed
+
+
+@every_peer
+def test_images_of_mixed_sizes_come_back_at_their_own_and_in_their_order_also_under_the_clock(name, tmp_path):
+    sizes = [(48, 64), (64, 48), (48, 64), (31, 90)]
+    clock = StageClock()
+    peer = make(TEXTS[name], tmp_path, clock=clock)
+    peer.fit(samples_of(tmp_path, (48, 64), (64, 48), (20, 30)))
+    asked = samples_of(tmp_path, *sizes, seed=9)
+    alone = [peer.predict([sample])[0] for sample in asked]
+    clock.running = True
+    together = peer.predict(asked)
+    assert [one.anomaly_map.shape for one in together] == sizes
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, rtol=1e-3, atol=1e-4)
+    assert {"decode", "map"} <= set(clock.take()) <= set(STAGES)
+
+
+@every_peer
+def test_one_image_is_enough_to_fit(name, tmp_path):
+    peer = make(TEXTS[name], tmp_path)
+    peer.fit(samples_of(tmp_path, (48, 64)))
+    assert peer.predict(samples_of(tmp_path, (48, 64), seed=9))[0].anomaly_map.shape == (48, 64)
+
+
+@pytest.mark.parametrize("name", ON_PATCHES)
+def test_no_image_is_refused_in_one_line(name, tmp_path):
+    with pytest.raises(TrainingError, match="there are no training images"):
+        make(TEXTS[name], tmp_path).fit([])
+
+
+@every_peer
+def test_the_teacher_is_loaded_only_by_those_that_say_so(name, tmp_path):
+    loaded = []
+
+    def teacher():
+        loaded.append(name)
+        return counting_teacher()
+
+    fitted(name, tmp_path, teacher=teacher).predict(samples_of(tmp_path, (48, 64)))
+    assert bool(loaded) == PEERS[name].uses_teacher
+
+
+@every_peer
+def test_the_image_score_is_the_same_function_of_the_map_for_all(name, tmp_path):
+    (prediction,) = fitted(name, tmp_path).predict(samples_of(tmp_path, (48, 64), seed=9))
+    assert prediction.score == mean_of_highest(prediction.anomaly_map)
+
+
+@pytest.mark.parametrize("name", ON_PATCHES)
+def test_the_teacher_looks_at_each_image_once_for_all_methods(name, tmp_path):
+    teacher = counting_teacher()
+    asked = samples_of(tmp_path, *[(48, 64)] * 2, seed=9)
+    for seed in (0, 1):
+        fitted(name, tmp_path, teacher=lambda: teacher, seed=seed).predict(asked)
+    assert teacher.model.passes == 4 + 2
+
+
+@every_peer
+def test_the_settings_name_every_option_and_are_text_or_numbers(name, tmp_path):
+    kind, options = parse_peer(TEXTS[name])
+    settings = fitted(name, tmp_path).settings
+    assert set(options) <= set(settings)
+    assert all(isinstance(value, (str, int, float, bool, tuple, type(None))) for value in settings.values())
+
+
+@pytest.mark.parametrize("name", ON_PATCHES)
+def test_a_real_vit_of_another_patch_size_and_normalisation_serves_as_well(name, tmp_path):
+    weights = write_weights(tiny_vit(), tmp_path / "tiny.safetensors")
+    peer = fitted(name, tmp_path, teacher=lambda: load_teacher("test_vit", weights=weights, device="cpu"))
+    assert peer.predict(samples_of(tmp_path, (48, 64), seed=9))[0].anomaly_map.shape == (48, 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("patchkore", r"^patchkore: no such method; did you mean patchcore\? there are fbft, "),
+        ("patchcore:coreste=0.1", r"^patchcore:coreste=0.1: coreste: no such option; did you mean coreset\?"),
+        ("patchcore:coreset=2", r"^patchcore:coreset=2: option coreset: .* less than or equal to 1 \(got '2'\)$"),
+        ("patchcore:block=middle", r"option block: .*'earlier', 'later' or 'both'"),
+        ("fbft:blocks=7,11", r"option blocks: .*pattern"),
+        ("fbft:epochs=0", r"option epochs: .* greater than 0"),
+        ("local_contrast:sigma=3", r"sigma: no such option; there are none$"),
+        ("subspace:0.9", r"^subspace:0.9: this method is written subspace or subspace:option=value$"),
+    ],
+)
+def test_a_method_that_cannot_be_is_refused_in_one_line(text, message):
+    with pytest.raises(TinyDefectsError, match=message) as caught:
+        parse_peer(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_stand_behind_the_name():
+    kind, options = parse_peer("patchcore:coreset=0.01:k=3")
+    assert kind is PEERS["patchcore"]
+    assert options == {"coreset": "0.01", "k": "3"}
+
+
+def test_threads_of_the_neighbour_search_are_those_of_torch(tmp_path):
+    faiss = pytest.importorskip("faiss")
+    before = torch.get_num_threads()
+    peer = fitted("patchcore", tmp_path)
+    try:
+        torch.set_num_threads(1)
+        peer.predict(samples_of(tmp_path, (48, 64)))
+        assert faiss.omp_get_max_threads() == 1
+        torch.set_num_threads(2)
+        peer.predict(samples_of(tmp_path, (48, 64)))
+        assert faiss.omp_get_max_threads() == 2
+    finally:
+        torch.set_num_threads(before)
