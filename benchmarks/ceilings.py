@@ -10,14 +10,16 @@ from tinydefects.precision import arithmetic
 from tinydefects.students import StudentPair
 from tinydefects.teacher import Teacher
 
-SIDE = 2048  # of the square products, 17 GFLOP each
-COPY_BYTES = 2**28
+COPIED = 64  # bytes for each number of a factor: 256 MB at a side of 2048
 
 
-def measure_ceilings(device: str, *, rounds: int, side: int = SIDE) -> dict[str, float]:
-    """TFLOP/s of square products by kind of number and road, and GB/s of a copy (bytes read and written)."""
+def measure_ceilings(device: str, *, rounds: int, side: int) -> dict[str, float]:
+    """TFLOP/s of square products by kind of number and road, and GB/s of a copy (bytes read and written).
+
+    The factors have `side` rows and columns: 2048 are 17 GFLOP.
+    """
     left, right = torch.randn(2, side, side, device=device)
-    source = torch.empty(COPY_BYTES // 4, device=device)
+    source = torch.zeros(COPIED * side**2 // 4, device=device)
     target = torch.empty_like(source)
 
     def product(precision: str) -> Callable[[], object]:
@@ -33,7 +35,7 @@ def measure_ceilings(device: str, *, rounds: int, side: int = SIDE) -> dict[str,
     variants["copy_gb_per_s"] = lambda: target.copy_(source)
     times = time_interleaved(variants, rounds=rounds, device=device)
     seconds = {name: timing.lowest_ms / 1e3 for name, timing in times.items()}
-    copy = 2 * COPY_BYTES / 1e9 / seconds.pop("copy_gb_per_s")
+    copy = 2 * COPIED * side**2 / 1e9 / seconds.pop("copy_gb_per_s")
     return {name: 2 * side**3 / 1e12 / each for name, each in seconds.items()} | {"copy_gb_per_s": copy}
 
 

@@ -1,10 +1,10 @@
 """How often a leaderboard tells apart what is equal, and what it takes: python benchmarks/leaderboard.py [EXPERIMENTS]
 
-Draws whole benchmarks from a made-up factory (`coverage.py`): methods that are equally good, on several small categories
-with several seeds, all on the same images. A training run may come out better or worse as a whole, by `luck`: the same
-on all its images, other for every method, category and seed. Counted are boards with any false verdict, and boards
-where a method that is better is told from all others. At last the time and memory of one large board. About fifteen
-minutes on one core. Writes results/benchmarks/leaderboard.json.
+Draws whole benchmarks from a made-up factory (`coverage.py`): methods that are equally good, on several small
+categories with several seeds, all on the same images. A training run may come out better or worse as a whole, by
+`luck`: the same on all its images, other for every method, category and seed. Counted are boards with any false
+verdict, and boards where a method that is better is told from all others. At last the time and memory of one large
+board. About fifteen minutes on one core. Writes results/benchmarks/leaderboard.json.
 """
 
 import json
@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from coverage import LIMITS, Factory, Scenes, draw_scenes, plan_of, tally_of
 
+from coverage import LIMITS, Factory, Scenes, draw_scenes, plan_of, tally_of
 from tinydefects.benchmark.result import describe_run
 from tinydefects.metrics.leaderboard import leaderboard
 from tinydefects.metrics.records import GroupScores, PlottedCurve

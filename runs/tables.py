@@ -5,6 +5,8 @@ Replaces what stands between `<!-- table: NAME -->` and `<!-- end -->`.
 
 import json
 import re
+import runpy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +290,39 @@ def tiling_table() -> str:
     return "\n".join([*lines, source_line])
 
 
+def export_table() -> str:
+    """What `benchmarks/export.py` came to: one row a way to compute, at each resolution."""
+    measured, source_line = benchmark("export")
+    lines = [
+        "| computed by | at, px | ms (lowest – highest) | times as quick | map moved by |",
+        "|---|---|---|---|---|",
+    ]
+    for one in measured["rows"]:
+        spread_ms = f"{one['median_ms']:,.0f} ({one['lowest_ms']:,.0f} – {one['highest_ms']:,.0f})"
+        quicker, bar = one["times_quicker_than_published"], measured["bars"].get(one["variant"])
+        aim = f" (aim {bar})" if bar else ""
+        cells = [
+            one["variant"],
+            str(one["resolution"]),
+            spread_ms,
+            f"{quicker:.2f}{aim}",
+            f"{one['map_difference']:.1g}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, source_line])
+
+
+def export_accuracy_table() -> str:
+    """What `benchmarks/export.py accuracy` came to: AUPRO by disjoint size quartile, one row a way to compute."""
+    measured, source_line = benchmark("export_accuracy")
+    head = ["AUPRO@5 %", "all", "Q1 (smallest)", "Q2", "Q3", "Q4", "image AUROC"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for one in measured["rows"]:
+        figures = [one["aupro"], *one["aupro_by_quartile"], one["image_auroc"]]
+        lines.append("| " + " | ".join([one["variant"], *(f"{figure:.4f}" for figure in figures)]) + " |")
+    return "\n".join([*lines, source_line])
+
+
 def stride_table() -> str:
     """What `benchmarks/stride.py` came to: one row a family and input."""
     measured, source_line = benchmark("stride")
@@ -322,9 +357,149 @@ def gain(against: dict[str, float] | None) -> str:
     return "–" if against is None else f"{against['gain']:+.3f} [{against['low']:+.3f}, {against['high']:+.3f}]"
 
 
+WHOLE_IMAGE = {
+    "published": "published, ms",
+    "ours, square": "ours, same square",
+    "ours": "ours, own proportions",
+    "ours, bfloat16": "ours, bfloat16",
+}
+
+
+def inference_table() -> str:
+    """What `benchmarks/inference.py` came to: one row a teacher and resolution, from file to map and score."""
+    measured, source_line = benchmark("inference")
+    header = ["teacher, px", *WHOLE_IMAGE.values(), "floor, float32", "outside the teacher", "map moved by"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for row in measured["rows"]:
+        cells = []
+        for name in WHOLE_IMAGE:
+            time, quicker = row["times"][name], row["times_quicker_than_published"][name]
+            factor = "" if name == "published" else f" · {quicker:.2f}x"
+            cells.append(f"{time['median_ms']:,.0f} ({time['lowest_ms']:,.0f} – {time['highest_ms']:,.0f}){factor}")
+        cells += [f"{row['floor_ms']['float32']:,.0f}", f"{100 * row['share_outside_teacher']:.1f} %"]
+        cells.append(f"{row['largest_map_difference']:.0e}")
+        lines.append("| " + " | ".join([f"{row['teacher']}, {row['resolution']}", *cells]) + " |")
+    limits = measured["ceilings"]
+    kinds = ", ".join(
+        f"{kind} {1e3 * limits[f'{kind}_tflops']:,.0f}" for kind in ("highest", "float32", "bfloat16", "int8")
+    )
+    return "\n".join(
+        [
+            *lines,
+            f"\nCeilings, GFLOP/s of square products: {kinds}; copies {limits['copy_gb_per_s']:.0f} GB/s.",
+            source_line,
+        ]
+    )
+
+
+def stages_table() -> str:
+    """The stages of `benchmarks/inference.py`: medians in ms."""
+    measured, source_line = benchmark("inference")
+    stages = [name for name in measured["rows"][0]["times"] if name not in WHOLE_IMAGE]
+    lines = ["| ms | " + " | ".join(stages) + " |", "|" + "---|" * (len(stages) + 1)]
+    for row in measured["rows"]:
+        cells = [f"{row['times'][name]['median_ms']:,.1f}" for name in stages]
+        lines.append("| " + " | ".join([f"{row['teacher']}, {row['resolution']}", *cells]) + " |")
+    return "\n".join([*lines, source_line])
+
+
+def training_table() -> str:
+    """What `benchmarks/training.py` came to: one row a way to train, to the published pipeline's last loss."""
+    parts = []
+    for name in ("training", "training_1036"):
+        measured, source_line = benchmark(name)
+        lines = ["| | teacher, s | epochs | until the same loss, s | |", "|---|---|---|---|---|"]
+        published, *others = measured["rows"]
+        epochs, seconds = len(published["losses"]), published["seconds_extrapolated"]
+        lines.append(
+            f"| published (from {published['timed_images']} images) | in every epoch | {epochs} | {seconds:,.0f} | 1x |"
+        )
+        for row in others:
+            cells = [row["name"], f"{row['teacher_seconds']:,.0f}", *trained(row)]
+            lines.append("| " + " | ".join(cells) + " |")
+        parts.append("\n".join([*lines, source_line]))
+    return "\n\n".join(parts)
+
+
+def trained(row: dict[str, Any]) -> list[str]:
+    """Epochs, seconds and speed of one way to train, or that it did not arrive."""
+    if row["epochs_to_loss"] is None:
+        return [f"not in {len(row['losses'])}", "–", "–"]
+    return [str(row["epochs_to_loss"]), f"{row['seconds_to_loss']:,.0f}", f"{row['times_quicker_than_published']:.1f}x"]
+
+
+def training_options_table() -> str:
+    """What `benchmarks/training_options.py` came to: one row a family and variant."""
+    measured, source_line = benchmark("training_options")
+    limits = " | ".join(f"AUPRO@{100 * limit:.0f} %" for limit in measured["fpr_limits"])
+    lines = [f"| | epochs | s | loss | {limits} | image AUROC | an image score moved by |", "|" + "---|" * 8]
+    for row in measured["rows"]:
+        fit = [str(row["epochs"]), f"{row['seconds']:.1f}", f"{row['loss']:.4f}"] if "loss" in row else ["", "", ""]
+        figures = [f"{value:.4f}" for value in (*row["aupro"], row["image_auroc"])]
+        moved_by = f"{row['largest_score_difference']:.4f}" if row["largest_score_difference"] else ""
+        name = f"{row['family'].split('/')[-1]}: {row['name']}"
+        lines.append("| " + " | ".join([name, *fit, *figures, moved_by]) + " |")
+    return "\n".join([*lines, source_line])
+
+
+def growth_table() -> str:
+    """What `benchmarks/growth.py` came to: one row a point."""
+    measured, source_line = benchmark("growth")
+    lines = ["| | seconds | peak, MB |", "|---|---|---|"]
+    lines += [
+        f"| {row['kind']} {row['value']} | {row['seconds']:.2f} | {row['peak_mb']:,.0f} |" for row in measured["rows"]
+    ]
+    return "\n".join([*lines, source_line])
+
+
+def scaling_measured_table() -> str:
+    """What `benchmarks/scaling.py` measured."""
+    measured, source_line = benchmark("scaling")
+    found = measured["measured"]
+    processes, dask = found["executors"]
+    parts, image = found["parts"], found["image"]
+    gathering = " and ".join(f"{seconds:.2f}" for seconds in parts["gather_and_write_seconds"])
+    rows = [
+        (f"a job that does nothing, `{name}`", f"{row['ms_per_job']:.1f} ms ({row['wall_ms_per_job']:.0f} ms wall)")
+        for name, row in (("--workers", processes), ("--cluster local", dask))
+    ]
+    rows += [
+        (
+            f"{parts['images']} images, {parts['megapixels']:.0f} megapixels, one pass",
+            f"{parts['one_pass_seconds']:.2f} s",
+        ),
+        ("the same in two parts: gather and write each", f"{gathering} s"),
+        ("read and merge them", f"{parts['read_and_merge_seconds']:.2f} s"),
+        ("numbers of both ways", "the same" if parts["same_numbers"] else "NOT the same"),
+        ("size of the parts", f"{parts['bytes_per_pixel']:.2f} bytes a pixel"),
+        ("decode 1036 x 1036 px, PNG, JPEG", f"{image['decode_png_ms']:.1f} ms, {image['decode_jpg_ms']:.1f} ms"),
+        ("draw a map from 74 x 74 patches", f"{image['draw_map_ms']:.1f} ms"),
+        ("write it as TIFF", f"{image['write_map_ms']:.0f} ms, {image['map_bytes'] / 1e6:.1f} MB"),
+    ]
+    lines = ["| measured | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    return "\n".join([*lines, source_line])
+
+
+def scaling_plan_table(name: str) -> str:
+    """A plan of `benchmarks/scaling.py`: quantity, arithmetic, value."""
+    measured, _ = benchmark("scaling")
+    rows = [f"| {row['quantity']} | {row['arithmetic']} | {row['value']} |" for row in measured["plans"][name]]
+    return "\n".join(["| what | arithmetic | comes to |", "|---|---|---|", *rows])
+
+
 TABLES = {
+    "scaling_measured": scaling_measured_table,
+    "scaling_benchmark": partial(scaling_plan_table, "benchmark"),
+    "scaling_day": partial(scaling_plan_table, "day"),
+    "inference": inference_table,
+    "stages": stages_table,
+    "training": training_table,
+    "training_options": training_options_table,
+    "growth": growth_table,
     "tiling": tiling_table,
     "stride": stride_table,
+    "export": export_table,
+    "export_accuracy": export_accuracy_table,
     "scoring": scoring_table,
     "coverage": coverage_table,
     "audit_rules": audit_rules_table,
@@ -337,6 +512,7 @@ TABLES = {
     "synthetic": synthetic_table,
     "magnetic_tile": magnetic_tile_table,
     "magnetic_tile_by_type_and_size": by_type_and_size_table,
+    **runpy.run_path(str(ROOT / "runs" / "benchmark_tables.py"))["BENCHMARK_TABLES"],
 }
 
 

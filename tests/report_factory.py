@@ -1,11 +1,17 @@
-"""Made-up evaluations for the tests of the report: plausible shapes, no detector, no metric behind them."""
+"""Evaluations for the tests of the reports: made up, with plausible shapes, or measured on random maps."""
 
 import math
 from dataclasses import replace
 
 import numpy as np
 
+from random_category import random_pairs, random_samples
+from tinydefects.benchmark.protocol import EvaluationProtocol, Job
+from tinydefects.benchmark.result import Result, describe_run, write_result
+from tinydefects.benchmark.run_folder import write_protocol
+from tinydefects.benchmark.run_record import CostSheet, RunRecord, Spread
 from tinydefects.metrics.detectability import measure_detectability
+from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.records import DefectRecord, Exhibit, GroupScores, PlottedCurve
 from tinydefects.metrics.scores import FPR_LIMITS, Evaluation
 
@@ -154,3 +160,63 @@ def _smooth(values, sigma):
 
     smoothed = gaussian_filter(values, sigma)
     return smoothed / smoothed.std()
+
+
+def write_benchmark(
+    folder, skills, *, categories=("cloth/plain", "cloth/twill"), seeds=(0, 1), n_exhibits=400, **images
+):
+    """Results of real evaluations of random maps, as a benchmark leaves them; entrants by (peer, resolution).
+
+    `skills` says how far defects stand out in the maps of each entrant; those without a resolution get one seed.
+    """
+    protocol = EvaluationProtocol(categories=categories, resolutions=(64, 32), seeds=seeds, teacher="builtin")
+    write_protocol(protocol, folder)
+    for number, category in enumerate(categories):
+        samples = random_samples(folder.with_name(f"{folder.name}_images_{number}"), seed=number, **images)
+        for place, ((peer, resolution), skill) in enumerate(skills.items()):
+            for seed in seeds if resolution else seeds[:1]:
+                evaluation = evaluate(
+                    random_pairs(samples, seed=100 * place + seed, contrast=skill),
+                    category=category,
+                    contrast=True,
+                    n_exhibits=n_exhibits if seed == seeds[0] else 0,
+                    n_resamples=0,
+                )
+                job = Job(protocol=protocol, category=category, peer=peer, resolution=resolution, seed=seed)
+                write_job(job, evaluation, folder, cost=make_cost(5.0 * (place + 1)) if seed == seeds[0] else None)
+    return folder
+
+
+def write_job(job, evaluation, folder, *, cost=None):
+    run = RunRecord(
+        peer=job.peer,
+        resolution=job.resolution,
+        seed=job.seed,
+        protocol=job.protocol.fingerprint,
+        job=job.fingerprint,
+        n_train=7,
+        fit_seconds=1.5,
+        predict_seconds=0.25,
+        cost=cost,
+    )
+    provenance = describe_run({"teacher": job.protocol.teacher, "seed": job.seed})
+    return write_result(Result(evaluation=evaluation, provenance=provenance, run=run), folder / job.path)
+
+
+def make_cost(milliseconds):
+    """A third in the teacher, a third in the method, the rest in no stage."""
+    third = Spread(median_ms=milliseconds / 3, low_ms=milliseconds / 4, high_ms=milliseconds / 2, n=10)
+    whole = Spread(median_ms=milliseconds, low_ms=0.9 * milliseconds, high_ms=1.2 * milliseconds, n=10)
+    return CostSheet(
+        image_size=(40, 60),
+        device="cpu",
+        threads=1,
+        n_warmup=3,
+        stages={"teacher": third, "peer": third},
+        end_to_end=whole,
+        by_batch={1: whole, 4: third},
+        best_batch=4,
+        peak_memory_bytes=10**8,
+        teacher_bytes=2 * 10**7,
+        peer_bytes=1_234_567,
+    )

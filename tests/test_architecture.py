@@ -35,6 +35,7 @@ FLOOR_OF = {
     "benchmark": "benchmark",
     "planner": "delivery",
     "report": "delivery",
+    "benchmark_report": "delivery",
     "audit_plot": "delivery",
     "report_crops": "delivery",
     "report_plots": "delivery",
@@ -56,7 +57,7 @@ MAY_IMPORT = {
     "command": {"vocabulary", "datasets", "metrics", "model", "benchmark", "delivery", "command"},
 }
 ONLY_IN = {
-    "PIL": {"pixels", "maps", "patch_grid", "metrics", "planner", "benchmark"},  # decoding, resizing
+    "PIL": {"pixels", "maps", "patch_grid", "metrics", "planner", "benchmark", "benchmark_report"},  # reads, resizes
     "tifffile": {"pixels", "maps", "benchmark"},
     "imagecodecs": {"pixels"},
     "pyarrow": {"tables"},
@@ -64,12 +65,16 @@ ONLY_IN = {
     "torchvision": {"timm_guard"},
     "typer": {"cli", "commands"},
     "rich": {"progress"},
-    "jinja2": {"report"},
+    "faiss": {"benchmark"},
+    "anomalib": {"benchmark"},
+    "dask": {"benchmark"},
+    "distributed": {"benchmark"},
+    "jinja2": {"report", "benchmark_report"},
     "onnx": {"export"},
     "onnxruntime": {"export"},
     "openvino": {"export"},
     "nncf": {"export"},
-    "matplotlib": {"report_plots", "report_detection", "report_crops", "audit_plot", "planner"},
+    "matplotlib": {"benchmark_report", "report_plots", "report_detection", "report_crops", "audit_plot", "planner"},
 }
 TORCH_FLOORS = {"model"}
 TORCH_ROOMS = {

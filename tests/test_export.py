@@ -1,26 +1,24 @@
-import json
-import os
-import subprocess
-import sys
+import importlib.util
 
 import numpy as np
 import pytest
+import torch
 import torch.nn.functional as F
 
-from command_line import run
-from dataset_trees import write_image
-from tiny_teachers import counting_teacher, tiny_vit, write_weights
+from tiny_teachers import counting_teacher, tiny_vit
 from tinydefects.detector import Detector
 from tinydefects.errors import ExportError, ModelFileError, ResolutionMismatchError
 from tinydefects.export import torch_graph
 from tinydefects.export.exported import ExportedDetector
 from tinydefects.export.manifest import MANIFEST_FILE
-from tinydefects.export.writing import calibration_choice, plan_export, write_export
+from tinydefects.export.plan import plan_export
+from tinydefects.export.writing import calibration_choice, write_export
 from tinydefects.patch_grid import PatchGrid
 from tinydefects.teacher import freeze_teacher
+from tinydefects.timm_guard import load_timm
 
-pytest.importorskip("onnxscript", reason="needs the extra 'export'")
-pytest.importorskip("openvino", reason="needs the extra 'export'")
+if not all(map(importlib.util.find_spec, ("onnxscript", "onnxruntime", "openvino"))):
+    pytest.skip("needs the extra 'export'", allow_module_level=True)
 LYING, UPRIGHT = (140, 231), (200, 130)
 
 
@@ -36,8 +34,10 @@ def quick_detector(**settings) -> Detector:
 
 @pytest.fixture(scope="module")
 def vit_detector() -> Detector:
-    """A real ViT with a position embedding for 160 x 160 px, shown images of 96 px."""
-    teacher = freeze_teacher("test_vit", tiny_vit(), blocks=(3, 5), device="cpu")
+    """A real ViT of two blocks with a position embedding for 160 x 160 px, shown images of 96 px."""
+    vit = tiny_vit()
+    vit.blocks = vit.blocks[:2]
+    teacher = freeze_teacher("test_vit", vit, blocks=(0, 1), device="cpu")
     return Detector(teacher=teacher, resolution=96, epochs=1).fit([noise(60, 80, 3)])
 
 
@@ -46,30 +46,40 @@ def export(detector, folder, target="onnx", precision="fp32", image_size=None, *
     return write_export(detector, folder, plan, **calibration)
 
 
+@pytest.fixture(scope="module")
+def openvino_folder(vit_detector, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    export(vit_detector, folder, "openvino")
+    return folder
+
+
 def assert_same(exported, detector, size, atol):
     found, expected = exported.predict(noise(*size, 3, seed=5)), detector.predict(noise(*size, 3, seed=5))
     assert found.anomaly_map.shape == size
     assert found.anomaly_map.dtype == np.float32
     np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, atol=atol)
     assert found.score == pytest.approx(expected.score, abs=atol)
-    assert np.ptp(expected.anomaly_map) > 100 * atol  # a flat map would agree with anything
+    assert np.ptp(expected.anomaly_map) > 50 * atol  # a flat map would agree with anything
 
 
-@pytest.mark.parametrize(("target", "precision", "atol"), [("onnx", "fp32", 1e-5), ("openvino", "fp32", 1e-5)])
-def test_a_vit_predicts_the_same_at_any_size_after_its_export(vit_detector, tmp_path, target, precision, atol):
-    manifest = export(vit_detector, tmp_path / "model", target, precision)
-    exported = ExportedDetector.load(tmp_path / "model")
-    for size in (LYING, UPRIGHT, (40, 40)):
-        assert_same(exported, vit_detector, size, atol)
-    assert manifest.check.map_difference < manifest.check.tolerance == 1e-4
+@pytest.mark.parametrize("size", [LYING, UPRIGHT, (40, 40)])
+def test_openvino_predicts_as_the_detector_at_any_size(openvino_folder, vit_detector, size):
+    assert_same(ExportedDetector.load(openvino_folder), vit_detector, size, 1e-5)
+
+
+def test_onnx_predicts_as_the_detector_and_the_check_says_so(tmp_path):
+    detector = quick_detector()
+    manifest = export(detector, tmp_path / "model", "onnx")
+    for size in (LYING, UPRIGHT):
+        assert_same(ExportedDetector.load(tmp_path / "model"), detector, size, 1e-5)
+    assert manifest.check.map_difference < 1e-5 < manifest.check.tolerance
     assert all(height != width for height, width in manifest.check.image_sizes)
 
 
-@pytest.mark.parametrize("preset", ["default", "published"])
-def test_a_model_for_one_image_size_holds_resize_map_and_score(tmp_path, preset):
+def test_a_model_for_one_image_size_holds_resize_map_and_score(tmp_path):
     import onnxruntime
 
-    detector = quick_detector(preset=preset)
+    detector = quick_detector(preset="published")
     export(detector, tmp_path / "model", image_size=LYING)
     session = onnxruntime.InferenceSession(tmp_path / "model" / "model.onnx", providers=["CPUExecutionProvider"])
     anomaly_map, score = session.run(["anomaly_map", "score"], {"image": noise(1, *LYING, 3)})
@@ -80,30 +90,21 @@ def test_a_model_for_one_image_size_holds_resize_map_and_score(tmp_path, preset)
         ExportedDetector.load(tmp_path / "model").predict(noise(*UPRIGHT, 3))
 
 
-def test_openvino_rounds_neither_the_resize_nor_the_map_when_it_computes_in_bfloat16(tmp_path):
-    detector = quick_detector()
-    manifest = export(detector, tmp_path / "model", "openvino", "bf16", image_size=LYING)
-    assert manifest.check.map_difference < 1e-2
-    assert_same(ExportedDetector.load(tmp_path / "model"), detector, LYING, 1e-2)
-
-
-@pytest.mark.parametrize("settings", [{"tile": 32, "overlap": 8}, {"stride": 4}, {"resolution": "native"}])
+@pytest.mark.parametrize("settings", [{"tile": 32, "stride": 4}, {"resolution": "native"}])
 def test_tiles_shifts_and_native_size_are_exported_too(tmp_path, settings):
     detector = quick_detector(**settings)
     export(detector, tmp_path / "model", "torch")
     assert_same(ExportedDetector.load(tmp_path / "model"), detector, (70, 101), 1e-5)
 
 
-def test_float16_halves_the_file_and_openvino_keeps_float32_unless_told(vit_detector, tmp_path):
-    sizes = {}
-    for precision in ("fp32", "fp16"):
-        export(vit_detector, tmp_path / precision, "openvino", precision)
-        sizes[precision] = (tmp_path / precision / "model.bin").stat().st_size
+def test_float16_halves_the_file_and_float32_is_all_of_it(openvino_folder, vit_detector, tmp_path):
+    export(vit_detector, tmp_path / "half", "openvino", "fp16")
     networks = (vit_detector.teacher.model, vit_detector.students)
     n_weights = sum(weights.numel() for network in networks for weights in network.parameters())
-    assert sizes["fp32"] > 3.9 * n_weights
-    assert sizes["fp16"] < 0.55 * sizes["fp32"]
-    assert_same(ExportedDetector.load(tmp_path / "fp16"), vit_detector, LYING, 1e-2)
+    full_bytes, half_bytes = ((folder / "model.bin").stat().st_size for folder in (openvino_folder, tmp_path / "half"))
+    assert full_bytes > 3.9 * n_weights
+    assert half_bytes < 0.55 * full_bytes
+    assert_same(ExportedDetector.load(tmp_path / "half"), vit_detector, LYING, 2e-3)
 
 
 def test_a_graph_that_resizes_without_antialiasing_is_refused_and_leaves_nothing(vit_detector, tmp_path, monkeypatch):
@@ -111,7 +112,7 @@ def test_a_graph_that_resizes_without_antialiasing_is_refused_and_leaves_nothing
         prefix, grid = embedding[:, :num_prefix_tokens], embedding[:, num_prefix_tokens:]
         grid = grid.reshape(1, *old_size, -1).permute(0, 3, 1, 2)
         grid = F.interpolate(grid, size=new_size, mode="bicubic").flatten(2).transpose(1, 2)
-        return torch_graph.torch.cat([prefix, grid], dim=1)
+        return torch.cat([prefix, grid], dim=1)
 
     monkeypatch.setattr(torch_graph, "resample_positions", plain)
     with pytest.raises(ExportError, match=r"maps differ by 0\.\d+ .* 0\.0001 is allowed; nothing was written"):
@@ -122,21 +123,21 @@ def test_a_graph_that_resizes_without_antialiasing_is_refused_and_leaves_nothing
 def test_the_resize_of_a_whole_model_is_pillows_but_for_a_gray_level_here_and_there():
     grid = PatchGrid.published((230, 301), patch=8, resolution=160)
     image = noise(230, 301, 3)
-    resize = torch_graph.Resize(grid)
-    found = resize(torch_graph.torch.from_numpy(image[None]))[0].numpy()
+    found = torch_graph.Resize(grid)(torch.from_numpy(image[None]))[0].numpy()
     difference = np.abs(found - grid.to_pixels(image))
     assert difference.max() <= 1
     assert (difference > 0).mean() < 5e-4
 
 
-def test_int8_is_calibrated_with_images_of_the_training_split_and_says_how_many(tmp_path, monkeypatch, capsys):
-    for number in range(5):
-        write_image(tmp_path / f"data/made/screw/train/good/{number}.png", noise(60, 80, 3, seed=number))
-    for place in ("test/good/0", "test/broken/0"):
-        write_image(tmp_path / f"data/made/screw/{place}.png", noise(90, 90, 3))
-    assert calibration_choice(5) == [0, 1, 2, 3, 4]
-    assert len(calibration_choice(1000)) == 64
-    assert calibration_choice(1000)[-1] == 999
+@pytest.mark.parametrize(("old", "new"), [((10, 10), (7, 13)), ((4, 4), (9, 4)), ((5, 5), (5, 5))])
+def test_position_embeddings_are_resampled_as_timm_does(old, new):
+    load_timm()
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    embedding = torch.randn(1, 1 + old[0] * old[1], 6, generator=torch.Generator().manual_seed(0))
+    found = torch_graph.resample_positions(embedding, new, old, 1)
+    expected = resample_abs_pos_embed(embedding, list(new), list(old), 1)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +145,53 @@ def test_int8_is_calibrated_with_images_of_the_training_split_and_says_how_many(
     [
         ("onnx", "bf16", None, "onnx models are fp32, fp16, int8, not bf16"),
         ("torch", "int8", None, "torch models are fp32, fp16, bf16, not int8"),
-        ("onnx", "int8", LYING, "leave out --image-size"),
+        ("openvino", "bf16", LYING, "leave out --image-size"),
     ],
 )
 def test_what_a_target_cannot_do_is_refused_before_anything_is_written(target, precision, image_size, expected):
     with pytest.raises(ExportError, match=expected):
         plan_export(quick_detector(), target=target, precision=precision, image_size=image_size)
+
+
+def test_tiles_do_not_go_with_one_image_size():
+    with pytest.raises(ExportError, match="leave out --image-size"):
+        plan_export(quick_detector(tile=32), target="onnx", precision="fp32", image_size=LYING)
+
+
+def test_int8_without_images_to_calibrate_with_is_refused(tmp_path):
+    with pytest.raises(ExportError, match="--calibrate DATASET/CATEGORY"):
+        export(quick_detector(), tmp_path / "model", "openvino", "int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_calibration_images_are_spread_over_all_there_are():
+    assert calibration_choice(5) == [0, 1, 2, 3, 4]
+    chosen = calibration_choice(1000)
+    assert (len(chosen), chosen[0], chosen[-1]) == (64, 0, 999)
+    assert set(np.diff(chosen)) == {15, 16}
+
+
+@pytest.mark.parametrize("file", ["model.bin", "model.xml", MANIFEST_FILE])
+def test_a_truncated_or_missing_file_is_named(openvino_folder, tmp_path, file):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for path in openvino_folder.iterdir():
+        content = path.read_bytes()
+        (folder / path.name).write_bytes(content[:-100] if path.name == file else content)
+    with pytest.raises(ModelFileError, match=rf"{file}: .*export"):
+        ExportedDetector.load(folder)
+    (folder / file).unlink()
+    with pytest.raises(ModelFileError, match=rf"{file}: no such file"):
+        ExportedDetector.load(folder)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ModelFileError, match=r"holds notes\.txt"):
+        export(quick_detector(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_an_image_of_one_patch_in_a_direction_is_refused(openvino_folder):
+    with pytest.raises(ResolutionMismatchError, match="one patch in a direction"):
+        ExportedDetector.load(openvino_folder).predict(noise(4, 90, 3))

@@ -155,3 +155,26 @@ def test_equal_images_share_a_file_and_still_count_twice(tmp_path):
     for _ in range(2):
         cache.add(image, grid_of(image))
     assert (len(cache), teacher.model.passes, len(files_in(tmp_path))) == (2, 1, 1)
+
+
+def test_patch_batches_show_every_patch_once_in_batches_of_nearly_one_size(tmp_path):
+    cache = filled(tmp_path, counting_teacher())
+    ((earlier, later),) = cache.batches([0, 1, 2], images=3)  # 6 + 9 + 3 patches
+    mixed = list(cache.patch_batches([0, 1, 2], patches=7, shuffle=torch.Generator().manual_seed(0)))
+    assert [len(batch[0]) for batch in mixed] == [6, 6, 6]
+    for block, features in enumerate((earlier, later)):
+        shown = torch.cat([batch[block] for batch in mixed])
+        assert not torch.equal(shown, features)
+        assert sorted(shown.tolist()) == sorted(features.tolist())
+    rows = {tuple(patch): tuple(other) for patch, other in zip(earlier.tolist(), later.tolist(), strict=True)}
+    for batch in mixed:
+        assert [rows[tuple(patch)] for patch in batch[0].tolist()] == [tuple(patch) for patch in batch[1].tolist()]
+
+
+def test_no_more_images_than_a_shard_lie_in_memory_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("tinydefects.feature_cache.IMAGES_PER_SHARD", 2)
+    cache = filled(tmp_path, counting_teacher())
+    ((last, _),) = cache.batches([2], images=1)
+    mixed = list(cache.patch_batches([0, 1, 2], patches=100, shuffle=torch.Generator().manual_seed(0)))
+    assert [len(earlier) for earlier, _ in mixed] == [6 + 9, 3]
+    assert sorted(mixed[1][0].tolist()) == sorted(last.tolist())

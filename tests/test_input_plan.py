@@ -33,6 +33,12 @@ def test_every_defect_lies_whole_in_some_tile_at_two_patches(defect_px, size, pa
     assert defect_px * plan.tile_input_px / max(plan.tile_size_px) / patch_size >= 2
 
 
+def test_a_plan_ends_with_the_options_that_carry_it_out():
+    assert "fit ... --resolution 700\n" in describe_plan(plan_input(28.0, (500, 700), patch_size=14)) + "\n"
+    text = describe_plan(plan_input(14.0, (1000, 1400), patch_size=14, max_input=518))
+    assert "fit ... --resolution 2800 --tile 518 --overlap 84" in text  # three defects of 28 px, enlarged twice
+
+
 def test_a_defect_below_one_camera_pixel_is_named_as_hopeless():
     assert "only a finer pixel pitch" in describe_plan(plan_input(0.5, (1000, 1000)))
     assert "only a finer pixel pitch" not in describe_plan(plan_input(1.0, (1000, 1000)))

@@ -42,6 +42,14 @@ def test_if_none_keeps_it_in_time_the_widest_in_time_is_named_with_what_keeping_
     assert f"takes about {advice.cheapest_keeping.ms:,.0f} ms" in text
 
 
+def test_tiles_at_sizes_between_one_pass_and_the_one_that_keeps_it_are_options_too():
+    advice = advice_for(2.0, (672, 672), latency_ms=120_000)  # two patches need 9408 px
+    tiled = [option.resolution for option in advice.options if option.tile is not None]
+    assert tiled == [2072, 4144, 8288, 9408]
+    assert (advice.best.resolution, advice.best.n_patches) == (4144, 9 * 9 * 37 * 37)
+    assert not advice.keeps
+
+
 def test_if_nothing_is_in_time_nothing_is_recommended():
     advice = advice_for(14.0, (672, 672), latency_ms=100)
     assert (advice.best, advice.shifted, advice.keeps) == (None, None, False)

@@ -116,6 +116,16 @@ def test_each_dataset_and_resolution_has_its_leaderboard_and_teacherless_methods
         summary.board("cloth", 16)
 
 
+def test_a_method_and_its_ablations_have_a_board_of_their_own(written, tmp_path):
+    write_protocol(PROTOCOL, tmp_path)
+    for peer in ("fbft", "fbft_sum", "subspace"):
+        job = Job(protocol=PROTOCOL, category="cloth/plain", peer=peer, resolution=64, seed=0)
+        write_job(tmp_path, job, written[1]["cloth/plain", "weak", 64, 0])
+    found = summarise(tmp_path, n_resamples=20)
+    assert [(board.family, len(board.leaderboard.of("rho@0.05"))) for board in found.boards] == [("", 3), ("fbft", 2)]
+    assert {one.entrant for one in found.board("cloth", 64, "fbft").standings} == {"fbft", "fbft_sum"}
+
+
 def test_failed_jobs_are_told_and_their_category_is_left_out(summary):
     assert [(one.peer, one.category, one.seed, one.reason) for one in summary.failed] == [
         ("weak", "cloth/twill", seed, f"out of luck with seed {seed}") for seed in (0, 1)

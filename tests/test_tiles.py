@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from command_line import run
 from tiny_teachers import counting_teacher
 from tinydefects.detector import Detector
 from tinydefects.errors import ResolutionMismatchError, TinyDefectsError
@@ -230,3 +231,45 @@ def test_the_teacher_never_sees_more_than_one_tile(monkeypatch):
     assert len(shapes) == 3 * (3 * 4)  # two images to learn from, one to judge
     assert {shape[:2] for shape in shapes} == {(1, 3)}
     assert max(max(shape[2:]) for shape in shapes) == 40
+
+
+DRAWN = [f"--option={option}" for option in ("size=64", "n_train=2", "n_good=1", "n_defect=1")]
+FIT = ["fit", "synthetic/brushed_metal", *DRAWN, "--teacher", "builtin", "--epochs", "1", "--device", "cpu"]
+
+
+def test_the_command_fits_in_tiles_and_predict_repeats_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options = ["--tile", "40", "--overlap", "8", "--stride", "4"]
+    code, out, _ = run(monkeypatch, capsys, *FIT, *options, "--dry-run", "--json")
+    assert code == 0
+    cost = json.loads(out)
+    assert (cost["n_images"], cost["n_passes"]) == (2, 2 * 4 * 4)  # 8 patches in tiles of 5, from 0 and from 3
+    assert cost["n_patches"] == 2 * 4 * (5 * 5 + 2 * 5 * 4 + 4 * 4)
+    assert run(monkeypatch, capsys, *FIT, *options, "--out", "model")[0] == 0
+    predict = ["predict", "model", "synthetic/brushed_metal", *DRAWN, "--device", "cpu"]
+    assert run(monkeypatch, capsys, *predict, "--out", "maps")[0] == 0
+    settings = json.loads((tmp_path / "model/detector.json").read_text())["settings"]
+    assert {name: settings[name] for name in ("resolution", "tile", "overlap", "stride")} == {
+        "resolution": "native",
+        "tile": 40,
+        "overlap": 8,
+        "stride": 4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--resolution", "huge"], "--resolution huge: give a number of pixels, 16 at least, or 'native'"),
+        (["--resolution", "8"], "--resolution 8: give a number of pixels, 16 at least"),
+        (["--overlap", "8"], "give a tile (--tile), too, or leave it out"),
+        (["--tile", "48", "--stride", "3"], "a stride of 3 px does not divide the patch of 8 px: choose 8, 4, 2, 1"),
+        (["--tile", "16", "--overlap", "16"], "a tile of 24 px or more"),
+    ],
+)
+def test_the_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, options, expected):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(monkeypatch, capsys, *FIT, *options, "--dry-run")
+    assert code == 2
+    (complaint,) = [line for line in err.splitlines() if line.startswith("tinydefects: ")]
+    assert expected in complaint

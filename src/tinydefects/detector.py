@@ -83,7 +83,7 @@ class Detector:
         blocks: earlier and later block of the teacher, from 0; None is the teacher's own choice.
         learning_rate: of Adam; None is 1e-3, in the preset `published` 1e-4.
         precision: of all matrix products, see `precision.arithmetic`; None is `float32`, in the preset `published`
-            `highest`. The features of 16-bit products are kept apart from others in the cache.
+            `highest`. With `float16` the students still learn in float32. The cache keeps 16-bit features apart.
         patches_per_batch: patches in one step of the students, mixed across images; None is all patches of four
             images. The loss depends on the number of steps: lower `epochs` with it.
         tile: side of the squares into which the scaled image is cut, in its pixels; one pass of the teacher each.
@@ -360,7 +360,9 @@ class Detector:
     def _train(self, cache: FeatureCache, report: Progress) -> None:
         settings = self.settings
         students = StudentPair(self.teacher.dim, seed=settings.seed).to(self.teacher.device)
-        epochs, precision = self._epochs(cache), settings.precision
+        # float16 would lose the gradients of patches: each is divided by the number of patches in the step.
+        precision: Precision = "float32" if settings.precision == "float16" else settings.precision
+        epochs = self._epochs(cache)
         for losses in train_students(students, epochs, learning_rate=settings.learning_rate, precision=precision):
             self._students = students
             self.losses.append(math.fsum(losses) / len(losses))

@@ -54,3 +54,8 @@ class MissingExtraError(TinyDefectsError, ImportError):
 
     def __init__(self, purpose: str, extra: str) -> None:
         super().__init__(f"{purpose} needs the extra '{extra}': pip install 'tinydefects[{extra}]'")
+        self._parts = (purpose, extra)
+
+    def __reduce__(self) -> tuple[type["MissingExtraError"], tuple[str, str]]:
+        """What rebuilds it in another process."""
+        return type(self), self._parts

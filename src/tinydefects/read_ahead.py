@@ -17,14 +17,11 @@ def read_ahead(
     Arguments are drawn in the caller's thread, so that two of these in a row read ahead of a step and write behind it.
     What the function raises is raised here, after all values before it.
     """
-    pool = ThreadPoolExecutor(max_workers=threads)
     waiting: deque[Future[Value]] = deque()
-    try:
+    with ThreadPoolExecutor(max_workers=threads) as pool:  # whatever ends this, what was begun is finished
         for argument in arguments:
             waiting.append(pool.submit(function, argument))
             if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -57,8 +57,8 @@ def make_crop(exhibit: Exhibit, score_range: tuple[float, float]) -> Crop:
 def window_around(mask: NDArray[np.bool_], area_px: int, sides: Sequence[int] = WINDOWS_PX) -> Box:
     """The smallest square window, of these sides, that shows the defect of `area_px` pixels with a margin.
 
-    It lies inside the mask. Of several such defects it is the one nearest the centre; all of the mask where there is none (a defect that the
-    crop cuts through) or where no window is large enough.
+    It lies inside the mask. Of several such defects it is the one nearest the centre; all of the mask where there is
+    none (a defect that the crop cuts through) or where no window is large enough.
     """
     whole = (slice(0, mask.shape[0]), slice(0, mask.shape[1]))
     boxes = [defect.box for defect in find_defects(mask) if defect.area_px == area_px]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LOWEST_CURVE_FPR = 1e-4
 FIGURE_INCHES = (5.8, 4.7)
-N_ENTRANT_COLOURS = 8
+N_ENTRANT_COLOURS = 12
 NAMES = ("ink", "muted", "line", "surface", "found", "missed", "q1", "q2", "q3", "q4")
 STAND_INS = {
     name: f"#0102{number:02x}"

@@ -98,7 +98,7 @@ def train_students(
     learning_rate: float,
     precision: Precision = "highest",
 ) -> Iterator[list[float]]:
-    """Train in place with Adam, one step a batch, and yield the losses of every finished epoch.
+    """Train in place with Adam, one step a batch on the students' device, and yield the losses of every finished epoch.
 
     Raises:
         TrainingError: a loss is not finite; the students are put back to the end of the last finished epoch.

@@ -6,7 +6,7 @@ teacher on this machine and a rough factor of the method. Bytes of features are 
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -14,7 +14,7 @@ from statistics import median
 
 import numpy as np
 
-from tinydefects.benchmark.job_run import Place, Share, share_of, shared_teacher
+from tinydefects.benchmark.job_run import SAME_STUDENTS, Place, Share, jobs_spared_training, share_of, shared_teacher
 from tinydefects.benchmark.protocol import NO_RESOLUTION, Job
 from tinydefects.benchmark.run_folder import Finished
 from tinydefects.benchmark.workload import Workload, shared_grid, sizes_of
@@ -24,14 +24,26 @@ from tinydefects.patch_grid import Size
 from tinydefects.sample import Category
 from tinydefects.teacher import Teacher
 
-PASSES: Mapping[str, float] = {  # seconds of a job in passes of the teacher over the same images, roughly
-    "fbft": 3.0,
-    "fbft_published": 5.0,
-    "patchcore": 2.0,
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Seconds of a method in passes of the teacher: over an image it learns from, and over one it scores; roughly."""
+
+    learning: float
+    scoring: float
+
+
+FBFT = Effort(5.0, 0.1)  # 50 epochs; measured with the built-in teacher at 384 px, as all of these
+EFFORTS: Mapping[str, Effort] = {
+    **dict.fromkeys(SAME_STUDENTS, FBFT),
+    "fbft_published": Effort(8.0, 1.1),  # with a pass of its own
+    "patchcore": Effort(0.5, 0.3),
+    "patchcore_hnsw": Effort(0.7, 0.3),
+    "anomalydino": Effort(0.1, 1.1),
 }
-OTHER_PASSES = 1.0
+ANY_METHOD = Effort(0.3, 0.3)
 TIMED_IMAGES = {"off": 0, "quick": 40, "mvtec": 6000}  # of a cost sheet, about, all batch sizes together
-SECONDS_PER_MEGAPIXEL = 0.5  # of a method without teacher, and of scoring
+SECONDS_PER_MEGAPIXEL = 0.2  # of a method without teacher, and of scoring
 RESULT_BYTES, EXHIBIT_BYTES = 200_000, 1_500_000  # of one result, and of its pictures where it has some
 PROCESS_BYTES = 700_000_000  # libraries, and buffers of an image
 
@@ -82,12 +94,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """What estimates are made from: workloads, the teacher's seconds a patch and an image, rates of methods."""
+    """What estimates are made from: workloads, the teacher's seconds a patch and an image, rates of methods.
+
+    `spared` names jobs that find what they learn already learnt; `n_timed` is how many images a cost sheet takes.
+    """
 
     loads: Mapping[tuple[str, int], Workload]
     per_patch: Mapping[int, float]
     per_image: Mapping[int, float]
     rates: Rates
+    spared: Collection[str]
     n_timed: int
 
     def load(self, task: Job | Share) -> Workload:
@@ -96,13 +112,15 @@ class _Known:
     def estimate(self, job: Job, *, is_done: bool) -> Estimate:
         load = self.load(job)
         rate = self.rates.get((job.peer, job.is_first_seed), self.rates.get((job.peer, not job.is_first_seed)))
-        seconds = self._guess(job) if rate is None else rate * _work(load)
+        seconds = 0.0
+        if not is_done:
+            seconds = self._guess(job) if rate is None else rate * _work(load)
         return Estimate(
             job=job,
             n_train=load.n_train,
             n_test=load.n_test,
             is_done=is_done,
-            seconds=0.0 if is_done else seconds,
+            seconds=seconds,
             measured=rate is not None,
         )
 
@@ -111,9 +129,11 @@ class _Known:
         scoring = load.megapixels * SECONDS_PER_MEGAPIXEL
         if job.resolution == NO_RESOLUTION:
             return 2 * scoring
-        passes = PASSES.get(job.peer.partition(":")[0], OTHER_PASSES) + (share_of(job) is None)
-        timing = self.n_timed * self.per_image.get(job.resolution, 0.0) if job.is_first_seed else 0.0
-        return scoring + timing + passes * load.n_patches * self.per_patch.get(job.resolution, 0.0)
+        effort = EFFORTS.get(job.peer.partition(":")[0], ANY_METHOD)
+        learning = 0.0 if job.name in self.spared else effort.learning
+        patches = learning * load.n_train_patches + effort.scoring * (load.n_patches - load.n_train_patches)
+        timing = self.n_timed * (1 + effort.scoring) if job.is_first_seed else 0.0
+        return scoring + timing * self.per_image[job.resolution] + patches * self.per_patch[job.resolution]
 
 
 def plan_jobs(
@@ -135,6 +155,7 @@ def plan_jobs(
         per_patch=per_patch,
         per_image=per_image,
         rates=_rates(jobs, loads, results),
+        spared=jobs_spared_training(jobs),
         n_timed=TIMED_IMAGES[place.cost],
     )
     shares = {share.name: share for job in needing if (share := share_of(job))}

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from math import nan, prod
@@ -15,7 +14,7 @@ from tinydefects.benchmark.leakage import guarded, seal_for_fit, seal_for_predic
 from tinydefects.benchmark.peers.catalog import PeerKind, parse_peer
 from tinydefects.benchmark.peers.patch_source import PatchSource
 from tinydefects.benchmark.peers.peer import Peer, PeerInputs
-from tinydefects.benchmark.protocol import NO_RESOLUTION, EvaluationProtocol, Job
+from tinydefects.benchmark.protocol import ENUMERATED, NO_RESOLUTION, EvaluationProtocol, Job
 from tinydefects.benchmark.result import Result, describe_run
 from tinydefects.benchmark.run_folder import SECONDS, SPLIT, split_digest
 from tinydefects.benchmark.run_record import CostSheet, RunRecord
@@ -23,13 +22,17 @@ from tinydefects.benchmark.stages import StageClock
 from tinydefects.compute import limited_threads, seed_all, waiting_for
 from tinydefects.datasets.catalog import load_category
 from tinydefects.errors import TeacherError, TinyDefectsError
+from tinydefects.maps.problems import MapsError
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.normal_thresholds import thresholds_of_normals
+from tinydefects.metrics.scores import Evaluation
 from tinydefects.pixels import read_size
 from tinydefects.predictions import write_prediction
 from tinydefects.sample import Category, Prediction, Sample
 from tinydefects.teacher import Teacher, best_device, load_teacher
 
+LOOKED_UP = "maps:"  # a method that was run elsewhere costs nothing here
+SAME_STUDENTS = ("fbft", "fbft_forward", "fbft_backward", "fbft_sum")  # the first of them trains for all
 CostChoice = Literal["off", "quick", "mvtec"]
 OWN_GEOMETRY, OWN_BLOCKS = "fbft_published", "blocks="  # methods and options that share no features
 _one_job = threading.Lock()  # threads, seeds and the guard hold for a whole process
@@ -83,6 +86,19 @@ def share_of(job: Job) -> Share | None:
     return Share(protocol=job.protocol, category=job.category, resolution=job.resolution)
 
 
+def jobs_spared_training(jobs: Sequence[Job]) -> frozenset[str]:
+    """Names of the jobs that use students which an earlier one trains; better done after it than beside it."""
+    trained: set[tuple[str, int, int, str]] = set()
+    spared = set()
+    for job in jobs:
+        name, _, options = job.peer.partition(":")
+        if name in SAME_STUDENTS:
+            students = (job.category, job.resolution, job.seed, options)
+            spared |= {job.name} if students in trained else set()
+            trained.add(students)
+    return frozenset(spared)
+
+
 @dataclass(slots=True)
 class Examinee:
     """A method behind the guard: it never sees a label, a mask or, while it learns, a test image."""
@@ -121,9 +137,7 @@ def run_job(job: Job, place: Place) -> Result:
         TinyDefectsError: no such category or method, or another teacher than the protocol's; a method may raise more.
     """
     start = time.perf_counter()
-    with ExitStack() as stack:
-        stack.enter_context(_one_job)
-        stack.enter_context(limited_threads(place.threads))
+    with _one_job, limited_threads(place.threads):
         seed_all(job.seed)
         category = load_category(job.category, root=place.root, **job.options)
         kind, options = parse_peer(job.peer)
@@ -133,18 +147,7 @@ def run_job(job: Job, place: Place) -> Result:
         examinee.fit()
         fit_seconds = time.perf_counter() - start
         cost = _cost(examinee, kind, inputs, job, place)
-        evaluation = evaluate(
-            _kept(examinee.predictions(category.test), job, place),
-            category=category.id,
-            fpr_limits=job.protocol.fpr_limits,
-            curve=job.protocol.curve,  # type: ignore[arg-type]  # checked there
-            **_thresholds(examinee, job.protocol.threshold_rate),
-            detection_rule=job.protocol.detection_rule,
-            false_alarm_rate=job.protocol.false_alarm_rate,
-            n_exhibits=job.protocol.n_exhibits if job.is_first_seed else 0,
-            n_resamples=job.protocol.n_resamples,
-            contrast=True,
-        )
+        evaluation = _score(examinee, job, place)
     settings = {name: str(value) for name, value in examinee.peer.settings.items()}
     record = RunRecord(
         peer=job.peer,
@@ -158,8 +161,8 @@ def run_job(job: Job, place: Place) -> Result:
         predict_seconds=examinee.seconds,
         cost=cost,
     )
-    circumstances = {**_to_repeat(job, place), **record.settings, SECONDS: f"{time.perf_counter() - start:.2f}"}
-    return Result(evaluation=evaluation, provenance=describe_run(circumstances), run=record)
+    facts = {**_to_repeat(job, place, record), SECONDS: f"{time.perf_counter() - start:.2f}"}
+    return Result(evaluation=evaluation, provenance=describe_run(facts), run=record)
 
 
 def prepare_features(share: Share, place: Place) -> None:
@@ -169,9 +172,8 @@ def prepare_features(share: Share, place: Place) -> None:
         TinyDefectsError: an image cannot be read, or the features do not fit.
     """
     with _one_job, limited_threads(place.threads):
-        options = share.protocol.options.get(share.category.partition("/")[0], {})
-        category = load_category(share.category, root=place.root, **options)
         job = Job(protocol=share.protocol, category=share.category, peer="", resolution=share.resolution, seed=0)
+        category = load_category(job.category, root=place.root, **job.options)
         source = PatchSource(peer_inputs(job, place, {}))
         source.training(category.train)
         for sample in (*category.validation, *category.test):
@@ -229,19 +231,40 @@ def _kept(pairs: Iterator[tuple[Sample, Prediction]], job: Job, place: Place) ->
         yield sample, prediction
 
 
-def _thresholds(examinee: Examinee, rate: float) -> dict[str, float]:
+def _score(examinee: Examinee, job: Job, place: Place) -> Evaluation:
+    """The test split under the protocol; each map is scored, written where that is asked for, and forgotten."""
+    protocol = job.protocol
+    threshold, image_threshold = _thresholds(examinee, protocol.threshold_rate)
+    return evaluate(
+        _kept(examinee.predictions(examinee.category.test), job, place),
+        category=job.category,
+        fpr_limits=protocol.fpr_limits,
+        curve=protocol.curve,  # type: ignore[arg-type]  # it checks the rule
+        threshold=threshold,
+        image_threshold=image_threshold,
+        detection_rule=protocol.detection_rule,
+        false_alarm_rate=protocol.false_alarm_rate,
+        n_exhibits=protocol.n_exhibits if job.is_first_seed else 0,
+        n_resamples=protocol.n_resamples,
+        contrast=True,
+    )
+
+
+def _thresholds(examinee: Examinee, rate: float) -> tuple[float, float]:
     """Decision thresholds for pixels and images from validation normals; nan where there are none."""
     normals = [sample for sample in examinee.category.validation if sample.label == "good"]
     if not normals:
-        return {"threshold": nan, "image_threshold": nan}
+        return nan, nan
     n_pixels = sum(prod(read_size(sample.image_path)) for sample in normals)
     predictions = (prediction for _, prediction in examinee.predictions(normals))
-    of_pixels, of_images = thresholds_of_normals(predictions, n_pixels, rate)
-    return {"threshold": of_pixels, "image_threshold": of_images}
+    try:
+        return thresholds_of_normals(predictions, n_pixels, rate)
+    except MapsError:  # maps made elsewhere, of test images alone
+        return nan, nan
 
 
 def _cost(examinee: Examinee, kind: PeerKind, inputs: PeerInputs, job: Job, place: Place) -> CostSheet | None:
-    if place.cost == "off" or not job.is_first_seed:
+    if place.cost == "off" or not job.is_first_seed or job.peer.startswith(LOOKED_UP):
         return None
     weights = inputs.teacher().model.parameters() if kind.uses_teacher else ()
     return examinee.cost(
@@ -257,15 +280,21 @@ def _cost(examinee: Examinee, kind: PeerKind, inputs: PeerInputs, job: Job, plac
     )
 
 
-def _to_repeat(job: Job, place: Place) -> dict[str, object]:
-    """The protocol and the circumstances, everything but the method's own settings."""
-    protocol = asdict(job.protocol)
-    for name in ("categories", "resolutions", "seeds", "options"):
-        del protocol[name]
-    options = " ".join(f"{name}={value}" for name, value in job.options.items())
-    circumstances = {"threads": place.threads, "device": place.device or best_device(), "n_beside": place.n_beside}
-    own = {"command": "benchmark", "peer": job.peer, "resolution": job.resolution, "seed": job.seed}
-    return {**own, **protocol, "dataset_options": options, **circumstances}
+def _to_repeat(job: Job, place: Place, record: RunRecord) -> dict[str, object]:
+    """Everything but the code: the job, its protocol, the method's settings, the circumstances."""
+    protocol = {name: value for name, value in asdict(job.protocol).items() if name not in ENUMERATED}
+    return {
+        "command": "benchmark",
+        "peer": job.peer,
+        "resolution": job.resolution,
+        "seed": job.seed,
+        **protocol,
+        "dataset_options": " ".join(f"{name}={value}" for name, value in job.options.items()),
+        "threads": place.threads,
+        "device": place.device or best_device(),
+        "n_beside": place.n_beside,
+        **{f"method.{name}": value for name, value in record.settings.items()},
+    }
 
 
 def describe_failure(error: BaseException) -> str:

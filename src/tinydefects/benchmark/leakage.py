@@ -82,8 +82,9 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     seal = _active
     if seal is None or event != "open" or isinstance(arguments[0], int):  # a descriptor was opened under its name
         return
-    path = seal.files.get(_file_number(arguments[0]))
-    if path is not None:
+    number = _file_number(arguments[0])
+    path = seal.files.get(number)
+    if path is not None and _file_number(path) == number:  # a deleted file's number may be another's by now
         _opened.append(path)
         raise _leak(seal, path)
 

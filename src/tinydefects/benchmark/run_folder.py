@@ -86,6 +86,8 @@ def joined(asked: EvaluationProtocol, out: Path) -> EvaluationProtocol:
     stored = read_protocol(out)
     if stored is None:
         return asked
+    if not asked.teacher_fingerprint:  # no method of this run needs one
+        asked = replace(asked, teacher=stored.teacher, teacher_fingerprint=stored.teacher_fingerprint)
     differences = _differences(stored, asked)
     if differences:
         raise ResultError(f"{out}: holds results of another protocol ({'; '.join(differences)}); choose another --out")

@@ -13,7 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tinydefects.benchmark.job_run import Place, Share, describe_failure, prepare_features, run_job, share_of
+from tinydefects.benchmark.job_run import (
+    Place,
+    Share,
+    describe_failure,
+    jobs_spared_training,
+    prepare_features,
+    run_job,
+    share_of,
+)
 from tinydefects.benchmark.protocol import Job
 from tinydefects.benchmark.result import write_result
 from tinydefects.benchmark.run_folder import clear_failure, write_failure
@@ -76,8 +84,9 @@ def perform(task: Task, place: Place) -> Outcome:
         if isinstance(task, Share):
             prepare_features(task, place)
         else:
-            write_result(run_job(task, place), place.out / task.path)
+            result = run_job(task, place)
             clear_failure(task, place.out)
+            write_result(result, place.out / task.path)
     except Exception as error:  # a method raises whatever it likes
         reason = describe_failure(error)
         if isinstance(task, Job):
@@ -88,10 +97,11 @@ def perform(task: Task, place: Place) -> Outcome:
 
 def _plan(jobs: Sequence[Job]) -> tuple[deque[Task], dict[str, list[Job]]]:
     """What can start at once, and by name of a share the jobs that wait for it."""
+    spared = jobs_spared_training(jobs)
     sharing: dict[str, list[Job]] = defaultdict(list)
     shares: dict[str, Share] = {}
     ready: deque[Task] = deque()
-    for job in jobs:
+    for job in sorted(jobs, key=lambda job: job.name in spared):
         share = share_of(job)
         if share is None:
             ready.append(job)

@@ -14,6 +14,7 @@ from tinydefects.datasets.folder import suggest
 from tinydefects.datasets.loader_options import option_kinds, parse_options
 from tinydefects.errors import DatasetError, TinyDefectsError
 from tinydefects.sample import Category
+from tinydefects.teacher import BUILTIN
 
 ALL = "all"
 
@@ -33,7 +34,8 @@ def select(asked: EvaluationProtocol, peers: Sequence[str], place: Place) -> Sel
         TinyDefectsError: no such teacher, or the output folder holds results of another protocol.
     """
     kinds = {peer: parse_peer(peer)[0] for peer in peers}
-    if any(kind.uses_teacher for kind in kinds.values()):
+    is_at_hand = asked.teacher == BUILTIN or place.teacher_weights is not None
+    if is_at_hand or any(kind.uses_teacher for kind in kinds.values()):  # the first so that others can be added later
         asked = replace(asked, teacher_fingerprint=shared_teacher(asked, place).fingerprint)
     protocol = joined(asked, place.out)
     jobs = list_jobs(

@@ -26,6 +26,7 @@ from tinydefects.pixels import write_whole
 
 FORMAT = 1
 DECIMALS = 6
+OUR_FAMILY = "fbft"  # with its ablations a board of its own, so that parts are tested against the whole
 LIMITS = (0.3, 0.1, 0.05, 0.01)
 SIZES = ("", "_Q1", "_Q2", "_Q3", "_only_Q2", "_only_Q3", "_only_Q4")  # Q1 alone is the cumulative one, Q4 is all
 FIGURES = (
@@ -66,10 +67,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """The leaderboard of one dataset at one resolution of the teacher's input; entrants are peers."""
+    """The leaderboard of one dataset at one resolution of the teacher's input; entrants are peers.
+
+    `family` is empty where all peers take part, else what their names begin with: a method beside its ablations.
+    """
 
     dataset: str
     resolution: int
+    family: str = ""
     leaderboard: Leaderboard
 
 
@@ -93,14 +98,14 @@ class Summary:
     rows: tuple[Row, ...]
     failed: tuple[Failure, ...] = ()
 
-    def board(self, dataset: str, resolution: int) -> Leaderboard:
-        """The leaderboard of a dataset at a resolution.
+    def board(self, dataset: str, resolution: int, family: str = "") -> Leaderboard:
+        """The leaderboard of a dataset at a resolution, of all peers or of one family.
 
         Raises:
             ResultError: there is none.
         """
         for one in self.boards:
-            if (one.dataset, one.resolution) == (dataset, resolution):
+            if (one.dataset, one.resolution, one.family) == (dataset, resolution, family):
                 return one.leaderboard
         known = ", ".join(f"{one.dataset} {one.resolution}" for one in self.boards) or "none"
         raise ResultError(f"no leaderboard of {dataset} at {resolution} px; the summary holds {known}")
@@ -210,16 +215,18 @@ def _common_provenance(every: Sequence[Provenance]) -> Provenance:
 
 
 def _boards(finished: Sequence[_Finished], n_resamples: int, seed: int) -> Iterable[Board]:
-    """One for each dataset and resolution, as far as any category has results of all methods."""
+    """For each dataset and resolution all peers and one family, as far as any category has results of all of them."""
     for dataset in sorted({one.dataset for one in finished}):
         own = [one for one in finished if one.dataset == dataset]
         resolutions = sorted({one.run.resolution for one in own} - {NO_RESOLUTION}, reverse=True) or [NO_RESOLUTION]
         for resolution in resolutions:
-            entrants = _by_entrant([one for one in own if one.run.resolution in (resolution, NO_RESOLUTION)])
-            if not set.intersection(*(set(by_category) for by_category in entrants.values())):
-                continue
-            board = leaderboard(entrants, figures=RANKED, n_resamples=n_resamples, seed=seed)
-            yield Board(dataset=dataset, resolution=resolution, leaderboard=board)
+            everyone = _by_entrant([one for one in own if one.run.resolution in (resolution, NO_RESOLUTION)])
+            for family in ("", OUR_FAMILY):
+                entrants = {peer: found for peer, found in everyone.items() if peer.startswith(family)}
+                if len(entrants) < (2 if family else 1) or not set.intersection(*map(set, entrants.values())):
+                    continue
+                board = leaderboard(entrants, figures=RANKED, n_resamples=n_resamples, seed=seed)
+                yield Board(dataset=dataset, resolution=resolution, family=family, leaderboard=board)
 
 
 def _by_entrant(finished: Iterable[_Finished]) -> dict[str, dict[str, list[Evaluation]]]:

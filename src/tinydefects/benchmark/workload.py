@@ -19,7 +19,7 @@ class Workload:
     Attributes:
         n_train, n_test: images to learn from and to score.
         megapixels: of all images that are scored, validation images among them.
-        n_patches: of all images.
+        n_train_patches, n_patches: of the images to learn from, and of all.
         training_bytes, feature_bytes: features to learn from in 16 bit, and with them those to score in 32 bit.
         own_bytes: the same for a method that shares no features, all in 32 bit.
     """
@@ -27,6 +27,7 @@ class Workload:
     n_train: int
     n_test: int
     megapixels: float
+    n_train_patches: int = 0
     n_patches: int = 0
     training_bytes: int = 0
     feature_bytes: int = 0
@@ -57,6 +58,7 @@ class CategorySizes:
             n_train=n_train,
             n_test=n_test,
             megapixels=megapixels,
+            n_train_patches=sum(prod(grid.shape) for grid in train),
             n_patches=sum(prod(grid.shape) for grid in (*train, *rest)),
             training_bytes=training_bytes,
             feature_bytes=training_bytes + expected_bytes(rest, dim=teacher.dim, feature_format="float32"),

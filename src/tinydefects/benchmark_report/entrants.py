@@ -7,15 +7,12 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 
 from tinydefects.benchmark.result import Provenance, find_results, read_result
 from tinydefects.benchmark.run_record import RunRecord
 from tinydefects.errors import ResultError
 from tinydefects.metrics.scores import Evaluation
-
-FAILED_SUFFIX = ".failed.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -33,9 +30,10 @@ class Entrant:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoredResult:
-    """One result without its pictures; `path` holds them."""
+    """One result without its pictures; `path` holds `n_pictures` of them."""
 
     path: Path
+    n_pictures: int
     evaluation: Evaluation
     provenance: Provenance
     run: RunRecord
@@ -45,27 +43,20 @@ class StoredResult:
         return Entrant(peer=self.run.peer, resolution=self.run.resolution)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """A job that has no result: its place below the results folder, and why."""
-
-    job: str
-    reason: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Board:
-    """Entrants that can be ranked together, on the categories of all of them.
+    """The entrants of one dataset, ranked on the categories that all of them have; no mean mixes datasets.
 
     Attributes:
         results: by entrant, then by category, one for each seed, ascending.
         missing: entrants that lack categories which others of this board have.
-        unranked: entrants with fewer than half of the categories; ranking them would leave too few for the others.
+        unranked: entrants that would leave fewer than half of the categories to rank the others on.
     """
 
+    dataset: str
     results: Mapping[Entrant, Mapping[str, tuple[StoredResult, ...]]]
     missing: Mapping[Entrant, tuple[str, ...]]
-    unranked: tuple[Entrant, ...] = ()
+    unranked: tuple[Entrant, ...]
 
     @property
     def entrants(self) -> tuple[Entrant, ...]:
@@ -91,6 +82,7 @@ def read_benchmark(folder: Path) -> list[StoredResult]:
     stored = [
         StoredResult(
             path=path,
+            n_pictures=len(result.evaluation.exhibits),
             evaluation=replace(result.evaluation, exhibits=()),
             provenance=result.provenance,
             run=result.run,
@@ -104,54 +96,29 @@ def read_benchmark(folder: Path) -> list[StoredResult]:
     return stored
 
 
-def find_failures(folder: Path) -> tuple[Failure, ...]:
-    """The jobs that left a reason instead of a result."""
-    failures = []
-    for path in sorted(folder.rglob(f"*{FAILED_SUFFIX}")) if folder.is_dir() else []:
-        job = str(path.relative_to(folder)).removesuffix(FAILED_SUFFIX)
-        failures.append(Failure(job=job, reason=str(_peek(path).get("reason") or "no reason was recorded")))
-    return tuple(failures)
+def boards(stored: Iterable[StoredResult]) -> tuple[Board, ...]:
+    """One for each dataset, by name."""
+    by_dataset: dict[str, list[StoredResult]] = {}
+    for one in sorted(stored, key=lambda one: (one.evaluation.category, one.entrant, one.run.seed)):
+        by_dataset.setdefault(one.evaluation.category.partition("/")[0], []).append(one)
+    return tuple(_board(dataset, of_dataset) for dataset, of_dataset in by_dataset.items())
 
 
-def boards(stored: Sequence[StoredResult]) -> tuple[Board, ...]:
-    """The results as they can be ranked.
-
-    Entrants meet when they share a category, directly or through others; those without a resolution meet everybody.
-    So categories that were run at other resolutions than the rest get a board of their own.
-    """
-    by_entrant = {
-        entrant: {
-            category: tuple(of_category)
-            for category, of_category in groupby(sorted(of_entrant, key=_place), lambda one: one.evaluation.category)
-        }
-        for entrant, of_entrant in groupby(sorted(stored, key=lambda one: one.entrant), lambda one: one.entrant)
-    }
-    return tuple(_board(by_entrant, categories) for categories in _circles(by_entrant))
-
-
-def _circles(by_entrant: Mapping[Entrant, Mapping[str, object]]) -> list[set[str]]:
-    """Categories that are connected by entrants with a resolution; all of them when there is no such entrant."""
-    circles: list[set[str]] = []
-    for entrant, by_category in by_entrant.items():
-        if entrant.resolution or not any(one.resolution for one in by_entrant):
-            touching = [circle for circle in circles if circle & by_category.keys()]
-            circles = [circle for circle in circles if circle not in touching]
-            circles.append(set(by_category).union(*touching))
-    return sorted(circles, key=lambda circle: sorted(circle))
-
-
-def _board(by_entrant: Mapping[Entrant, Mapping[str, tuple[StoredResult, ...]]], circle: set[str]) -> Board:
-    taking_part = {
-        entrant: {category: results for category, results in by_category.items() if category in circle}
-        for entrant, by_category in by_entrant.items()
-        if circle & by_category.keys()
-    }
-    ranked = {entrant: results for entrant, results in taking_part.items() if 2 * len(results) >= len(circle)}
-    ranked = ranked or taking_part
+def _board(dataset: str, stored: Iterable[StoredResult]) -> Board:
+    found: dict[Entrant, dict[str, tuple[StoredResult, ...]]] = {}
+    for one in stored:
+        by_category = found.setdefault(one.entrant, {})
+        by_category[one.evaluation.category] = (*by_category.get(one.evaluation.category, ()), one)
+    every = {category for by_category in found.values() for category in by_category}
+    shared, ranked = every, {}
+    for entrant, by_category in sorted(found.items(), key=lambda one: (-len(one[1]), one[0])):
+        if 2 * len(shared & by_category.keys()) >= len(every):
+            shared, ranked[entrant] = shared & by_category.keys(), by_category
     return Board(
+        dataset=dataset,
         results=ranked,
-        missing={entrant: lacking for entrant, of in ranked.items() if (lacking := tuple(sorted(circle - of.keys())))},
-        unranked=tuple(entrant for entrant in taking_part if entrant not in ranked),
+        missing={entrant: tuple(sorted(lacking)) for entrant, of in ranked.items() if (lacking := every - of.keys())},
+        unranked=tuple(entrant for entrant in found if entrant not in ranked),
     )
 
 
@@ -167,10 +134,6 @@ def shared_facts(provenances: Iterable[Provenance]) -> dict[str, str]:
         several = f"{first} to {last}" if name == "created" else f"{len(counts)} different ones, such as {first}"
         facts[name] = first if len(counts) == 1 else several
     return facts
-
-
-def _place(stored: StoredResult) -> tuple[str, int]:
-    return stored.evaluation.category, stored.run.seed
 
 
 def _check_one_protocol(stored: Sequence[StoredResult]) -> None:

@@ -52,20 +52,22 @@ class Card:
     @property
     def key(self) -> str:
         """Names the defect in an address; the same in every report on the same images."""
-        return hashlib.sha256(f"{self.category}\n{self.defect.sample_id}\n{self.defect.box_px}".encode()).hexdigest()[:12]
+        place = f"{self.category}\n{self.defect.sample_id}\n{self.defect.box_px}"
+        return hashlib.sha256(place.encode()).hexdigest()[:12]
 
 
-def cards(stored: Sequence[StoredResult], numbers: Mapping[Entrant, int]) -> Iterator[Card]:
-    """The cards of all categories; the pictures of one category are in memory at a time.
+def cards(stored: Sequence[StoredResult], entrants: Sequence[Entrant]) -> Iterator[Card]:
+    """The cards of all categories, entrants numbered as given; the pictures of one category are in memory at a time.
 
-    Pictures come from the first seed of each entrant. An entrant that keeps no cut of a defect has no map on its card.
+    Pictures come from the first seed of each entrant that keeps any; where one keeps no cut of a defect, its map is
+    missing on the card.
     """
     for category in dict.fromkeys(one.evaluation.category for one in stored):
         first: dict[Entrant, StoredResult] = {}
-        for one in sorted(stored, key=lambda one: one.run.seed):
+        for one in sorted(stored, key=lambda one: (not one.n_pictures, one.run.seed)):
             if one.evaluation.category == category:
                 first.setdefault(one.entrant, one)
-        yield from _cards_of({numbers[entrant]: one for entrant, one in first.items()}, category)
+        yield from _cards_of({entrants.index(entrant): one for entrant, one in first.items()}, category)
 
 
 def _cards_of(first: Mapping[int, StoredResult], category: str) -> Iterator[Card]:
@@ -117,7 +119,8 @@ def gallery_json(cards: Iterable[Card], entrants: Sequence[Entrant], store: Stri
     """What the page needs to know of every card, smallest defect first, safe inside a script element."""
     known = sorted(((card.defect.diameter_px, card.key, _row(card, store)) for card in cards), key=lambda one: one[:2])
     rows = [{**row, "strip": store.address(row["strip"])} for _, _, row in known]
-    content = {"entrants": [entrant.name for entrant in entrants], "fields": list(rows[0]) if rows else []}
+    who = {"entrants": [entrant.name for entrant in entrants], "peers": [entrant.peer for entrant in entrants]}
+    content = {**who, "fields": list(rows[0]) if rows else []}
     text = json.dumps({**content, "defects": [list(row.values()) for row in rows]}, separators=(",", ":"))
     return text.replace("<", "\\u003c")
 

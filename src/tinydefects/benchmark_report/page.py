@@ -1,4 +1,7 @@
-"""The benchmark page: one HTML file without server or network, and a folder of pictures beside it where there are many."""
+"""The benchmark page: one HTML file that needs no server and no network.
+
+Pictures of defects are inside it while they are few; many lie in a folder beside it, which must travel with it.
+"""
 
 import json
 from collections.abc import Mapping
@@ -9,25 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinydefects.benchmark.result import nan_to_null
+from tinydefects.benchmark.run_folder import read_failures
 from tinydefects.benchmark.stages import STAGES
+from tinydefects.benchmark_report.cost_plot import cost_figure
 from tinydefects.benchmark_report.costs import CostRow, cost_rows
 from tinydefects.benchmark_report.entrants import (
     Entrant,
     boards,
-    find_failures,
     read_benchmark,
     shared_facts,
 )
 from tinydefects.benchmark_report.gallery import cards, gallery_json
-from tinydefects.benchmark_report.plots import (
-    Look,
-    cost_figure,
-    looks,
-    mean_pro_curve,
-    pod_figure,
-    pro_figure,
-    size_figure,
-)
+from tinydefects.benchmark_report.looks import Look, looks
+from tinydefects.benchmark_report.plots import mean_pro_curve, pod_figure, pro_figure, size_figure
 from tinydefects.benchmark_report.standings import (
     Cell,
     Standings,
@@ -111,11 +108,11 @@ def write_benchmark_report(
         stages=STAGES,
         stored=stored,
         evaluations={one.evaluation.category: one.evaluation for one in stored},
-        failures=find_failures(folder),
+        failures=read_failures(folder),
         facts=shared_facts(one.provenance for one in stored),
         rate=rate_in_words(first.detectability),
         detection_rule=DETECTION_RULES[first.detectability.rule],
-        gallery=gallery_json(cards(stored, {entrant: drawn_as[entrant].number for entrant in entrants}), entrants, store),
+        gallery=gallery_json(cards(stored, entrants), entrants, store),
         colour_scale=png_data_uri(colour_shares(np.geomspace(1, RAREST, 256)[None])),
         csv_link=csv_link(standings),
     )
@@ -153,7 +150,7 @@ def _curves(standings: Standings, drawn_as: Mapping[Entrant, Look], key: str) ->
     together = [(f"all {len(shared)} categories", shared)] if len(shared) > 1 else []
     drawn = []
     for number, (name, categories) in enumerate([*together, *each]):
-        taking_part = [one for one in standings.ranked if all(category in board.results[one] for category in categories)]
+        taking_part = [one for one in standings.ranked if board.results[one].keys() >= set(categories)]
         stored = {one: first_seeds(board, one, categories) for one in taking_part}
         curves = {one: mean_pro_curve(results, standings.limits) for one, results in stored.items()}
         drawn.append(

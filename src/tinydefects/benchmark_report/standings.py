@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinydefects.benchmark.run_record import CostSheet
 from tinydefects.benchmark_report.entrants import Board, Entrant, StoredResult
@@ -87,9 +88,12 @@ class Standings:
         n_close, n_lower = (sum(one.verdict == verdict for one in others) for verdict in (NOT_TOLD, LOWER))
         if not n_close + n_lower:
             return f"{start}."
+        if n_close + n_lower == 1:
+            return f"{start}; the other {'cannot be told from it' if n_close else 'is measurably lower'}."
         if not n_close:
-            return f"{start}; {'the other is' if n_lower == 1 else f'all {n_lower} others are'} measurably lower."
-        return f"{start}; {n_close} of {n_close + n_lower} others cannot be told from it."
+            return f"{start}; all {n_lower} others are measurably lower."
+        which = f"{n_close} of {n_close + n_lower}" if n_lower else f"none of {n_close}"
+        return f"{start}; {which} others {'cannot' if n_lower else 'can'} be told from it."
 
 
 def rank_board(board: Board, *, n_resamples: int, seed: int = 0) -> Standings:
@@ -143,7 +147,7 @@ def cost_sheets(board: Board, entrant: Entrant, categories: Sequence[str]) -> li
     return sheets
 
 
-def hits_by_diameter(stored: Sequence[StoredResult]) -> tuple["np.ndarray[tuple[int], np.dtype[np.float64]]", ...]:
+def hits_by_diameter(stored: Sequence[StoredResult]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(n,) diameters in px and (n,) whether each defect is found; results without a threshold count nothing."""
     pairs = [
         (defect.diameter_px, hit)

@@ -9,7 +9,9 @@ import hashlib
 import io
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 import numpy as np
@@ -109,6 +111,10 @@ class StripStore:
     def _spill(self) -> None:
         for name, strip in self._held.items():
             if not (self._folder / name).exists():
-                write_whole(self._folder / name, lambda file, strip=strip: file.write(strip))
+                write_whole(self._folder / name, partial(_put, strip))
             self._written.add(name)
         self._held.clear()
+
+
+def _put(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)

@@ -23,6 +23,7 @@ from tinydefects.commands.options import (
 from tinydefects.errors import TinyDefectsError
 
 if TYPE_CHECKING:
+    from tinydefects.benchmark.job_costs import Plan
     from tinydefects.benchmark.job_run import Place
 
 WHAT, WHERE, HOW = "What is compared", "Where it lies", "How it runs"
@@ -120,7 +121,6 @@ def benchmark(
         plan_numbers,
         standings,
     )
-    from tinydefects.benchmark.runner import run
     from tinydefects.benchmark.selection import (
         dataset_options,
         find_categories,
@@ -129,7 +129,6 @@ def benchmark(
         parse_whole_numbers,
         select,
     )
-    from tinydefects.commands.job_display import JobDisplay
 
     if workers is not None and cluster is not None:
         raise TinyDefectsError("--workers and --cluster exclude each other: one is this machine's, the other dask's")
@@ -165,23 +164,35 @@ def benchmark(
     say(totals)
     require_space(plan, place)
     write_protocol(selection.protocol, place.out)
-    with show_progress() as progress, _workers(place, n_workers, cluster) as (executor, n_at_once):
-        display = JobDisplay(progress, plan, n_workers)
-        jobs = [estimate.job for estimate in plan.left]
-        for outcome in run(jobs, place, executor, n_at_once=n_at_once, started=display.start):
-            display.finish(outcome)
-    results = find_finished(selection.jobs, place.out).values()
-    failed = {outcome.task.name: outcome.reason for outcome in display.failed}
+    failed = _run_all(plan, place, n_workers, cluster)
+    finished |= find_finished([estimate.job for estimate in plan.left], place.out)
     print_result(
-        {"results": str(place.out), "finished": len(results), "failed": failed, "means": standings(results)},
+        {"results": str(place.out), "finished": len(finished), "failed": failed, "means": standings(finished.values())},
         as_json,
-        describe_standings(results),
+        describe_standings(finished.values()),
     )
     say(f"report: tinydefects report {out}")
     if failed:
         say(f"{len(failed)} of {len(selection.jobs)} jobs failed; the same command tries them again:")
         say("\n".join(f"  {name}: {reason}" for name, reason in failed.items()))
         raise typer.Exit(2)
+
+
+def _run_all(plan: "Plan", place: "Place", n_workers: int, cluster: str | None) -> dict[str, str]:
+    """Run what is left; the reasons of failed jobs by name."""
+    from tinydefects.benchmark.runner import run
+    from tinydefects.commands.job_display import JobDisplay
+
+    jobs = [estimate.job for estimate in plan.left]
+    try:
+        with show_progress() as progress, _workers(place, n_workers, cluster) as (executor, n_at_once):
+            display = JobDisplay(progress, plan, n_workers)
+            for outcome in run(jobs, place, executor, n_at_once=n_at_once, started=display.start):
+                display.finish(outcome)
+    except KeyboardInterrupt:
+        say("stopped; run the same command again to go on")
+        raise typer.Exit(130) from None
+    return display.failed
 
 
 @contextmanager

@@ -228,6 +228,7 @@ def fit(
 ) -> None:
     """Learn what good parts look like, from the category's defect-free training images."""
     from tinydefects.detector import Detector
+    from tinydefects.read_ahead import read_ahead
 
     category = load(category_id, root, option)
     detector = Detector(
@@ -253,7 +254,7 @@ def fit(
     detector.require_affordable(cost)
     with show_progress() as progress:
         detector.fit(
-            (sample.image() for sample in category.train),
+            read_ahead(lambda sample: sample.image(), category.train),
             progress=lambda stage, done, total: progress(stage, done, total or cost.n_images),
         )
     detector.save(out)
@@ -323,8 +324,12 @@ def _load_model(
     if not is_export(model):
         from tinydefects.detector import Detector
 
-        chosen = None if precision is None else precision.value
-        return Detector.load(model, teacher_weights=teacher_weights, device=device, precision=chosen)
+        return Detector.load(
+            model,
+            teacher_weights=teacher_weights,
+            device=device,
+            precision=None if precision is None else precision.value,
+        )
     from tinydefects.export.exported import ExportedDetector
 
     if teacher_weights or precision or device not in {None, "cpu"}:

@@ -55,7 +55,8 @@ def export(
     Compared are maps and image scores on images of noise. `predict` takes the folder in place of a model.
     """
     from tinydefects.detector import Detector
-    from tinydefects.export.writing import plan_export, write_export
+    from tinydefects.export.plan import plan_export
+    from tinydefects.export.writing import write_export
 
     size = None if image_size is None else parse_size(image_size)
     detector = Detector.load(model, teacher_weights=teacher_weights, device="cpu", precision="highest")

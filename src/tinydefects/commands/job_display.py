@@ -16,7 +16,7 @@ class JobDisplay:
     """A bar over the estimated seconds of work, and a line for each finished job."""
 
     def __init__(self, progress: Progress, plan: Plan, n_workers: int) -> None:
-        self.failed: list[Outcome] = []
+        self.failed: dict[str, str] = {}  # reasons by name of the job
         self._progress = progress
         self._seconds = {estimate.job.name: estimate.seconds for estimate in plan.left} | dict(plan.shares)
         self._n_workers = n_workers
@@ -37,7 +37,7 @@ class JobDisplay:
         self._left.pop(name, None)
         if isinstance(outcome.task, Job):
             self._n_ended += 1
-            self.failed += [outcome] if outcome.reason else []
+            self.failed |= {name: outcome.reason} if outcome.reason else {}
         state = f"FAILED: {outcome.reason}" if outcome.reason else shown_time(outcome.seconds)
         running = ", ".join(list(self._running)[:N_NAMED]) + (" …" if len(self._running) > N_NAMED else "")
         line = f"{self._n_ended} of {self._n_jobs}  {name}: {state}; {self._time_left()} left"

@@ -13,12 +13,17 @@ def report(
     results: Annotated[Path, typer.Argument(help="Folder of results, or one result file.")],
     out: Out = Path("report.html"),
 ) -> None:
-    """Turn results into one self-contained HTML file."""
+    """Turn results into one self-contained HTML file; those of a benchmark's methods are set side by side."""
     from tinydefects.benchmark.result import find_results, read_result
+    from tinydefects.benchmark_report.entrants import is_benchmark
+    from tinydefects.benchmark_report.page import write_benchmark_report
     from tinydefects.report import write_report
 
-    read = [read_result(path) for path in find_results(results)]
-    write_report([one.evaluation for one in read], out, provenance=read[0].provenance.facts())
+    if is_benchmark(results):
+        write_benchmark_report(results, out)
+    else:
+        read = [read_result(path) for path in find_results(results)]
+        write_report([one.evaluation for one in read], out, provenance=read[0].provenance.facts())
     say(f"report: {out}")
 
 

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.errors import MissingExtraError
-from tinydefects.export.manifest import MODEL_FILES, Precision, Target
+from tinydefects.errors import ExportError, MissingExtraError
+from tinydefects.export.manifest import FLOAT32_PARTS, MODEL_FILES, Precision, Target
 from tinydefects.export.sessions import import_openvino, without_reporting
 
 Batches = Sequence[NDArray[np.uint8]]  # inputs of the model, (1, H, W, 3) each
-FLOAT32_PARTS = ["resize\\..*", "draw\\..*"]  # names of nodes that are no network, see torch_graph.save_onnx
 
 
 def convert(source: Path, folder: Path, target: Target, precision: Precision, calibration: Batches) -> None:
@@ -51,6 +50,7 @@ def quantise(model: Any, name: str, calibration: Batches) -> Any:  # noqa: ANN40
 
     Raises:
         MissingExtraError: nncf is not installed.
+        ExportError: NNCF cannot do it.
     """
     try:
         with _silence():
@@ -62,10 +62,12 @@ def quantise(model: Any, name: str, calibration: Batches) -> Any:  # noqa: ANN40
                 model_type=nncf.ModelType.TRANSFORMER,
                 preset=nncf.QuantizationPreset.MIXED,
                 subset_size=len(calibration),
-                ignored_scope=nncf.IgnoredScope(patterns=FLOAT32_PARTS, validate=False),
+                ignored_scope=nncf.IgnoredScope(patterns=[f"{part}[.].*" for part in FLOAT32_PARTS], validate=False),
             )
     except ModuleNotFoundError as error:
         raise MissingExtraError("int8", "export") from error
+    except Exception as error:  # NNCF raises as it comes on graphs it was not made for
+        raise ExportError(f"NNCF cannot quantise this detector ({error}); choose another --precision") from error
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ class ExportedDetector:
 
     def _predict_any_size(self, image: NDArray[np.uint8]) -> Prediction:
         plan = plan_of(self.interface, image_size(image))
-        if min(min(grid.shape) for grid in plan.grids) < 2:
+        if min(min(shape) for shape in plan.pass_shapes) < 2:
             raise ResolutionMismatchError(
                 f"the image is {plan.grid.image_size}: one patch in a direction; an exported model needs two, "
                 "use the detector itself"

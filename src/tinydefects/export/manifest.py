@@ -20,6 +20,7 @@ MODEL_FILES: dict[Target, tuple[str, ...]] = {
     "openvino": ("model.xml", "model.bin"),
     "torch": ("model.pt2",),
 }
+FLOAT32_PARTS = ("resize", "draw")  # what the graph for one image size has around its networks
 OWN_FILES = {MANIFEST_FILE, "model.onnx.data", *(name for names in MODEL_FILES.values() for name in names)}
 
 

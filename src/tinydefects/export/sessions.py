@@ -68,7 +68,7 @@ def import_openvino() -> Any:  # noqa: ANN401
         with without_reporting():
             import openvino
     except ModuleNotFoundError as error:
-        raise MissingExtraError("a detector exported to OpenVINO", "openvino") from error
+        raise MissingExtraError("a detector exported to OpenVINO", "runtime") from error
     return openvino
 
 
@@ -76,7 +76,7 @@ def _open_onnx(path: Path, precision: Precision, threads: int | None) -> Session
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
-        raise MissingExtraError("a detector exported to ONNX", "onnx") from error
+        raise MissingExtraError("a detector exported to ONNX", "runtime") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; warnings are about the optimiser's own choices
     options.intra_op_num_threads = threads or 0

@@ -2,12 +2,12 @@
 
 Three operations that runtimes answer differently are written as products with small matrices: the resize of the image,
 the resize of the position embedding (both bicubic with antialiasing, which OpenVINO leaves out without a word) and the
-way from patch scores to the map. Constants stand on the left of each product, where OpenVINO keeps them float32 when
-it is told to compute in bfloat16.
+way from patch scores to the map.
 """
 
 import contextlib
 import copy
+import importlib.util
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tinydefects.detector import SCORED_SHARE, Detector
-from tinydefects.export.manifest import Precision
+from tinydefects.errors import MissingExtraError
+from tinydefects.export.manifest import FLOAT32_PARTS, Precision
 from tinydefects.export.sessions import Session
 from tinydefects.patch_grid import PatchGrid, Size
 from tinydefects.students import disagreement
 
 WIDTHS: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
-RESIZE, DRAW = "resize", "draw"  # the parts of the graph that stay float32 at any precision
 
 
 class PatchScorer(nn.Module):
@@ -72,14 +72,14 @@ class Resize(nn.Module):
 
     def __init__(self, grid: PatchGrid) -> None:
         super().__init__()
-        rows, columns = (torch.from_numpy(matrix) for matrix in grid.pixel_matrices())
+        rows, columns = (torch.from_numpy(matrix.T.copy()) for matrix in grid.pixel_matrices())
         self.register_buffer("rows", rows)
         self.register_buffer("columns", columns)
 
     def forward(self, image: Tensor) -> Tensor:
-        turned = image.float().permute(0, 3, 2, 1)
-        narrow = _to_8_bits(self.columns @ turned).transpose(2, 3)
-        return _to_8_bits(self.rows @ narrow).permute(0, 2, 3, 1)
+        channels = image.float().permute(0, 3, 1, 2)
+        narrow = _to_8_bits(channels @ self.columns).transpose(2, 3)
+        return _to_8_bits(narrow @ self.rows).permute(0, 3, 2, 1)
 
 
 def _to_8_bits(values: Tensor) -> Tensor:
@@ -95,14 +95,13 @@ class Draw(nn.Module):
 
     def __init__(self, grid: PatchGrid) -> None:
         super().__init__()
-        rows, columns = (torch.tensor(matrix) for matrix in grid.map_matrices(grid.patch))
+        rows, columns = (torch.from_numpy(matrix.T.copy()) for matrix in grid.map_matrices(grid.patch))
         self.register_buffer("rows", rows)
         self.register_buffer("columns", columns)
         self.n_scored = max(1, int(grid.image_size[0] * grid.image_size[1] * SCORED_SHARE))
 
     def forward(self, patch_scores: Tensor) -> tuple[Tensor, Tensor]:
-        tall = (self.rows @ patch_scores).transpose(1, 2)
-        anomaly_map = (self.columns @ tall).transpose(1, 2)
+        anomaly_map = (patch_scores.transpose(1, 2) @ self.rows).transpose(1, 2) @ self.columns
         highest = anomaly_map.flatten(1).topk(self.n_scored, dim=1).values
         return anomaly_map, highest.mean(dim=1)
 
@@ -113,12 +112,11 @@ class WholePath(nn.Module):
     def __init__(self, scorer: PatchScorer, grid: PatchGrid) -> None:
         super().__init__()
         self.scorer = scorer
-        self.add_module(RESIZE, Resize(grid))
-        self.add_module(DRAW, Draw(grid))
+        self.resize = Resize(grid)
+        self.draw = Draw(grid)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        patch_scores = self.scorer(getattr(self, RESIZE)(image))
-        drawn: tuple[Tensor, Tensor] = getattr(self, DRAW)(patch_scores)
+        drawn: tuple[Tensor, Tensor] = self.draw(self.scorer(self.resize(image)))
         return drawn
 
 
@@ -130,7 +128,13 @@ def build_graph(detector: Detector, precision: Precision, image_size: Size | Non
 
 
 def save_onnx(graph: nn.Module, path: Path, image_size: Size | None) -> None:
-    """Write the graph as ONNX; nodes of the resize and of the drawing bear their part's name in front of their own."""
+    """Write the graph as ONNX; nodes of the resize and of the drawing bear their part's name in front of their own.
+
+    Raises:
+        MissingExtraError: onnxscript is not installed.
+    """
+    if importlib.util.find_spec("onnxscript") is None:
+        raise MissingExtraError("export to ONNX or OpenVINO", "export")
     with _traceable(graph):
         example, shapes = _example(graph, image_size)
         program: Any = torch.onnx.export(
@@ -163,7 +167,7 @@ def open_program(path: Path, threads: int | None) -> Session:
 
     @torch.inference_mode()
     def run(batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-        outputs = graph(torch.from_numpy(batch))
+        outputs = graph(torch.tensor(batch))
         return tuple(output.numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
 
     return run
@@ -222,4 +226,4 @@ def _cubic(distance: Tensor) -> Tensor:
 
 
 def _part_of(scopes: str) -> str:
-    return next((part for part in (RESIZE, DRAW) if f"'{part}'" in scopes), "")
+    return next((part for part in FLOAT32_PARTS if f"'{part}'" in scopes), "")

@@ -152,7 +152,12 @@ def distances(drawn: Array, left_out: Array) -> Array:
     Both are differences minus the measured one: under B draws, and with each group of images left out in turn.
     """
     _, freedom = shape_of_influence(left_out)
-    return np.abs(drawn) * float(stdtrit(freedom, (1 + LEVEL) / 2) / ndtri((1 + LEVEL) / 2))
+    return widened(np.abs(drawn), freedom)
+
+
+def widened(apart: Array, freedom: float) -> Array:
+    """Distances times what Student's quantile with these degrees of freedom is beside the normal one."""
+    return apart * float(stdtrit(freedom, (1 + LEVEL) / 2) / ndtri((1 + LEVEL) / 2))
 
 
 def symmetric_interval(difference: float, apart: Array) -> Interval:

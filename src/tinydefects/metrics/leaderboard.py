@@ -1,9 +1,13 @@
 """Several methods on several categories: mean figures, their intervals, and who cannot be told from the best.
 
-A value is the mean over categories of the mean over seeds. Categories are fixed, images are drawn: in each draw every
-category is resampled on its own, and all entrants and seeds of a category see the same images, so that their
-differences are paired. Intervals of values are BCa (`uncertainty.py`) on the mean itself; an image's influence on it is
-its influence on its own category's figure, divided by the number of categories.
+A value is the mean over categories of the mean over seeds. Categories are fixed; images are drawn, and so are seeds: a
+difference that another training run would turn round is none. Every category is resampled on its own, and all entrants
+get the same draws of images and seeds, so that their differences are paired. From S seeds S - 1 are drawn, as from
+groups of images; a method with one seed counts as one without chance. Intervals of values are BCa (`uncertainty.py`) on
+the mean itself. Two or three seeds know their own variance badly, so tails are Student's: with S - 1 degrees of freedom
+for the seeds of a category and those of the images' influence, put together by Satterthwaite's rule. On a single
+category whose training runs differ far more than its images let them, three seeds are still too few:
+`benchmarks/leaderboard.py` counts how many false verdicts remain.
 
 The best entrant is chosen from the same data that it is then compared on, which makes it look better than it is. So
 for each figure all pairs of entrants are tested together (step-down maximum, `comparison.py`), and those with the best
@@ -21,11 +25,11 @@ import numpy as np
 from tinydefects.errors import ResultError
 from tinydefects.metrics.comparison import (
     N_RESAMPLES,
-    distances,
     matching_places,
     movements,
     stepdown_p_values,
     tally_of,
+    widened,
 )
 from tinydefects.metrics.figures import figures as figures_of
 from tinydefects.metrics.records import Interval
@@ -34,12 +38,14 @@ from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.size import QUARTILES
 from tinydefects.metrics.uncertainty import (
     LEVEL,
+    MIN_FREEDOM,
     UNDEFINED,
-    bca_interval,
     can_resample,
     draw_weights,
     leave_out_weights,
     plan_of,
+    shape_of_influence,
+    shaped_interval,
 )
 
 LOWER_IS_BETTER = ("a50_px", "a90_px", "a90_95_px", "image_fpr_at_95_tpr")
@@ -53,7 +59,7 @@ class Standing:
 
     Attributes:
         value: mean over categories of the mean over seeds; nan where a category that others have a value for has none.
-        interval: 95 % for this value alone, over images.
+        interval: 95 % for this value alone, over images and seeds.
         seed_spread: standard deviation over seeds of the mean over categories; nan for fewer than two seeds.
         n_seeds: of the category that has the fewest.
         by_category: mean over seeds, by category; nan where one has none.
@@ -95,11 +101,11 @@ class Leaderboard:
 
 @dataclass(slots=True, eq=False)
 class _Column:
-    """One figure of one entrant: by category its value for each seed; how far draws and left-out images move it."""
+    """One figure of one entrant: by category its value for each seed; how draws and left-out images move the mean."""
 
     values: dict[str, Array]
     moved: Array
-    influence: list[Array] = field(default_factory=list)
+    left_out: list[Array] = field(default_factory=list)
 
     @property
     def by_category(self) -> dict[str, float]:
@@ -108,6 +114,11 @@ class _Column:
     @property
     def value(self) -> float:
         return float(np.mean([*self.by_category.values()])) if self.values else float("nan")
+
+    @property
+    def shares(self) -> list[Array]:
+        """What the seeds of each category contribute to the mean over categories."""
+        return [of_seeds / len(self.values) for of_seeds in self.values.values()]
 
     @property
     def seed_spread(self) -> float:
@@ -192,23 +203,35 @@ def _resample(
     first_name, first = next((f"{name} on {category}", tally_of(name, some[0])) for name, some in entrants.items())
     if not counting:
         return
-    n_resamples = next(column.moved.size for by_entrant in counting.values() for column in by_entrant.values())
-    weights = draw_weights(first, n_resamples, _seed_of(category, seed))
-    without = leave_out_weights(first)
-    n_drawn = weights.shape[0]
+    n_drawn = next(column.moved.size for by_entrant in counting.values() for column in by_entrant.values())
+    drawn_seed = _seed_of(category, seed)
+    weights = np.concatenate([draw_weights(first, n_drawn, drawn_seed), leave_out_weights(first)])
     for entrant, of_seeds in entrants.items():
-        total = dict.fromkeys(counting, np.zeros(n_drawn + len(without)))
+        moves = []
         for evaluation in of_seeds:
             tally = tally_of(f"{entrant} on {category}", evaluation)
             places = matching_places(first_name, first, entrant, tally)
-            both = np.concatenate([weights, without])[:, places]
-            moved = movements(tally, _narrowed(plan_of(evaluation), counting), both, counting)
-            total = {figure: total[figure] + moved.get(figure, np.nan) / len(of_seeds) for figure in counting}
-        for figure, moves in total.items():
-            column = counting[figure][entrant]
-            moves = moves / len(column.values) if can_resample(first) else np.full_like(moves, np.nan)
-            column.moved += moves[:n_drawn]
-            column.influence.append(moves[n_drawn:])
+            plan = _narrowed(plan_of(evaluation), counting)
+            moves.append(movements(tally, plan, weights[:, places], counting))
+        seeds = _draw_seeds(len(of_seeds), n_drawn, drawn_seed)
+        for figure, by_entrant in counting.items():
+            column = by_entrant[entrant]
+            moved = np.stack([move.get(figure, np.full(len(weights), np.nan)) for move in moves])
+            if not can_resample(first):
+                moved[:] = np.nan
+            values = column.values[category]
+            redrawn = (seeds * (values[:, None] + moved[:, :n_drawn])).mean(axis=0)
+            column.moved += (redrawn - values.mean()) / len(column.values)
+            column.left_out.append(moved[:, n_drawn:].mean(axis=0) / len(column.values))
+
+
+def _draw_seeds(n_seeds: int, n_resamples: int, seed: int) -> Array:
+    """(S, B) how often each seed is drawn, times S / (S - 1); ones for a lone one."""
+    if n_seeds == 1:
+        return np.ones((1, n_resamples))
+    random = np.random.default_rng([seed, n_seeds])
+    drawn = random.multinomial(n_seeds - 1, np.full(n_seeds, 1 / n_seeds), size=n_resamples)
+    return np.asarray(drawn.T * (n_seeds / (n_seeds - 1)))
 
 
 def _counts(by_entrant: Mapping[str, _Column], category: str) -> bool:
@@ -262,18 +285,41 @@ def _pairwise_p_values(columns: Mapping[str, _Column]) -> dict[tuple[str, str], 
     if not pairs:
         return {}
     differences = np.array([columns[a].value - columns[b].value for a, b in pairs])
-    apart = [distances(columns[a].moved - columns[b].moved, _influence(columns[a], columns[b])) for a, b in pairs]
-    return dict(zip(pairs, stepdown_p_values(differences, np.stack(apart, axis=1)).tolist(), strict=True))
+    apart = np.stack([_distances(columns[a], columns[b]) for a, b in pairs], axis=1)
+    return dict(zip(pairs, stepdown_p_values(differences, apart).tolist(), strict=True))
 
 
-def _influence(one: _Column, other: _Column) -> Array:
-    return np.concatenate(one.influence) - np.concatenate(other.influence)
+def _distances(one: _Column, other: _Column) -> Array:
+    """(B,) how far each draw lies from the measured difference; seeds are paired where there are as many of both."""
+    seeds: list[Array] = []
+    for own, others in zip(one.shares, other.shares, strict=True):
+        seeds += [own - others] if own.size == others.size else [own, others]
+    left_out = np.concatenate(one.left_out) - np.concatenate(other.left_out)
+    _, freedom = _shape(left_out, seeds)
+    return widened(np.abs(one.moved - other.moved), freedom)
+
+
+def _shape(left_out: Array, seeds: Sequence[Array]) -> tuple[float, float]:
+    """Acceleration and degrees of freedom of images and seeds together.
+
+    `left_out` are figures with one group of images left out in turn, `seeds` those of the seeds of each category.
+    """
+    skew, freedom = shape_of_influence(left_out)
+    left_out = left_out[~np.isnan(left_out)]
+    of_images = float(((left_out - left_out.mean()) ** 2).sum()) if left_out.size else 0.0
+    of_seeds = [(float(one.var(ddof=1)) / one.size, one.size - 1) for one in seeds if one.size > 1]
+    total = of_images + sum(variance for variance, _ in of_seeds)
+    uncertain = of_images**2 / freedom + sum(variance**2 / n_free for variance, n_free in of_seeds)
+    if not uncertain:
+        return skew, np.inf
+    return skew * (of_images / total) ** 1.5, max(MIN_FREEDOM, total**2 / uncertain)
 
 
 def _interval(column: _Column, highest: float) -> Interval:
     if np.isnan(column.value):
         return UNDEFINED
-    found = bca_interval(column.value + column.moved, column.value, column.value + np.concatenate(column.influence))
+    skew, freedom = _shape(np.concatenate(column.left_out), column.shares)
+    found = shaped_interval(column.value + column.moved, column.value, skew, freedom)
     low, high = np.clip([found.low, found.high], 0.0, highest)
     return Interval(low=float(low), high=float(high))
 

@@ -5,8 +5,10 @@ the first half of an external merge sort, and `rank_spooled` the second.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -46,10 +48,21 @@ class ScoreSpool:
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by __exit__
+        self._file: FileIO = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by __exit__
         self._sizes: list[int] = []
         self._fences: list[NDArray[np.float32]] = []
         self._tops: list[NDArray[np.float32]] = []
+
+    @classmethod
+    def of_file(cls, path: Path, sizes: NDArray[np.int64], seen: Callable[[NDArray[np.float32]], object]) -> Self:
+        """A spool over runs that lie in a file one after the other; each is passed to `seen`, none can be added."""
+        spool = cls.__new__(cls)
+        spool._file = path.open("rb", buffering=0)
+        spool._sizes, spool._fences, spool._tops = sizes.tolist(), [], []
+        for run in spool.runs():
+            spool._note(run)
+            seen(run)
+        return spool
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +87,10 @@ class ScoreSpool:
         Raises:
             TinyDefectsError: the temporary folder is full.
         """
-        run = np.sort(np.asarray(scores, dtype=np.float32), axis=None)
+        self.add_run(np.sort(np.asarray(scores, dtype=np.float32), axis=None))
+
+    def add_run(self, run: NDArray[np.float32]) -> None:
+        """Append scores that are ascending already; raises as `add`."""
         rest = run.view(np.uint8).data
         try:
             while rest:  # unbuffered: one call may write a part
@@ -85,8 +101,7 @@ class ScoreSpool:
                 "free space or set TMPDIR to a folder with four bytes a pixel"
             ) from error
         self._sizes.append(run.size)
-        self._fences.append(run[::FENCE_STRIDE].copy())
-        self._tops.append(run[run.size - _ranks(run.size)])
+        self._note(run)
 
     def runs(self) -> Iterator[NDArray[np.float32]]:
         """The runs in order of arrival, ascending, mapped from disk while they are looked at."""
@@ -94,6 +109,10 @@ class ScoreSpool:
         for size in self._sizes:
             yield self._mapped(offset, size)
             offset += 4 * size
+
+    def run(self, number: int) -> NDArray[np.float32]:
+        """One of the runs, as `runs` yields it."""
+        return self._mapped(4 * sum(self._sizes[:number]), self._sizes[number])
 
     def count_below(self, scores: NDArray[np.float32], *, or_tied: bool = False) -> NDArray[np.int64]:
         """(R, G) how many scores of each run are below (or tied with) each of (G,) given ones."""
@@ -135,6 +154,11 @@ class ScoreSpool:
             self._file.readinto(scores[ends[run] - lengths[run] : ends[run]].data)
         scores.sort()
         return scores
+
+    def _note(self, run: NDArray[np.float32]) -> None:
+        """Keep in memory what is asked of a run most often."""
+        self._fences.append(np.array(run[::FENCE_STRIDE]))
+        self._tops.append(np.array(run[run.size - _ranks(run.size)]))
 
     def _bounds(self) -> NDArray[np.float32]:
         fences = np.sort(np.concatenate([np.empty(0, np.float32), *self._fences]))

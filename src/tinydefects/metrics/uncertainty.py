@@ -119,7 +119,12 @@ def leave_out_weights(tally: Tally) -> Array:
 
 
 def bca_interval(drawn: Array, value: float, left_out: Array) -> Interval:
-    """The interval from (B,) drawn figures, the full sample's figure and (n groups,) figures with one group left out.
+    """From (B,) drawn figures, the full sample's figure and (n groups,) figures with one group left out in turn."""
+    return shaped_interval(drawn, value, *shape_of_influence(left_out))
+
+
+def shaped_interval(drawn: Array, value: float, skew: float, freedom: float) -> Interval:
+    """The same from acceleration and degrees of freedom, as `shape_of_influence` gives them.
 
     Draws that left nothing to measure (nan) do not count; (nan, nan) when all do or the figure itself is nan.
     """
@@ -128,7 +133,6 @@ def bca_interval(drawn: Array, value: float, left_out: Array) -> Interval:
         return UNDEFINED
     below = (np.count_nonzero(drawn < value) + np.count_nonzero(drawn <= value)) / 2
     bias = ndtri(np.clip(below, 0.5, drawn.size - 0.5) / drawn.size)
-    skew, freedom = shape_of_influence(left_out)
     tails = bias + stdtrit(freedom, np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
     low, high = np.quantile(drawn, ndtr(bias + tails / np.maximum(1 - skew * tails, 1e-9)))
     return Interval(low=float(low), high=float(high))

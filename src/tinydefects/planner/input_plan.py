@@ -111,7 +111,8 @@ def describe_plan(plan: InputPlan) -> str:
 def _fit_options(plan: InputPlan) -> str:
     if plan.n_passes == 1:
         return f"--resolution {plan.resolution_px}"
-    overlap_px = math.ceil(plan.overlap_px * plan.scale / plan.patch_size) * plan.patch_size
+    scale = plan.resolution_px / max(plan.image_size_px)
+    overlap_px = math.ceil(OVERLAP_IN_DEFECTS * plan.defect_px * scale / plan.patch_size) * plan.patch_size
     return f"--resolution {plan.resolution_px} --tile {plan.tile_input_px} --overlap {overlap_px}"
 
 

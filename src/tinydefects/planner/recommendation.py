@@ -76,7 +76,7 @@ def recommend_input(plan: InputPlan, *, cost: PassCost, latency_ms: float) -> Re
         raise TinyDefectsError(f"--latency-ms {latency_ms:g}: give the milliseconds that an image may take")
     defect_px, size, patch = plan.defect_px, plan.image_size_px, plan.patch_size
     grids: dict[Resolution, PatchGrid] = {"native": PatchGrid.native(size, patch=patch)}
-    for resolution in (*RESOLUTIONS, plan.resolution_px):
+    for resolution in (*RESOLUTIONS, *_doublings(plan), plan.resolution_px):
         grids[resolution] = PatchGrid.proportional(size, patch=patch, resolution=resolution)
     plans = [(name, passes) for name, grid in grids.items() for passes in _plans(grid, defect_px, plan.max_input_px)]
     options = _worth_their_cost([_option(name, passes, defect_px, cost) for name, passes in plans])
@@ -93,6 +93,14 @@ def recommend_input(plan: InputPlan, *, cost: PassCost, latency_ms: float) -> Re
         cheapest_keeping=keeping[0],
         shifted=None if best is None or patch % 2 else _shifted(best, grids[best.resolution], defect_px, cost),
     )
+
+
+def _doublings(plan: InputPlan) -> Iterator[int]:
+    """From the largest input of one pass towards the plan's own resolution: what tiles can show on the way there."""
+    resolution = 2 * RESOLUTIONS[-1]
+    while resolution < plan.resolution_px:
+        yield resolution
+        resolution *= 2
 
 
 def _plans(grid: PatchGrid, defect_px: float, max_input: int) -> Iterator[PassPlan]:

@@ -9,9 +9,12 @@ defects.forEach(defect => {
 });
 const byKey = new Map(defects.map(defect => [defect.key, defect]));
 const holder = one("#cards"), count = one("#gallery output"), controls = all("#gallery [data-state]"), dialog = one("dialog");
-const THUMBNAIL = 96, GAP = 8, PADDING = 12, HEAD = 32, CAPTION = 32, APART = 16, MOST_SHOWN = innerWidth < 640 ? 4 : 10;
+const THUMBNAIL = 96, GAP = 8, PADDING = 12, HEAD = 32, CAPTION = 32, APART = 16, MOST_SHOWN = innerWidth < 640 ? 4 : 9;
 const SIDES = [384, 288, 192];
-let shown = entrants.map((_, number) => number).slice(0, MOST_SHOWN), list = [], open = null, layout = {};
+/* At first the best entrant of each method, then others, as many as one row holds. */
+const firstOfPeer = (number) => content.peers.indexOf(content.peers[number]) === number ? 0 : 1;
+const first = entrants.map((_, number) => number).sort((a, b) => firstOfPeer(a) - firstOfPeer(b) || a - b).slice(0, MOST_SHOWN).sort((a, b) => a - b);
+let shown = first, list = [], open = null, layout = {};
 const drawn = new Map();
 
 function element(name, properties = {}, ...children) {
@@ -66,7 +69,7 @@ function mapOf(defect, number, side, draw = (...how) => pixels(...how)[0]) {
 }
 function verdictMark(verdict) {
   const found = verdict?.found;
-  return element("b", { className: found === true ? "found" : found === false ? "missed" : "", textContent: `${mark(found)} `, title: word(found) });
+  return element("b", { className: found === true ? "found" : found === false ? "missed" : "", textContent: `${mark(found)}\u00a0`, title: word(found) });
 }
 
 function card(defect) {
@@ -149,12 +152,12 @@ function wanted(defect, { category, type, min, max, missed, found }) {
 function update() {
   const chosen = state();
   list = defects.filter(defect => wanted(defect, chosen)).sort(orders[chosen.sort] ?? orders[""]);
-  count.textContent = `${list.length.toLocaleString("en")} of ${defects.length.toLocaleString("en")}`;
+  count.textContent = defects.length ? `${list.length.toLocaleString("en")} of ${defects.length.toLocaleString("en")}` : "These results keep no pictures.";
   redraw();
 }
 function remember() {
   const parts = new URLSearchParams(Object.entries(state()).filter(([, value]) => value));
-  if (shown.length !== Math.min(entrants.length, MOST_SHOWN) || shown.some((number, place) => number !== place)) parts.set("shown", shown.map(number => entrants[number]).join("|"));
+  if (String(shown) !== String(first)) parts.set("shown", shown.map(number => entrants[number]).join("|"));
   if (open) parts.set("defect", open.key);
   history.replaceState(null, "", String(parts) ? `#${parts}` : location.pathname + location.search);
 }
@@ -193,9 +196,9 @@ function pressShown() { chips.forEach((chip, number) => { chip.ariaPressed = Str
 
 /* One defect, large. */
 function sideFor(n) {
-  const width = Math.min(1530, 0.96 * innerWidth) - 42, height = 0.94 * innerHeight - 90;
-  const fits = side => Math.ceil(n / Math.floor((width + 10) / (side + 10))) * (side + 65) <= height;
-  return Math.min(SIDES.find(fits) ?? SIDES.at(-1), Math.floor(width));
+  const width = Math.min(1530, 0.96 * innerWidth) - 34, height = 0.94 * innerHeight - 90;
+  const fits = side => Math.ceil(n / Math.floor((width + 6) / (side + 6))) * (side + 65) <= height;
+  return innerWidth < 640 ? Math.floor(width / 96) * 96 : SIDES.find(fits) ?? SIDES.at(-1);
 }
 function show(defect) {
   open = defect;

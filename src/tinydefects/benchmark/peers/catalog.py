@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tinydefects.benchmark.peers.anomalib_peer import AnomalibOptions, AnomalibPeer
 from tinydefects.benchmark.peers.anomalydino import AnomalyDinoOptions, AnomalyDinoScorer
 from tinydefects.benchmark.peers.fbft import FbftOptions, FbftPeer
 from tinydefects.benchmark.peers.gaussian import GaussianOptions, GaussianScorer
+from tinydefects.benchmark.peers.gaussian_by_position import PositionGaussianScorer
+from tinydefects.benchmark.peers.imported_maps import ImportedMaps, MapsOptions
 from tinydefects.benchmark.peers.local_contrast import LocalContrastPeer
 from tinydefects.benchmark.peers.options import NoOptions, read_options
 from tinydefects.benchmark.peers.patch_peer import PatchPeer, PatchScorer
@@ -52,11 +55,11 @@ def parse_peer(text: str) -> tuple[PeerKind, dict[str, str]]:
     if name not in PEERS:
         raise TinyDefectsError(f"{name}: no such method; {suggest(name, PEERS)}")
     kind = PEERS[name]
-    argument = ":".join(part for part in parts if "=" not in part)
+    argument = ":".join(part for part in parts if not _is_option(part))
     if bool(argument) != bool(kind.argument):
         expected = f"{name}:{kind.argument.upper()}" if kind.argument else f"{name} or {name}:option=value"
         raise TinyDefectsError(f"{text}: this method is written {expected}")
-    options = {option: value for option, _, value in (part.partition("=") for part in parts if "=" in part)}
+    options = {option: value for option, _, value in (part.partition("=") for part in parts if _is_option(part))}
     if kind.argument:
         options[kind.argument] = argument
     try:
@@ -64,6 +67,12 @@ def parse_peer(text: str) -> tuple[PeerKind, dict[str, str]]:
     except TinyDefectsError as error:
         raise TinyDefectsError(f"{text}: {error}") from error
     return kind, options
+
+
+def _is_option(part: str) -> bool:
+    """`coreset=0.1`, unlike the rest of a path that has a colon or an equals sign in it."""
+    name, equals, _ = part.partition("=")
+    return bool(equals) and name.isidentifier()
 
 
 def _fbft(inputs: PeerInputs, *, preset: Preset = "default", combine: Combine = "product") -> Peer:
@@ -81,11 +90,20 @@ def _anomalydino(inputs: PeerInputs) -> Peer:
 
 
 def _gaussian(inputs: PeerInputs) -> Peer:
-    return _on_patches(GaussianScorer(read_options(GaussianOptions, inputs.options)), inputs)
+    options = read_options(GaussianOptions, inputs.options)
+    return _on_patches(PositionGaussianScorer(options) if options.per_position else GaussianScorer(options), inputs)
 
 
 def _local_contrast(inputs: PeerInputs) -> Peer:
     return LocalContrastPeer(inputs.clock)
+
+
+def _anomalib(inputs: PeerInputs) -> Peer:
+    return AnomalibPeer(inputs, read_options(AnomalibOptions, inputs.options))
+
+
+def _maps(inputs: PeerInputs) -> Peer:
+    return ImportedMaps(inputs, read_options(MapsOptions, inputs.options))
 
 
 def _subspace(inputs: PeerInputs) -> Peer:
@@ -172,5 +190,21 @@ PEERS: dict[str, PeerKind] = {
         summary="learns nothing: gray value against its surroundings",
         uses_seed=False,
         uses_teacher=False,
+    ),
+    "anomalib": PeerKind(
+        make=_anomalib,
+        summary="a model of anomalib by its class name, trained as it comes: anomalib:Padim",
+        uses_seed=True,
+        uses_teacher=False,
+        options=AnomalibOptions,
+        argument="model",
+    ),
+    "maps": PeerKind(
+        make=_maps,
+        summary="anybody's maps from disk: maps:FOLDER",
+        uses_seed=False,
+        uses_teacher=False,
+        options=MapsOptions,
+        argument="folder",
     ),
 }

@@ -43,10 +43,9 @@ class FbftPeer:
         teacher = inputs.teacher()
         if options.blocks is not None:
             teacher = with_blocks(teacher, options.blocks)
-        self._source = PatchSource(inputs, teacher=teacher, preset=preset)
         self._combine = combine
         self._folder = inputs.features_folder / STUDENTS_FOLDER
-        self._detector = Detector(
+        self._untrained = self._detector = Detector(
             teacher=teacher,
             resolution=inputs.resolution,
             epochs=options.epochs,
@@ -56,10 +55,12 @@ class FbftPeer:
             preset=preset,
             learning_rate=options.learning_rate,
         )
+        # The detector's own teacher: a preset may ask for another precision.
+        self._source = PatchSource(inputs, teacher=self._detector.teacher, preset=preset)
 
     @property
     def settings(self) -> Mapping[str, object]:
-        own = self._detector.settings.model_dump()
+        own = self._untrained.settings.model_dump()
         return own | {"blocks": self._source.teacher.blocks, "combine": self._combine}
 
     @property
@@ -74,14 +75,11 @@ class FbftPeer:
         try:
             self._detector = Detector.load(folder, teacher=self._source.teacher)
         except ModelFileError:  # not there yet, or damaged
-            self._detector.fit(sample.image() for sample in samples)
+            self._detector = self._untrained.fit(sample.image() for sample in samples)
             _save(self._detector, folder)
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        found: dict[int, Prediction] = {}
-        for features in self._source.to_score(samples):
-            found.update(zip(features.places, self._score(features), strict=True))
-        return [found[place] for place in range(len(samples))]
+        return self._source.predictions(samples, self._score)
 
     def _score(self, features: PatchFeatures) -> list[Prediction]:
         clock, device = self._source.clock, self._source.teacher.device
@@ -94,8 +92,8 @@ class FbftPeer:
 
     def _digest(self, samples: Sequence[Sample]) -> str:
         """Of all that the students depend on: settings, teacher and the training pixels in their order."""
-        settings = self._detector.settings.model_dump_json()
-        digest = hashlib.sha256(f"{STORED_LAYOUT} {settings} {self._source.teacher.fingerprint}".encode())
+        settings, teacher = self._untrained.settings.model_dump_json(), self._source.teacher
+        digest = hashlib.sha256(f"{STORED_LAYOUT} {settings} {teacher.fingerprint} {teacher.device}".encode())
         for sample in samples:
             image = sample.image()
             digest.update(f"{image.shape}".encode())
@@ -113,7 +111,7 @@ def with_blocks(teacher: Teacher, blocks: str) -> Teacher:
     depth = len(teacher.model.blocks)  # type: ignore[arg-type]
     if not earlier < later < depth:
         raise TinyDefectsError(
-            f"blocks={blocks}: {teacher.name} has blocks 0 to {depth - 1}, an earlier and a later one"
+            f"blocks={blocks}: {teacher.name} has blocks 0 to {depth - 1}; give an earlier and a later one"
         )
     return freeze_teacher(teacher.name, teacher.model, blocks=(earlier, later), device=teacher.device)
 

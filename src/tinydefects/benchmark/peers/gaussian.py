@@ -1,7 +1,8 @@
 """One Gaussian for all normal patches: Mahalanobis distance, after PaDiM (arXiv 2011.08785).
 
-PaDiM fits a Gaussian for each patch position, which asks for aligned images of one size and for many of them. Here the
-patches of all positions share one, which suits textures and parts that lie anywhere.
+PaDiM fits a Gaussian for each patch position, which asks for aligned images of one size and for many of them (see
+`gaussian_by_position.py`). Here the patches of all positions share one, which suits textures and parts that lie
+anywhere.
 """
 
 from collections.abc import Mapping
@@ -18,10 +19,18 @@ from tinydefects.benchmark.peers.patch_source import Features, TrainingFeatures
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GaussianOptions:
-    """`ridge` times the mean variance of the channels is added to each, PaDiM's 0.01 for features of unit variance."""
+    """Of both kinds of Gaussian.
+
+    Attributes:
+        ridge: times the mean variance of the channels, is added to each: PaDiM's 0.01 for features of unit variance.
+        per_position: a Gaussian for each patch position, of `channels` channels drawn by chance; `channels` plays no
+            part otherwise.
+    """
 
     ridge: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
     block: Block = "both"
+    per_position: bool = False
+    channels: Annotated[int, Field(gt=0)] = 100
 
 
 class GaussianScorer:
@@ -43,7 +52,7 @@ class GaussianScorer:
     def learn(self, images: TrainingFeatures) -> None:
         mean, covariance = mean_and_covariance(chosen_block(*image, self._options.block) for image in images)
         variances, directions = np.linalg.eigh(covariance)
-        ridge = max(self._options.ridge * float(variances.mean()), np.finfo(np.float32).tiny)
+        ridge = self._options.ridge * (float(variances.mean()) or 1.0)
         self._mean = mean.astype(np.float32)
         self._whitening = (directions / np.sqrt(np.maximum(variances, 0) + ridge)).astype(np.float32)
 

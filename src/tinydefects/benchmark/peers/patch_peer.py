@@ -49,10 +49,7 @@ class PatchPeer:
         self._scorer.learn(self._source.training(samples))
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        found: dict[int, Prediction] = {}
-        for features in self._source.to_score(samples):
-            found.update(zip(features.places, self._score(features), strict=True))
-        return [found[place] for place in range(len(samples))]
+        return self._source.predictions(samples, self._score)
 
     def _score(self, features: PatchFeatures) -> list[Prediction]:
         clock = self._source.clock

@@ -1,6 +1,6 @@
 """The teacher's features of any sample, computed once for all methods that build on the same teacher and resolution."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from tinydefects.detector_file import Preset
 from tinydefects.errors import TrainingError
 from tinydefects.feature_cache import FeatureCache, FeatureFormat
 from tinydefects.patch_grid import PatchGrid, Size, image_size
-from tinydefects.sample import Sample
+from tinydefects.sample import Prediction, Sample
 from tinydefects.teacher import Teacher, stack_inputs
 
 Features = NDArray[np.float32]
@@ -88,6 +88,15 @@ class PatchSource:
             cache.add(image, grid)
             shapes.append(grid.shape)
         return TrainingFeatures(cache, shapes)
+
+    def predictions(
+        self, samples: Sequence[Sample], score: Callable[[PatchFeatures], Sequence[Prediction]]
+    ) -> list[Prediction]:
+        """What `score` makes of the features of each group of images: one prediction a sample, in their order."""
+        found: dict[int, Prediction] = {}
+        for features in self.to_score(samples):
+            found.update(zip(features.places, score(features), strict=True))
+        return [found[place] for place in range(len(samples))]
 
     def to_score(self, samples: Sequence[Sample]) -> Iterator[PatchFeatures]:
         """Features to be scored: one image at a time; while the clock runs, those of equal size in one batch."""

@@ -1,0 +1,160 @@
+"""Models of anomalib through the benchmark's door; needs the extra `anomalib`, no network and no weights."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from peer_samples import samples_of
+from tinydefects.benchmark.peers.anomalib_peer import AnomalibPeer
+from tinydefects.benchmark.peers.anomalib_training import BatchesOfOneSize
+from tinydefects.benchmark.peers.catalog import parse_peer
+from tinydefects.benchmark.peers.peer import PeerInputs
+from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
+from tinydefects.pixels import write_png
+from tinydefects.sample import Sample
+
+installed = importlib.util.find_spec("anomalib") is not None
+needs_anomalib = pytest.mark.skipif(not installed, reason="the extra 'anomalib' is not installed")
+needs_its_absence = pytest.mark.skipif(installed, reason="anomalib is installed")
+PADIM = "anomalib:Padim:backbone=resnet18:pre_trained=false:image_size=64"
+
+
+def no_teacher():
+    raise AssertionError("a model of anomalib needs no teacher of ours")
+
+
+def make(text: str, folder: Path, seed: int = 0) -> AnomalibPeer:
+    kind, options = parse_peer(text)
+    inputs = PeerInputs(
+        teacher=no_teacher, resolution=0, seed=seed, features_folder=folder, device="cpu", options=options
+    )
+    return kind.make(inputs)
+
+
+class Brightness(torch.nn.Module):
+    """Says that bright is anomalous, at the resolution of its input."""
+
+    def forward(self, batch: torch.Tensor) -> object:
+        from anomalib.data import InferenceBatch
+
+        return InferenceBatch(anomaly_map=batch.mean(dim=1, keepdim=True))
+
+
+@needs_anomalib
+@pytest.mark.parametrize(
+    "text",
+    [
+        "anomalib:Padim:pre_trained=false:image_size=128",
+        "anomalib:Patchcore:backbone=resnet18:pre_trained=false:image_size=128:crop=112",
+        "anomalib:Patchcore:backbone=resnet18:pre_trained=false:image_size=96:crop=64",
+    ],
+)
+def test_a_white_spot_comes_back_at_its_place_through_the_model_s_own_preprocessing(text, tmp_path):
+    size, centre = (150, 220), (60.0, 130.0)  # of the spot, from the upper left corner
+    peer = make(text, tmp_path)
+    peer.fit(samples_of(tmp_path, *[size] * 3))
+    peer._model.model = Brightness()  # what is left of the model is its preprocessing
+    path = tmp_path / "spot.png"
+    image = np.zeros((*size, 3), np.uint8)
+    image[56:64, 124:136] = 255
+    write_png(path, image)
+    (prediction,) = peer.predict([Sample(id="test/unknown/spot", image_path=path, label="unknown")])
+    scores = prediction.anomaly_map.astype(np.float64) - prediction.anomaly_map.min()
+    assert scores.shape == size
+    rows, columns = (np.arange(length) + 0.5 for length in size)
+    assert (scores.sum(1) * rows).sum() / scores.sum() == pytest.approx(centre[0], abs=0.25)
+    assert (scores.sum(0) * columns).sum() / scores.sum() == pytest.approx(centre[1], abs=0.25)
+
+
+@needs_anomalib
+@pytest.mark.parametrize(
+    "text",
+    [
+        PADIM,
+        "anomalib:Patchcore:backbone=resnet18:pre_trained=false:image_size=96:crop=64",
+        "anomalib:Fastflow:backbone=resnet18:pre_trained=false:image_size=64:epochs=2",
+    ],
+)
+def test_models_learn_from_images_of_mixed_sizes_and_map_each_at_its_own(text, tmp_path):
+    sizes = [(48, 64), (64, 48), (48, 64), (31, 90)]
+    one, again = make(text, tmp_path), make(text, tmp_path)
+    asked = samples_of(tmp_path, *sizes, seed=9)
+    for peer in (one, again):
+        peer.fit(samples_of(tmp_path, *sizes))
+    predictions = one.predict(asked)
+    assert [prediction.anomaly_map.shape for prediction in predictions] == sizes
+    for first, second in zip(predictions, again.predict(asked), strict=True):
+        np.testing.assert_array_equal(first.anomaly_map, second.anomaly_map)
+    assert one.settings["trained_epochs"] == (2 if "epochs=2" in text else 1)
+    assert one.settings["unseen_share"] == pytest.approx(0.56 if "crop" in text else 0.0, abs=0.02)
+    assert one.size_bytes > 11e6 if "Padim" in text else one.size_bytes > 2e6
+
+
+@needs_anomalib
+def test_fitting_opens_the_training_images_and_no_other(tmp_path, monkeypatch):
+    opened = []
+    read = Sample.image
+    monkeypatch.setattr(Sample, "image", lambda sample: (opened.append(sample.image_path), read(sample))[1])
+    train = samples_of(tmp_path, *[(48, 64)] * 3)
+    make(PADIM, tmp_path).fit(train)
+    assert set(opened) == {sample.image_path for sample in train}
+
+
+@needs_anomalib
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("anomalib:Padime", r"^anomalib:Padime: there is no such model; did you mean Padim\?"),
+        (f"{PADIM}:crop=32", r"^anomalib:Padim cannot be trained: .*center_crop_size"),
+        ("anomalib:Ganomaly:image_size=64:epochs=1", r"^anomalib:Ganomaly gives an image score and no map; choose a"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_one_line(text, message, tmp_path):
+    def use() -> None:
+        peer = make(text, tmp_path)
+        peer.fit(samples_of(tmp_path, *[(64, 64)] * 2))
+        peer.predict(samples_of(tmp_path, (64, 64)))
+
+    with pytest.raises(TinyDefectsError, match=message) as caught:
+        use()
+    assert "\n" not in str(caught.value)
+
+
+@needs_anomalib
+def test_a_model_that_learns_nothing_from_normal_images_is_refused(tmp_path):
+    from anomalib import LearningType
+
+    peer = make(PADIM, tmp_path)
+    peer._kind = lambda **_: SimpleNamespace(learning_type=LearningType.ZERO_SHOT)
+    peer._options = replace(peer._options, image_size=None)
+    with pytest.raises(TrainingError, match=r"^anomalib:Padim does not learn from normal images"):
+        peer.fit(samples_of(tmp_path, (64, 64)))
+
+
+@needs_its_absence
+def test_without_the_library_the_extra_is_named(tmp_path):
+    with pytest.raises(MissingExtraError, match=r"needs the extra 'anomalib': pip install 'tinydefects\[anomalib\]'"):
+        make(PADIM, tmp_path)
+
+
+def test_the_model_s_name_is_part_of_the_method_s():
+    assert parse_peer("anomalib:Padim:epochs=3")[1] == {"model": "Padim", "epochs": "3"}
+    with pytest.raises(TinyDefectsError, match=r"^anomalib: this method is written anomalib:MODEL$"):
+        parse_peer("anomalib")
+
+
+def test_a_batch_holds_images_of_one_size_and_all_of_them_come_once():
+    sizes = [(1, 1), (2, 2), (1, 1), (1, 1), (2, 2), (3, 3), (1, 1)]
+    sampler = BatchesOfOneSize(sizes, 3, seed=0)
+    first, second = list(sampler), list(sampler)
+    for batches in (first, second):
+        assert len(batches) == len(sampler) == 4
+        assert all(len({sizes[place] for place in places}) == 1 for places in batches)
+        assert sorted(place for places in batches for place in places) == list(range(7))
+    assert first != second
+    assert list(BatchesOfOneSize(sizes, 3, seed=0)) == first

@@ -1,0 +1,206 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmark_scene import CATEGORY, SCENE, add_stand_in
+from command_line import run
+from tinydefects.benchmark.result import find_results
+from tinydefects.benchmark.run_folder import read_protocol
+
+SMALL = [f"--option={name}={value}" for name, value in SCENE.items()]
+COMMON = ("benchmark", "--teacher", "builtin", "--resolutions", "96", "--cost", "off", *SMALL)
+
+
+@pytest.fixture
+def benchmark(tmp_path, monkeypatch, capsys):
+    def run_it(*arguments, out="out", categories=CATEGORY):
+        where = ("--root", tmp_path / "data", "--out", tmp_path / out, "--categories", categories)
+        return run(monkeypatch, capsys, *COMMON, *where, *arguments)
+
+    return run_it
+
+
+def evaluations(folder):
+    """Everything but times and provenance, by the place of the result."""
+    return {
+        str(path.relative_to(folder)): json.dumps(json.loads(path.read_text())["evaluation"])
+        for path in find_results(folder)
+    }
+
+
+def test_methods_are_compared_and_their_means_are_printed(benchmark, tmp_path):
+    code, out, err = benchmark("--peers", "subspace,local_contrast")
+    assert code == 0, err
+    assert set(evaluations(tmp_path / "out")) == {
+        f"{CATEGORY}/0/local_contrast/seed_0.json",
+        f"{CATEGORY}/96/subspace/seed_0.json",
+    }
+    rows = [line.split() for line in out.splitlines()]
+    assert {row[0] for row in rows[1:3]} == {"local_contrast", "subspace"}
+    evaluation = json.loads(evaluations(tmp_path / "out")[f"{CATEGORY}/96/subspace/seed_0.json"])
+    own = next(row for row in rows if row[0] == "subspace")
+    assert float(own[2]) == pytest.approx(evaluation["cumulative"][0]["aupro"][2], abs=5e-5)
+    assert f"tinydefects report {tmp_path / 'out'}" in err
+
+
+def test_a_dry_run_lists_jobs_and_costs_and_writes_nothing(benchmark, tmp_path):
+    code, out, err = benchmark("--peers", "fbft,subspace,local_contrast", "--seeds", "0,1", "--dry-run", "--json")
+    plan = json.loads(out)
+    assert code == 0, err
+    assert [(job["peer"], job["seed"]) for job in plan["jobs"]] == [
+        ("fbft", 0),
+        ("fbft", 1),
+        ("subspace", 0),
+        ("local_contrast", 0),
+    ]
+    assert {(job["n_train"], job["n_test"], job["is_done"]) for job in plan["jobs"]} == {(4, 10, False)}
+    patches, channels, header = 12 * 12, 192, 128
+    assert plan["feature_bytes"] == 4 * (patches * 2 * channels * 2 + header) + 10 * (
+        patches * 2 * channels * 4 + header
+    )
+    assert all(job["seconds"] > 0 for job in plan["jobs"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_finished_is_shown_as_done_and_tells_how_long_the_rest_takes(benchmark):
+    benchmark("--peers", "local_contrast")
+    code, out, _ = benchmark("--peers", "local_contrast,subspace", "--dry-run")
+    rows = {line.split()[2]: line for line in out.splitlines() if line.startswith(CATEGORY)}
+    assert code == 0
+    assert rows["local_contrast"].endswith("done")
+    assert rows["subspace"].endswith("(guess)")
+    assert "2 jobs, 1 done" in out
+
+
+def test_features_that_cannot_fit_are_refused_before_the_first_job(benchmark, tmp_path):
+    code, _, err = benchmark("--peers", "subspace,local_contrast", "--features-limit-gb", "0.001")
+    assert code == 2
+    assert "raise --features-limit-gb" in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_processes_give_the_numbers_of_the_serial_run(benchmark, tmp_path):
+    peers = ("--peers", "fbft:epochs=1,local_contrast")
+    assert benchmark(*peers, out="serial")[0] == 0
+    code, _, err = benchmark(*peers, "--workers", "2", out="parallel")
+    assert code == 0, err
+    assert evaluations(tmp_path / "parallel") == evaluations(tmp_path / "serial")
+
+
+def test_a_run_that_was_killed_goes_on_where_it_stopped(benchmark, tmp_path):
+    peers = ("--peers", "fbft:epochs=2,local_contrast,subspace", "--seeds", "0,1,2")
+    assert benchmark(*peers, out="whole")[0] == 0
+    out = tmp_path / "killed"
+    where = ("--root", tmp_path / "data", "--out", out, "--categories", CATEGORY)
+    command = [sys.executable, "-m", "tinydefects.cli", *COMMON, *where, *peers]
+    kept = {}
+    for n_wanted in (1, 3):
+        process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, start_new_session=True)
+        while len(list(out.rglob("seed_*.tally.npz"))) < n_wanted and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.3))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        kept |= {path: path.stat().st_mtime_ns for path in out.rglob("seed_?.json")}
+    assert kept
+    code, _, err = benchmark(*peers, out="killed")
+    assert code == 0, err
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert evaluations(out) == evaluations(tmp_path / "whole")
+
+
+def test_failed_jobs_are_listed_with_their_reasons_and_tried_again(benchmark, monkeypatch):
+    def fail(samples):
+        raise ValueError("no idea")
+
+    add_stand_in(monkeypatch, "bad", on_fit=fail)
+    code, out, err = benchmark("--peers", "bad,local_contrast")
+    assert code == 2
+    assert "local_contrast" in out
+    assert err.splitlines()[-2:] == [
+        "1 of 2 jobs failed; the same command tries them again:",
+        f"  {CATEGORY} – bad seed 0: ValueError: no idea",
+    ]
+    add_stand_in(monkeypatch, "bad")
+    assert benchmark("--peers", "bad,local_contrast")[0] == 0
+
+
+def test_ctrl_c_says_how_to_go_on_and_is_no_failure(benchmark, monkeypatch, tmp_path):
+    def press(samples):
+        raise KeyboardInterrupt
+
+    add_stand_in(monkeypatch, "slow", on_fit=press)
+    code, out, err = benchmark("--peers", "local_contrast,slow")
+    assert (code, out) == (130, "")
+    assert err.splitlines()[-1] == "stopped; run the same command again to go on"
+    assert len(evaluations(tmp_path / "out")) == 1
+    assert not list((tmp_path / "out").rglob("*.failed.json"))
+
+
+def test_a_folder_holds_results_of_one_protocol(benchmark):
+    assert benchmark("--peers", "local_contrast")[0] == 0
+    code, _, err = benchmark("--peers", "local_contrast", "--option", "synthetic.n_good=5")
+    assert code == 2
+    assert "options of synthetic: " in err
+    assert "n_good=4 n_train=4 seed=0 size=96 there" in err
+    assert "choose another --out" in err
+
+
+def test_a_second_run_adds_to_the_protocol_of_the_folder(benchmark, tmp_path):
+    benchmark("--peers", "local_contrast")
+    benchmark("--peers", "local_contrast", "--seeds", "1", categories="synthetic/woven_fabric")
+    protocol = read_protocol(tmp_path / "out")
+    assert protocol.categories == (CATEGORY, "synthetic/woven_fabric")
+    assert protocol.seeds == (0, 1)
+    assert {path.rpartition("/")[2] for path in evaluations(tmp_path / "out")} == {"seed_0.json"}  # the first seed is
+
+
+def test_a_damaged_protocol_is_named(benchmark, tmp_path):
+    benchmark("--peers", "local_contrast")
+    (tmp_path / "out" / "protocol.json").write_text('{"version": 1}')
+    code, _, err = benchmark("--peers", "local_contrast")
+    assert code == 2
+    assert "protocol.json: field 'fingerprint'" in err
+
+
+def test_changed_images_are_not_mixed_with_results_of_the_old_ones(benchmark, tmp_path):
+    benchmark("--peers", "local_contrast")
+    image = next((tmp_path / "data").rglob("test/**/*.png"))
+    image.write_bytes(image.read_bytes() + b"0")
+    code, _, err = benchmark("--peers", "local_contrast")
+    assert code == 2
+    assert f"the images of {CATEGORY} have changed" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--peers", "fbtf"), "fbtf: no such method; did you mean fbft?"),
+        (("--peers", "fbft,"), "--peers 'fbft,'"),
+        (("--peers", "fbft:epoch=3"), "epoch: no such option; did you mean epochs?"),
+        (("--peers", "fbft", "--categories", "synthetic/brushed_metl"), "did you mean synthetic/brushed_metal?"),
+        (("--peers", "fbft", "--categories", "synthetik/*"), "did you mean synthetic?"),
+        (("--peers", "fbft", "--categories", "mvtec_ad/*"), "no category of mvtec_ad lies below"),
+        (("--peers", "fbft", "--categories", "synthetic"), "write dataset/category or dataset/*"),
+        (("--peers", "fbft", "--option", "n_trian=3"), "none of synthetic has it; did you mean n_train?"),
+        (("--peers", "fbft", "--option", "synthetic.size=big"), "option size is"),
+        (("--peers", "fbft", "--seeds", "0,x"), "--seeds 0,x: write whole numbers"),
+        (("--peers", "fbft", "--resolutions", "8"), "--resolutions 8: write whole numbers of 16 or more"),
+        (("--peers", "fbft", "--workers", "2", "--cluster", "local"), "exclude each other"),
+        (("--peers", "fbft", "--teacher", "no_such_vit"), "no_such_vit"),
+        (("--peers", "patchcore:k=1,patchcore_k=1"), "patchcore_k=1: no such method"),
+    ],
+)
+def test_what_cannot_be_is_found_before_any_work(benchmark, tmp_path, arguments, complaint):
+    code, _, err = benchmark(*arguments)
+    assert code == 2
+    assert complaint in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,467 @@
+"""The page of a benchmark: who is compared, what it claims, what its pictures show."""
+
+import base64
+import csv
+import io
+import json
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from command_line import run
+from random_category import random_pairs, random_samples
+from report_factory import write_benchmark, write_job
+from tinydefects.benchmark.protocol import EvaluationProtocol, Job
+from tinydefects.benchmark.result import read_result
+from tinydefects.benchmark.run_folder import write_failure
+from tinydefects.benchmark_report.cost_plot import undominated
+from tinydefects.benchmark_report.costs import cost_rows
+from tinydefects.benchmark_report.entrants import Entrant, boards, is_benchmark, read_benchmark, shared_facts
+from tinydefects.benchmark_report.gallery import cards, gallery_json
+from tinydefects.benchmark_report.looks import looks, short_name, spread_out
+from tinydefects.benchmark_report.page import write_benchmark_report
+from tinydefects.benchmark_report.plots import mean_pro_curve, pod_figure, size_figure
+from tinydefects.benchmark_report.standings import csv_link, rank_board
+from tinydefects.benchmark_report.strips import RAREST, NormalShares, StripStore, colour_shares, encode_strip
+from tinydefects.errors import ResultError
+from tinydefects.metrics.evaluation import evaluate
+from tinydefects.metrics.leaderboard import Standing
+from tinydefects.metrics.records import Interval
+
+HOSTILE = "weak:option=<b>\"&'</script>"
+TWILL = "cloth/<i>twill&'"
+STRONG, WEAK = Entrant(peer="strong", resolution=64), Entrant(peer=HOSTILE, resolution=64)
+COARSE, PLAIN = Entrant(peer="strong", resolution=32), Entrant(peer="plain", resolution=0)
+SKILLS = {("strong", 64): 3.0, (HOSTILE, 64): 0.5, ("strong", 32): 1.5, ("plain", 0): 0.3}
+
+
+class Tags(HTMLParser):
+    """Every tag of a page with its attributes, and its text outside scripts and styles."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text, self._inside = [], "", ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        if self._inside not in {"script", "style"}:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_benchmark(tmp_path_factory.mktemp("benchmark") / "results", SKILLS, categories=("cloth/plain", TWILL))
+
+
+@pytest.fixture(scope="module")
+def stored(folder):
+    return read_benchmark(folder)
+
+
+@pytest.fixture(scope="module")
+def standings(stored):
+    (board,) = boards(stored)
+    return rank_board(board, n_resamples=200)
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return write_benchmark_report(folder, folder.with_name("report.html"), n_resamples=100).read_text(encoding="utf-8")
+
+
+def without(stored, *absent):
+    return [one for one in stored if (one.entrant, one.evaluation.category) not in absent]
+
+
+def test_methods_of_a_benchmark_are_told_from_single_results(folder, tmp_path):
+    assert is_benchmark(folder)
+    assert not is_benchmark(folder / "cloth" / "plain" / "32")
+    one, other = folder.rglob("seed_0.json"), tmp_path / "alone"
+    result = read_result(next(one))
+    write_job(
+        Job(protocol=EvaluationProtocol(categories=()), category="a/b", peer="p", resolution=1, seed=0),
+        result.evaluation,
+        other,
+    )
+    assert not is_benchmark(other)
+    with pytest.raises(ResultError, match="no results here"):
+        is_benchmark(tmp_path / "nothing")
+
+
+def test_results_of_two_protocols_are_refused(folder, stored, tmp_path):
+    other = EvaluationProtocol(categories=("cloth/plain",), false_alarm_rate=0.2)
+    for protocol, seed in ((other, 0), (replace(other, false_alarm_rate=0.1), 1)):
+        job = Job(protocol=protocol, category="cloth/plain", peer="p", resolution=1, seed=seed)
+        write_job(job, stored[0].evaluation, tmp_path)
+    with pytest.raises(ResultError, match=r"seed_0\.json and .*seed_1\.json answer different protocols"):
+        read_benchmark(tmp_path)
+
+
+def test_an_entrant_that_lacks_a_category_takes_it_from_the_ranking(stored):
+    (board,) = boards(without(stored, (WEAK, TWILL)))
+    assert board.missing == {WEAK: (TWILL,)}
+    ranked = rank_board(board, n_resamples=20)
+    assert (ranked.leaderboard.categories, ranked.leaderboard.left_out) == (("cloth/plain",), (TWILL,))
+    assert set(ranked.ranked) == {STRONG, WEAK, COARSE, PLAIN}
+
+
+def test_an_entrant_that_would_leave_too_little_is_not_ranked(stored):
+    thirds = [
+        one
+        for name in ("a", "b", "c")
+        for one in (_renamed(one, f"cloth/{name}") for one in stored)
+        if one.run.seed == 0
+    ]
+    plenty = [one for one in thirds if one.entrant != WEAK or one.evaluation.category == "cloth/a"]
+    (board,) = boards(plenty)
+    assert board.unranked == (WEAK,)
+    assert WEAK not in board.entrants
+    assert board.missing == {}
+
+
+def _renamed(one, category):
+    return replace(one, evaluation=replace(one.evaluation, category=category))
+
+
+def test_no_ranking_mixes_datasets(stored):
+    mixed = [*stored, *(_renamed(one, "metal/brushed") for one in stored)]
+    cloth, metal = boards(mixed)
+    assert (cloth.dataset, metal.dataset) == ("cloth", "metal")
+    assert {category for of in metal.results.values() for category in of} == {"metal/brushed"}
+
+
+def test_facts_that_differ_are_counted_and_not_chosen_from(stored):
+    first, other = stored[0].provenance, replace(stored[0].provenance, commit="zzz", created="2000-01-01")
+    facts = shared_facts([first, other])
+    assert facts["commit"].startswith("2 different ones")
+    assert facts["created"] == f"2000-01-01 to {first.created}"
+    assert facts["teacher"] == "builtin"
+
+
+def _standing(entrant, value, verdict):
+    return Standing(
+        entrant=entrant,
+        figure="aupro_Q1@0.05",
+        value=value,
+        interval=Interval(low=value, high=value),
+        seed_spread=math.nan,
+        n_seeds=1,
+        by_category={},
+        difference_to_best=0.0,
+        corrected_p=0.5,
+        verdict=verdict,
+    )
+
+
+@pytest.mark.parametrize(
+    ("others", "end"),
+    [
+        (["lower", "not distinguishable from the best"], "0.800; 1 of 2 others cannot be told from it."),
+        (["lower", "lower"], "0.800; all 2 others are measurably lower."),
+        (["lower"], "0.800; the other is measurably lower."),
+        (["not distinguishable from the best"] * 2, "0.800; none of 2 others can be told from it."),
+        (["not distinguishable from the best"], "0.800; the other cannot be told from it."),
+        (["undefined"], "0.800."),
+    ],
+)
+def test_the_headline_says_how_many_may_be_as_good(standings, others, end):
+    rows = [_standing("fbft 64", 0.8, "best"), *(_standing("other", 0.5, verdict) for verdict in others)]
+    headline = replace(standings, leaderboard=replace(standings.leaderboard, standings=tuple(rows))).headline()
+    assert (
+        headline == f"On the smallest quarter of the defects fbft 64 scores highest: AUPRO@5\N{NO-BREAK SPACE}% {end}"
+    )
+
+
+def test_the_headline_of_nothing_claims_nothing(standings):
+    rows = (_standing("fbft 64", math.nan, "undefined"),)
+    headline = replace(standings, leaderboard=replace(standings.leaderboard, standings=rows)).headline()
+    assert headline.startswith("No entrant has a number")
+
+
+def test_the_table_shows_what_the_leaderboard_says(page, standings):
+    rows = re.findall(r"<tr data-row=.*?</tr>", page, flags=re.DOTALL)[: len(standings.ranked)]
+    assert len(rows) == 4
+    for row, entrant in zip(rows, standings.ranked, strict=True):
+        (cell,) = re.findall(r'data-limit="0\.05" class="number[^"]*" data-value="([^"]*)"', row)[:1]
+        (found,) = [one for one in standings.leaderboard.of("aupro_Q1@0.05") if one.entrant == entrant.name]
+        assert float(cell) == found.value
+    assert 'class="number best"' in rows[0]
+    assert standings.ranked[0] == STRONG
+
+
+def test_intervals_are_placed_within_those_of_their_column(standings):
+    cells = standings.cells("aupro_Q1@0.3").values()
+    assert min(cell.low_share for cell in cells) == 0
+    assert max(max(cell.high_share, cell.share) for cell in cells) == pytest.approx(1)
+    assert all(0 <= cell.share <= 1 for cell in cells)
+
+
+def test_the_download_holds_every_standing(standings):
+    rows = list(csv.DictReader(io.StringIO(unquote(csv_link([standings]).partition(",")[2]))))
+    assert len(rows) == len(standings.leaderboard.standings)
+    by_key = {(row["entrant"], row["figure"]): row for row in rows}
+    for one in standings.leaderboard.standings:
+        row = by_key[one.entrant, one.figure]
+        assert float(row["value"]) == pytest.approx(one.value, rel=1e-5)
+        assert row["verdict"] == one.verdict
+    assert {row["peer"] for row in rows} == {"strong", HOSTILE, "plain"}
+
+
+def test_costs_are_means_over_categories_and_only_where_all_were_measured(stored, standings):
+    rows = cost_rows(standings)
+    assert [row.entrant for row in rows] == [STRONG, WEAK, COARSE, PLAIN]  # 5, 10, 15, 20 ms
+    assert (rows[0].end_to_end, rows[0].best_batch_ms, rows[0].rest) == pytest.approx((5, 5 / 3, 5 / 3))
+    assert list(rows[0].stages) == ["teacher", "peer"]
+    unmeasured = [
+        replace(one, run=replace(one.run, cost=None))
+        if (one.entrant, one.evaluation.category) == (WEAK, TWILL)
+        else one
+        for one in stored
+    ]
+    ranked = rank_board(boards(unmeasured)[0], n_resamples=20)
+    assert WEAK not in ranked.milliseconds
+    assert WEAK not in {row.entrant for row in cost_rows(ranked)}
+
+
+def test_steps_join_those_that_none_beats_in_time_and_accuracy():
+    points = {
+        "slow good": (30, 0.9),
+        "fast": (10, 0.5),
+        "slow bad": (40, 0.4),
+        "equal time": (10, 0.4),
+        "as good": (35, 0.9),
+    }
+    assert undominated(points) == ["fast", "slow good"]
+
+
+def test_names_are_moved_apart_as_little_as_possible():
+    assert spread_out([0.2, 0.8], 0.1).tolist() == [0.2, 0.8]
+    assert spread_out([0.5, 0.5], 0.1) == pytest.approx([0.45, 0.55])
+    assert spread_out([1.0, 0.99, 0.0], 0.1) == pytest.approx([1.0, 0.9, 0.0])
+    assert np.diff(spread_out([0.1] * 30, 0.2)) == pytest.approx(1 / 29)
+    assert spread_out([], 0.1).size == 0
+
+
+def test_a_method_keeps_its_colour_at_every_resolution():
+    drawn_as = looks([STRONG, WEAK, COARSE, PLAIN])
+    assert drawn_as[STRONG].colour == drawn_as[COARSE].colour != drawn_as[WEAK].colour
+    assert drawn_as[STRONG].dashes != drawn_as[COARSE].dashes
+    assert [look.number for look in drawn_as.values()] == [0, 1, 2, 3]
+
+
+def test_long_names_keep_their_resolution():
+    assert short_name(Entrant(peer="x" * 60, resolution=384)).endswith("… 384")
+    assert short_name(PLAIN) == "plain"
+
+
+def test_the_mean_curve_is_the_mean_at_every_rate(stored):
+    two = [one for one in stored if one.entrant == STRONG and one.run.seed == 0]
+    fpr, pro = mean_pro_curve(two, (0.3, 0.05))
+    curves = [one.evaluation.overall.curve for one in two]
+    at = [float(np.mean([np.interp(rate, curve.fpr, curve.pro) for curve in curves])) for rate in (0.05, 0.3)]
+    assert [float(pro[fpr == rate][0]) for rate in (0.05, 0.3)] == pytest.approx(at)
+
+
+def test_every_line_of_a_figure_carries_its_entrant(standings):
+    svg = size_figure(standings, 0.05, looks(standings.ranked), "key")
+    assert set(re.findall(r'data-entrant="(\d+)"', svg)) == {"0", "1", "2", "3"}
+    assert "#0102" not in svg
+    assert "<b>" not in svg
+
+
+def test_hits_that_allow_no_fit_draw_no_curve(stored):
+    few = [replace(one, evaluation=replace(one.evaluation, defects=())) for one in stored[:1]]
+    few = [
+        replace(one, evaluation=replace(one.evaluation, detectability=type(one.evaluation.detectability)()))
+        for one in few
+    ]
+    assert "data-entrant" not in pod_figure({STRONG: few}, looks([STRONG]), "key", "none")
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory):
+    samples = random_samples(tmp_path_factory.mktemp("samples"))
+    pairs = list(random_pairs(samples))
+    normal = np.sort(np.concatenate([one.anomaly_map[~sample.mask()] for sample, one in pairs]))
+    return evaluate(iter(pairs), n_resamples=0), normal
+
+
+def test_shares_are_those_of_the_normal_pixels(evaluation):
+    measured, normal = evaluation
+    shares = NormalShares(measured.tally, measured.score_range[0])
+    scores = np.quantile(normal, np.linspace(0.001, 0.999, 500))
+    exact = 1 - np.searchsorted(normal, scores) / normal.size
+    assert shares.of(scores) == pytest.approx(exact, rel=0.08)
+    assert np.all(np.diff(shares.of(scores)) <= 0)
+
+
+def test_a_score_above_all_normal_ones_has_no_share_and_the_lowest_has_all(evaluation):
+    measured, normal = evaluation
+    shares = NormalShares(measured.tally, measured.score_range[0])
+    low, high = measured.score_range
+    assert shares.of(np.array([low - 1, low, normal[-1], high + 1])) == pytest.approx([1, 1, 1 / normal.size, 0])
+
+
+def test_rarer_scores_are_brighter_up_to_the_end_of_the_scale():
+    colours = colour_shares(np.array([[1.0, 0.1, 0.01, RAREST, RAREST / 10, 0.0]])).astype(int).sum(axis=-1)[0]
+    assert np.all(np.diff(colours[:4]) > 0)
+    assert colours[3] == colours[4] == colours[5]
+
+
+def test_a_strip_gives_back_every_pixel():
+    random = np.random.default_rng(0)
+    panels = [random.integers(0, 256, (7, 5, 3), dtype=np.uint8) for _ in range(3)]
+    shown = np.asarray(Image.open(io.BytesIO(encode_strip(panels))).convert("RGB"))
+    assert np.array_equal(shown, np.concatenate(panels, axis=1))
+
+
+def test_few_strips_lie_in_the_page_and_many_beside_it(tmp_path, monkeypatch):
+    store = StripStore(tmp_path / "a page?.html")
+    name = store.add(b"abc")
+    assert store.address(name) == "data:image/webp;base64,YWJj"
+    monkeypatch.setattr("tinydefects.benchmark_report.strips.LARGEST_EMBEDDED_BYTES", 4)
+    other = store.add(b"defg")
+    assert store.address(name) == f"a%20page%3F_files/{name}"
+    assert (tmp_path / "a page?_files" / other).read_bytes() == b"defg"
+
+
+def test_only_strips_of_earlier_pages_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tinydefects.benchmark_report.strips.LARGEST_EMBEDDED_BYTES", 0)
+    page, kept = tmp_path / "report.html", tmp_path / "report_files" / "notes.txt"
+    first, second = StripStore(page), StripStore(page)
+    old = first.add(b"old")
+    kept.write_text("mine")
+    new = second.add(b"new")
+    second.remove_old()
+    assert {path.name for path in kept.parent.iterdir()} == {new, "notes.txt"}
+    assert old != new
+    kept.unlink()
+    StripStore(page).remove_old()
+    assert not kept.parent.exists()
+
+
+@pytest.fixture(scope="module")
+def gallery(stored, tmp_path_factory):
+    entrants = [STRONG, WEAK, COARSE, PLAIN]
+    text = gallery_json(cards(stored, entrants), entrants, StripStore(tmp_path_factory.mktemp("page") / "a.html"))
+    content = json.loads(text)
+    rows = [dict(zip(content["fields"], row, strict=True)) for row in content["defects"]]
+    return text, content["entrants"], rows
+
+
+def test_every_defect_is_a_card_smallest_first(gallery, stored):
+    _, names, rows = gallery
+    assert names == ["strong 64", f"{HOSTILE} 64", "strong 32", "plain"]
+    assert len(rows) == sum(
+        len(one.evaluation.defects) for one in stored if one.entrant == STRONG and one.run.seed == 0
+    )
+    assert [row["diameter"] for row in rows] == sorted(row["diameter"] for row in rows)
+    assert len({row["key"] for row in rows}) == len(rows)
+
+
+def test_a_card_says_found_where_the_evaluation_does(gallery, stored):
+    _, names, rows = gallery
+    by_place = {(row["category"], row["sample"], row["row"], row["column"]): row for row in rows}
+    for one in stored:
+        if one.run.seed == 0:
+            for defect, hit in zip(one.evaluation.defects, one.evaluation.detectability.hits, strict=True):
+                row = by_place[one.evaluation.category, defect.sample_id, *defect.box_px[:2]]
+                looks_of = {number: found for number, found, *_ in row["looks"]}
+                assert looks_of[names.index(one.entrant.name)] is hit
+
+
+def test_the_pictures_of_a_card_are_the_photograph_and_the_ranked_maps(gallery, stored):
+    _, names, rows = gallery
+    one = next(one for one in stored if one.entrant == WEAK and one.run.seed == 0)
+    exhibit = read_result(one.path).evaluation.exhibits[0]
+    row = next(
+        r
+        for r in rows
+        if (r["category"], r["sample"], r["row"])
+        == (one.evaluation.category, exhibit.defect.sample_id, exhibit.defect.box_px[0])
+    )
+    strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["strip"].partition(",")[2]))).convert("RGB"))
+    height, width = row["height"], row["width"]
+    assert strip.shape == (height, width * 5, 3)
+    assert np.all(strip[:, :width] == 90)  # the photographs of random samples are plain gray
+    place = row["pictured"].index(names.index(WEAK.name)) + 1
+    shares = NormalShares(one.evaluation.tally, one.evaluation.score_range[0]).of(exhibit.anomaly_map)
+    whole = colour_shares(shares)
+    shown = strip[:, place * width : (place + 1) * width]
+    windows = np.lib.stride_tricks.sliding_window_view(whole, shown.shape)
+    assert (windows == shown).all(axis=(-1, -2, -3)).any()
+
+
+def test_an_entrant_without_a_cut_has_no_map_but_a_verdict(stored, tmp_path):
+    entrants, by_skill = [STRONG, PLAIN], {("strong", 64): 3.0, ("plain", 0): 0.3}
+    folder = write_benchmark(tmp_path / "results", by_skill, categories=("cloth/plain",), n_exhibits=4)
+    found = list(cards(read_benchmark(folder), entrants))
+    assert any(len(card.pictured) < 2 for card in found)
+    assert all(set(card.verdicts) == {0, 1} for card in found)
+
+
+def test_names_cannot_leave_their_place(page, gallery):
+    assert "option=<b>" not in page
+    assert "<i>twill" not in page
+    assert "<" not in gallery[0]
+    parsed = Tags(page)
+    assert HOSTILE in parsed.text
+    identifiers = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_the_page_asks_for_nothing_outside(page):
+    parsed = Tags(page)
+    addresses = [
+        value for _, attributes in parsed.tags for name, value in attributes.items() if name in {"src", "href"}
+    ]
+    assert all(address.startswith(("#", "data:")) for address in addresses)
+    assert "url(http" not in page
+    assert all(
+        name not in {"link", "iframe", "object"} or attributes.get("href") == "data:,"
+        for name, attributes in parsed.tags
+    )
+
+
+def test_failures_and_gaps_are_said_with_their_reasons(folder, page, tmp_path):
+    assert "Not everything is here" not in page
+    copied = tmp_path / "results"
+    for path in folder.rglob("*"):
+        if path.is_file() and not (TWILL.split("/")[1] in str(path) and "plain" in path.parent.name):
+            target = copied / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    protocol = EvaluationProtocol(categories=())
+    write_failure(
+        Job(protocol=protocol, category=TWILL, peer="plain", resolution=0, seed=0), "out of <memory>", "", copied
+    )
+    text = Tags(write_benchmark_report(copied, tmp_path / "r.html", n_resamples=20).read_text(encoding="utf-8")).text
+    assert f"Failed: plain on {TWILL}, seed 0: out of <memory>" in text
+    assert f"plain has no result on {TWILL}." in text
+    assert "Left out of the ranking" in text
+
+
+def test_the_command_sets_methods_side_by_side(folder, monkeypatch, capsys, tmp_path):
+    seen = []
+    monkeypatch.setattr("tinydefects.benchmark_report.page.write_benchmark_report", lambda *given: seen.append(given))
+    code, _, _ = run(monkeypatch, capsys, "report", folder, "--out", tmp_path / "a.html")
+    assert (code, seen) == (0, [(folder, tmp_path / "a.html")])
+
+
+def test_the_command_refuses_a_folder_without_results(monkeypatch, capsys, tmp_path):
+    code, _, error = run(monkeypatch, capsys, "report", tmp_path, "--out", tmp_path / "a.html")
+    assert code == 2
+    assert len(error.strip().splitlines()) == 1

@@ -1,0 +1,103 @@
+"""Maps of anybody as a method of the benchmark, and the method that learns nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinydefects.benchmark.peers.catalog import parse_peer
+from tinydefects.benchmark.peers.local_contrast import local_contrast
+from tinydefects.benchmark.peers.peer import Peer, PeerInputs
+from tinydefects.errors import TinyDefectsError
+from tinydefects.maps.problems import MapsError
+from tinydefects.pixels import write_map, write_png
+from tinydefects.predictions import claim_folder, write_prediction
+from tinydefects.sample import Prediction, Sample
+
+SIZES = [(20, 30), (30, 20), (25, 25)]
+
+
+def no_teacher():
+    raise AssertionError("maps need no teacher")
+
+
+def make(text: str) -> Peer:
+    kind, options = parse_peer(text)
+    inputs = PeerInputs(
+        teacher=no_teacher, resolution=0, seed=0, features_folder=Path(), category="folder/part", options=options
+    )
+    return kind.make(inputs)
+
+
+@pytest.fixture
+def samples(tmp_path) -> list[Sample]:
+    samples = []
+    for index, size in enumerate(SIZES):
+        path = tmp_path / "images" / f"{index}.png"
+        write_png(path, np.full((*size, 3), 100, np.uint8))
+        samples.append(Sample(id=f"test/crack/{index}", image_path=path, label="unknown"))
+    return samples
+
+
+@pytest.fixture
+def maps(tmp_path, samples) -> Path:
+    generator = np.random.default_rng(0)
+    for sample, size in zip(samples, SIZES, strict=True):
+        made = Prediction(generator.random(size, dtype=np.float32), score=7.0)
+        write_prediction(tmp_path / "maps", "folder/part", sample, made)
+    return tmp_path / "maps"
+
+
+def test_the_maps_come_back_in_the_order_asked_for(maps, samples):
+    peer = make(f"maps:{maps}")
+    peer.fit([])
+    turned = samples[::-1]
+    assert [one.anomaly_map.shape for one in peer.predict(turned)] == SIZES[::-1]
+    np.testing.assert_array_equal(peer.predict(turned)[0].anomaly_map, peer.predict(samples)[2].anomaly_map)
+
+
+def test_the_image_score_is_that_of_all_methods_unless_asked_for(maps, samples):
+    (prediction,) = make(f"maps:{maps}").predict(samples[:1])
+    assert prediction.score == prediction.anomaly_map.max()  # the highest 0.1 % of 600 pixels is one
+    assert make(f"maps:{maps}:image_score=stored").predict(samples[:1])[0].score == 7.0
+
+
+def test_a_missing_map_is_named(maps, samples):
+    (maps / "part/test/crack/1.tiff").unlink()
+    with pytest.raises(MapsError, match=r"1 missing \(test/crack/1: expected .*maps/part/test/crack/1"):
+        make(f"maps:{maps}").predict(samples)
+
+
+def test_a_map_of_another_size_is_refused_or_resampled_on_demand(maps, samples):
+    write_map(maps / "part/test/crack/0.tiff", np.ones((10, 15), np.float32))
+    with pytest.raises(MapsError, match=r"1 wrong size \(test/crack/0"):
+        make(f"maps:{maps}").predict(samples)
+    assert make(f"maps:{maps}:resample=bilinear").predict(samples)[0].anomaly_map.shape == SIZES[0]
+
+
+def test_whoever_made_the_maps_is_in_the_settings(maps):
+    claim_folder(maps, {"preset": "published", "epochs": 50})
+    settings = make(f"maps:{maps}").settings
+    assert settings["folder"] == str(maps)
+    assert settings["made_by.preset"] == "published"
+    assert settings["made_by.epochs"] == "50"
+
+
+def test_a_folder_that_is_not_there_shows_before_anything_is_fitted(tmp_path):
+    with pytest.raises(TinyDefectsError, match=r"nowhere: no such folder of maps, nor a manifest"):
+        make(f"maps:{tmp_path / 'nowhere'}")
+    with pytest.raises(TinyDefectsError, match=r"^maps: this method is written maps:FOLDER$"):
+        parse_peer("maps")
+
+
+def test_a_folder_may_have_colons_and_equals_signs_in_its_name():
+    assert parse_peer("maps:D:/runs/lr=3:resample=bilinear")[1] == {"folder": "D:/runs/lr=3", "resample": "bilinear"}
+
+
+def test_local_contrast_is_the_difference_of_two_blurs():
+    image = np.full((101, 101, 3), 51, np.uint8)
+    assert local_contrast(image).max() < 1e-6
+    image[50, 50] = 255
+    # A point of height 0.8 blurred by sigma: 0.8 / (2 pi sigma^2) in its middle.
+    expected = 0.8 / (2 * np.pi) * (1 - 1 / 12**2)
+    assert local_contrast(image)[50, 50] == pytest.approx(expected, rel=1e-2)

@@ -1,0 +1,75 @@
+"""The scripts behind published tables run from end to end, on a few tiny images in the datasets' own layouts."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinydefects.benchmark.summary import read_summary
+from tinydefects.pixels import write_png
+
+RUNS = Path(__file__).resolve().parents[1] / "runs"
+TINY = {"TEACHER": "builtin", "RESOLUTIONS": "64", "SEEDS": "0,1", "PEERS": "subspace,local_contrast", "COST": "off"}
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts are for bash")
+
+
+def draw(path: Path, number: int, *, defect: bool = False) -> None:
+    """A noisy square of 64 px, with a bright spot if asked for."""
+    pixels = np.random.default_rng(number).integers(90, 110, (64, 64), dtype=np.uint8)
+    if defect:
+        pixels[20:26, 30:36] = 240
+    write_png(path, pixels)
+
+
+def draw_mask(path: Path) -> None:
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[20:26, 30:36] = True
+    write_png(path, mask)
+
+
+def draw_category(folder: Path, defect: str, mask_name: str) -> None:
+    """Train and test in MVTec's layout, which re-organised VisA shares."""
+    for number in range(3):
+        draw(folder / f"train/good/{number:03d}.png", number)
+        draw(folder / f"test/good/{number:03d}.png", 10 + number)
+        draw(folder / f"test/{defect}/{number:03d}.png", 20 + number, defect=True)
+        draw_mask(folder / f"ground_truth/{defect}" / mask_name.format(number))
+
+
+def run(script: str, *arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
+    command = ["bash", str(RUNS / script), *map(str, arguments)]
+    environment = {**os.environ, **TINY, **settings}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_visa_ends_with_a_summary_and_a_page(tmp_path):
+    draw_category(tmp_path / "data/visa/candle", "bad", "{:03d}.png")
+    finished = run("visa.sh", tmp_path / "data", tmp_path / "out")
+    assert finished.returncode == 0, finished.stderr
+    summary = read_summary(tmp_path / "out/summary.json")
+    jobs = {(row.category, row.peer, row.resolution, row.seed) for row in summary.rows}
+    assert jobs == {("visa/candle", "subspace", 64, 0), ("visa/candle", "local_contrast", 0, 0)}
+    assert summary.rows[0].n_defects == 3
+    assert "visa/candle" in (tmp_path / "out/report.html").read_text()
+
+
+def test_mvtec_ad_goes_on_after_a_failed_job_and_says_so(tmp_path):
+    for category in ("screw", "pill"):
+        draw_category(tmp_path / f"data/mvtec_ad/{category}", "bent", "{:03d}_mask.png")
+    torn = tmp_path / "data/mvtec_ad/pill/train/good/001.png"
+    torn.write_bytes(torn.read_bytes()[:1000])
+    finished = run("mvtec_ad.sh", tmp_path / "data", tmp_path / "out", PEERS="gaussian")
+    assert finished.returncode == 2, finished.stderr
+    summary = read_summary(tmp_path / "out/summary.json")
+    assert [row.category for row in summary.rows] == ["mvtec_ad/screw"]
+    assert [(one.category, "001.png" in one.reason) for one in summary.failed] == [("mvtec_ad/pill", True)]
+    assert "mvtec_ad/screw" in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_script_without_data_says_how_it_is_used():
+    finished = run("visa.sh")
+    assert finished.returncode != 0
+    assert "usage: runs/visa.sh DATA [OUT]" in finished.stderr
