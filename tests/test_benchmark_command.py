@@ -193,6 +193,8 @@ def test_changed_images_are_not_mixed_with_results_of_the_old_ones(benchmark, tm
         (("--peers", "fbft", "--seeds", "0,x"), "--seeds 0,x: write whole numbers"),
         (("--peers", "fbft", "--resolutions", "8"), "--resolutions 8: write whole numbers of 16 or more"),
         (("--peers", "fbft", "--workers", "2", "--cluster", "local"), "exclude each other"),
+        (("--peers", "fbft", "--resources", "GPU=1"), "is for the workers of a cluster"),
+        (("--peers", "fbft", "--cluster", "local", "--resources", "GPU"), "--resources GPU: write names with amounts"),
         (("--peers", "fbft", "--teacher", "no_such_vit"), "no_such_vit"),
         (("--peers", "patchcore:k=1,patchcore_k=1"), "patchcore_k=1: no such method"),
     ],

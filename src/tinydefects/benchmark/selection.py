@@ -126,6 +126,21 @@ def parse_whole_numbers(option: str, text: str, *, least: int) -> tuple[int, ...
     return tuple(dict.fromkeys(int(word) for word in words))
 
 
+def parse_resources(text: str) -> dict[str, float]:
+    """What a job takes of a worker, `GPU=1,CPU=2`; nothing for an empty text.
+
+    Raises:
+        TinyDefectsError: not names with positive amounts.
+    """
+    pairs = [word.partition("=") for word in _words("--resources", text)] if text else []
+    amounts = {name.strip(): amount.strip() for name, _, amount in pairs}
+    if not all(
+        name and amount.replace(".", "", 1).isdecimal() and float(amount) > 0 for name, amount in amounts.items()
+    ):
+        raise TinyDefectsError(f"--resources {text}: write names with amounts between commas, such as GPU=1")
+    return {name: float(amount) for name, amount in amounts.items()}
+
+
 def _words(option: str, text: str) -> list[str]:
     words = [word.strip() for word in text.split(",")]
     if not all(words):

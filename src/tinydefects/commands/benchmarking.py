@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from enum import StrEnum
@@ -89,6 +89,14 @@ def benchmark(
         str | None,
         typer.Option(help="'local', or where a dask scheduler listens, instead of --workers.", rich_help_panel=HOW),
     ] = None,
+    resources: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME=AMOUNT",
+            help="What a job takes of a cluster's workers, e.g. 'GPU=1'; workers must declare it.",
+            rich_help_panel=HOW,
+        ),
+    ] = "",
     threads: Annotated[int, typer.Option(min=1, help="Threads of a job; part of the record.", rich_help_panel=HOW)] = 1,
     cost: Annotated[
         Cost,
@@ -126,12 +134,18 @@ def benchmark(
         find_categories,
         load_all,
         parse_peers,
+        parse_resources,
         parse_whole_numbers,
         select,
     )
 
     if workers is not None and cluster is not None:
         raise TinyDefectsError("--workers and --cluster exclude each other: one is this machine's, the other dask's")
+    if resources and cluster is None:
+        raise TinyDefectsError(
+            f"--resources {resources} is for the workers of a cluster: give --cluster, or leave it out"
+        )
+    taken = parse_resources(resources)
     n_workers = workers or (os.cpu_count() if cluster == "local" else None) or 1
     place = Place(
         root=root.resolve(),
@@ -164,7 +178,7 @@ def benchmark(
     say(totals)
     require_space(plan, place)
     write_protocol(selection.protocol, place.out)
-    failed = _run_all(plan, place, n_workers, cluster)
+    failed = _run_all(plan, place, n_workers, cluster, taken)
     finished |= find_finished([estimate.job for estimate in plan.left], place.out)
     print_result(
         {"results": str(place.out), "finished": len(finished), "failed": failed, "means": standings(finished.values())},
@@ -178,14 +192,16 @@ def benchmark(
         raise typer.Exit(2)
 
 
-def _run_all(plan: "Plan", place: "Place", n_workers: int, cluster: str | None) -> dict[str, str]:
+def _run_all(
+    plan: "Plan", place: "Place", n_workers: int, cluster: str | None, resources: Mapping[str, float]
+) -> dict[str, str]:
     """Run what is left; the reasons of failed jobs by name."""
     from tinydefects.benchmark.runner import run
     from tinydefects.commands.job_display import JobDisplay
 
     jobs = [estimate.job for estimate in plan.left]
     try:
-        with show_progress() as progress, _workers(place, n_workers, cluster) as (executor, n_at_once):
+        with show_progress() as progress, _workers(place, n_workers, cluster, resources) as (executor, n_at_once):
             display = JobDisplay(progress, plan, n_workers)
             for outcome in run(jobs, place, executor, n_at_once=n_at_once, started=display.start):
                 display.finish(outcome)
@@ -196,14 +212,21 @@ def _run_all(plan: "Plan", place: "Place", n_workers: int, cluster: str | None) 
 
 
 @contextmanager
-def _workers(place: "Place", n_workers: int, cluster: str | None) -> "Iterator[tuple[Executor, int]]":
+def _workers(
+    place: "Place", n_workers: int, cluster: str | None, resources: Mapping[str, float]
+) -> "Iterator[tuple[Executor, int]]":
     """Where jobs run, and how many are sent there at a time."""
     from tinydefects.benchmark.cluster import open_executor
     from tinydefects.benchmark.processes import InThisProcess, IsolatedProcesses
 
     if cluster is not None:
         with open_executor(
-            cluster, n_workers=n_workers, threads_per_worker=place.threads, root=place.root, out=place.out
+            cluster,
+            n_workers=n_workers,
+            threads_per_worker=place.threads,
+            resources=resources,
+            root=place.root,
+            out=place.out,
         ) as executor:
             yield executor, sys.maxsize  # the scheduler keeps the queue
         return
