@@ -34,7 +34,7 @@ def test_text_becomes_what_the_loader_takes(dataset, texts, options):
         (
             "magnetic_tile",
             "ntrain=300",
-            r"'ntrain=300' is no option; write NAME=VALUE, one of n_train \(int\), n_good \(int or None\), seed \(int\)",
+            r"'ntrain=300' is no option; write NAME=VALUE, one of n_train \(int\), n_good \(int or None\), seed",
         ),
         ("magnetic_tile", "n_train", "'n_train' is no option"),
         ("magnetic_tile", "n_train=many", "option n_train is int, not 'many'"),
