@@ -178,3 +178,10 @@ def test_no_more_images_than_a_shard_lie_in_memory_at_once(tmp_path, monkeypatch
     mixed = list(cache.patch_batches([0, 1, 2], patches=100, shuffle=torch.Generator().manual_seed(0)))
     assert [len(earlier) for earlier, _ in mixed] == [6 + 9, 3]
     assert sorted(mixed[1][0].tolist()) == sorted(last.tolist())
+
+
+def test_the_folder_is_not_looked_through_for_every_image(tmp_path, monkeypatch):
+    looks = []
+    monkeypatch.setattr("tinydefects.feature_cache._folder_bytes", lambda folder: looks.append(folder) or 0)
+    filled(tmp_path, counting_teacher())
+    assert len(looks) == 1

@@ -7,6 +7,7 @@ pixels. A fit that was interrupted or is repeated finds them; a file that is not
 import contextlib
 import hashlib
 import math
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -48,6 +49,7 @@ class FeatureCache:
         self.feature_format = feature_format
         self.limit_bytes = limit_bytes
         self._files: list[Path] = []
+        self._unchecked_bytes = 0  # may be written before the folder is looked through again
 
     def __len__(self) -> int:
         return len(self._files)
@@ -99,6 +101,8 @@ class FeatureCache:
             )
         if needed > free:
             raise TrainingError(f"{needs}, the disk has {_gigabytes(free)} free: {options}")
+        # A small part of the room, since other fits may be writing to the same folder.
+        self._unchecked_bytes = min(self.limit_bytes - used, free) // 16
 
     def batches(self, order: Sequence[int], *, images: int) -> Iterator[Batch]:
         """The features of `images` images at a time, in this order, as float32 (N, C): all their patches in a row."""
@@ -126,11 +130,18 @@ class FeatureCache:
     def _keep(self, image: NDArray[np.uint8], grid: PatchGrid) -> Path:
         path = self._path(image, grid)
         if not self.holds(image, grid):
-            self.require_space([grid])
+            self._reserve(grid)
             features = self.teacher.features(grid.to_patches(image, self.teacher.mean, self.teacher.std)[None])
             both = torch.cat(features).cpu().numpy().astype(self.feature_format)
             write_whole(path, lambda file: np.save(file, both))
         return path
+
+    def _reserve(self, grid: PatchGrid) -> None:
+        """Looking through the folder for every image would take longer the more images lie there."""
+        needed = expected_bytes([grid], dim=self.teacher.dim, feature_format=self.feature_format)
+        if needed > self._unchecked_bytes:
+            self.require_space([grid])
+        self._unchecked_bytes -= needed
 
     def _path(self, image: NDArray[np.uint8], grid: PatchGrid) -> Path:
         digest = hashlib.sha256(f"{LAYOUT} {self.teacher.fingerprint} {grid} {self.feature_format}".encode())
@@ -142,9 +153,10 @@ class FeatureCache:
 
 def _folder_bytes(folder: Path) -> int:
     total = 0
-    for file in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # another fit in the same folder has just renamed it
-            total += file.stat().st_size if file.is_file() else 0
+    for parent, _, names in os.walk(folder):  # passes over folders that another fit has just renamed
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(parent, name).stat().st_size
     return total
 
 

@@ -1,1 +1,1 @@
-"""A fitted detector for ONNX Runtime, OpenVINO or torch, written with a check of its numbers; the first two need no torch."""
+"""A fitted detector for ONNX Runtime, OpenVINO or torch, written with a check of its numbers."""

@@ -71,6 +71,7 @@ class PatchSource:
         self._resolution = inputs.resolution
         self._folder = inputs.features_folder
         self._limit_bytes = int(inputs.features_limit_gb * 1e9)
+        self._scored = self._cache("float32")
         self._divide = PatchGrid.published if preset == "published" else PatchGrid.proportional
 
     def training(self, samples: Sequence[Sample]) -> TrainingFeatures:
@@ -103,11 +104,10 @@ class PatchSource:
         if self.clock.running:
             yield from self._computed(samples)
             return
-        cache = self._cache("float32")
         for place, sample in enumerate(samples):
             image = sample.image()
             grid = self._grid(image)
-            earlier, later = cache.read(image, grid)
+            earlier, later = self._scored.read(image, grid)
             yield PatchFeatures(places=(place,), grid=grid, earlier=earlier, later=later)
 
     def _computed(self, samples: Sequence[Sample]) -> Iterator[PatchFeatures]:
