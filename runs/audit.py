@@ -12,23 +12,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy import ndimage
-from torch import Tensor
 
 from tinydefects.audit_plot import plot_audit
 from tinydefects.benchmark.audit import Audit, audit_maps, read_audit, write_audit
 from tinydefects.benchmark.audit_text import describe_audit
+from tinydefects.benchmark.peers.local_contrast import local_contrast as gray_against_surroundings
 from tinydefects.datasets.catalog import load_category
 from tinydefects.detector import Detector
-from tinydefects.detector_file import read_detector
 from tinydefects.patch_grid import image_size
 from tinydefects.predictions import map_path, read_prediction, write_prediction
 from tinydefects.progress import Progress
 from tinydefects.sample import Category, Prediction, mean_of_highest
-from tinydefects.students import StudentPair
+from tinydefects.students import Combine
 from tinydefects.teacher import load_teacher
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +36,7 @@ EPOCHS = 20
 TEACHER = load_teacher("builtin")
 
 METHODS = ("fbft", "forward_only", "backward_only", "fbft_half_size", "local_contrast")
+COMBINED: dict[str, Combine] = {"fbft": "product", "forward_only": "forward", "backward_only": "backward"}
 
 Predict = Callable[[NDArray[np.uint8]], dict[str, Prediction]]
 
@@ -67,38 +64,22 @@ def fitted(category: Category, folder: Path, resolution: int) -> Detector:
     return Detector.load(folder, teacher=TEACHER)
 
 
-def transfer(detector: Detector, folder: Path, suffix: str, shown: Sequence[str]) -> Predict:
+def transfer(detector: Detector, suffix: str, shown: Sequence[str]) -> Predict:
     """FBFT and each of its two students alone, from one look of the teacher; `shown` says which of the three."""
-    students = StudentPair(TEACHER.dim)
-    students.load_state_dict(read_detector(folder)[1])
 
-    @torch.inference_mode()
     def predict(image: NDArray[np.uint8]) -> dict[str, Prediction]:
         grid = detector.grid(image_size(image))
-        earlier, later = TEACHER.features(grid.to_patches(image, TEACHER.mean, TEACHER.std)[None])
-        expected_earlier, expected_later = students.to(earlier.device)(earlier, later)
-        forward, backward = distance(expected_later, later), distance(expected_earlier, earlier)
-        scores = {"fbft": forward * backward, "forward_only": forward, "backward_only": backward}
-        return {name + suffix: prediction_of(grid.to_image(scores[name][0])) for name in shown}
+        features = TEACHER.features(grid.to_patches(image, TEACHER.mean, TEACHER.std)[None])
+        scores = {name: detector.patch_scores(*features, combine=COMBINED[name]) for name in shown}
+        return {name + suffix: detector.prediction(grid, of_one[0]) for name, of_one in scores.items()}
 
     return predict
 
 
-def distance(expected: Tensor, actual: Tensor) -> Tensor:
-    """Between directions, (..., C) to (...), in [0, 2]; their product is the score of FBFT."""
-    return (F.normalize(expected, dim=-1) - F.normalize(actual, dim=-1)).norm(dim=-1)
-
-
-def prediction_of(anomaly_map: NDArray[np.float32]) -> Prediction:
-    """The map with the published image score."""
-    return Prediction(anomaly_map, mean_of_highest(anomaly_map))
-
-
 def local_contrast(image: NDArray[np.uint8]) -> dict[str, Prediction]:
-    """Learns nothing: how far a pixel's gray is from that of its surroundings, in [0, 1]."""
-    gray = image.mean(axis=2) / 255.0
-    contrast = np.abs(ndimage.gaussian_filter(gray, 1.0) - ndimage.gaussian_filter(gray, 12.0))
-    return {"local_contrast": prediction_of(contrast.astype(np.float32))}
+    """Learns nothing, see `benchmark/peers/local_contrast.py`."""
+    contrast = gray_against_surroundings(image)
+    return {"local_contrast": Prediction(contrast, mean_of_highest(contrast))}
 
 
 def write_maps(category: Category, work: Path, resolution: int, progress: Progress) -> None:
@@ -106,7 +87,7 @@ def write_maps(category: Category, work: Path, resolution: int, progress: Progre
     predictors: list[Predict] = [local_contrast]
     for side, suffix, shown in ((resolution, "", METHODS[:3]), (resolution // 2, "_half_size", METHODS[:1])):
         folder = work / f"model_{side}"
-        predictors.append(transfer(fitted(category, folder, side), folder, suffix, shown))
+        predictors.append(transfer(fitted(category, folder, side), suffix, shown))
     for sample in progress.track(category.test, f"{category.id}: maps", len(category.test)):
         if not all(map_path(work / method, category.id, sample).exists() for method in METHODS):
             for predict in predictors:
