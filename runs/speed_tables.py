@@ -1,0 +1,303 @@
+"""The tables of docs/benchmarks.md and docs/scaling.md, from results/benchmarks; `runs/tables.py` puts them there."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+STORED = ROOT / "results" / "benchmarks"
+
+
+def benchmark(name: str) -> tuple[dict[str, Any], str]:
+    """A benchmark's result file, and the line under its table."""
+    measured = json.loads((STORED / f"{name}.json").read_text())
+    facts = measured["provenance"]
+    settings = ", ".join(f"{name} {value}" for name, value in facts["settings"].items() if name != "command")
+    made = f"{facts['created'][:10]}, commit {facts['commit']}, {settings}, {facts['machine']}"
+    return measured, f"\n<sub>{made}. Source: `results/benchmarks/{name}.json`.</sub>"
+
+
+def scoring_table() -> str:
+    """What `benchmarks/scoring.py` came to: one row a set, ours beside scikit-learn."""
+    measured, source_line = benchmark("scoring")
+    lines = [
+        "| images of 1500x1000 px, defect pixels in one half | defects | all figures, s | 1,000 draws, s | peak, MB "
+        "| scikit-learn: two figures, s | peak, MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    ours, theirs = (
+        [row for row in measured["rows"] if row["tool"] == tool] for tool in ("tinydefects", "scikit-learn")
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        name = f"{one['images']:,}, {100 * one['defect_share']:.0f} %"
+        cells = [f"{one['defects']:,}", spread(one), f"{one['interval_seconds']:.1f}", f"{one['peak_mb']:,.0f}"]
+        beside = (
+            ["–", other["skipped"].split(",")[0]] if "skipped" in other else [spread(other), f"{other['peak_mb']:,.0f}"]
+        )
+        lines.append("| " + " | ".join([name, *cells, *beside]) + " |")
+    return "\n".join([*lines, source_line])
+
+
+def spread(row: dict[str, Any]) -> str:
+    """Median seconds, lowest and highest where there are several."""
+    seconds = row["all_seconds"]
+    within = f" ({min(seconds):.1f} – {max(seconds):.1f})" if len(seconds) > 1 else ""
+    return f"{row['seconds']:.1f}{within}"
+
+
+def coverage_table() -> str:
+    """What `benchmarks/coverage.py` came to: one row a figure, one column a factory."""
+    measured, source_line = benchmark("coverage")
+    factories = measured["factories"]
+    names = next(iter(factories.values()))["coverage_percent"]
+    lines = ["| held the truth, % | " + " | ".join(factories) + " |", "|" + "---|" * (len(factories) + 1)]
+    for name in names:
+        cells = [f"{factory['coverage_percent'][name]:.1f}" for factory in factories.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, source_line])
+
+
+def tiling_table() -> str:
+    """What `benchmarks/tiling.py` came to: one row an image size."""
+    measured, source_line = benchmark("tiling")
+    lines = [
+        "| image | passes | s | peak, MB | before, MB | image and map, MB | on top, MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in measured["rows"]:
+        memory = (one[name] for name in ("peak_mb", "before_mb", "image_and_map_mb", "on_top_mb"))
+        cells = [f"{one['width']:,} x {one['height']:,} px", f"{one['passes']:,}", f"{one['seconds']:.1f}"]
+        lines.append("| " + " | ".join([*cells, *(f"{size:,.0f}" for size in memory)]) + " |")
+    return "\n".join([*lines, source_line])
+
+
+def export_table() -> str:
+    """What `benchmarks/export.py` came to: one row a way to compute, at each resolution."""
+    measured, source_line = benchmark("export")
+    lines = [
+        "| computed by | at, px | ms (lowest – highest) | times as quick | map moved by |",
+        "|---|---|---|---|---|",
+    ]
+    for one in measured["rows"]:
+        spread_ms = f"{one['median_ms']:,.0f} ({one['lowest_ms']:,.0f} – {one['highest_ms']:,.0f})"
+        quicker, bar = one["times_quicker_than_published"], measured["bars"].get(one["variant"])
+        aim = f" (aim {bar})" if bar else ""
+        cells = [
+            one["variant"],
+            str(one["resolution"]),
+            spread_ms,
+            f"{quicker:.2f}{aim}",
+            f"{one['map_difference']:.1g}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, source_line])
+
+
+def export_accuracy_table() -> str:
+    """What `benchmarks/export.py accuracy` came to: AUPRO by disjoint size quartile, one row a way to compute."""
+    measured, source_line = benchmark("export_accuracy")
+    head = ["AUPRO@5 %", "all", "Q1 (smallest)", "Q2", "Q3", "Q4", "image AUROC"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for one in measured["rows"]:
+        figures = [one["aupro"], *one["aupro_by_quartile"], one["image_auroc"]]
+        lines.append("| " + " | ".join([one["variant"], *(f"{figure:.4f}" for figure in figures)]) + " |")
+    return "\n".join([*lines, source_line])
+
+
+def stride_table() -> str:
+    """What `benchmarks/stride.py` came to: one row a family and input."""
+    measured, source_line = benchmark("stride")
+    columns = [
+        "drawn parts",
+        "input",
+        "passes (patches)",
+        "ms an image",
+        "AUPRO@5 % Q1",
+        "gain",
+        "AUPRO@5 % all",
+        "gain",
+    ]
+    columns += ["image AUROC"]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for one in measured["rows"]:
+        gains = [gain(one["against_one_pass"].get(figure)) for figure in ("aupro_Q1@0.05", "aupro@0.05")]
+        cells = [one["family"], one["input"], f"{one['passes']} ({one['patches']:,})", f"{one['ms_an_image']:,.0f}"]
+        cells += [
+            f"{one['aupro_Q1@0.05']:.3f}",
+            gains[0],
+            f"{one['aupro@0.05']:.3f}",
+            gains[1],
+            f"{one['image_auroc']:.3f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, source_line])
+
+
+def gain(against: dict[str, float] | None) -> str:
+    """A paired difference with its interval."""
+    return "–" if against is None else f"{against['gain']:+.3f} [{against['low']:+.3f}, {against['high']:+.3f}]"
+
+
+WHOLE_IMAGE = {
+    "published": "published, ms",
+    "ours, square": "ours, same square",
+    "ours": "ours, own proportions",
+    "ours, bfloat16": "ours, bfloat16",
+}
+
+
+def inference_table() -> str:
+    """What `benchmarks/inference.py` came to: one row a teacher and resolution, from file to map and score."""
+    measured, source_line = benchmark("inference")
+    header = ["teacher, px", *WHOLE_IMAGE.values(), "floor, float32", "outside the teacher", "map moved by"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for row in measured["rows"]:
+        cells = []
+        for name in WHOLE_IMAGE:
+            time, quicker = row["times"][name], row["times_quicker_than_published"][name]
+            factor = "" if name == "published" else f" · {quicker:.2f}x"
+            cells.append(f"{time['median_ms']:,.0f} ({time['lowest_ms']:,.0f} – {time['highest_ms']:,.0f}){factor}")
+        cells += [f"{row['floor_ms']['float32']:,.0f}", f"{100 * row['share_outside_teacher']:.1f} %"]
+        cells.append(f"{row['largest_map_difference']:.0e}")
+        lines.append("| " + " | ".join([f"{row['teacher']}, {row['resolution']}", *cells]) + " |")
+    limits = measured["ceilings"]
+    kinds = ", ".join(
+        f"{kind} {1e3 * limits[f'{kind}_tflops']:,.0f}" for kind in ("highest", "float32", "bfloat16", "int8")
+    )
+    return "\n".join(
+        [
+            *lines,
+            f"\nCeilings, GFLOP/s of square products: {kinds}; copies {limits['copy_gb_per_s']:.0f} GB/s.",
+            source_line,
+        ]
+    )
+
+
+def stages_table() -> str:
+    """The stages of `benchmarks/inference.py`: medians in ms."""
+    measured, source_line = benchmark("inference")
+    stages = [name for name in measured["rows"][0]["times"] if name not in WHOLE_IMAGE]
+    lines = ["| ms | " + " | ".join(stages) + " |", "|" + "---|" * (len(stages) + 1)]
+    for row in measured["rows"]:
+        cells = [f"{row['times'][name]['median_ms']:,.1f}" for name in stages]
+        lines.append("| " + " | ".join([f"{row['teacher']}, {row['resolution']}", *cells]) + " |")
+    return "\n".join([*lines, source_line])
+
+
+def training_table() -> str:
+    """What `benchmarks/training.py` came to: one row a way to train, to the published pipeline's last loss."""
+    parts = []
+    for name in ("training", "training_1036"):
+        measured, source_line = benchmark(name)
+        lines = ["| | teacher, s | epochs | until the same loss, s | |", "|---|---|---|---|---|"]
+        published, *others = measured["rows"]
+        epochs, seconds = len(published["losses"]), published["seconds_extrapolated"]
+        lines.append(
+            f"| published (from {published['timed_images']} images) | in every epoch | {epochs} | {seconds:,.0f} | 1x |"
+        )
+        for row in others:
+            cells = [row["name"], f"{row['teacher_seconds']:,.0f}", *trained(row)]
+            lines.append("| " + " | ".join(cells) + " |")
+        parts.append("\n".join([*lines, source_line]))
+    return "\n\n".join(parts)
+
+
+def trained(row: dict[str, Any]) -> list[str]:
+    """Epochs, seconds and speed of one way to train, or that it did not arrive."""
+    if row["epochs_to_loss"] is None:
+        return [f"not in {len(row['losses'])}", "–", "–"]
+    return [str(row["epochs_to_loss"]), f"{row['seconds_to_loss']:,.0f}", f"{row['times_quicker_than_published']:.1f}x"]
+
+
+def training_options_table() -> str:
+    """What `benchmarks/training_options.py` came to: one row a family and variant."""
+    measured, source_line = benchmark("training_options")
+    limits = " | ".join(f"AUPRO@{100 * limit:.0f} %" for limit in measured["fpr_limits"])
+    lines = [f"| | epochs | s | loss | {limits} | image AUROC | an image score moved by |", "|" + "---|" * 8]
+    for row in measured["rows"]:
+        fit = [str(row["epochs"]), f"{row['seconds']:.1f}", f"{row['loss']:.4f}"] if "loss" in row else ["", "", ""]
+        figures = [f"{value:.4f}" for value in (*row["aupro"], row["image_auroc"])]
+        moved_by = f"{row['largest_score_difference']:.4f}" if row["largest_score_difference"] else ""
+        name = f"{row['family'].split('/')[-1]}: {row['name']}"
+        lines.append("| " + " | ".join([name, *fit, *figures, moved_by]) + " |")
+    return "\n".join([*lines, source_line])
+
+
+def growth_table() -> str:
+    """What `benchmarks/growth.py` came to: one row a point."""
+    measured, source_line = benchmark("growth")
+    lines = ["| | seconds | peak, MB |", "|---|---|---|"]
+    lines += [
+        f"| {row['kind']} {row['value']} | {row['seconds']:.2f} | {row['peak_mb']:,.0f} |" for row in measured["rows"]
+    ]
+    return "\n".join([*lines, source_line])
+
+
+def scaling_measured_table() -> str:
+    """What `benchmarks/scaling.py` measured."""
+    measured, source_line = benchmark("scaling")
+    found = measured["measured"]
+    processes, dask = found["executors"]
+    parts, image = found["parts"], found["image"]
+    gathering = " and ".join(f"{seconds:.2f}" for seconds in parts["gather_and_write_seconds"])
+    rows = [
+        (f"a job that does nothing, `{name}`", f"{row['ms_per_job']:.1f} ms ({row['wall_ms_per_job']:.0f} ms wall)")
+        for name, row in (("--workers", processes), ("--cluster local", dask))
+    ]
+    rows += [
+        (
+            f"{parts['images']} images, {parts['megapixels']:.0f} megapixels, one pass",
+            f"{parts['one_pass_seconds']:.2f} s",
+        ),
+        ("the same in two parts: gather and write each", f"{gathering} s"),
+        ("read and merge them", f"{parts['read_and_merge_seconds']:.2f} s"),
+        ("numbers of both ways", "the same" if parts["same_numbers"] else "NOT the same"),
+        ("size of the parts", f"{parts['bytes_per_pixel']:.2f} bytes a pixel"),
+        ("decode 1036 x 1036 px, PNG, JPEG", f"{image['decode_png_ms']:.1f} ms, {image['decode_jpg_ms']:.1f} ms"),
+        ("draw a map from 74 x 74 patches", f"{image['draw_map_ms']:.1f} ms"),
+        ("write it as TIFF", f"{image['write_map_ms']:.0f} ms, {image['map_bytes'] / 1e6:.1f} MB"),
+    ]
+    lines = ["| measured | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    return "\n".join([*lines, source_line])
+
+
+def scaling_plan_table(name: str) -> str:
+    """A plan of `benchmarks/scaling.py`: quantity, arithmetic, value."""
+    measured, _ = benchmark("scaling")
+    rows = [f"| {row['quantity']} | {row['arithmetic']} | {row['value']} |" for row in measured["plans"][name]]
+    return "\n".join(["| what | arithmetic | comes to |", "|---|---|---|", *rows])
+
+
+def when_measured(table: Callable[[], str]) -> Callable[[], str]:
+    """The table, or the file that it waits for."""
+
+    def make() -> str:
+        try:
+            return table()
+        except FileNotFoundError as error:
+            return f"Not measured yet: `benchmarks/` has the script that writes `{Path(error.filename).name}`."
+
+    return make
+
+
+SPEED_TABLES: dict[str, Callable[[], str]] = {
+    name: when_measured(table)
+    for name, table in {
+        "scaling_measured": scaling_measured_table,
+        "scaling_benchmark": partial(scaling_plan_table, "benchmark"),
+        "scaling_day": partial(scaling_plan_table, "day"),
+        "inference": inference_table,
+        "stages": stages_table,
+        "training": training_table,
+        "training_options": training_options_table,
+        "growth": growth_table,
+        "tiling": tiling_table,
+        "stride": stride_table,
+        "export": export_table,
+        "export_accuracy": export_accuracy_table,
+        "scoring": scoring_table,
+        "coverage": coverage_table,
+    }.items()
+}
