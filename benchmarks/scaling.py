@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from scoring import OUT, SEED, SIZE, pairs
-from tinydefects.benchmark.cluster import open_executor
+from tinydefects.benchmark.cluster.connection import open_executor
 from tinydefects.benchmark.part_file import read_part, write_part
 from tinydefects.benchmark.processes import IsolatedProcesses
 from tinydefects.benchmark.protocol import EvaluationProtocol, Job

@@ -14,7 +14,7 @@ import tifffile
 
 from command_line import run
 from submission_trees import draw_dataset
-from tinydefects.benchmark.submission_layout import N_PRIVATE_IMAGES
+from tinydefects.benchmark.submission.layout import N_PRIVATE_IMAGES
 from tinydefects.pixels import read_image, write_png
 
 SETTINGS = ["--teacher", "builtin", "--resolution", "64", "--epochs", "3"]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tinydefects.benchmark import admission, cluster
-from tinydefects.benchmark.admission import Admission, ClusterError, refusal_of
-from tinydefects.benchmark.cluster import open_executor
+from tinydefects.benchmark.cluster import admission, connection
+from tinydefects.benchmark.cluster.admission import Admission, ClusterError, refusal_of
+from tinydefects.benchmark.cluster.connection import open_executor
 from tinydefects.errors import TinyDefectsError
 
 distributed = pytest.importorskip("distributed", reason="needs the extra 'cluster'")
@@ -194,7 +194,7 @@ def test_a_lost_scheduler_ends_the_wait():
 def test_workers_with_other_code_are_named_before_the_first_job(monkeypatch):
     here, there = (("tinydefects", "0.9, code of last year"),), (("tinydefects", "0.9, code of today"),)
     answers = iter([here, there])
-    for module in (cluster, admission):
+    for module in (connection, admission):
         monkeypatch.setattr(module, "own_versions", lambda: next(answers))
     with somebodys_cluster(threads_per_worker=1) as running:
         reason = refusal(running.scheduler_address)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmark_scene import CATEGORY, SCENE, jobs_for, place_in
-from tinydefects.benchmark.cluster import open_executor
+from tinydefects.benchmark.cluster.connection import open_executor
 from tinydefects.benchmark.processes import InThisProcess
 from tinydefects.benchmark.result import read_result
 from tinydefects.benchmark.runner import run

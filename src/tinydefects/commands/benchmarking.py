@@ -216,7 +216,7 @@ def _workers(
     place: "Place", n_workers: int, cluster: str | None, resources: Mapping[str, float]
 ) -> "Iterator[tuple[Executor, int]]":
     """Where jobs run, and how many are sent there at a time."""
-    from tinydefects.benchmark.cluster import open_executor
+    from tinydefects.benchmark.cluster.connection import open_executor
     from tinydefects.benchmark.processes import InThisProcess, IsolatedProcesses
 
     if cluster is not None:

@@ -277,7 +277,7 @@ def _resolution(text: str | None) -> int | Literal["native"] | None:
 
 def _samples_of(category_id: str, root: Path, options: Sequence[str] | None, split: Split) -> "list[Sample]":
     if split in {Split.test_private, Split.test_private_mixed}:
-        from tinydefects.benchmark.submission_layout import object_names, private_category
+        from tinydefects.benchmark.submission.layout import object_names, private_category
 
         (name,) = object_names([category_id])
         return list(private_category(name, split.value, root).test)

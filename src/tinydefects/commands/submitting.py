@@ -42,9 +42,9 @@ def submit(
     The maps come from anywhere, or for each object from 'predict MODEL mvtec_ad2/OBJECT --split SPLIT --out
     MAPS/OBJECT' with the splits validation, test_private and test_private_mixed.
     """
-    from tinydefects.benchmark.submission import describe_submission, prepare, write_submission
-    from tinydefects.benchmark.submission_check import check_submission
-    from tinydefects.benchmark.submission_layout import describe_maps, find_maps, object_names
+    from tinydefects.benchmark.submission.check import check_submission
+    from tinydefects.benchmark.submission.layout import describe_maps, find_maps, object_names
+    from tinydefects.benchmark.submission.writing import describe_submission, prepare, write_submission
 
     names = object_names(objects or [])
     if check:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tinydefects.detector_file import DetectorSettings
 from tinydefects.errors import ResolutionMismatchError
-from tinydefects.export.manifest import MANIFEST_FILE, Interface, read_manifest
-from tinydefects.export.sessions import Session, open_session
+from tinydefects.export.manifest import MANIFEST_FILE, Interface, Session, read_manifest
+from tinydefects.export.sessions import open_session
 from tinydefects.passes import PassPlan, plan_passes
 from tinydefects.patch_grid import PatchGrid, Size, image_size
 from tinydefects.sample import Prediction, mean_of_highest

@@ -4,9 +4,12 @@ The manifest holds a sha256 of every file beside it, so a truncated or exchanged
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tinydefects.detector_file import DetectorSettings, first_fault
@@ -14,6 +17,7 @@ from tinydefects.errors import ModelFileError
 
 Target = Literal["onnx", "openvino", "torch"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Session = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]]  # an opened model: one batch to its outputs
 MANIFEST_FILE = "export.json"
 MODEL_FILES: dict[Target, tuple[str, ...]] = {
     "onnx": ("model.onnx",),

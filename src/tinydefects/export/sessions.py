@@ -6,17 +6,15 @@ look missing while OpenVINO is imported, so nothing is sent and nothing is writt
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinydefects.errors import MissingExtraError, ModelFileError
-from tinydefects.export.manifest import MODEL_FILES, Precision, Target
+from tinydefects.export.manifest import MODEL_FILES, Precision, Session, Target
 
-Session = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]]
 REPORTING_PACKAGE = "openvino_telemetry"
 OPENVINO_HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 

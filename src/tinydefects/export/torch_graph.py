@@ -22,8 +22,7 @@ from torch import Tensor, nn
 
 from tinydefects.detector import SCORED_SHARE, Detector
 from tinydefects.errors import MissingExtraError
-from tinydefects.export.manifest import FLOAT32_PARTS, Precision
-from tinydefects.export.sessions import Session
+from tinydefects.export.manifest import FLOAT32_PARTS, Precision, Session
 from tinydefects.patch_grid import PatchGrid, Size
 from tinydefects.students import disagreement
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
-from tinydefects.benchmark.admission import Admission, ClusterError, refusal_of
+from tinydefects.benchmark.cluster.admission import Admission, ClusterError, refusal_of
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -13,8 +13,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from tinydefects.benchmark.float16 import Float16Census
-from tinydefects.benchmark.submission_layout import (
+from tinydefects.benchmark.submission.float16 import Float16Census
+from tinydefects.benchmark.submission.layout import (
     ARCHIVE_SUFFIX,
     LIGHTING_OF_SPLIT,
     MARKS,

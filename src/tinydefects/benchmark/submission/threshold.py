@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.benchmark.float16 import Scale
-from tinydefects.benchmark.submission_layout import ObjectMaps
+from tinydefects.benchmark.submission.float16 import Scale
+from tinydefects.benchmark.submission.layout import ObjectMaps
 from tinydefects.errors import ScoreError, TinyDefectsError
 from tinydefects.metrics.normal_thresholds import with_highest
 from tinydefects.predictions import read_paired

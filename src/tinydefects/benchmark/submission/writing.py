@@ -13,9 +13,9 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from tinydefects.benchmark.float16 import Float16Census, Float16Loss, Map16, Scale
 from tinydefects.benchmark.result import describe_run, nan_to_null
-from tinydefects.benchmark.submission_layout import (
+from tinydefects.benchmark.submission.float16 import Float16Census, Float16Loss, Map16, Scale
+from tinydefects.benchmark.submission.layout import (
     ARCHIVE_SUFFIX,
     MARKS,
     N_PRIVATE_IMAGES,
@@ -23,7 +23,7 @@ from tinydefects.benchmark.submission_layout import (
     SUFFIX_IN,
     ObjectMaps,
 )
-from tinydefects.benchmark.submission_threshold import (
+from tinydefects.benchmark.submission.threshold import (
     Threshold,
     ThresholdRule,
     given_threshold,

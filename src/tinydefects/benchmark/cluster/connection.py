@@ -14,8 +14,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinydefects.benchmark.admission import Admission, ClusterError, open_admission, own_versions, refusal_of
-from tinydefects.benchmark.cluster_executor import ClusterExecutor, Workforce
+from tinydefects.benchmark.cluster.admission import Admission, ClusterError, open_admission, own_versions, refusal_of
+from tinydefects.benchmark.cluster.executor import ClusterExecutor, Workforce
 from tinydefects.errors import MissingExtraError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Files for MVTec AD 2's evaluation server: written, thresholded and checked."""
