@@ -214,6 +214,7 @@ def nan_to_null(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def null_to_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value; no field of a result may be None
+    """The same structure with every None replaced by nan: what `nan_to_null` made, but for infinities."""
     if value is None:
         return math.nan
     if isinstance(value, dict):

@@ -124,5 +124,6 @@ def read_manifest(folder: Path) -> ExportManifest:
 
 
 def sha256(path: Path) -> str:
+    """The digest of a file, in hex; read piece by piece."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
