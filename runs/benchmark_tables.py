@@ -11,13 +11,14 @@ from pathlib import Path
 
 from tinydefects.benchmark.run_record import CostSheet, Spread
 from tinydefects.benchmark.stages import STAGES
-from tinydefects.benchmark.summary import Row, Summary, read_summary
+from tinydefects.benchmark.summary import Summary, read_summary
 from tinydefects.metrics.leaderboard import BEST, NOT_TOLD, Leaderboard, Standing
 
 SUMMARY = Path(__file__).resolve().parents[1] / "results" / "benchmark" / "summary.json"
 CHECKS = SUMMARY.parents[1] / "benchmarks" / "leaderboard.json"
 MISSING = "No results yet: `runs/benchmark.sh DATA`, then `python runs/summary.py benchmark/results`."
 OURS = "fbft"
+ABLATIONS = ("fbft_forward", "fbft_backward", "fbft_sum")
 QUARTERS = {"_Q1": "Q1", "_Q2": "Q2", "_Q3": "Q3", "": "all"}
 LIMITS = ("0.3", "0.1", "0.05", "0.01")
 HEADLINES = {
@@ -55,16 +56,19 @@ def source(summary: Summary) -> str:
 
 
 def headline_table(summary: Summary) -> str:
-    """At most fourteen lines for the README: every method on the dataset with most categories, highest resolution."""
+    """At most twelve methods, no ablations, for the README: the dataset with most categories at the highest resolution."""
     dataset, resolution = largest_board(summary)
     board, cost = summary.board(dataset, resolution), costs(summary)
     names = {**HEADLINES, "aupro_Q1@0.05": "AUPRO@5 % Q1"}
     lines = head(f"{dataset}, {len(board.categories)} categories, {resolution} px", [*names.values(), "ms an image"])
-    for peer in by_rank(board)[:12]:
+    for peer in [name for name in by_rank(board) if name not in ABLATIONS][:12]:
         sheet = cost.get((peer, resolution)) or cost.get((peer, 0))
         cells = [cell(standing(board, peer, figure)) for figure in names]
         lines.append(line(peer, [*cells, f"{sheet.end_to_end.median_ms:.0f}" if sheet else "–"]))
-    return "\n".join(lines)
+    others = [name for name in datasets(summary) if name != dataset]
+    elsewhere = [(name, resolutions(summary, name)[0]) for name in others]
+    told = [f"{name}: {losses(summary.board(name, side), side)}" for name, side in elsewhere]
+    return "\n".join([*lines, "", *told])
 
 
 def leaderboard_table(dataset: str, summary: Summary) -> str:
@@ -125,13 +129,12 @@ def category_table(figure: str, summary: Summary) -> str:
 def cost_table(summary: Summary) -> str:
     """What a fitted method takes for one image: medians with quartiles, stage by stage, and what it keeps."""
     sheets = costs(summary)
-    columns = [*STAGES, "end to end", "best batch", "learning, s", "peak, MB", "keeps, MB"]
+    columns = [*STAGES, "end to end", "best batch", "peak, MB", "keeps, MB"]
     lines = head("ms an image", columns)
     for (peer, resolution), sheet in sorted(sheets.items(), key=lambda one: (-one[0][1], one[0][0])):
         stages = [f"{sheet.stages[name].median_ms:.1f}" if name in sheet.stages else "–" for name in STAGES]
         fastest = sheet.by_batch[sheet.best_batch]
         cells = [*stages, spread(sheet.end_to_end), f"{fastest.median_ms:.1f} ({sheet.best_batch})"]
-        cells += [f"{fit_seconds(summary, peer, resolution):.1f}"]
         cells += [f"{sheet.peak_memory_bytes / 1e6:,.0f}", f"{sheet.peer_bytes / 1e6:.1f}"]
         lines.append(line(f"{peer}, {resolution} px" if resolution else peer, cells))
     return "\n".join([*lines, "", machine_line(list(sheets.values()))])
@@ -192,12 +195,6 @@ def costs(summary: Summary) -> dict[tuple[str, int], CostSheet]:
         if row.cost is not None:
             sheets.setdefault((row.peer, row.resolution), row.cost)
     return sheets
-
-
-def fit_seconds(summary: Summary, peer: str, resolution: int) -> float:
-    """Of the job that was timed."""
-    rows: list[Row] = [row for row in summary.rows if (row.peer, row.resolution) == (peer, resolution) and row.cost]
-    return rows[0].fit_seconds
 
 
 def datasets(summary: Summary) -> list[str]:
