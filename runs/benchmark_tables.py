@@ -56,7 +56,7 @@ def source(summary: Summary) -> str:
 
 
 def headline_table(summary: Summary) -> str:
-    """At most twelve methods, no ablations, for the README: the dataset with most categories at the highest resolution."""
+    """At most twelve methods, no ablations: the dataset with most categories at the highest resolution."""
     dataset, resolution = largest_board(summary)
     board, cost = summary.board(dataset, resolution), costs(summary)
     names = {**HEADLINES, "aupro_Q1@0.05": "AUPRO@5 % Q1"}
