@@ -27,7 +27,7 @@ from tinydefects.benchmark_report.gallery import cards, gallery_json
 from tinydefects.benchmark_report.looks import looks, short_name, spread_out
 from tinydefects.benchmark_report.page import write_benchmark_report
 from tinydefects.benchmark_report.plots import mean_pro_curve, pod_figure, size_figure
-from tinydefects.benchmark_report.standings import csv_link, rank_board
+from tinydefects.benchmark_report.standings import csv_link, rank_board, timed_categories
 from tinydefects.benchmark_report.strips import RAREST, NormalShares, StripStore, colour_shares, encode_strip
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import evaluate
@@ -220,20 +220,29 @@ def test_the_download_holds_every_standing(standings):
     assert {row["peer"] for row in rows} == {"strong", HOSTILE, "plain"}
 
 
-def test_costs_are_means_over_categories_and_only_where_all_were_measured(stored, standings):
+def without_costs(stored, is_meant):
+    return [
+        replace(one, run=replace(one.run, cost=None)) if is_meant(one.entrant, one.evaluation.category) else one
+        for one in stored
+    ]
+
+
+def test_costs_are_means_over_the_categories_that_most_entrants_were_timed_in(stored, standings):
     rows = cost_rows(standings)
     assert [row.entrant for row in rows] == [STRONG, WEAK, COARSE, PLAIN]  # 5, 10, 15, 20 ms
     assert (rows[0].end_to_end, rows[0].best_batch_ms, rows[0].rest) == pytest.approx((5, 5 / 3, 5 / 3))
     assert list(rows[0].stages) == ["teacher", "peer"]
-    unmeasured = [
-        replace(one, run=replace(one.run, cost=None))
-        if (one.entrant, one.evaluation.category) == (WEAK, TWILL)
-        else one
-        for one in stored
-    ]
-    ranked = rank_board(boards(unmeasured)[0], n_resamples=20)
+    lacking_one = without_costs(stored, lambda entrant, category: (entrant, category) == (WEAK, TWILL))
+    ranked = rank_board(boards(lacking_one)[0], n_resamples=20)
+    assert TWILL in standings.leaderboard.categories
+    assert TWILL not in timed_categories(ranked.board, ranked.leaderboard.categories)
+    assert {row.entrant for row in cost_rows(ranked)} == {STRONG, WEAK, COARSE, PLAIN}
+
+
+def test_who_was_never_timed_has_no_row(stored):
+    ranked = rank_board(boards(without_costs(stored, lambda entrant, _: entrant == WEAK))[0], n_resamples=20)
     assert WEAK not in ranked.milliseconds
-    assert WEAK not in {row.entrant for row in cost_rows(ranked)}
+    assert {row.entrant for row in cost_rows(ranked)} == {STRONG, COARSE, PLAIN}
 
 
 def test_steps_join_those_that_none_beats_in_time_and_accuracy():

@@ -41,7 +41,7 @@ class CostRow:
 
 
 def cost_rows(standings: Standings) -> tuple[CostRow, ...]:
-    """A row for each entrant that was measured in every shared category, the fastest first."""
+    """A row for each entrant that was measured in every timed category, the fastest first."""
     categories = standings.leaderboard.categories
     measured = {one: cost_sheets(standings.board, one, categories) for one in standings.ranked}
     rows = [_row(entrant, sheets) for entrant, sheets in measured.items() if sheets]

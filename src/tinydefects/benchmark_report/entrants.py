@@ -97,11 +97,13 @@ def read_benchmark(folder: Path) -> list[StoredResult]:
 
 
 def boards(stored: Iterable[StoredResult]) -> tuple[Board, ...]:
-    """One for each dataset, by name."""
+    """One for each dataset, the one with most categories first."""
     by_dataset: dict[str, list[StoredResult]] = {}
     for one in sorted(stored, key=lambda one: (one.evaluation.category, one.entrant, one.run.seed)):
         by_dataset.setdefault(one.evaluation.category.partition("/")[0], []).append(one)
-    return tuple(_board(dataset, of_dataset) for dataset, of_dataset in by_dataset.items())
+    n_categories = {name: len({one.evaluation.category for one in of}) for name, of in by_dataset.items()}
+    order = sorted(by_dataset, key=lambda name: -n_categories[name])
+    return tuple(_board(dataset, by_dataset[dataset]) for dataset in order)
 
 
 def _board(dataset: str, stored: Iterable[StoredResult]) -> Board:

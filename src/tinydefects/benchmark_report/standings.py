@@ -136,10 +136,20 @@ def first_seeds(board: Board, entrant: Entrant, categories: Sequence[str]) -> li
     return [board.results[entrant][category][0] for category in categories]
 
 
+def timed_categories(board: Board, categories: Sequence[str]) -> tuple[str, ...]:
+    """The categories in which most entrants were timed: times on other images cannot be compared with theirs."""
+    n_timed = {
+        category: sum(any(one.run.cost for one in board.results[entrant][category]) for entrant in board.entrants)
+        for category in categories
+    }
+    most = max(n_timed.values(), default=0)
+    return tuple(category for category, n in n_timed.items() if n == most > 0)
+
+
 def cost_sheets(board: Board, entrant: Entrant, categories: Sequence[str]) -> list[CostSheet]:
-    """The cost sheet of each category, or none at all where one is missing."""
+    """The cost sheet of each timed category, or none at all where one is missing."""
     sheets = []
-    for category in categories:
+    for category in timed_categories(board, categories):
         measured = [one.run.cost for one in board.results[entrant][category] if one.run.cost]
         if not measured:
             return []

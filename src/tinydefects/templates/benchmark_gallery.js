@@ -11,9 +11,20 @@ const byKey = new Map(defects.map(defect => [defect.key, defect]));
 const holder = one("#cards"), count = one("#gallery output"), controls = all("#gallery [data-state]"), dialog = one("dialog");
 const THUMBNAIL = 96, GAP = 8, PADDING = 12, HEAD = 32, CAPTION = 32, APART = 16, MOST_SHOWN = innerWidth < 640 ? 4 : 9;
 const SIDES = [384, 288, 192];
-/* At first the best entrant of each method, then others, as many as one row holds. */
-const firstOfPeer = (number) => content.peers.indexOf(content.peers[number]) === number ? 0 : 1;
-const first = entrants.map((_, number) => number).sort((a, b) => firstOfPeer(a) - firstOfPeer(b) || a - b).slice(0, MOST_SHOWN).sort((a, b) => a - b);
+/* Who has results in each category: nobody else has a place in its cards. */
+const present = new Map();
+defects.forEach(defect => {
+  if (!present.has(defect.category)) present.set(defect.category, new Set());
+  defect.verdict.forEach((_, number) => present.get(defect.category).add(number));
+});
+const panelsOf = category => shown.filter(number => present.get(category).has(number));
+/* At first the best entrant of each method there, then others, as many as one row holds. */
+function opening(there) {
+  const numbers = [...there].sort((a, b) => a - b), peers = numbers.map(number => content.peers[number]);
+  const again = number => numbers[peers.indexOf(content.peers[number])] === number ? 0 : 1;
+  return numbers.toSorted((a, b) => again(a) - again(b) || a - b).slice(0, MOST_SHOWN);
+}
+const first = [...new Set([...present.values()].flatMap(opening))].sort((a, b) => a - b);
 let shown = first, list = [], open = null, layout = {};
 const drawn = new Map();
 
@@ -80,7 +91,7 @@ function card(defect) {
   const panels = element("div", { className: "panels" },
     element("figure", { className: "panel" }, picture(pixels(defect, 0, THUMBNAIL)[0], "photograph"), element("figcaption", { textContent: `photo ${zoomName(defect, THUMBNAIL)}` })),
     element("figure", { className: "panel" }, picture(outlined(defect, 0, THUMBNAIL), "photograph with the true outline"), element("figcaption", { textContent: "truth" })),
-    ...shown.map(number => element("figure", { className: "panel", title: entrants[number] }, mapOf(defect, number, THUMBNAIL),
+    ...panelsOf(defect.category).map(number => element("figure", { className: "panel", title: entrants[number] }, mapOf(defect, number, THUMBNAIL),
       element("figcaption", {}, verdictMark(defect.verdict.get(number)), entrants[number]))));
   const made = element("div", { className: "card" }, button, panels);
   made.setAttribute("role", "listitem");
@@ -94,7 +105,7 @@ function zoomName(defect, side) {
 
 /* Which cards are in sight follows from their equal height. */
 function measure() {
-  const width = holder.clientWidth, panels = shown.length + 2, step = THUMBNAIL + GAP;
+  const width = holder.clientWidth, panels = 2 + Math.max(0, ...[...present.keys()].map(category => panelsOf(category).length)), step = THUMBNAIL + GAP;
   const across = Math.max(1, Math.min(panels, Math.floor((width - 2 * PADDING - 2 + GAP) / step)));
   const least = across * step - GAP + 2 * PADDING + 2, columns = Math.max(1, Math.floor((width + APART) / (least + APART)));
   const height = 2 * PADDING + 2 + HEAD + Math.ceil(panels / across) * (THUMBNAIL + CAPTION + GAP) - GAP;
@@ -205,7 +216,7 @@ function show(defect) {
   one("#zoom-title").textContent = nameOf(defect);
   one(".zoom-head p").textContent = `${defect.category} ${defect.sample}, row ${defect.row}, column ${defect.column}, area ${defect.area.toLocaleString("en")} px`
     + (defect.contrast === null ? "" : `, contrast ${defect.contrast.toFixed(1)}`) + `; ${list.indexOf(defect) + 1} of ${list.length}`;
-  const side = sideFor(shown.length + 2), panel = (box, ...caption) => {
+  const side = sideFor(panelsOf(defect.category).length + 2), panel = (box, ...caption) => {
     const figure = element("figure", {}, box, element("figcaption", {}, ...caption));
     figure.style.setProperty("--side", `${side}px`);
     return figure;
@@ -213,7 +224,7 @@ function show(defect) {
   one(".zoom-panels").replaceChildren(
     panel(picture(pixels(defect, 0, side)[0], "photograph"), `photograph ${zoomName(defect, side)}`),
     panel(picture(outlined(defect, 0, side), "photograph with the true outline"), "truth"),
-    ...entrants.map((_, number) => number).filter(number => shown.includes(number) || shown.length === 0).map(number => {
+    ...(shown.length ? panelsOf(defect.category) : [...present.get(defect.category)]).map(number => {
       const verdict = defect.verdict.get(number);
       return panel(mapOf(defect, number, side, outlined), verdictMark(verdict), entrants[number],
         element("small", { textContent: verdict ? `first pixel at ${percent(verdict.first)} FPR, half at ${percent(verdict.half)}` : "no result" }));
