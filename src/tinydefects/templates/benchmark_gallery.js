@@ -24,7 +24,10 @@ function opening(there) {
   const again = number => numbers[peers.indexOf(content.peers[number])] === number ? 0 : 1;
   return numbers.toSorted((a, b) => again(a) - again(b) || a - b).slice(0, MOST_SHOWN);
 }
-const first = [...new Set([...present.values()].flatMap(opening))].sort((a, b) => a - b);
+const first = [...present.values()].flatMap(opening).reduce((chosen, number) => {
+  const more = [...new Set([...chosen, number])], fits = there => more.filter(one => there.has(one)).length <= MOST_SHOWN;
+  return [...present.values()].every(fits) ? more : chosen;
+}, []).sort((a, b) => a - b);
 let shown = first, list = [], open = null, layout = {};
 const drawn = new Map();
 
