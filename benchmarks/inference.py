@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from ceilings import count_tflop, measure_ceilings
 from published_pipeline import PublishedPipeline
 from timing import photograph, random_teacher, ratio, time_interleaved, write_times
-from tinydefects.detector import Detector, image_score
+from tinydefects.detector import Detector
+from tinydefects.detector_file import image_score
 from tinydefects.pixels import read_image, write_png
 from tinydefects.teacher import Teacher
 

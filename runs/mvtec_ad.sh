@@ -3,25 +3,5 @@
 #
 #   runs/mvtec_ad.sh DATA [OUT]      DATA holds mvtec_ad/bottle, …; OUT defaults to mvtec_ad
 #
-# The data are CC BY-NC-SA 4.0 (no commercial use). DINOv2's weights are fetched once from the hub, or give TEACHER_WEIGHTS.
-# Stop it whenever you like: the same command goes on. DRY_RUN=1 says how long it takes and how much disk it needs.
-# Settings: CATEGORIES ('mvtec_ad/screw,mvtec_ad/pill'), PEERS, SEEDS, RESOLUTIONS, TEACHER, WORKERS, THREADS, COST, DEVICE,
-# FEATURES_LIMIT_GB.
-set -euo pipefail
-export PATH="$(dirname "$0")/../.venv/bin:$PATH"
-
-data=${1:?usage: runs/mvtec_ad.sh DATA [OUT]}
-out=${2:-mvtec_ad}
-options=(--features-limit-gb "${FEATURES_LIMIT_GB:-300}" --workers "${WORKERS:-1}" --threads "${THREADS:-1}")
-[ -z "${TEACHER_WEIGHTS:-}" ] || options+=(--teacher-weights "$TEACHER_WEIGHTS")
-[ -z "${DEVICE:-}" ] || options+=(--device "$DEVICE")
-
-tinydefects benchmark --categories "${CATEGORIES:-mvtec_ad/*}" --root "$data" --out "$out/results" --features "$out/features" \
-    --peers "${PEERS:-fbft,fbft_published,patchcore,anomalydino,subspace,gaussian,local_contrast}" \
-    --teacher "${TEACHER:-vit_base_patch14_reg4_dinov2}" --resolutions "${RESOLUTIONS:-1036}" --seeds "${SEEDS:-0,1,2}" \
-    --cost "${COST:-quick}" "${options[@]}" ${DRY_RUN:+--dry-run} || failed=$?
-
-[ -z "${DRY_RUN:-}" ] || exit "${failed:-0}"
-python "$(dirname "$0")/summary.py" "$out/results" "$out/summary.json"
-tinydefects report "$out/results" --out "$out/report.html"
-exit "${failed:-0}"
+# The data are CC BY-NC-SA 4.0 (no commercial use). Settings and how to go on after a stop: runs/paper.sh.
+exec "$(dirname "$0")/paper.sh" mvtec_ad "$@"

@@ -1,29 +1,22 @@
 """The page of a benchmark in a real browser: nothing leaves it, nothing fails, every control does what it says."""
 
-import shutil
 from urllib.parse import unquote
 
 import pytest
 
+from chromium import NIGHT, PAPER, needs_chromium, open_chromium
 from report_factory import write_benchmark
 from tinydefects.benchmark_report.page import write_benchmark_report
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path")]
-PAPER, NIGHT = "rgb(250, 250, 248)", "rgb(18, 20, 23)"
+pytestmark = needs_chromium
 SKILLS = {("strong", 64): 3.0, ("weak:a=<b>&\"'|", 64): 0.5, ("strong", 32): 1.5, ("plain", 0): 0.3}
 STRONG, WEAK = "strong 64", "weak:a=<b>&\"'| 64"
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with open_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tiny_teachers import TINY_VIT, counting_teacher, tiny_vit, write_weights
-from tinydefects.detector import Detector, image_score
+from tinydefects.detector import Detector
+from tinydefects.detector_file import image_score
 from tinydefects.errors import (
     ImageReadError,
     ModelFileError,

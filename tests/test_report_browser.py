@@ -1,26 +1,18 @@
 """The report in a real browser: nothing leaves the file, nothing fails, and every control does what it says."""
 
-import shutil
-
 import pytest
 
+from chromium import NIGHT, PAPER, needs_chromium, open_chromium, sync_api
 from report_factory import make_realistic_evaluation
 from tinydefects.report import write_report
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path")]
-PAPER, NIGHT = "rgb(250, 250, 248)", "rgb(18, 20, 23)"
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with open_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

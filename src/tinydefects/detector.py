@@ -29,17 +29,18 @@ from tinydefects.detector_file import (
     SavedDetector,
     SavedTeacher,
     first_fault,
+    image_score,
     read_detector,
     refuse_contradictions,
     write_detector,
 )
 from tinydefects.errors import ModelFileError, NotFittedError, TinyDefectsError, TrainingError
 from tinydefects.feature_cache import FeatureCache, FeatureFormat, expected_bytes
-from tinydefects.passes import PassPlan, plan_passes
+from tinydefects.passes import PassPlan
 from tinydefects.patch_grid import PatchGrid, Size, image_size, whole_patches
 from tinydefects.pixels import read_size
 from tinydefects.precision import SIXTEEN_BITS
-from tinydefects.sample import Prediction, mean_of_highest
+from tinydefects.sample import Prediction
 from tinydefects.students import Batch, Combine, StudentPair, train_students
 from tinydefects.teacher import Teacher, load_teacher
 
@@ -48,7 +49,6 @@ LEARNING_RATES = {"published": 1e-4, "default": 1e-3}  # the published code's; t
 DEFAULT_RESOLUTION = 1036
 IMAGES_PER_BATCH = 4
 PRECISIONS: dict[Preset, Precision] = {"published": "highest", "default": "float32"}
-SCORED_SHARE = 0.001  # the image score is the mean of the highest 0.1 % of the map
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,16 +199,11 @@ class Detector:
 
     def grid(self, size: Size) -> PatchGrid:
         """How an image of (H, W) pixels is divided into patches."""
-        resolution, patch = self.settings.resolution, self.teacher.patch_size
-        if resolution == "native":
-            return PatchGrid.native(size, patch=patch)
-        make = PatchGrid.published if self.settings.preset == "published" else PatchGrid.proportional
-        return make(size, patch=patch, resolution=resolution)
+        return self.settings.grid(size, patch=self.teacher.patch_size)
 
     def passes(self, size: Size) -> PassPlan:
         """In which passes the teacher sees an image of (H, W) pixels: one, or tiles and shifts."""
-        settings = self.settings
-        return plan_passes(self.grid(size), tile=settings.tile, overlap=settings.overlap, stride=settings.stride)
+        return self.settings.passes(size, patch=self.teacher.patch_size)
 
     def expected_cost(self, image_paths: Iterable[Path]) -> FitCost:
         """What fitting to these files will take, from their headers alone.
@@ -376,10 +371,3 @@ class Detector:
                 yield cache.batches(order, images=IMAGES_PER_BATCH)
             else:
                 yield cache.patch_batches(order, patches=self.settings.patches_per_batch, shuffle=shuffle)
-
-
-def image_score(anomaly_map: NDArray[np.float32], *, preset: Preset = "default") -> float:
-    """Mean of the highest 0.1 % of an (H, W) map, at least one pixel; as published nan below 1000 pixels."""
-    if preset == "published" and int(anomaly_map.size * SCORED_SHARE) == 0:
-        return math.nan
-    return mean_of_highest(anomaly_map, SCORED_SHARE)

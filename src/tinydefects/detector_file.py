@@ -4,22 +4,29 @@ No pickle and no teacher weights; the teacher is named and recognised by its fin
 weights are read or written: exported detectors use the settings without it.
 """
 
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
 from tinydefects.errors import ModelFileError, TinyDefectsError
+from tinydefects.passes import PassPlan, plan_passes
+from tinydefects.patch_grid import PatchGrid, Size
+from tinydefects.sample import mean_of_highest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Preset = Literal["default", "published"]
 Precision = Literal["highest", "float32", "bfloat16", "float16"]
+SCORED_SHARE = 0.001  # the image score is the mean of the highest 0.1 % of the map
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "detector.json"
 
@@ -54,6 +61,24 @@ class DetectorSettings(BaseModel):
     def is_one_pass(self) -> bool:
         """Whether the teacher sees each image once, whole: neither tiles nor shifts."""
         return self.tile is None and self.stride is None
+
+    def grid(self, size: Size, *, patch: int) -> PatchGrid:
+        """How an image of (H, W) pixels is divided into patches of `patch` pixels."""
+        if self.resolution == "native":
+            return PatchGrid.native(size, patch=patch)
+        make = PatchGrid.published if self.preset == "published" else PatchGrid.proportional
+        return make(size, patch=patch, resolution=self.resolution)
+
+    def passes(self, size: Size, *, patch: int) -> PassPlan:
+        """In which passes the teacher sees an image of (H, W) pixels: one, or tiles and shifts."""
+        return plan_passes(self.grid(size, patch=patch), tile=self.tile, overlap=self.overlap, stride=self.stride)
+
+
+def image_score(anomaly_map: NDArray[np.float32], *, preset: Preset = "default") -> float:
+    """Mean of the highest 0.1 % of an (H, W) map, at least one pixel; as published nan below 1000 pixels."""
+    if preset == "published" and int(anomaly_map.size * SCORED_SHARE) == 0:
+        return math.nan
+    return mean_of_highest(anomaly_map, SCORED_SHARE)
 
 
 def refuse_contradictions(settings: DetectorSettings) -> None:

@@ -108,7 +108,7 @@ def write_report(
     if not evaluations:
         raise TinyDefectsError(f"{target}: no evaluation to report; evaluate at least one category first")
     sections = [_section(evaluation, number) for number, evaluation in enumerate(evaluations)]
-    page = _template().render(
+    page = read_template("report.html.jinja").render(
         title=title,
         sections=sections,
         means=_means(sections),
@@ -196,7 +196,8 @@ def _means(sections: Sequence[Section]) -> list[float]:
     return [float(mean) for mean in np.mean(rows, axis=0)]
 
 
-def _template() -> "Template":
+def read_template(name: str) -> "Template":
+    """A page of the package, with the filters that all pages share; everything put into it is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -207,4 +208,4 @@ def _template() -> "Template":
         lstrip_blocks=True,
     )
     environment.filters.update(score=format_score, rate=format_rate)
-    return environment.get_template("report.html.jinja")
+    return environment.get_template(name)

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,11 +37,8 @@ from tinydefects.benchmark_report.strips import RAREST, StripStore, colour_share
 from tinydefects.metrics.comparison import N_RESAMPLES
 from tinydefects.metrics.size import QUARTILES
 from tinydefects.pixels import write_whole
-from tinydefects.report import DETECTION_RULES, format_rate, format_score, rate_in_words
+from tinydefects.report import DETECTION_RULES, rate_in_words, read_template
 from tinydefects.report_crops import png_data_uri
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +65,7 @@ class BoardView:
 
     @property
     def unmeasured(self) -> tuple[Entrant, ...]:
-        """Entrants whose time is not known in every shared category."""
+        """Entrants whose time is not known in every timed category."""
         return tuple(one for one in self.standings.ranked if one not in self.standings.milliseconds)
 
 
@@ -97,7 +93,7 @@ def write_benchmark_report(
     drawn_as = looks(entrants)
     store = StripStore(target)
     first = stored[0].evaluation
-    page = _template().render(
+    page = read_template("benchmark.html.jinja").render(
         title=title,
         entrants=entrants,
         looks=drawn_as,
@@ -161,17 +157,3 @@ def _curves(standings: Standings, drawn_as: Mapping[Entrant, Look], key: str) ->
             )
         )
     return drawn
-
-
-def _template() -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("tinydefects"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(score=format_score, rate=format_rate)
-    return environment.get_template("benchmark.html.jinja")

@@ -1,20 +1,18 @@
 """ExportedDetector: an exported folder as a detector; runs without torch unless torch is what it was exported to."""
 
 import hashlib
-import math
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.detector_file import DetectorSettings
+from tinydefects.detector_file import DetectorSettings, image_score
 from tinydefects.errors import ResolutionMismatchError
 from tinydefects.export.manifest import MANIFEST_FILE, Interface, Session, read_manifest
 from tinydefects.export.sessions import open_session
-from tinydefects.passes import PassPlan, plan_passes
-from tinydefects.patch_grid import PatchGrid, Size, image_size
-from tinydefects.sample import Prediction, mean_of_highest
+from tinydefects.patch_grid import image_size
+from tinydefects.sample import Prediction
 
 
 class ExportedDetector:
@@ -67,7 +65,7 @@ class ExportedDetector:
         return Prediction(anomaly_map[0], float(score[0]))
 
     def _predict_any_size(self, image: NDArray[np.uint8]) -> Prediction:
-        plan = plan_of(self.interface, image_size(image))
+        plan = self.settings.passes(image_size(image), patch=self.interface.patch_size)
         if min(min(shape) for shape in plan.pass_shapes) < 2:
             raise ResolutionMismatchError(
                 f"the image is {plan.grid.image_size}: one patch in a direction; an exported model needs two, "
@@ -75,16 +73,4 @@ class ExportedDetector:
             )
         scores = (self._session(grid.to_pixels(pixels)[None])[0][0] for pixels, grid in plan.views(image))
         anomaly_map = plan.grid.to_image(plan.merge(scores), stride=plan.stride)
-        undefined = self.settings.preset == "published" and anomaly_map.size < 1000
-        return Prediction(anomaly_map, math.nan if undefined else mean_of_highest(anomaly_map))
-
-
-def plan_of(interface: Interface, size: Size) -> PassPlan:
-    """In which passes the model sees an image of (H, W) pixels, as `Detector.passes`."""
-    settings, patch = interface.settings, interface.patch_size
-    if settings.resolution == "native":
-        grid = PatchGrid.native(size, patch=patch)
-    else:
-        make = PatchGrid.published if settings.preset == "published" else PatchGrid.proportional
-        grid = make(size, patch=patch, resolution=settings.resolution)
-    return plan_passes(grid, tile=settings.tile, overlap=settings.overlap, stride=settings.stride)
+        return Prediction(anomaly_map, image_score(anomaly_map, preset=self.settings.preset))

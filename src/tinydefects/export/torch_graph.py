@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tinydefects.detector import SCORED_SHARE, Detector
+from tinydefects.detector import Detector
+from tinydefects.detector_file import SCORED_SHARE
 from tinydefects.errors import MissingExtraError
 from tinydefects.export.manifest import FLOAT32_PARTS, Precision, Session
 from tinydefects.patch_grid import PatchGrid, Size
