@@ -1,34 +1,38 @@
 """Time of one image of 1000 x 1500 px, stage by stage, beside the published pipeline and what the machine can do.
 
-    python benchmarks/inference.py                        # ViT-S/14 and ViT-B/14 at 518 and 1036 px; about 8 minutes
+    python benchmarks/inference.py                        # ViT-S/14 and ViT-B/14 at 518 and 1036 px; about 12 minutes
     python benchmarks/inference.py --teachers vit_small_patch14_dinov2 --resolutions 518
     python benchmarks/inference.py --device cuda --batches 1,2,4,8,16 --out results/benchmarks/inference_cuda.json
 
 All variants run once a round, one after the other. Weights are random, which changes no time. `ours, square` shows the
-teacher the same square as the published pipeline: what is left then is arithmetic alone.
+teacher the same square as the published pipeline: what is left then is arithmetic alone. `ours, folder` is what one of
+several files takes when the next ones are decoded meanwhile, as `tinydefects predict` does.
 """
 
 import argparse
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from ceilings import count_tflop, measure_ceilings
 from published_pipeline import PublishedPipeline
-from timing import photograph, random_teacher, ratio, time_interleaved, write_times
+from timing import Timing, photograph, random_teacher, ratio, time_interleaved, write_times
 from tinydefects.detector import Detector
 from tinydefects.detector_file import image_score
 from tinydefects.pixels import read_image, write_png
+from tinydefects.read_ahead import read_ahead
 from tinydefects.teacher import Teacher
 
 TEACHERS = "vit_small_patch14_dinov2,vit_base_patch14_reg4_dinov2"
 STAGES = ("decode", "resize", "transfer", "teacher", "students", "map", "score")
+FOLDER_PIXELS = 8 * 518**2  # of the teacher's input: 8 files at 518 px, 2 at 1036
 
 
 def main() -> None:
@@ -43,6 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "photograph.png"
         write_png(path, photograph((height, width)))
+        Image.fromarray(read_image(path)).save(path.with_suffix(".jpg"), quality=95)
         for name in asked.teachers.split(","):
             teacher = random_teacher(name, asked.device)
             for resolution in map(int, asked.resolutions.split(",")):
@@ -62,6 +67,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batches", default="1", help="images a pass of the teacher, for the best throughput")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 is its own choice")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="needs a C++ compiler")
     parser.add_argument("--ceiling-side", type=int, default=2048, help="of the square matrices whose product is timed")
     parser.add_argument("--out", type=Path)
     return parser
@@ -75,6 +81,8 @@ def measure(
     ours = fitted(teacher, resolution, image)
     square = fitted(teacher, resolution, image, preset="published", precision="float32")
     half = fitted(teacher, resolution, image, precision="bfloat16")
+    compiled = fitted(teacher, resolution, image, compiled=asked.compile)
+    files = [path] * max(2, round(FOLDER_PIXELS / resolution**2))
     published = PublishedPipeline(teacher, resolution)
     stages = stages_of(ours, path)
     times = time_interleaved(
@@ -82,16 +90,20 @@ def measure(
             "published": lambda: published.predict(read_image(path)),
             "ours, square": lambda: square.predict(read_image(path)),
             "ours": lambda: ours.predict(read_image(path)),
+            **({"ours, compiled": lambda: compiled.predict(read_image(path))} if asked.compile else {}),
             "ours, bfloat16": lambda: half.predict(read_image(path)),
+            "ours, folder": lambda: list(ours.predict_many(read_ahead(read_image, files))),
+            "decode JPEG": lambda: read_image(path.with_suffix(".jpg")),
             **stages,
         },
         rounds=asked.rounds,
         device=asked.device,
     )
+    times["ours, folder"] = each_of(times["ours, folder"], len(files))
     shape = ours.grid(image.shape[:2]).shape
     tflop = count_tflop(teacher, shape)
     total = tflop["teacher"] + tflop["students"]
-    whole = {name: times[name] for name in times if name not in STAGES}
+    whole = {name: times[name] for name in times if name.startswith(("published", "ours"))}
     return {
         "teacher": teacher.name,
         "resolution": resolution,
@@ -101,9 +113,16 @@ def measure(
         "times": {name: asdict(timing) for name, timing in times.items()},
         "times_quicker_than_published": {name: ratio(times["published"], timing) for name, timing in whole.items()},
         "share_outside_teacher": 1 - times["teacher"].median_ms / sum(times[name].median_ms for name in STAGES),
+        "share_outside_teacher_in_a_folder": 1 - times["teacher"].median_ms / times["ours, folder"].median_ms,
         "largest_map_difference": difference(published, square, image),
         "batches": [throughput(half, image, int(batch), asked) for batch in asked.batches.split(",")],
     }
+
+
+def each_of(timing: Timing, n: int) -> Timing:
+    """The time of one of `n` images that were timed together."""
+    times = {name: value / n for name, value in asdict(timing).items() if name != "all_ms"}
+    return Timing(**times, all_ms=tuple(spent / n for spent in timing.all_ms))
 
 
 def fitted(teacher: Teacher, resolution: int, image: NDArray[np.uint8], **settings: object) -> Detector:
@@ -141,8 +160,11 @@ def difference(published: PublishedPipeline, square: Detector, image: NDArray[np
 def throughput(
     detector: Detector, image: NDArray[np.uint8], batch: int, asked: argparse.Namespace
 ) -> dict[str, object]:
-    """Milliseconds an image of teacher and students, bfloat16, when they see `batch` images of one size at once."""
-    teacher = detector.teacher
+    """Milliseconds an image of teacher and students, bfloat16, when they see `batch` images of one size at once.
+
+    On a GPU the teacher is compiled, as who counts milliseconds there would have it.
+    """
+    teacher = replace(detector.teacher, compiled=asked.compile and asked.device != "cpu")
     pixels = detector.grid(image.shape[:2]).to_patches(image, teacher.mean, teacher.std).to(teacher.device)
     several = pixels.expand(batch, -1, -1, -1).contiguous()
     run = {"batch": lambda: detector.patch_scores(*teacher.features(several))}

@@ -144,14 +144,23 @@ WHOLE_IMAGE = {
     "published": "published, ms",
     "ours, square": "ours, same square",
     "ours": "ours, own proportions",
-    "ours, bfloat16": "ours, bfloat16",
+    "ours, folder": "in a folder",
+    "ours, compiled": "compiled",
+    "ours, bfloat16": "bfloat16",
 }
 
 
 def inference_table() -> str:
     """What `benchmarks/inference.py` came to: one row a teacher and resolution, from file to map and score."""
     measured, source_line = benchmark("inference")
-    header = ["teacher, px", *WHOLE_IMAGE.values(), "floor, float32", "outside the teacher", "map moved by"]
+    header = [
+        "teacher, px",
+        *WHOLE_IMAGE.values(),
+        "floor, float32",
+        "outside the teacher",
+        "in a folder",
+        "map moved by",
+    ]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for row in measured["rows"]:
         cells = []
@@ -159,7 +168,8 @@ def inference_table() -> str:
             time, quicker = row["times"][name], row["times_quicker_than_published"][name]
             factor = "" if name == "published" else f" · {quicker:.2f}x"
             cells.append(f"{time['median_ms']:,.0f} ({time['lowest_ms']:,.0f} – {time['highest_ms']:,.0f}){factor}")
-        cells += [f"{row['floor_ms']['float32']:,.0f}", f"{100 * row['share_outside_teacher']:.1f} %"]
+        cells.append(f"{row['floor_ms']['float32']:,.0f}")
+        cells += [f"{100 * row[f'share_outside_teacher{where}']:.1f} %" for where in ("", "_in_a_folder")]
         cells.append(f"{row['largest_map_difference']:.0e}")
         lines.append("| " + " | ".join([f"{row['teacher']}, {row['resolution']}", *cells]) + " |")
     limits = measured["ceilings"]
@@ -215,15 +225,24 @@ def trained(row: dict[str, Any]) -> list[str]:
 def training_options_table() -> str:
     """What `benchmarks/training_options.py` came to: one row a family and variant."""
     measured, source_line = benchmark("training_options")
-    limits = " | ".join(f"AUPRO@{100 * limit:.0f} %" for limit in measured["fpr_limits"])
-    lines = [f"| | epochs | s | loss | {limits} | image AUROC | an image score moved by |", "|" + "---|" * 8]
+    limits = measured["fpr_limits"]
+    columns = ["", "epochs", "s", "cache, MB", "loss", *(f"AUPRO@{100 * limit:.0f} %" for limit in limits)]
+    columns += [f"AUPRO@{100 * min(limits):.0f} % Q1", "image AUROC", "an image score moved by"]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in measured["rows"]:
-        fit = [str(row["epochs"]), f"{row['seconds']:.1f}", f"{row['loss']:.4f}"] if "loss" in row else ["", "", ""]
-        figures = [f"{value:.4f}" for value in (*row["aupro"], row["image_auroc"])]
+        fit = epochs_and_costs(row) if "loss" in row else [""] * 4
+        smallest = row["aupro_q1"][limits.index(min(limits))]
+        figures = [f"{value:.4f}" for value in (*row["aupro"], smallest, row["image_auroc"])]
         moved_by = f"{row['largest_score_difference']:.4f}" if row["largest_score_difference"] else ""
         name = f"{row['family'].split('/')[-1]}: {row['name']}"
         lines.append("| " + " | ".join([name, *fit, *figures, moved_by]) + " |")
     return "\n".join([*lines, source_line])
+
+
+def epochs_and_costs(row: dict[str, Any]) -> list[str]:
+    """Epochs with those whose students were kept, seconds, megabytes and loss of one variant."""
+    kept = f" (kept {row['kept_epoch']})" if row["kept_epoch"] < row["epochs"] else ""
+    return [f"{row['epochs']}{kept}", f"{row['seconds']:.1f}", f"{row['cache_mb']:.0f}", f"{row['loss']:.4f}"]
 
 
 def growth_table() -> str:

@@ -111,3 +111,19 @@ def test_the_size_is_that_of_the_weights_on_disk(tmp_path):
     (stored,) = tmp_path.glob("features/students/*/model.safetensors")
     assert 0 <= stored.stat().st_size - peer.size_bytes < 2000  # the file's own header
     assert make("fbft_forward", tmp_path).size_bytes * 2 == peer.size_bytes
+
+
+def test_the_options_of_training_reach_the_detector(tmp_path):
+    train = samples_of(tmp_path, *SIZES)
+    peer = make("fbft:epochs=2:patch_fraction=0.25:validation_fraction=0.5:patience=1", tmp_path)
+    assert {name: peer.settings[name] for name in ("patch_fraction", "validation_fraction", "patience")} == {
+        "patch_fraction": 0.25,
+        "validation_fraction": 0.5,
+        "patience": 1,
+    }
+    default = make("fbft:epochs=2", tmp_path)
+    for method in (peer, default):
+        method.fit(train)
+    assert len(list(tmp_path.glob("features/students/*/model.safetensors"))) == 2
+    with pytest.raises(TinyDefectsError, match="the preset published learns from every patch"):
+        make("fbft_published:patch_fraction=0.25", tmp_path)

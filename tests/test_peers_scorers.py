@@ -8,14 +8,14 @@ import pytest
 from sklearn.decomposition import PCA
 
 from tinydefects.benchmark.peers.anomalydino import AnomalyDinoOptions, AnomalyDinoScorer
-from tinydefects.benchmark.peers.coreset import greedy_coreset, sample_patches
 from tinydefects.benchmark.peers.gaussian import GaussianOptions, GaussianScorer
 from tinydefects.benchmark.peers.gaussian_by_position import PositionGaussianScorer
 from tinydefects.benchmark.peers.moments import mean_and_covariance
 from tinydefects.benchmark.peers.neighbours import NearestNeighbours
 from tinydefects.benchmark.peers.patch_peer import chosen_block, unit_length
-from tinydefects.benchmark.peers.patchcore import PatchCoreOptions, PatchCoreScorer
+from tinydefects.benchmark.peers.patchcore import PatchCoreOptions, PatchCoreScorer, sample_patches
 from tinydefects.benchmark.peers.subspace import SubspaceOptions, SubspaceScorer
+from tinydefects.coreset import greedy_coreset
 from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
 
 

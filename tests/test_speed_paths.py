@@ -1,13 +1,17 @@
 """What is quick gives what is slow: every quicker road against the plain one. No test looks at a clock."""
 
 import json
+import os
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+import torch._inductor.config
 import torch.nn.functional as F
 
 import growth
@@ -19,7 +23,7 @@ from tinydefects import precision
 from tinydefects.batch import find_images, predict_to_disk
 from tinydefects.datasets.catalog import load_category
 from tinydefects.detector import Detector
-from tinydefects.errors import ImageReadError
+from tinydefects.errors import ImageReadError, TeacherError
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.pixels import write_png
 from tinydefects.precision import arithmetic, onednn_is_exact
@@ -164,7 +168,7 @@ def test_students_learn_in_the_precision_asked_for_but_never_in_float16(monkeypa
         told.append(precision)
         return train_students(*arguments, precision=precision, **settings)
 
-    monkeypatch.setattr("tinydefects.detector.train_students", note)
+    monkeypatch.setattr("tinydefects.fitting.train_students", note)
     Detector(teacher=counting_teacher(), resolution=64, epochs=1, precision=asked).fit(textures((48, 64)))
     assert told == [learnt_in]
 
@@ -257,10 +261,12 @@ def run_script(monkeypatch, script, *arguments: str) -> None:
 
 def test_the_inference_benchmark_measures_every_stage_of_every_variant(tmp_path, monkeypatch):
     sizes = ["--teachers", TINY_VIT, "--resolutions", "64", "--size", "64x96", "--ceiling-side", "64"]
-    run_script(monkeypatch, inference, *sizes, "--rounds", "2", "--batches", "1,3", "--out", str(tmp_path / "i.json"))
+    quickly = ["--rounds", "2", "--batches", "1,3", "--no-compile"]
+    run_script(monkeypatch, inference, *sizes, *quickly, "--out", str(tmp_path / "i.json"))
     written = json.loads((tmp_path / "i.json").read_text())
     (row,) = written["rows"]
-    assert set(inference.STAGES) | {"published", "ours", "ours, square", "ours, bfloat16"} == set(row["times"])
+    ours = {"ours", "ours, square", "ours, bfloat16", "ours, folder"}
+    assert {*inference.STAGES, "decode JPEG", "published", *ours} == set(row["times"])
     assert all(len(timing["all_ms"]) == 2 for timing in row["times"].values())
     assert row["patches"] == [3, 4]
     assert row["largest_map_difference"] < 1e-4
@@ -319,3 +325,39 @@ def test_maps_written_behind_the_detector_are_those_of_predict(tmp_path):
         stored = read_prediction(map_path(tmp_path / "maps", "parts", sample))
         assert np.array_equal(stored.anomaly_map, detector.predict(image).anomaly_map)
     assert told[:7] == [("predict", done, 6) for done in range(1, 7)] + [("overlay", 1, 6)]
+
+
+@pytest.mark.skipif(not onednn_is_exact(), reason="this processor has 16-bit matrix units, or no oneDNN")
+def test_attention_between_16_bit_products_is_float32_on_a_processor_without_units_for_it():
+    query, key, value = torch.randn(3, 1, 2, 65, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
+    exact = F.scaled_dot_product_attention(query.double(), key.double(), value.double(), scale=0.5)
+    with arithmetic("bfloat16", "cpu"):
+        attended = F.scaled_dot_product_attention(query, key, value, scale=0.5)
+        assert (query[0, 0] @ key[0, 0].T).dtype == torch.bfloat16
+    assert attended.dtype == torch.bfloat16
+    assert torch.equal(attended, exact.bfloat16())  # rounded once, at the end
+
+
+OF_TORCH_ITSELF = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+
+
+@OF_TORCH_ITSELF
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles for a processor with g++, which is not installed")
+def test_a_compiled_teacher_gives_the_same_features():
+    eager = freeze_teacher(TINY_VIT, tiny_vit(), blocks=(0, 1), device="cpu")
+    batch = torch.randn(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    for expected, found in zip(eager.features(batch), replace(eager, compiled=True).features(batch), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@OF_TORCH_ITSELF
+def test_a_machine_without_a_compiler_says_so_in_one_line(vit, tmp_path):
+    torch.compiler.reset()
+    with (
+        patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}),
+        torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}),
+        pytest.raises(TeacherError, match=r"no-such-compiler.*leave out.*--compile") as caught,
+    ):
+        replace(vit, compiled=True).features(torch.randn(1, 3, 64, 16))
+    assert "\n" not in str(caught.value)
+    torch.compiler.reset()

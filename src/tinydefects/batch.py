@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,17 +51,20 @@ def predict_to_disk(
     folder: Path,
     *,
     progress: Callable[[str, int, int | None], None],
+    batch_size: int = 1,
 ) -> list[float]:
     """Write map and overlay of every sample and one scores.csv; returns the image scores in order.
 
-    Maps already there are kept if the same detector wrote them.
+    Maps already there are kept if the same detector wrote them. For `batch_size` see `Detector.predict_many`.
 
     Raises:
         ImageReadError: the folder holds maps of another detector.
+        TinyDefectsError: `batch_size` is too large for the detector or its GPU.
     """
     claim_folder(folder, {"detector": detector.fingerprint, **detector.settings.model_dump(mode="json")})
     scores, ceilings, floors = [], [], []
-    for done, prediction in enumerate(_predict_each(detector, category_id, samples, folder), start=1):
+    predictions = _predict_each(detector, category_id, samples, folder, batch_size)
+    for done, prediction in enumerate(predictions, start=1):
         scores.append(prediction.score)
         floors.append(float(np.median(prediction.anomaly_map)))
         ceilings.append(float(prediction.anomaly_map.max()))
@@ -92,24 +96,33 @@ def overlay(
 
 
 def _predict_each(
-    detector: "Detector | ExportedDetector", category_id: str, samples: Sequence[Sample], folder: Path
+    detector: "Detector | ExportedDetector",
+    category_id: str,
+    samples: Sequence[Sample],
+    folder: Path,
+    batch_size: int,
 ) -> Iterator[Prediction]:
     """The prediction of every sample, once it is on disk; the next images are read while the detector looks at one."""
 
-    def read(sample: Sample) -> tuple[Sample, NDArray[np.uint8] | Prediction]:
-        path = map_path(folder, category_id, sample)
-        return sample, read_prediction(path) if path.exists() else sample.image()
+    def is_on_disk(sample: Sample) -> bool:
+        return map_path(folder, category_id, sample).exists()
+
+    def predictions() -> Iterator[tuple[Sample, Prediction]]:
+        for on_disk, run in groupby(samples, key=is_on_disk):
+            row = list(run)
+            if on_disk:
+                known = read_ahead(lambda sample: read_prediction(map_path(folder, category_id, sample)), row)
+                yield from zip(row, known, strict=True)
+            else:
+                images = read_ahead(Sample.image, row)
+                yield from zip(row, detector.predict_many(images, batch_size=batch_size), strict=True)
 
     def keep(made: tuple[Sample, Prediction]) -> Prediction:
-        if not map_path(folder, category_id, made[0]).exists():
+        if not is_on_disk(made[0]):
             write_prediction(folder, category_id, *made)
         return made[1]
 
-    predictions = (
-        (sample, known if isinstance(known, Prediction) else detector.predict(known))
-        for sample, known in read_ahead(read, samples)
-    )
-    return read_ahead(keep, predictions)
+    return read_ahead(keep, predictions())
 
 
 def _write_scores(path: Path, samples: Sequence[Sample], scores: Sequence[float]) -> None:

@@ -5,19 +5,13 @@ code loses pixels or precision: each image keeps its proportions and maps back e
 border, and the image score takes at least one pixel. Tiles, shifts and native size are the default preset's, too.
 """
 
-import contextlib
-import hashlib
-import math
-import operator
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
@@ -26,44 +20,28 @@ from tinydefects.detector_file import (
     DetectorSettings,
     Precision,
     Preset,
-    SavedDetector,
-    SavedTeacher,
     first_fault,
     image_score,
     read_detector,
     refuse_contradictions,
     write_detector,
 )
-from tinydefects.errors import ModelFileError, NotFittedError, TinyDefectsError, TrainingError
-from tinydefects.feature_cache import FeatureCache, FeatureFormat, expected_bytes
+from tinydefects.detector_state import describe_fit, fingerprint_of, restore_students
+from tinydefects.errors import NotFittedError, TinyDefectsError
+from tinydefects.feature_cache import FeatureCache
+from tinydefects.fitting import FitCost, Progress, fill_cache, fit_cost, open_cache, require_affordable, train_epochs
+from tinydefects.pass_batches import score_in_batches
 from tinydefects.passes import PassPlan
-from tinydefects.patch_grid import PatchGrid, Size, image_size, whole_patches
+from tinydefects.patch_grid import PatchGrid, Size, image_size
 from tinydefects.pixels import read_size
-from tinydefects.precision import SIXTEEN_BITS
+from tinydefects.read_ahead import read_ahead
 from tinydefects.sample import Prediction
-from tinydefects.students import Batch, Combine, StudentPair, train_students
+from tinydefects.students import Combine, StudentPair
 from tinydefects.teacher import Teacher, load_teacher
 
-Progress = Callable[[str, int, int | None], None]  # stage ("teacher", "students"), done, total where it is known
 LEARNING_RATES = {"published": 1e-4, "default": 1e-3}  # the published code's; the paper's, better in fewer epochs
 DEFAULT_RESOLUTION = 1036
-IMAGES_PER_BATCH = 4
 PRECISIONS: dict[Preset, Precision] = {"published": "highest", "default": "float32"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitCost:
-    """What a fit will take: passes and patches of the teacher, each once, and the bytes of their features on disk."""
-
-    n_images: int
-    n_passes: int
-    n_patches: int
-    cache_bytes: int
-
-    def __str__(self) -> str:
-        passes = "" if self.n_passes == self.n_images else f" {self.n_passes} passes,"
-        room = f"{self.cache_bytes / 1e9:.3g} GB of teacher features"
-        return f"{self.n_images} images,{passes} {self.n_patches} patches, {room}"
 
 
 class Detector:
@@ -74,9 +52,10 @@ class Detector:
         teacher_weights: a file instead of the hub.
         resolution: long side, in pixels, to which an image is scaled for the teacher, rounded to whole patches;
             `native` scales nothing; None is 1036, and `native` with tiles.
-        epochs: passes of the students over the training images.
-        seed: of the students' initial weights and the order of images.
+        epochs: passes of the students over the training images; at most so many with a `validation_fraction`.
+        seed: of the students' initial weights, the order of images and which of them are held out.
         device: None is cuda, mps or cpu, the first there is.
+        compiled: whether torch compiles the teacher, see `Teacher.compiled`; not saved with the detector.
         cache_dir: where teacher features are kept between fits; None is a temporary folder.
         cache_limit_gb: bound on that folder, 1 GB = 1e9 bytes.
         preset: see the module.
@@ -86,6 +65,13 @@ class Detector:
             `highest`. With `float16` the students still learn in float32. The cache keeps 16-bit features apart.
         patches_per_batch: patches in one step of the students, mixed across images; None is all patches of four
             images. The loss depends on the number of steps: lower `epochs` with it.
+        patch_fraction: share of the patches of each pass that is kept and learnt from, in (0, 1], spread by greedy
+            k-centre selection: left out are those nearly equal to a kept one, so rare patches weigh more than in the
+            image. The cache shrinks with it; None is all.
+        validation_fraction: share of the images, in (0, 1), held out to stop early: training ends when their lowest
+            loss has fallen by less than 1 % within `patience` epochs, and the students of that loss are kept. It looks
+            at defect-free images alone, which need not tell when defects are found best. None is none.
+        patience: epochs, see there; None is 3.
         tile: side of the squares into which the scaled image is cut, in its pixels; one pass of the teacher each.
         overlap: pixels that neighbouring tiles share, at least; None is an eighth of a tile.
         stride: pixels from one patch to the next, a divisor of the patch size; half of it is four shifted passes.
@@ -103,6 +89,7 @@ class Detector:
         epochs: int = 50,
         seed: int = 0,
         device: str | None = None,
+        compiled: bool = False,
         cache_dir: Path | None = None,
         cache_limit_gb: float = 20.0,
         preset: Preset = "default",
@@ -113,6 +100,9 @@ class Detector:
         tile: int | None = None,
         overlap: int | None = None,
         stride: int | None = None,
+        patch_fraction: float | None = None,
+        validation_fraction: float | None = None,
+        patience: int | None = None,
     ) -> None:
         if resolution is None:
             resolution = DEFAULT_RESOLUTION if tile is None else "native"
@@ -130,18 +120,23 @@ class Detector:
                 tile=tile,
                 overlap=overlap,
                 stride=stride,
+                patch_fraction=patch_fraction,
+                validation_fraction=validation_fraction,
+                patience=patience,
             )
         except ValidationError as error:
             raise TinyDefectsError(f"Detector: {first_fault(error)}") from error
         refuse_contradictions(self.settings)
         self.teacher_weights = teacher_weights
         self.device = device
+        self.compiled = compiled
         self.cache_dir = cache_dir
         self.cache_limit_gb = cache_limit_gb
         self.losses: list[float] = []  # mean training loss of every finished epoch
+        self.validation_losses: list[float] = []  # of the held-out images after each of them
         self.n_images = 0
         given = teacher if isinstance(teacher, Teacher) else None
-        self._teacher = given and replace(given, precision=self.settings.precision)
+        self._teacher = given and self._prepared(given)
         self._students: StudentPair | None = None
 
     @property
@@ -151,8 +146,11 @@ class Detector:
             loaded = load_teacher(
                 self.settings.teacher, weights=self.teacher_weights, blocks=self.settings.blocks, device=self.device
             )
-            self._teacher = replace(loaded, precision=self.settings.precision)
+            self._teacher = self._prepared(loaded)
         return self._teacher
+
+    def _prepared(self, teacher: Teacher) -> Teacher:
+        return replace(teacher, precision=self.settings.precision, compiled=self.compiled)
 
     @property
     def students(self) -> StudentPair:
@@ -167,22 +165,43 @@ class Detector:
         """Learn from defect-free (H, W, 3) uint8 images: one teacher pass fills the cache, the students train on it.
 
         Raises:
-            TrainingError: no images, no room for the features, or a loss that is not finite; in the last case the
-                detector keeps the students of the last finished epoch.
+            TrainingError: no images, none to hold out, no room for the features, or a loss that is not finite; in the
+                last case the detector keeps the students of the last finished epoch.
         """
-        self._students, self.losses = None, []
+        self._students, self.losses, self.validation_losses = None, [], []
         report = progress or (lambda stage, done, total: None)
-        with self._open_cache() as cache:
-            self.n_images = self._fill(cache, images, report)
-            self._train(cache, report)
+        with open_cache(self.cache_dir, self.teacher, self.settings, limit_gb=self.cache_limit_gb) as cache:
+            n_passes = fill_cache(cache, images, self.passes, report)
+            self.n_images = len(n_passes)
+            self._train(cache, n_passes, report)
         return self
 
-    def predict(self, image: NDArray[np.uint8]) -> Prediction:
-        """The (H, W) anomaly map of an (H, W, 3) uint8 image at its own size, values in [0, 4], and its score."""
+    def predict(self, image: NDArray[np.uint8], *, batch_size: int = 1) -> Prediction:
+        """The (H, W) anomaly map of an (H, W, 3) uint8 image at its own size, values in [0, 4], and its score.
+
+        `batch_size` tiles are shown to the teacher at once, see `predict_many`.
+        """
+        (prediction,) = self.predict_many([image], batch_size=batch_size)
+        return prediction
+
+    def predict_many(self, images: Iterable[NDArray[np.uint8]], *, batch_size: int = 1) -> Iterator[Prediction]:
+        """The prediction of every image, in order; the teacher sees `batch_size` images or tiles of one size at once.
+
+        Meant for GPUs: a CPU gains nothing. Sizes may be mixed. Images are drawn as they are needed and let go once the
+        teacher's inputs are made of them: at most `4 * batch_size` inputs wait for others of their size, and at most so
+        many images are ahead of a prediction. Above 1, maps may differ in their last digits from those of 1.
+
+        Raises:
+            NotFittedError: there are no students yet.
+            TinyDefectsError: `batch_size` is below 1, or a batch does not fit into the memory of the GPU.
+        """
         self._fitted_students()
-        plan = self.passes(image_size(image))
-        patch_scores = plan.merge(self._view_scores(pixels, grid) for pixels, grid in plan.views(image))
-        return self.prediction(plan.grid, patch_scores)
+        if batch_size < 1:
+            raise TinyDefectsError(f"batch_size {batch_size}: give 1 or more")
+        # The next image is resized while the teacher works; torch is kept out of it, whose threads would be in the way.
+        inputs = read_ahead(self._inputs, images, threads=1)
+        scored = score_in_batches(inputs, self._scores, batch_size=batch_size)
+        return (self.prediction(plan.grid, plan.merge(scores)) for plan, scores in scored)
 
     def patch_scores(self, earlier: Tensor, later: Tensor, *, combine: Combine = "product") -> Tensor:
         """Scores (B, h, w) in [0, 4] of the teacher's features (B, h, w, C) of both blocks; higher is more anomalous.
@@ -212,13 +231,7 @@ class Detector:
             ImageReadError: a file is no image.
         """
         plans = [self.passes(read_size(path)) for path in image_paths]
-        grids = [grid for plan in plans for grid in plan.grids]
-        return FitCost(
-            n_images=len(plans),
-            n_passes=len(grids),
-            n_patches=sum(math.prod(grid.shape) for grid in grids),
-            cache_bytes=expected_bytes(grids, dim=self.teacher.dim, feature_format=self._feature_format),
-        )
+        return fit_cost(plans, self.settings, dim=self.teacher.dim)
 
     def require_affordable(self, cost: FitCost) -> None:
         """Refuse a fit whose features cannot all lie within the cache's limit, before the first image is read.
@@ -226,24 +239,18 @@ class Detector:
         Raises:
             TrainingError: they cannot; the message says what to change.
         """
-        if cost.cache_bytes > self.cache_limit_gb * 1e9:
-            raise TrainingError(
-                f"the features of {cost.n_images} images need {cost.cache_bytes / 1e9:.3g} GB, the limit is "
-                f"{self.cache_limit_gb:.3g} GB: raise cache_limit_gb (--cache-limit-gb) or lower the resolution"
-            )
+        require_affordable(cost, limit_gb=self.cache_limit_gb)
+
+    @property
+    def kept_epoch(self) -> int:
+        """From 1, the epoch whose students were kept: that of the lowest held-out loss, without one the last."""
+        losses = self.validation_losses
+        return losses.index(min(losses)) + 1 if losses else len(self.losses)
 
     @property
     def fingerprint(self) -> str:
         """sha256 over all that the maps depend on: preset, resolution, tiles and shifts, teacher and students."""
-        settings = self.settings
-        digest = hashlib.sha256(f"{settings.preset} {settings.resolution} {self.teacher.fingerprint}".encode())
-        if not settings.is_one_pass:
-            digest.update(f"tile {settings.tile} overlap {settings.overlap} stride {settings.stride}".encode())
-        if settings.precision in SIXTEEN_BITS:
-            digest.update(settings.precision.encode())
-        for weights in self._fitted_students().state_dict().values():
-            digest.update(weights.cpu().contiguous().numpy())
-        return digest.hexdigest()
+        return fingerprint_of(self.settings, self.teacher, self._fitted_students())
 
     def save(self, folder: str | Path) -> None:
         """Write the students and all settings; the teacher's weights stay where they are.
@@ -252,22 +259,13 @@ class Detector:
             NotFittedError: there is nothing to save yet.
             ModelFileError: the folder holds other files, or cannot be written.
         """
-        students, teacher = self._fitted_students(), self.teacher
-        saved = SavedDetector(
-            format=1,
-            settings=self.settings,
-            teacher=SavedTeacher(
-                name=teacher.name,
-                fingerprint=teacher.fingerprint,
-                patch_size=teacher.patch_size,
-                dim=teacher.dim,
-                blocks=teacher.blocks,
-            ),
-            resolution_px=self._resolution_px,
+        students = self._fitted_students()
+        saved = describe_fit(
+            self.settings,
+            self.teacher,
             n_images=self.n_images,
-            losses=tuple(self.losses),
-            device=teacher.device,
-            versions={package: version(package) for package in ("tinydefects", "torch", "timm", "numpy", "pillow")},
+            losses=self.losses,
+            validation_losses=self.validation_losses,
         )
         write_detector(Path(folder), saved, {key: value.cpu() for key, value in students.state_dict().items()})
 
@@ -280,6 +278,7 @@ class Detector:
         teacher_weights: Path | None = None,
         device: str | None = None,
         precision: Precision | None = None,
+        compiled: bool = False,
     ) -> Self:
         """A saved detector, ready to predict; a `teacher` that is already loaded can be shared.
 
@@ -296,78 +295,32 @@ class Detector:
         }
         if precision is not None:
             stored["precision"] = precision
-        detector = cls(**stored, teacher_weights=teacher_weights, device=device)
-        if detector.teacher.fingerprint != saved.teacher.fingerprint:
-            raise ModelFileError(
-                f"{folder}: trained with {saved.teacher.name} of fingerprint {saved.teacher.fingerprint[:12]}, this is "
-                f"{detector.teacher.fingerprint[:12]}: give the weights file it was trained with, or fit again"
-            )
-        students = StudentPair(saved.teacher.dim)
-        try:
-            students.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ModelFileError(f"{folder}: the students do not fit {saved.teacher.name}; save it again") from error
-        detector._students = students.to(detector.teacher.device)
-        detector.losses, detector.n_images = list(saved.losses), saved.n_images
+        detector = cls(**stored, teacher_weights=teacher_weights, device=device, compiled=compiled)
+        detector._students = restore_students(saved, weights, detector.teacher, folder=folder)
+        detector.losses, detector.validation_losses = list(saved.losses), list(saved.validation_losses)
+        detector.n_images = saved.n_images
         return detector
 
-    @property
-    def _resolution_px(self) -> int | None:
-        resolution = self.settings.resolution
-        return None if resolution == "native" else whole_patches(resolution, self.teacher.patch_size)
+    def _inputs(self, image: NDArray[np.uint8]) -> tuple[PassPlan, Iterator[NDArray[np.uint8]]]:
+        """The input of every pass; the first one, for which the image is resized, at once."""
+        plan = self.passes(image_size(image))
+        inputs = (grid.to_pixels(pixels) for pixels, grid in plan.views(image))
+        return plan, itertools.chain([next(inputs)], inputs)
 
-    def _view_scores(self, pixels: NDArray[np.uint8], grid: PatchGrid) -> NDArray[np.float32]:
-        patches = grid.to_patches(pixels, self.teacher.mean, self.teacher.std)
-        patch_scores = self.patch_scores(*self.teacher.features(patches[None]))
-        return patch_scores[0].float().cpu().numpy()
-
-    @property
-    def _feature_format(self) -> FeatureFormat:
-        return "float32" if self.settings.preset == "published" else "float16"
+    def _scores(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.patch_scores(*self.teacher.features(self.teacher.normalise(batch))).float().cpu().numpy()
 
     def _fitted_students(self) -> StudentPair:
         if self._students is None:
             raise NotFittedError("this detector knows nothing yet: fit it to defect-free images or load a saved one")
         return self._students
 
-    @contextlib.contextmanager
-    def _open_cache(self) -> Iterator[FeatureCache]:
-        with contextlib.ExitStack() as stack:
-            folder = self.cache_dir
-            if folder is None:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tinydefects-")))
-            limit_bytes = int(self.cache_limit_gb * 1e9)
-            yield FeatureCache(folder, self.teacher, feature_format=self._feature_format, limit_bytes=limit_bytes)
-
-    def _fill(self, cache: FeatureCache, images: Iterable[NDArray[np.uint8]], report: Progress) -> int:
-        if isinstance(images, (list, tuple)):  # all at hand: a disk that is too small shows before the first pass
-            views = (view for image in images for view in self.passes(image_size(image)).views(image))
-            cache.require_space(grid for pixels, grid in views if not cache.holds(pixels, grid))
-        total, n_images = operator.length_hint(images) or None, 0
-        for n_images, image in enumerate(images, start=1):
-            for pixels, grid in self.passes(image_size(image)).views(image):
-                cache.add(pixels, grid)
-            report("teacher", n_images, total)
-        if not n_images:
-            raise TrainingError("there are no training images: give defect-free ones, a handful at least")
-        return n_images
-
-    def _train(self, cache: FeatureCache, report: Progress) -> None:
-        settings = self.settings
-        students = StudentPair(self.teacher.dim, seed=settings.seed).to(self.teacher.device)
-        # float16 would lose the gradients of patches: each is divided by the number of patches in the step.
-        precision: Precision = "float32" if settings.precision == "float16" else settings.precision
-        epochs = self._epochs(cache)
-        for losses in train_students(students, epochs, learning_rate=settings.learning_rate, precision=precision):
+    def _train(self, cache: FeatureCache, n_passes: Sequence[int], report: Progress) -> None:
+        students = StudentPair(self.teacher.dim, seed=self.settings.seed).to(self.teacher.device)
+        for epoch in train_epochs(students, cache, n_passes, self.settings):
             self._students = students
-            self.losses.append(math.fsum(losses) / len(losses))
-            report("students", len(self.losses), settings.epochs)
-
-    def _epochs(self, cache: FeatureCache) -> Iterator[Iterator[Batch]]:
-        shuffle = torch.Generator().manual_seed(self.settings.seed)
-        for _ in range(self.settings.epochs):
-            order = torch.randperm(len(cache), generator=shuffle).tolist()
-            if self.settings.patches_per_batch is None:
-                yield cache.batches(order, images=IMAGES_PER_BATCH)
-            else:
-                yield cache.patch_batches(order, patches=self.settings.patches_per_batch, shuffle=shuffle)
+            self.losses.append(epoch.loss)
+            if epoch.validation_loss is not None:
+                self.validation_losses.append(epoch.validation_loss)
+            done = len(self.losses)
+            report("students", done, done if epoch.is_last else self.settings.epochs)

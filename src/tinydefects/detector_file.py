@@ -56,6 +56,9 @@ class DetectorSettings(BaseModel):
     tile: int | None = Field(default=None, gt=0)
     overlap: int | None = Field(default=None, ge=0)
     stride: int | None = Field(default=None, gt=0)
+    validation_fraction: float | None = Field(default=None, gt=0, lt=1)
+    patience: int | None = Field(default=None, gt=0)
+    patch_fraction: float | None = Field(default=None, gt=0, le=1)
 
     @property
     def is_one_pass(self) -> bool:
@@ -87,10 +90,20 @@ def refuse_contradictions(settings: DetectorSettings) -> None:
         raise TinyDefectsError(
             f"an overlap of {settings.overlap} px is that of tiles: give a tile (--tile), too, or leave it out"
         )
+    if settings.validation_fraction is None and settings.patience is not None:
+        raise TinyDefectsError(
+            f"a patience of {settings.patience} epochs looks at held-out images: give a validation_fraction "
+            "(--validation-fraction), too, or leave it out"
+        )
     if settings.preset == "published" and (settings.resolution == "native" or not settings.is_one_pass):
         raise TinyDefectsError(
             "the preset published is one pass over a square: leave out tile, stride and a native resolution, "
             "or take the preset default"
+        )
+    if settings.preset == "published" and (settings.validation_fraction or settings.patch_fraction):
+        raise TinyDefectsError(
+            "the preset published learns from every patch of every image, for all epochs: leave out "
+            "validation_fraction and patch_fraction, or take the preset default"
         )
 
 
@@ -114,6 +127,7 @@ class SavedDetector(BaseModel):
             patches; None is the image's own.
         n_images: training images.
         losses: mean training loss of every finished epoch.
+        validation_losses: of the held-out images after each of them; none if nothing was held out.
         device: where the students were trained.
         versions: of this package and those that change numbers.
     """
@@ -126,6 +140,7 @@ class SavedDetector(BaseModel):
     resolution_px: int | None = Field(gt=0)
     n_images: int = Field(gt=0)
     losses: tuple[float, ...]
+    validation_losses: tuple[float, ...] = ()
     device: str
     versions: dict[str, str]
 

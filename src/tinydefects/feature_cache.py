@@ -1,7 +1,8 @@
 """Teacher features of the training images on disk, so that 50 epochs cost one pass of the teacher.
 
-One .npy file of (2, h, w, C) an image, named after everything it depends on: teacher, geometry, number format and
-pixels. A fit that was interrupted or is repeated finds them; a file that is not whole does not count.
+One .npy file of (2, h, w, C) an image, or of (2, n, C) where only a share of its patches is kept, named after all it
+depends on: teacher, geometry, number format, share and pixels. A fit that was interrupted or is repeated finds them; a
+file that is not whole does not count.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tinydefects.coreset import greedy_coreset
 from tinydefects.errors import TrainingError
 from tinydefects.patch_grid import PatchGrid
 from tinydefects.pixels import write_whole
@@ -26,28 +28,60 @@ from tinydefects.students import Batch
 from tinydefects.teacher import Teacher
 
 FeatureFormat = Literal["float16", "float32"]
-LAYOUT = 1  # part of every file's name; raised when equal pixels would no longer give equal features
+LAYOUT = 2  # part of every file's name; raised when equal pixels would no longer give equal features
 HEADER_BYTES = 128  # of a .npy file of this kind
 IMAGES_PER_SHARD = 16
 
 
-def expected_bytes(grids: Iterable[PatchGrid], *, dim: int, feature_format: FeatureFormat) -> int:
+def expected_bytes(
+    grids: Iterable[PatchGrid], *, dim: int, feature_format: FeatureFormat, patch_fraction: float | None = None
+) -> int:
     """Disk space that the features of these images take, two blocks of `dim` channels."""
-    itemsize = np.dtype(feature_format).itemsize
-    return sum(HEADER_BYTES + 2 * grid.shape[0] * grid.shape[1] * dim * itemsize for grid in grids)
+    patch_bytes = 2 * dim * np.dtype(feature_format).itemsize
+    return sum(HEADER_BYTES + n_kept(grid, patch_fraction) * patch_bytes for grid in grids)
+
+
+def n_kept(grid: PatchGrid, patch_fraction: float | None) -> int:
+    """How many patches of a pass are kept: all, or this share of them, one at least."""
+    n_patches = math.prod(grid.shape)
+    return n_patches if patch_fraction is None else max(1, round(patch_fraction * n_patches))
+
+
+def spread_patches(features: NDArray[np.floating], size: int) -> NDArray[np.floating]:
+    """`size` of the patches of (2, h, w, C) features, as (2, size, C) in their order: the greedy k-centre selection.
+
+    Patches are compared in both blocks side by side. Each is the farthest from those chosen before it, so what is left
+    out is nearly equal to something kept, and rare patches make up more of the selection than of the image. Equal
+    features give an equal selection.
+    """
+    patches = features.reshape(2, -1, features.shape[-1])
+    if size >= patches.shape[1]:
+        return patches
+    side_by_side = np.concatenate(list(patches), axis=1).astype(np.float32)
+    return patches[:, np.sort(greedy_coreset(side_by_side, size, np.random.default_rng(0)))]
 
 
 class FeatureCache:
     """The features of one teacher, added image by image, read batch by batch through memory maps.
 
-    The folder never grows beyond `limit_bytes`, whatever else lies in it, nor beyond the free space of its disk.
+    The folder never grows beyond `limit_bytes`, whatever else lies in it, nor beyond the free space of its disk. With a
+    `patch_fraction` in (0, 1] only that share of the patches of each image is kept, see `spread_patches`.
     """
 
-    def __init__(self, folder: Path, teacher: Teacher, *, feature_format: FeatureFormat, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        teacher: Teacher,
+        *,
+        feature_format: FeatureFormat,
+        limit_bytes: int,
+        patch_fraction: float | None = None,
+    ) -> None:
         self.folder = folder
         self.teacher = teacher
         self.feature_format = feature_format
         self.limit_bytes = limit_bytes
+        self.patch_fraction = patch_fraction
         self._files: list[Path] = []
         self._unchecked_bytes = 0  # may be written before the folder is looked through again
 
@@ -55,7 +89,7 @@ class FeatureCache:
         return len(self._files)
 
     def add(self, image: NDArray[np.uint8], grid: PatchGrid) -> None:
-        """Append the features of one (H, W, 3) image; the teacher runs only if they are not on disk yet.
+        """Append the features of one (H, W, 3) image; the teacher runs only if neither they nor more are on disk yet.
 
         Raises:
             TrainingError: the limit or the free space does not suffice.
@@ -64,20 +98,18 @@ class FeatureCache:
 
     def holds(self, image: NDArray[np.uint8], grid: PatchGrid) -> bool:
         """Whether the features of this image are on disk, whole."""
-        try:
-            stored = np.load(self._path(image, grid), mmap_mode="r")
-        except (OSError, ValueError, EOFError):  # missing, cut off, or no .npy at all
-            return False
-        return bool(stored.shape == (2, *grid.shape, self.teacher.dim) and stored.dtype == self.feature_format)
+        return self._stored(image, grid, self.patch_fraction) is not None
 
     def read(self, image: NDArray[np.uint8], grid: PatchGrid) -> tuple[Tensor, Tensor]:
         """The features (1, h, w, C) float32 of both blocks of one image, computed and kept if they were not there.
 
+        Only where every patch is kept.
+
         Raises:
             TrainingError: they are not there, and the limit or the free space does not suffice.
         """
-        self._keep(image, grid)
-        earlier, later = np.load(self._path(image, grid)).astype(np.float32)
+        assert self.patch_fraction is None, "a share of the patches is no grid"
+        earlier, later = np.load(self._keep(image, grid)).astype(np.float32)
         return torch.from_numpy(earlier)[None], torch.from_numpy(later)[None]
 
     def require_space(self, grids: Iterable[PatchGrid]) -> None:
@@ -86,7 +118,7 @@ class FeatureCache:
         Raises:
             TrainingError: they do not; the message names the folder, the bytes needed and what can be done.
         """
-        needed = expected_bytes(grids, dim=self.teacher.dim, feature_format=self.feature_format)
+        needed = self._bytes(grids)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             used, free = _folder_bytes(self.folder), shutil.disk_usage(self.folder).free
@@ -124,29 +156,57 @@ class FeatureCache:
 
     def _gather(self, indices: Sequence[int]) -> Tensor:
         """The features of these images, (2, N, C), in the numbers in which they are stored on disk."""
-        stored = [torch.from_numpy(np.load(self._files[index])).flatten(1, 2) for index in indices]
+        stored = [torch.from_numpy(np.load(self._files[index])).flatten(1, -2) for index in indices]
         return torch.cat(stored, dim=1)
 
     def _keep(self, image: NDArray[np.uint8], grid: PatchGrid) -> Path:
-        path = self._path(image, grid)
+        path = self._path(image, grid, self.patch_fraction)
         if not self.holds(image, grid):
             self._reserve(grid)
-            features = self.teacher.features(grid.to_patches(image, self.teacher.mean, self.teacher.std)[None])
-            both = torch.cat(features).cpu().numpy().astype(self.feature_format)
+            both = self._features(image, grid)
+            if self.patch_fraction is not None:
+                both = spread_patches(both, n_kept(grid, self.patch_fraction))
             write_whole(path, lambda file: np.save(file, both))
         return path
 
+    def _features(self, image: NDArray[np.uint8], grid: PatchGrid) -> NDArray[np.floating]:
+        """(2, h, w, C) in the numbers that are stored: from the disk if every patch was kept before, or the teacher."""
+        stored = self._stored(image, grid, None)
+        if stored is not None:
+            return stored
+        features = self.teacher.features(grid.to_patches(image, self.teacher.mean, self.teacher.std)[None])
+        return torch.cat(features).cpu().numpy().astype(self.feature_format)
+
+    def _stored(
+        self, image: NDArray[np.uint8], grid: PatchGrid, patch_fraction: float | None
+    ) -> NDArray[np.floating] | None:
+        """The file of this image as it lies on disk, or None unless it is whole."""
+        try:
+            stored: NDArray[np.floating] = np.load(self._path(image, grid, patch_fraction), mmap_mode="r")
+        except (OSError, ValueError, EOFError):  # missing, cut off, or no .npy at all
+            return None
+        patches = grid.shape if patch_fraction is None else (n_kept(grid, patch_fraction),)
+        is_whole = stored.shape == (2, *patches, self.teacher.dim) and stored.dtype == self.feature_format
+        return stored if is_whole else None
+
     def _reserve(self, grid: PatchGrid) -> None:
         """Looking through the folder for every image would take longer the more images lie there."""
-        needed = expected_bytes([grid], dim=self.teacher.dim, feature_format=self.feature_format)
+        needed = self._bytes([grid])
         if needed > self._unchecked_bytes:
             self.require_space([grid])
         self._unchecked_bytes -= needed
 
-    def _path(self, image: NDArray[np.uint8], grid: PatchGrid) -> Path:
+    def _bytes(self, grids: Iterable[PatchGrid]) -> int:
+        return expected_bytes(
+            grids, dim=self.teacher.dim, feature_format=self.feature_format, patch_fraction=self.patch_fraction
+        )
+
+    def _path(self, image: NDArray[np.uint8], grid: PatchGrid, patch_fraction: float | None) -> Path:
         digest = hashlib.sha256(f"{LAYOUT} {self.teacher.fingerprint} {grid} {self.feature_format}".encode())
         if self.teacher.precision in SIXTEEN_BITS:
             digest.update(self.teacher.precision.encode())
+        if patch_fraction is not None:
+            digest.update(f"patch_fraction {patch_fraction}".encode())
         digest.update(np.ascontiguousarray(image).data)
         return self.folder / self.teacher.fingerprint[:16] / f"{digest.hexdigest()}.npy"
 

@@ -111,10 +111,7 @@ class PatchGrid:
         std: tuple[float, ...] = IMAGENET_STD,
     ) -> "Tensor":
         """An (H, W, 3) uint8 image as the teacher's input, (3, h * patch, w * patch) float32, normalised."""
-        import torch
-
-        pixels = torch.from_numpy(self.to_pixels(image).transpose(2, 0, 1).astype(np.float32)) / 255.0
-        return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+        return normalise(self.to_pixels(image), mean, std)
 
     def to_pixels(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """An (H, W, 3) uint8 image at the teacher's size, (h * patch, w * patch, 3) uint8, not yet normalised.
@@ -198,6 +195,17 @@ def image_size(image: NDArray[np.uint8]) -> Size:
     if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8 or 0 in shape:
         raise ImageReadError(f"an image is (H, W, 3) uint8, this one is {shape} {dtype}; Sample.image() reads any file")
     return shape[0], shape[1]
+
+
+def normalise(
+    pixels: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...], *, device: str = "cpu"
+) -> "Tensor":
+    """Pixels (..., H, W, 3) as the teacher's input (..., 3, H, W), float32; they travel to the device as bytes."""
+    import torch
+
+    there = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3))).to(device)
+    of_mean, of_std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std))
+    return there.float().div_(255.0).sub_(of_mean).div_(of_std)
 
 
 def whole_patches(resolution: int, patch: int) -> int:

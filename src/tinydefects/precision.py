@@ -7,11 +7,13 @@ a small product and taken only where the product stays float32. Nothing outside 
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 
 from tinydefects.detector_file import Precision
 
@@ -25,12 +27,15 @@ def arithmetic(precision: Precision, device: str) -> Iterator[None]:
     """Products inside the block are computed as asked for; results of autocast operations are then 16 bits wide.
 
     `highest` is torch as it comes; `float32` takes the quicker road where the products of this processor stay float32
-    on it; `bfloat16` and `float16` are torch's autocast, weights and sums of squares stay float32.
+    on it; `bfloat16` and `float16` are torch's autocast: weights and norms stay float32, and on processors without
+    16-bit matrix units attention does, too.
     """
     kind = torch.device(device).type
     with contextlib.ExitStack() as block:
         if precision in SIXTEEN_BITS:
             block.enter_context(torch.autocast(kind, dtype=SIXTEEN_BITS[precision]))
+            if kind == "cpu" and onednn_is_exact():
+                block.enter_context(_Float32Attention())
         elif precision == "float32" and kind == "cpu" and onednn_is_exact():
             block.enter_context(_ONEDNN.open())
         yield
@@ -80,3 +85,21 @@ class _OneDnnRoad:
 
 
 _ONEDNN = _OneDnnRoad()
+
+
+class _Float32Attention(TorchFunctionMode):
+    """Attention between 16-bit products, in float32 through oneDNN: whoever calls it notices nothing but the time."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        query, key, value, *others = args
+        with torch.autocast("cpu", enabled=False), _ONEDNN.open():
+            wide = func(query.float(), key.float(), value.float(), *others, **(kwargs or {}))
+        return wide.to(query.dtype)

@@ -67,6 +67,13 @@ Precision = Annotated[
     typer.Option(help="Of matrix products; left out, float32 by the quickest exact route, or as the model was fitted."),
 ]
 
+Compiled = Annotated[
+    bool,
+    typer.Option(
+        "--compile", help="Compile the teacher: minutes for the first images, quicker after; needs a C++ compiler."
+    ),
+]
+
 
 def demo(
     out: Out = Path("demo"),
@@ -215,7 +222,18 @@ def fit(
         int | None,
         typer.Option(min=1, help="Patches a training step, mixed across images; left out, all of 4 images."),
     ] = None,
+    patch_fraction: Annotated[
+        float | None,
+        typer.Option(help="Learn from this share of the patches, without near copies; shrinks the cache."),
+    ] = None,
+    validation_fraction: Annotated[
+        float | None, typer.Option(help="Hold out this share of the images and stop when they no longer improve.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Epochs without 1 % of improvement before that; left out, 3.")
+    ] = None,
     precision: Precision = None,
+    compiled: Compiled = False,
     preset: Annotated[
         Preset, typer.Option(help="'published' repeats the paper's code, quirks included.")
     ] = Preset.default,
@@ -240,7 +258,11 @@ def fit(
         stride=stride,
         epochs=epochs,
         patches_per_batch=patches_per_batch,
+        patch_fraction=patch_fraction,
+        validation_fraction=validation_fraction,
+        patience=patience,
         precision=None if precision is None else precision.value,
+        compiled=compiled,
         preset=preset.value,
         cache_dir=cache_dir,
         cache_limit_gb=cache_limit_gb,
@@ -258,9 +280,19 @@ def fit(
             progress=lambda stage, done, total: progress(stage, done, total or cost.n_images),
         )
     detector.save(out)
+    if detector.validation_losses:
+        say(told_of_the_end(detector))
     print_result(
         {"model": str(out), "n_images": len(category.train)}, as_json, f"fitted on {len(category.train)} images: {out}"
     )
+
+
+def told_of_the_end(detector: "Detector") -> str:
+    """When training with held-out images ended, and which students it kept."""
+    ran, most, kept = len(detector.losses), detector.settings.epochs, detector.kept_epoch
+    ended = f"stopped after epoch {ran} of {most}" if ran < most else f"did not stop before epoch {most}, the last"
+    lowest = f"the loss of the held-out images was lowest ({min(detector.validation_losses):.4g})"
+    return f"students: {ended}; those of epoch {kept} are kept, where {lowest}"
 
 
 def _resolution(text: str | None) -> int | Literal["native"] | None:
@@ -300,6 +332,11 @@ def predict(
     teacher_weights: TeacherWeights = None,
     device: Device = None,
     precision: Precision = None,
+    compiled: Compiled = False,
+    batch_size: Annotated[
+        int,
+        typer.Option(min=1, help="Images or tiles of one size the teacher sees at once; for GPUs: no gain on a CPU."),
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Write an anomaly map (32-bit float TIFF, full size), an overlay and a score for every image."""
@@ -308,15 +345,20 @@ def predict(
     folder = Path(images)
     samples = find_images(folder) if folder.is_dir() else _samples_of(images, root, option, split)
     name = folder.resolve().name if folder.is_dir() else images
-    detector = _load_model(model, teacher_weights, device, precision)
+    detector = _load_model(model, teacher_weights, device, precision, batch_size, compiled)
     with show_progress() as progress:
-        scores = predict_to_disk(detector, name, samples, out, progress=progress)
+        scores = predict_to_disk(detector, name, samples, out, progress=progress, batch_size=batch_size)
     table = {sample.id: score for sample, score in zip(samples, scores, strict=True)}
     print_result(table, as_json, f"{len(table)} maps, overlays and scores.csv: {out}")
 
 
 def _load_model(
-    model: Path, teacher_weights: Path | None, device: str | None, precision: ProductPrecision | None
+    model: Path,
+    teacher_weights: Path | None,
+    device: str | None,
+    precision: ProductPrecision | None,
+    batch_size: int,
+    compiled: bool,
 ) -> "Detector | ExportedDetector":
     """A fitted detector, or an exported one, which needs no torch."""
     from tinydefects.export.manifest import is_export
@@ -329,12 +371,13 @@ def _load_model(
             teacher_weights=teacher_weights,
             device=device,
             precision=None if precision is None else precision.value,
+            compiled=compiled,
         )
     from tinydefects.export.exported import ExportedDetector
 
-    if teacher_weights or precision or device not in {None, "cpu"}:
+    if teacher_weights or precision or device not in {None, "cpu"} or batch_size > 1 or compiled:
         raise TinyDefectsError(
-            f"{model}: an exported model has its weights and its precision inside and runs on the CPU: "
-            "leave out --teacher-weights, --precision and --device"
+            f"{model}: an exported model has its weights and its precision inside and runs on the CPU, one image at a "
+            "time: leave out --teacher-weights, --precision, --device, --compile and --batch-size"
         )
     return ExportedDetector.load(model)

@@ -1,6 +1,7 @@
 """ExportedDetector: an exported folder as a detector; runs without torch unless torch is what it was exported to."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.detector_file import DetectorSettings, image_score
-from tinydefects.errors import ResolutionMismatchError
+from tinydefects.errors import ResolutionMismatchError, TinyDefectsError
 from tinydefects.export.manifest import MANIFEST_FILE, Interface, Session, read_manifest
 from tinydefects.export.sessions import open_session
 from tinydefects.patch_grid import image_size
@@ -63,6 +64,19 @@ class ExportedDetector:
             )
         anomaly_map, score = self._session(image[None])
         return Prediction(anomaly_map[0], float(score[0]))
+
+    def predict_many(self, images: Iterable[NDArray[np.uint8]], *, batch_size: int = 1) -> Iterator[Prediction]:
+        """The prediction of every image, in order, one after the other.
+
+        Raises:
+            TinyDefectsError: `batch_size` is not 1.
+        """
+        if batch_size != 1:
+            raise TinyDefectsError(
+                f"batch_size {batch_size}: an exported model takes one image or tile at a time; leave it out "
+                "(--batch-size) or use the detector itself"
+            )
+        return map(self.predict, images)
 
     def _predict_any_size(self, image: NDArray[np.uint8]) -> Prediction:
         plan = self.settings.passes(image_size(image), patch=self.interface.patch_size)

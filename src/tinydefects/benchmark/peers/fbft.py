@@ -27,11 +27,14 @@ PUBLISHED_SEED = 115  # of the published code: the benchmark's seed n is 115 + n
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FbftOptions:
-    """`blocks` is written earlier-later, `7-11`, from 0; empty is the teacher's own choice."""
+    """`blocks` is written earlier-later, `7-11`, from 0; empty is the teacher's own choice. The others: `Detector`."""
 
     epochs: Annotated[int, Field(gt=0)] = 50
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     blocks: Annotated[str, Field(pattern=r"^\d+-\d+$")] | None = None
+    patch_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    patience: Annotated[int, Field(gt=0)] | None = None
 
 
 class FbftPeer:
@@ -54,6 +57,9 @@ class FbftPeer:
             cache_limit_gb=inputs.features_limit_gb,
             preset=preset,
             learning_rate=options.learning_rate,
+            patch_fraction=options.patch_fraction,
+            validation_fraction=options.validation_fraction,
+            patience=options.patience,
         )
         # The detector's own teacher: a preset may ask for another precision.
         self._source = PatchSource(inputs, teacher=self._detector.teacher, preset=preset)

@@ -13,7 +13,7 @@ from tinydefects.errors import TrainingError
 from tinydefects.feature_cache import FeatureCache, FeatureFormat
 from tinydefects.patch_grid import PatchGrid, Size, image_size
 from tinydefects.sample import Prediction, Sample
-from tinydefects.teacher import Teacher, stack_inputs
+from tinydefects.teacher import Teacher
 
 Features = NDArray[np.float32]
 
@@ -117,10 +117,9 @@ class PatchSource:
             places = tuple(place for place, image in enumerate(images) if image_size(image) == size)
             grid = self._grid(images[places[0]])
             with self.clock("resize"):
-                mean, std = self.teacher.mean, self.teacher.std
-                patches = stack_inputs([grid.to_patches(images[place], mean, std) for place in places])
+                pixels = np.stack([grid.to_pixels(images[place]) for place in places])
             with self.clock("transfer"):
-                patches = patches.to(self.teacher.device)
+                patches = self.teacher.normalise(pixels)
             with self.clock("teacher"):
                 earlier, later = self.teacher.features(patches)
             yield PatchFeatures(places=places, grid=grid, earlier=earlier, later=later)

@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from scipy import ndimage
 
-from tinydefects.benchmark.peers.coreset import greedy_coreset, sample_patches
 from tinydefects.benchmark.peers.neighbours import NearestNeighbours
 from tinydefects.benchmark.peers.patch_peer import Block, chosen_block
 from tinydefects.benchmark.peers.patch_source import Features, TrainingFeatures
+from tinydefects.coreset import greedy_coreset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,3 +75,11 @@ class PatchCoreScorer:
         for axis in (1, 2):
             features = ndimage.uniform_filter1d(features, self._options.neighbourhood, axis=axis, mode="nearest")
         return features
+
+
+def sample_patches(images: TrainingFeatures, n_most: int, generator: np.random.Generator) -> NDArray[np.intp]:
+    """Which patches to keep when they are counted through all images: all, or `n_most` by chance, in their order."""
+    n_patches = images.n_patches
+    if n_patches <= n_most:
+        return np.arange(n_patches)
+    return np.sort(generator.choice(n_patches, n_most, replace=False, shuffle=False))

@@ -3,12 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.benchmark.peers.patch_source import Features, TrainingFeatures
-
 PROJECTED_DIM = 128  # as in PatchCore's code: distances are compared after a random projection
 
 
-def greedy_coreset(vectors: Features, size: int, generator: np.random.Generator) -> NDArray[np.int64]:
+def greedy_coreset(vectors: NDArray[np.float32], size: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """Places of `size` of the (N, C) vectors, each the farthest from those chosen before it; the first by chance.
 
     Holds N x 128 numbers beside the vectors and takes N x 128 x `size` multiplications.
@@ -26,15 +24,7 @@ def greedy_coreset(vectors: Features, size: int, generator: np.random.Generator)
     return chosen
 
 
-def sample_patches(images: TrainingFeatures, n_most: int, generator: np.random.Generator) -> NDArray[np.intp]:
-    """Which patches to keep when they are counted through all images: all, or `n_most` by chance, in their order."""
-    n_patches = images.n_patches
-    if n_patches <= n_most:
-        return np.arange(n_patches)
-    return np.sort(generator.choice(n_patches, n_most, replace=False, shuffle=False))
-
-
-def _projected(vectors: Features, generator: np.random.Generator) -> Features:
+def _projected(vectors: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
     dim = vectors.shape[1]
     if dim <= PROJECTED_DIM:
         return vectors
