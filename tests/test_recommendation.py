@@ -137,7 +137,7 @@ def test_inspect_recommends_an_input_for_a_latency(monkeypatch, capsys):
     assert advice["keeps"] is False
     assert advice["best"]["resolution"] == 1036
     assert advice["best"]["ms"] == pytest.approx(1000 * 56 * 74 * 14**2 / 1e6)
-    monkeypatch.setattr("tinydefects.commands.detecting.TIMED_PATCHES_A_SIDE", (4, 8))
+    monkeypatch.setattr("tinydefects.commands.inspecting.TIMED_PATCHES_A_SIDE", (4, 8))
     code, out, _ = run(monkeypatch, capsys, *DISCS, "--latency-ms", 60_000, "--teacher", "builtin", "--device", "cpu")
     assert code == 0
     assert "patches of 8 px" in out  # the teacher's, not the 14 px of the default

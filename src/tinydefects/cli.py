@@ -4,7 +4,16 @@ import sys
 
 import typer
 
-from tinydefects.commands import auditing, benchmarking, detecting, evaluating, exporting, scoring, submitting
+from tinydefects.commands import (
+    auditing,
+    benchmarking,
+    detecting,
+    evaluating,
+    exporting,
+    inspecting,
+    scoring,
+    submitting,
+)
 from tinydefects.errors import MissingExtraError, TinyDefectsError
 
 DETECTOR_PACKAGES = {"torch", "torchvision", "timm", "safetensors"}
@@ -19,7 +28,7 @@ app = typer.Typer(
 
 for command in (
     detecting.demo,
-    detecting.inspect,
+    inspecting.inspect,
     detecting.fit,
     detecting.predict,
     evaluating.evaluate,

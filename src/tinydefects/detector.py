@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
@@ -187,9 +188,9 @@ class Detector:
     def predict_many(self, images: Iterable[NDArray[np.uint8]], *, batch_size: int = 1) -> Iterator[Prediction]:
         """The prediction of every image, in order; the teacher sees `batch_size` images or tiles of one size at once.
 
-        Meant for GPUs: a CPU gains nothing. Sizes may be mixed. Images are drawn as they are needed and let go once the
-        teacher's inputs are made of them: at most `4 * batch_size` inputs wait for others of their size, and at most so
-        many images are ahead of a prediction. Above 1, maps may differ in their last digits from those of 1.
+        Meant for GPUs: a CPU gains nothing. Sizes may be mixed. Images are drawn as they are needed, one ahead, and let
+        go once the teacher's inputs are made of them: at most `4 * batch_size` inputs wait for others of their size,
+        from at most so many images. Above 1, maps may differ in their last digits from those of 1.
 
         Raises:
             NotFittedError: there are no students yet.
@@ -213,7 +214,7 @@ class Detector:
 
     def prediction(self, grid: PatchGrid, patch_scores: Tensor | NDArray[np.float32]) -> Prediction:
         """The map and the image score that follow from patch scores of one image: (h, w), or denser with a stride."""
-        anomaly_map = grid.to_image(patch_scores, stride=self.settings.stride)
+        anomaly_map = grid.to_image(torch.as_tensor(patch_scores), stride=self.settings.stride)
         return Prediction(anomaly_map, image_score(anomaly_map, preset=self.settings.preset))
 
     def grid(self, size: Size) -> PatchGrid:

@@ -142,7 +142,8 @@ class PatchGrid:
     ) -> NDArray[np.float32]:
         """Scores (h, w) of the patches as the (H, W) float32 map: bilinear, then blurred.
 
-        With a `stride` they are the scores (rows, columns) of `score_shape(stride)`.
+        With a `stride` they are the scores (rows, columns) of `score_shape(stride)`. A tensor is drawn by torch, an
+        array by NumPy; they differ in the last digits.
 
         Raises:
             ResolutionMismatchError: the scores are not of this shape.
@@ -151,9 +152,15 @@ class PatchGrid:
         expected = self.score_shape(stride)
         if tuple(patch_scores.shape) != expected:
             raise ResolutionMismatchError(f"patch scores are {tuple(patch_scores.shape)}, this grid is {expected}")
-        scores = patch_scores if isinstance(patch_scores, np.ndarray) else patch_scores.detach().float().cpu().numpy()
         rows, columns = self.map_matrices(stride)
-        return np.asarray(rows @ scores @ columns.T, dtype=np.float32)
+        if isinstance(patch_scores, np.ndarray):
+            return np.asarray(rows @ patch_scores @ columns.T, dtype=np.float32)
+        import torch
+
+        # NumPy's threads wait for more work once they have had some, and meanwhile hold up torch's on the next image.
+        of_rows, of_columns = torch.tensor(rows), torch.tensor(columns)
+        anomaly_map: NDArray[np.float32] = (of_rows @ patch_scores.detach().float().cpu() @ of_columns.T).numpy()
+        return anomaly_map
 
     def map_matrices(self, stride: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Rows (H, h) and columns (W, w) with which the map is `rows @ patch_scores @ columns.T`; read-only."""
