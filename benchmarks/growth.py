@@ -107,13 +107,19 @@ def exponent(rows: list[dict[str, object]]) -> dict[str, float]:
 
 
 def draw(rows: list[dict[str, object]], exponents: dict[str, dict[str, float]], path: Path) -> None:
-    """One column a kind: seconds above, memory below, both axes logarithmic."""
+    """One column a kind: seconds above, logarithmic, so that a slope is an exponent; memory below, from nothing."""
     figure = Figure(figsize=(3.2 * len(exponents), 4.6), dpi=100, layout="constrained")
     panels = figure.subplots(2, len(exponents), squeeze=False)
     for column, (kind, slopes) in enumerate(exponents.items()):
         points = [row for row in rows if row["kind"] == kind]
         for axes, key, label in zip(panels[:, column], ("seconds", "peak_mb"), ("seconds", "peak, MB"), strict=True):
-            axes.loglog([row["value"] for row in points], [row[key] for row in points], "o-", color="#b3261e")
+            measured = [float(str(row[key])) for row in points]
+            axes.semilogx([row["value"] for row in points], measured, "o-", color="#b3261e")
+            if key == "seconds":
+                axes.set_yscale("log")
+                axes.set_yticks(measured, [f"{value:.2g}" for value in measured])
+            else:
+                axes.set_ylim(0, 1.15 * max(measured))
             axes.set_title(f"exponent {slopes.get(key, math.nan):.2f}", fontsize=9)
             axes.set_xlabel({"resolution": "resolution, px", "images": "training images"}.get(kind, kind))
             axes.set_ylabel(label)

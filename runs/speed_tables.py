@@ -153,14 +153,8 @@ WHOLE_IMAGE = {
 def inference_table() -> str:
     """What `benchmarks/inference.py` came to: one row a teacher and resolution, from file to map and score."""
     measured, source_line = benchmark("inference")
-    header = [
-        "teacher, px",
-        *WHOLE_IMAGE.values(),
-        "floor, float32",
-        "outside the teacher",
-        "in a folder",
-        "map moved by",
-    ]
+    header = ["teacher, px", *WHOLE_IMAGE.values(), "floor, float32"]
+    header += ["outside the teacher", "the same in a folder", "map moved by"]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for row in measured["rows"]:
         cells = []
@@ -252,7 +246,11 @@ def growth_table() -> str:
     lines += [
         f"| {row['kind']} {row['value']} | {row['seconds']:.2f} | {row['peak_mb']:,.0f} |" for row in measured["rows"]
     ]
-    return "\n".join([*lines, source_line])
+    powers = [
+        f"{kind} {found['seconds']:.2f} and {found['peak_mb']:.2f}" for kind, found in measured["exponents"].items()
+    ]
+    told = f"\nExponents of time and memory between the last two points: {', '.join(powers)}."
+    return "\n".join([*lines, told, source_line])
 
 
 def scaling_measured_table() -> str:

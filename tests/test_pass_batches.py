@@ -1,6 +1,7 @@
 """Batches give what passes one by one give, in the same order, and hold a bounded number of images."""
 
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,23 @@ LYING, UPRIGHT, SQUARE = (48, 64), (64, 48), (40, 40)
 A, B, C, D = 1, 2, 3, 4  # widths of inputs, which make shapes
 
 
+class Collected:
+    """In place of a mosaic: keeps the scores as they came, and whose they are."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.scores: dict[int, np.ndarray] = {}
+
+    def add(self, number: int, scores: np.ndarray) -> None:
+        assert number not in self.scores
+        self.scores[number] = scores
+
+    @property
+    def parts(self) -> list[tuple[int, float]]:
+        """Of every pass the width and the number that it was filled with."""
+        return [(self.scores[place].shape[-1], float(self.scores[place][0, 0])) for place in range(len(self.scores))]
+
+
 class Stream:
     """Images made of inputs of the given widths, each filled with a number of its own; remembers what was done."""
 
@@ -39,7 +57,7 @@ class Stream:
     def __iter__(self):
         for number, widths in enumerate(self.images):
             self.begun += 1
-            yield number, self.inputs(number, widths)
+            yield Collected(number), self.inputs(number, widths)
 
     def inputs(self, number: int, widths: list[int]):
         for place, width in enumerate(widths):
@@ -54,7 +72,7 @@ class Stream:
     def results(self, batch_size: int) -> list[tuple[int, list[tuple[int, float]]]]:
         """Of every image its number, and of every pass the width and the number that it was filled with."""
         scored = score_in_batches(self, self.score, batch_size=batch_size)
-        return [(number, [(part.shape[-1], float(part[0, 0])) for part in parts]) for number, parts in scored]
+        return [(found.number, found.parts) for found in scored]
 
     @property
     def expected(self) -> list[tuple[int, list[tuple[int, float]]]]:
@@ -93,8 +111,7 @@ def test_images_are_drawn_no_further_than_a_batch_needs():
 
 def test_an_image_of_a_rare_size_is_not_waited_for_longer_than_four_batches_of_images():
     stream = Stream([B], *[[A]] * 100)
-    number, _ = next(score_in_batches(stream, stream.score, batch_size=2))
-    assert number == 0
+    assert next(score_in_batches(stream, stream.score, batch_size=2)).number == 0
     assert stream.begun == 8
     assert stream.scored == [[A, A], [A, A], [A, A], [B]]
 
@@ -118,8 +135,8 @@ def test_of_an_image_of_two_thousand_tiles_only_a_batch_is_held():
 )
 def test_order_and_pairing_hold_and_so_do_the_bounds(images, batch_size):
     stream, n_returned, most_begun = Stream(*images), 0, 0
-    for number, parts in score_in_batches(stream, stream.score, batch_size=batch_size):
-        assert (number, [(part.shape[-1], float(part[0, 0])) for part in parts]) == stream.expected[n_returned]
+    for found in score_in_batches(stream, stream.score, batch_size=batch_size):
+        assert (found.number, found.parts) == stream.expected[n_returned]
         most_begun = max(most_begun, stream.begun - n_returned)
         n_returned += 1
     assert n_returned == len(images)
@@ -135,9 +152,20 @@ def test_what_stops_the_stream_is_raised_after_all_images_before_it():
         raise ImageReadError("the fourth is no image")
 
     scored = score_in_batches(images(), lambda batch: batch[..., 0], batch_size=3)
-    assert [next(scored)[0] for _ in range(3)] == [0, 1, 2]
+    assert [next(scored).number for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ImageReadError, match="the fourth is no image"):
         next(scored)
+
+
+def test_scores_are_let_go_once_they_are_in_the_mosaic():
+    class Forgetful(Collected):
+        def add(self, number: int, scores: np.ndarray) -> None:
+            seen.append(weakref.ref(scores))
+
+    seen: list[weakref.ref] = []
+    inputs = (np.zeros((1, A, 3)) for _ in range(5))
+    list(score_in_batches([(Forgetful(0), inputs)], lambda batch: batch[..., 0].copy(), batch_size=1))
+    assert [one() for one in seen] == [None] * 5
 
 
 def no_memory(_: torch.Tensor) -> np.ndarray:

@@ -32,7 +32,7 @@ from tinydefects.errors import NotFittedError, TinyDefectsError
 from tinydefects.feature_cache import FeatureCache
 from tinydefects.fitting import FitCost, Progress, fill_cache, fit_cost, open_cache, require_affordable, train_epochs
 from tinydefects.pass_batches import score_in_batches
-from tinydefects.passes import PassPlan
+from tinydefects.passes import Mosaic, PassPlan
 from tinydefects.patch_grid import PatchGrid, Size, image_size
 from tinydefects.pixels import read_size
 from tinydefects.read_ahead import read_ahead
@@ -202,7 +202,7 @@ class Detector:
         # The next image is resized while the teacher works; torch is kept out of it, whose threads would be in the way.
         inputs = read_ahead(self._inputs, images, threads=1)
         scored = score_in_batches(inputs, self._scores, batch_size=batch_size)
-        return (self.prediction(plan.grid, plan.merge(scores)) for plan, scores in scored)
+        return (self.prediction(mosaic.plan.grid, mosaic.scores) for mosaic in scored)
 
     def patch_scores(self, earlier: Tensor, later: Tensor, *, combine: Combine = "product") -> Tensor:
         """Scores (B, h, w) in [0, 4] of the teacher's features (B, h, w, C) of both blocks; higher is more anomalous.
@@ -302,11 +302,11 @@ class Detector:
         detector.n_images = saved.n_images
         return detector
 
-    def _inputs(self, image: NDArray[np.uint8]) -> tuple[PassPlan, Iterator[NDArray[np.uint8]]]:
+    def _inputs(self, image: NDArray[np.uint8]) -> tuple[Mosaic, Iterator[NDArray[np.uint8]]]:
         """The input of every pass; the first one, for which the image is resized, at once."""
         plan = self.passes(image_size(image))
         inputs = (grid.to_pixels(pixels) for pixels, grid in plan.views(image))
-        return plan, itertools.chain([next(inputs)], inputs)
+        return Mosaic(plan), itertools.chain([next(inputs)], inputs)
 
     def _scores(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self.patch_scores(*self.teacher.features(self.teacher.normalise(batch))).float().cpu().numpy()

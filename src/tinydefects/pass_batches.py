@@ -7,14 +7,14 @@ a smaller batch.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tinydefects.errors import TinyDefectsError
-from tinydefects.passes import PassPlan
+from tinydefects.passes import Mosaic
 from tinydefects.read_ahead import until_failure
 
 Pixels = NDArray[np.uint8]
@@ -24,16 +24,16 @@ SHAPES_AT_ONCE = 4  # as many as the shifted passes of one image have
 
 @dataclass(slots=True, eq=False)
 class _Image:
-    """An image that is begun: its plan, how many passes were drawn so far, and scores of those the teacher has seen."""
+    """An image that is begun: how many of its passes were drawn so far, and how many the teacher has seen."""
 
-    plan: PassPlan
+    mosaic: Mosaic
     n_drawn: int = 0
+    n_scored: int = 0
     all_drawn: bool = False
-    scores: dict[int, Scores] = field(default_factory=dict)
 
     @property
     def is_finished(self) -> bool:
-        return self.all_drawn and len(self.scores) == self.n_drawn
+        return self.all_drawn and self.n_scored == self.n_drawn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,14 +46,14 @@ class _Pass:
 
 
 def score_in_batches(
-    images: Iterable[tuple[PassPlan, Iterable[Pixels]]], score: Callable[[Pixels], Scores], *, batch_size: int
-) -> Iterator[tuple[PassPlan, list[Scores]]]:
-    """The patch scores (h, w) of every pass of every image, images and passes in the order they came.
+    images: Iterable[tuple[Mosaic, Iterable[Pixels]]], score: Callable[[Pixels], Scores], *, batch_size: int
+) -> Iterator[Mosaic]:
+    """The mosaic of every image, in the order they came, once the scores of all its passes were added.
 
     At `batch_size` 1 each pass is scored and each image returned before the next one is drawn.
 
     Args:
-        images: plan of each image and the input (H, W, 3) of each of its passes; both are drawn one by one.
+        images: an empty mosaic of each image and the input (H, W, 3) of each pass; both are drawn one by one.
         score: inputs (B, H, W, 3) to patch scores (B, h, w).
         batch_size: the most inputs that are scored at once.
 
@@ -66,13 +66,12 @@ def score_in_batches(
     begun: deque[_Image] = deque()
     waiting: dict[tuple[int, ...], list[_Pass]] = {}  # the shape that has waited longest comes first
 
-    def finished() -> Iterator[tuple[PassPlan, list[Scores]]]:
+    def finished() -> Iterator[Mosaic]:
         while begun and begun[0].is_finished:
-            image = begun.popleft()
-            yield image.plan, [image.scores[number] for number in range(image.n_drawn)]
+            yield begun.popleft().mosaic
 
-    for plan, inputs in until_failure(images, failures):
-        begun.append(image := _Image(plan))
+    for mosaic, inputs in until_failure(images, failures):
+        begun.append(image := _Image(mosaic))
         for pixels in inputs:
             waiting.setdefault(pixels.shape, []).append(_Pass(image, image.n_drawn, pixels))
             image.n_drawn += 1
@@ -101,4 +100,5 @@ def _score_passes(passes: Sequence[_Pass], score: Callable[[Pixels], Scores]) ->
             f"the GPU's memory does not hold the teacher with {len(passes)} x {height} x {width} px at once: {advice}"
         ) from error
     for one, scores in zip(passes, scored, strict=True):
-        one.image.scores[one.number] = scores
+        one.image.mosaic.add(one.number, scores)  # kept apart, small arrays would pin the memory of large ones
+        one.image.n_scored += 1

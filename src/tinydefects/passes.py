@@ -96,12 +96,10 @@ class PassPlan:
 
     def merge(self, scores: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
         """The patch scores (h, w) of every pass, in the order of `views`, as one grid of `shape`."""
-        total, weight = np.zeros(self.shape, np.float32), np.zeros(self.shape, np.float32)
-        for (rows, columns), part in zip(self.windows, scores, strict=True):
-            weights = np.outer(rows.weights, columns.weights)
-            total[rows.places, columns.places] += weights * part
-            weight[rows.places, columns.places] += weights
-        return total / weight
+        mosaic = Mosaic(self)
+        for number, part in zip(range(len(self.windows)), scores, strict=True):
+            mosaic.add(number, part)
+        return mosaic.scores
 
     @property
     def _is_one_pass(self) -> bool:
@@ -122,6 +120,27 @@ class PassPlan:
         spans = zip((rows, columns), self.grid.resized_size, strict=True)
         height, width = (len(range(*span.pixels(self.stride).indices(side))) for span, side in spans)
         return PatchGrid.native((height, width), patch=self.grid.patch)
+
+
+class Mosaic:
+    """Patch scores of one image, put together while its passes arrive in any order."""
+
+    def __init__(self, plan: PassPlan) -> None:
+        self.plan = plan
+        self._windows = plan.windows
+        self._total, self._weight = np.zeros(plan.shape, np.float32), np.zeros(plan.shape, np.float32)
+
+    def add(self, number: int, part: NDArray[np.float32]) -> None:
+        """The scores (h, w) of the pass of that number, in the order of `PassPlan.views`, from 0."""
+        rows, columns = self._windows[number]
+        weights = np.outer(rows.weights, columns.weights)
+        self._total[rows.places, columns.places] += weights * part
+        self._weight[rows.places, columns.places] += weights
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """One grid of the plan's `shape`, blended where tiles overlap, once every pass was added."""
+        return self._total / self._weight
 
 
 def plan_passes(

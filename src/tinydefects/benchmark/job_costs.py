@@ -14,7 +14,8 @@ from statistics import median
 
 import numpy as np
 
-from tinydefects.benchmark.job_run import SAME_STUDENTS, Place, Share, jobs_spared_training, share_of, shared_teacher
+from tinydefects.benchmark.job_run import Place, Share, jobs_spared_training, share_of, shared_teacher
+from tinydefects.benchmark.peers.catalog import PEERS
 from tinydefects.benchmark.protocol import NO_RESOLUTION, Job
 from tinydefects.benchmark.run_folder import Finished
 from tinydefects.benchmark.workload import Workload, shared_grid, sizes_of
@@ -35,7 +36,7 @@ class Effort:
 
 FBFT = Effort(5.0, 0.1)  # 50 epochs; measured with the built-in teacher at 384 px, as all of these
 EFFORTS: Mapping[str, Effort] = {
-    **dict.fromkeys(SAME_STUDENTS, FBFT),
+    **{name: FBFT for name, kind in PEERS.items() if kind.students},
     "fbft_published": Effort(8.0, 1.1),  # with a pass of its own
     "patchcore": Effort(0.5, 0.3),
     "patchcore_hnsw": Effort(0.7, 0.3),

@@ -32,9 +32,8 @@ from tinydefects.sample import Category, Prediction, Sample
 from tinydefects.teacher import Teacher, best_device, load_teacher
 
 LOOKED_UP = "maps:"  # a method that was run elsewhere costs nothing here
-SAME_STUDENTS = ("fbft", "fbft_forward", "fbft_backward", "fbft_sum")  # the first of them trains for all
 CostChoice = Literal["off", "quick", "mvtec"]
-OWN_GEOMETRY, OWN_BLOCKS = "fbft_published", "blocks="  # methods and options that share no features
+OWN_BLOCKS = "blocks"  # an option of methods; features of other blocks are not shared
 _one_job = threading.Lock()  # threads, seeds and the guard hold for a whole process
 
 
@@ -80,20 +79,21 @@ class Share:
 
 def share_of(job: Job) -> Share | None:
     """The features that a job shares with others; None where it sees no teacher, or in a way of its own."""
-    name, _, options = job.peer.partition(":")
-    if job.resolution == NO_RESOLUTION or name == OWN_GEOMETRY or OWN_BLOCKS in options:
+    if job.resolution == NO_RESOLUTION:
+        return None
+    kind, options = parse_peer(job.peer)
+    if not kind.shares_features or OWN_BLOCKS in options:
         return None
     return Share(protocol=job.protocol, category=job.category, resolution=job.resolution)
 
 
 def jobs_spared_training(jobs: Sequence[Job]) -> frozenset[str]:
     """Names of the jobs that use students which an earlier one trains; better done after it than beside it."""
-    trained: set[tuple[str, int, int, str]] = set()
-    spared = set()
+    trained, spared = set[tuple[object, ...]](), set[str]()
     for job in jobs:
-        name, _, options = job.peer.partition(":")
-        if name in SAME_STUDENTS:
-            students = (job.category, job.resolution, job.seed, options)
+        kind, options = parse_peer(job.peer)
+        if kind.students:
+            students = (job.category, job.resolution, job.seed, kind.students, *sorted(options.items()))
             spared |= {job.name} if students in trained else set()
             trained.add(students)
     return frozenset(spared)

@@ -33,6 +33,8 @@ class PeerKind:
         summary: one line for whoever chooses.
         uses_seed: whether chance plays a part; without, the first seed is enough.
         uses_teacher: whether it sees the shared teacher's features; without, the resolution plays no part.
+        shares_features: whether those features are everybody's; not so for a geometry of its own.
+        students: name of the students it trains, which all methods of that name use; empty without any to share.
         options: frozen dataclass of what may stand behind the name.
         argument: the option that is written without its name, `maps:FOLDER`; empty if there is none.
     """
@@ -41,6 +43,8 @@ class PeerKind:
     summary: str
     uses_seed: bool
     uses_teacher: bool
+    shares_features: bool = True
+    students: str = ""
     options: type[Any] = NoOptions
     argument: str = ""
 
@@ -120,6 +124,7 @@ PEERS: dict[str, PeerKind] = {
         summary="forward-backward feature transfer, the method of this package",
         uses_seed=True,
         uses_teacher=True,
+        students="fbft",
         options=FbftOptions,
     ),
     "fbft_published": PeerKind(
@@ -127,6 +132,7 @@ PEERS: dict[str, PeerKind] = {
         summary="the same as published: square inputs, darkened borders, learning rate 1e-4",
         uses_seed=True,
         uses_teacher=True,
+        shares_features=False,
         options=FbftOptions,
     ),
     "fbft_forward": PeerKind(
@@ -134,6 +140,7 @@ PEERS: dict[str, PeerKind] = {
         summary="ablation: the forward student alone",
         uses_seed=True,
         uses_teacher=True,
+        students="fbft",
         options=FbftOptions,
     ),
     "fbft_backward": PeerKind(
@@ -141,6 +148,7 @@ PEERS: dict[str, PeerKind] = {
         summary="ablation: the backward student alone",
         uses_seed=True,
         uses_teacher=True,
+        students="fbft",
         options=FbftOptions,
     ),
     "fbft_sum": PeerKind(
@@ -148,6 +156,7 @@ PEERS: dict[str, PeerKind] = {
         summary="ablation: the sum of both distances instead of their product",
         uses_seed=True,
         uses_teacher=True,
+        students="fbft",
         options=FbftOptions,
     ),
     "patchcore": PeerKind(
