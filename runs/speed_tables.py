@@ -183,7 +183,8 @@ def stages_table() -> str:
     """The stages of `benchmarks/inference.py`: medians in ms."""
     measured, source_line = benchmark("inference")
     stages = [name for name in measured["rows"][0]["times"] if name not in WHOLE_IMAGE]
-    lines = ["| ms | " + " | ".join(stages) + " |", "|" + "---|" * (len(stages) + 1)]
+    header = ["decode PNG" if name == "decode" else name for name in stages]
+    lines = ["| ms | " + " | ".join(header) + " |", "|" + "---|" * (len(stages) + 1)]
     for row in measured["rows"]:
         cells = [f"{row['times'][name]['median_ms']:,.1f}" for name in stages]
         lines.append("| " + " | ".join([f"{row['teacher']}, {row['resolution']}", *cells]) + " |")
@@ -227,7 +228,7 @@ def training_options_table() -> str:
         fit = epochs_and_costs(row) if "loss" in row else [""] * 4
         smallest = row["aupro_q1"][limits.index(min(limits))]
         figures = [f"{value:.4f}" for value in (*row["aupro"], smallest, row["image_auroc"])]
-        moved_by = f"{row['largest_score_difference']:.4f}" if row["largest_score_difference"] else ""
+        moved_by = f"{row['largest_score_difference']:.4f}" if "float16" in row["name"] else ""
         name = f"{row['family'].split('/')[-1]}: {row['name']}"
         lines.append("| " + " | ".join([name, *fit, *figures, moved_by]) + " |")
     return "\n".join([*lines, source_line])
