@@ -221,7 +221,7 @@ def one_by_one(detector: Detector, image: np.ndarray) -> np.ndarray:
     for pixels, grid in plan.views(image):
         patches = grid.to_patches(pixels, detector.teacher.mean, detector.teacher.std)
         scores.append(detector.patch_scores(*detector.teacher.features(patches[None]))[0].numpy())
-    return plan.grid.to_image(torch.from_numpy(plan.merge(scores)), stride=detector.settings.stride)
+    return plan.grid.to_image(plan.merge(scores), stride=detector.settings.stride)
 
 
 @pytest.mark.parametrize("name", ["detector", "tiled"])

@@ -149,4 +149,4 @@ def test_axis_matrices_are_shared_and_cannot_be_written():
     arguments = {"patches": 5, "patches_per_pixel": 0.1, "canvas_px": 50, "image_px": 50, "blur_border": "reflect"}
     assert axis_matrix(**arguments) is axis_matrix(**arguments)
     with pytest.raises(ValueError, match="read-only"):
-        axis_matrix(**arguments)[0, 0] = 1.0
+        axis_matrix(**arguments).data[0] = 1.0

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
@@ -214,7 +213,7 @@ class Detector:
 
     def prediction(self, grid: PatchGrid, patch_scores: Tensor | NDArray[np.float32]) -> Prediction:
         """The map and the image score that follow from patch scores of one image: (h, w), or denser with a stride."""
-        anomaly_map = grid.to_image(torch.as_tensor(patch_scores), stride=self.settings.stride)
+        anomaly_map = grid.to_image(patch_scores, stride=self.settings.stride)
         return Prediction(anomaly_map, image_score(anomaly_map, preset=self.settings.preset))
 
     def grid(self, size: Size) -> PatchGrid:

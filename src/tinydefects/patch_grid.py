@@ -3,8 +3,9 @@
 `PatchGrid.proportional` is the default geometry, `PatchGrid.native` scales nothing, `PatchGrid.published` is the square
 one of arXiv 2407.04092; several passes over one image are planned in `passes.py`. On the way back, bilinear upsampling,
 blur and crop are all linear and separable, so each axis is one small constant matrix and the map is
-`rows @ patch_scores @ columns.T`: exact at any scale, and no image-sized intermediate exists. torch is imported only
-where a tensor is asked for, so that an exported detector runs without it.
+`rows @ patch_scores @ columns.T`: exact at any scale, and no image-sized intermediate exists. Only a handful of patches
+reaches a pixel, so the matrices are sparse. torch is imported only where a tensor is asked for, so that an exported
+detector runs without it.
 """
 
 import math
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
+from scipy.sparse import csr_array
 
 from tinydefects.errors import ImageReadError, ResolutionMismatchError
 
@@ -142,8 +144,7 @@ class PatchGrid:
     ) -> NDArray[np.float32]:
         """Scores (h, w) of the patches as the (H, W) float32 map: bilinear, then blurred.
 
-        With a `stride` they are the scores (rows, columns) of `score_shape(stride)`. A tensor is drawn by torch, an
-        array by NumPy; they differ in the last digits.
+        With a `stride` they are the scores (rows, columns) of `score_shape(stride)`.
 
         Raises:
             ResolutionMismatchError: the scores are not of this shape.
@@ -152,19 +153,13 @@ class PatchGrid:
         expected = self.score_shape(stride)
         if tuple(patch_scores.shape) != expected:
             raise ResolutionMismatchError(f"patch scores are {tuple(patch_scores.shape)}, this grid is {expected}")
-        rows, columns = self.map_matrices(stride)
-        if isinstance(patch_scores, np.ndarray):
-            return np.asarray(rows @ patch_scores @ columns.T, dtype=np.float32)
-        import torch
-
-        # NumPy's threads wait for more work once they have had some, and meanwhile hold up torch's on the next image.
-        of_rows, of_columns = torch.tensor(rows), torch.tensor(columns)
-        anomaly_map: NDArray[np.float32] = (of_rows @ patch_scores.detach().float().cpu() @ of_columns.T).numpy()
-        return anomaly_map
+        scores = patch_scores if isinstance(patch_scores, np.ndarray) else patch_scores.detach().float().cpu().numpy()
+        rows, columns = self._axis_matrix(0, stride), self._axis_matrix(1, stride)
+        return np.asarray(rows @ np.ascontiguousarray((columns @ scores.T).T), dtype=np.float32)
 
     def map_matrices(self, stride: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Rows (H, h) and columns (W, w) with which the map is `rows @ patch_scores @ columns.T`; read-only."""
-        return self._axis_matrix(0, stride), self._axis_matrix(1, stride)
+        """Rows (H, h) and columns (W, w) with which the map is `rows @ patch_scores @ columns.T`."""
+        return self._axis_matrix(0, stride).toarray(), self._axis_matrix(1, stride).toarray()
 
     def pixel_matrices(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Rows (h * patch, H) and columns (w * patch, W) that do to each channel of an image what `to_pixels` does.
@@ -180,7 +175,7 @@ class PatchGrid:
         resized = np.asarray(Image.fromarray(padded).resize((image_px, resized_px), Image.Resampling.BICUBIC))
         return np.pad(resized, ((0, self.shape[axis] * self.patch - resized_px), (0, 0)), "edge")
 
-    def _axis_matrix(self, axis: int, stride: int) -> NDArray[np.float32]:
+    def _axis_matrix(self, axis: int, stride: int) -> csr_array:
         return axis_matrix(
             patches=self.score_shape(stride)[axis],
             patches_per_pixel=self.resized_size[axis] / (stride * self.canvas_size[axis]),
@@ -229,7 +224,7 @@ def axis_matrix(
     image_px: int,
     blur_border: BlurBorder,
     first_centre: float = 0.5,
-) -> NDArray[np.float32]:
+) -> csr_array:
     """Weights (image_px, patches) of every patch in every pixel of one axis: bilinear, blurred, cropped; read-only.
 
     `first_centre` is where the centre of the first patch lies, counted in steps from one patch to the next.
@@ -237,9 +232,9 @@ def axis_matrix(
     matrix = _upsampling(patches, patches_per_pixel, canvas_px, first_centre)
     for size in BOX_FILTERS_PX:
         matrix = ndimage.correlate1d(matrix, np.full(size, 1.0 / size), axis=0, mode=blur_border)
-    cropped = _centre_crop(matrix, image_px).astype(np.float32)
-    cropped.setflags(write=False)
-    return cropped
+    weights = csr_array(_centre_crop(matrix, image_px).astype(np.float32))
+    weights.data.setflags(write=False)
+    return weights
 
 
 def _upsampling(patches: int, patches_per_pixel: float, canvas_px: int, first_centre: float) -> NDArray[np.float64]:
