@@ -14,6 +14,39 @@ PAPER, NIGHT = "rgb(250, 250, 248)", "rgb(18, 20, 23)"  # backgrounds of the pag
 
 
 @contextmanager
+def watched_pages(browser):
+    """A function that opens an address; at the end no page has asked for more than it may or spoken on the console.
+
+    Each may ask for addresses that begin with its `own`, and for what is written into the page.
+    """
+    contexts, complaints = [], []
+
+    def open_page(address, own, *, width=1280, color_scheme="light", **options):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=color_scheme, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith((own, "data:")) else complaints.append(request.url),
+        )
+        page.set_default_timeout(8000)
+        page.goto(address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def background(page):
+    return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+@contextmanager
 def open_chromium():
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])

@@ -4,7 +4,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from chromium import NIGHT, PAPER, needs_chromium, open_chromium
+from chromium import NIGHT, PAPER, background, needs_chromium, open_chromium, watched_pages
 from report_factory import write_benchmark
 from tinydefects.benchmark_report.page import write_benchmark_report
 
@@ -32,32 +32,9 @@ def report(tmp_path_factory):
 @pytest.fixture
 def open_page(browser, report):
     """Opens the page; at the end nothing may have been asked of a network or said on the console."""
-    contexts, complaints = [], []
     beside = f"{report.parent.as_uri()}/"
-
-    def allowed(address):
-        return address.startswith((beside, "data:"))
-
-    def open_report(fragment="", *, width=1280, color_scheme="light", **options):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=color_scheme, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
-        page.on("request", lambda request: None if allowed(request.url) else complaints.append(request.url))
-        page.set_default_timeout(8000)
-        page.goto(report.as_uri() + fragment)
-        return page
-
-    yield open_report
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-def background(page):
-    return page.evaluate("getComputedStyle(document.body).backgroundColor")
+    with watched_pages(browser) as open_address:
+        yield lambda fragment="", **options: open_address(report.as_uri() + fragment, beside, **options)
 
 
 def column(page, number):

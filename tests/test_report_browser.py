@@ -2,7 +2,7 @@
 
 import pytest
 
-from chromium import NIGHT, PAPER, needs_chromium, open_chromium, sync_api
+from chromium import NIGHT, PAPER, background, needs_chromium, open_chromium, sync_api, watched_pages
 from report_factory import make_realistic_evaluation
 from tinydefects.report import write_report
 
@@ -26,30 +26,9 @@ def reports(tmp_path_factory):
 @pytest.fixture
 def open_page(browser, reports):
     """Opens a report; at the end nothing may have been asked of the network or said on the console."""
-    contexts, complaints = [], []
-
-    def open_report(name, *, width=1280, color_scheme="light", **options):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=color_scheme, **options)
-        contexts.append(context)
-        page = context.new_page()
-        address = reports[name].as_uri()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda request: None if request.url.startswith((address, "data:")) else complaints.append(request.url),
-        )
-        page.goto(address)
-        return page
-
-    yield open_report
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-def background(page):
-    return page.evaluate("getComputedStyle(document.body).backgroundColor")
+    addresses = {name: path.as_uri() for name, path in reports.items()}
+    with watched_pages(browser) as open_address:
+        yield lambda name, **options: open_address(addresses[name], addresses[name], **options)
 
 
 def shown(page, attribute):

@@ -174,7 +174,7 @@ class FeatureCache:
         stored = self._stored(image, grid, None)
         if stored is not None:
             return stored
-        features = self.teacher.features(grid.to_patches(image, self.teacher.mean, self.teacher.std)[None])
+        features = self.teacher.features(self.teacher.normalise(grid.to_pixels(image)[None]))
         return torch.cat(features).cpu().numpy().astype(self.feature_format)
 
     def _stored(

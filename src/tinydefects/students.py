@@ -6,6 +6,7 @@ They learn on defect-free images only; where they disagree with the teacher, the
 import copy
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
@@ -125,7 +126,7 @@ def mean_loss(students: StudentPair, batches: Iterable[Batch], *, precision: Pre
     """The loss that a step on all these patches at once would see, in [0, 4]; the students stay as they are."""
     losses, n_patches = [], 0
     for earlier, later in batches:
-        with arithmetic("highest" if precision in SIXTEEN_BITS else precision, earlier.device.type):
+        with _beside_students(precision, earlier):
             loss = pair_loss(earlier, later, *students.expectations(earlier, later, precision))
         losses.append(loss * len(earlier))  # stays on the device, as in training
         n_patches += len(earlier)
@@ -135,12 +136,17 @@ def mean_loss(students: StudentPair, batches: Iterable[Batch], *, precision: Pre
 def _step(
     students: StudentPair, optimizer: torch.optim.Optimizer, earlier: Tensor, later: Tensor, precision: Precision
 ) -> Tensor:
-    with arithmetic("highest" if precision in SIXTEEN_BITS else precision, earlier.device.type):
+    with _beside_students(precision, earlier):
         loss = pair_loss(earlier, later, *students.expectations(earlier, later, precision))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return loss.detach()
+
+
+def _beside_students(precision: Precision, features: Tensor) -> AbstractContextManager[None]:
+    """For the loss and its gradients: 16 bits are for the students' own products."""
+    return arithmetic("highest" if precision in SIXTEEN_BITS else precision, features.device.type)
 
 
 def _is_finite(students: StudentPair) -> bool:

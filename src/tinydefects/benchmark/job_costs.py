@@ -196,14 +196,13 @@ def require_space(plan: Plan, place: Place) -> None:
 
 def time_pass(teacher: Teacher, size: Size, resolution: int, threads: int) -> float:
     """Seconds of one pass over a black image of (H, W) pixels, the second of two."""
-    patches = shared_grid(teacher, size, resolution).to_patches(
-        np.zeros((*size, 3), dtype=np.uint8), teacher.mean, teacher.std
-    )
+    pixels = shared_grid(teacher, size, resolution).to_pixels(np.zeros((*size, 3), dtype=np.uint8))
+    patches = teacher.normalise(pixels[None])
     seconds = 0.0
     with limited_threads(threads):
         for _ in range(2):
             start = time.perf_counter()
-            teacher.features(patches[None])[1].cpu()
+            teacher.features(patches)[1].cpu()
             seconds = time.perf_counter() - start
     return seconds
 
