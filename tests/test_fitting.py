@@ -167,6 +167,15 @@ def test_a_model_saved_before_these_options_existed_still_loads(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("held_out", "kept"), [([3.0, 1.0, 2.0, 1.0], 2), ([2.0, 3.0], 1), ([3.0, 2.0], 2), ([], 4)], ids=str
+)
+def test_the_epoch_that_is_kept_is_the_first_of_the_lowest_held_out_loss_or_the_last(held_out, kept):
+    detector = untrained()
+    detector.losses, detector.validation_losses = [4.0, 3.0, 2.0, 1.0], held_out
+    assert detector.kept_epoch == kept
+
+
+@pytest.mark.parametrize(
     ("settings", "expected"),
     [
         ({"patience": 4}, r"a patience of 4 epochs looks at held-out images: give a validation_fraction"),

@@ -145,6 +145,14 @@ def test_a_canvas_smaller_than_the_image_leaves_zeros_around_it():
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 14, 9, 19)
 
 
+@pytest.mark.parametrize(("side", "first", "last"), [(12, 0, 10), (13, 1, 11), (14, 1, 11)])
+def test_a_canvas_that_is_barely_too_small_keeps_the_size_of_the_image(side, first, last):
+    drawn = PatchGrid.published((side, 30), patch=14, resolution=70, canvas_px=11).to_image(torch.ones(5, 5))
+    rows, _ = np.nonzero(drawn)
+    assert drawn.shape == (side, 30)
+    assert (rows.min(), rows.max()) == (first, last)
+
+
 def test_axis_matrices_are_shared_and_cannot_be_written():
     arguments = {"patches": 5, "patches_per_pixel": 0.1, "canvas_px": 50, "image_px": 50, "blur_border": "reflect"}
     assert axis_matrix(**arguments) is axis_matrix(**arguments)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,8 @@ def draw_category(folder: Path, defect: str, mask_name: str) -> None:
 
 def run(script: str, *arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
     command = ["bash", str(RUNS / script), *map(str, arguments)]
-    environment = {**os.environ, **TINY, **settings}
+    beside_python = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": beside_python, **TINY, **settings}
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 

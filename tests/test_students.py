@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -109,3 +110,11 @@ def test_weights_that_explode_in_the_last_step_of_an_epoch_are_not_kept():
     with pytest.raises(TrainingError, match="epoch 1, step 1"):
         list(train_students(students, [batches(1)], learning_rate=math.inf))
     assert all(torch.isfinite(weights).all() for weights in students.parameters())
+
+
+def test_a_loss_that_is_not_finite_counts_even_where_the_weights_stay_finite():
+    students, nothing = StudentPair(6), (torch.empty(0, 6), torch.empty(0, 6))  # no patch: no loss, and no gradient
+    before = copy.deepcopy(students.state_dict())
+    with pytest.raises(TrainingError, match="epoch 1, step 2: the loss is nan"):
+        list(train_students(students, [[*batches(1), nothing]], learning_rate=1e-3))
+    assert all(torch.equal(weights, before[name]) for name, weights in students.state_dict().items())

@@ -1,5 +1,6 @@
 import json
 import math
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
@@ -77,6 +78,27 @@ def test_tiles_that_disagree_fade_into_each_other_without_a_step():
     plan = plan_passes(PatchGrid.native((8, 8 * 13), patch=8), tile=64, overlap=24)  # from 0 to 7 and from 5 to 12
     merged = plan.merge([np.zeros((1, 8), np.float32), np.ones((1, 8), np.float32)])[0]
     np.testing.assert_allclose(merged, [0, 0, 0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("stride", "shared"), [(8, [1 / 3, 1 / 2, 2 / 3]), (4, [1 / 4, 2 / 5, 1 / 2, 3 / 5, 3 / 4])], ids=["whole", "half"]
+)
+def test_tiles_that_share_more_than_the_overlap_fade_within_the_overlap_alone(stride, shared):
+    """13 patches in tiles of 8 share 3, one was asked for: a tile counts fully from its second patch on."""
+    plan = plan_passes(PatchGrid.native((8, 8 * 13), patch=8), tile=64, overlap=8, stride=stride)
+    tiles = [float(columns.first >= 5 * 8 // stride) for _, columns in plan.windows]
+    parts = [np.full(grid.shape, tile, np.float32) for tile, grid in zip(tiles, plan.grids, strict=True)]
+    merged = plan.merge(parts)[0]
+    steps = 8 // stride
+    np.testing.assert_allclose(merged, [0] * 5 * steps + shared + [1] * 5 * steps, atol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [8, 4, 2])
+@pytest.mark.parametrize("tile", [None, 16, 24, 40])
+@pytest.mark.parametrize("size", [(8, 24), (40, 72), (83, 121)])
+def test_the_shapes_of_all_passes_are_counted_without_making_them(size, tile, stride):
+    plan = plan_passes(PatchGrid.native(size, patch=8), tile=tile, stride=stride)
+    assert plan.pass_shapes == Counter(grid.shape for grid in plan.grids)
 
 
 @settings(max_examples=150, deadline=None)
