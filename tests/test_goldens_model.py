@@ -71,8 +71,8 @@ def test_students_train_as_published_also_on_features_of_no_length():
 
 def test_seed_115_gives_the_published_initial_students():
     students = StudentPair(32, seed=115)
-    for key, expected in student_state(small("t03"), "init").items():
-        assert torch.equal(students.state_dict()[key], expected)
+    for key, expected in student_state(small("t03"), "init").items():  # below 0.2; a processor may round the last bit
+        torch.testing.assert_close(students.state_dict()[key], expected, rtol=0, atol=3e-8)
 
 
 def test_patch_scores_become_the_published_map():
