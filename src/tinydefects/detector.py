@@ -20,7 +20,6 @@ from tinydefects.detector_file import (
     DetectorSettings,
     Precision,
     Preset,
-    first_fault,
     image_score,
     read_detector,
     refuse_contradictions,
@@ -30,6 +29,7 @@ from tinydefects.detector_state import describe_fit, fingerprint_of, restore_stu
 from tinydefects.errors import NotFittedError, TinyDefectsError
 from tinydefects.feature_cache import FeatureCache
 from tinydefects.fitting import FitCost, Progress, fill_cache, fit_cost, open_cache, require_affordable, train_epochs
+from tinydefects.json_files import first_fault
 from tinydefects.pass_batches import score_in_batches
 from tinydefects.passes import Mosaic, PassPlan
 from tinydefects.patch_grid import PatchGrid, Size, image_size
