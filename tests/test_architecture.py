@@ -51,6 +51,7 @@ FLOOR_OF = {
     "progress": "command",
     "commands": "command",
     "cli": "command",
+    "__main__": "command",
 }
 MAY_IMPORT = {
     "vocabulary": {"vocabulary"},

@@ -56,7 +56,7 @@ for command in (
 
 def _show_version(is_asked: bool) -> None:
     if is_asked:
-        print(f"{NAME} {describe_versions()}")
+        print(describe_versions())
         raise typer.Exit
 
 
@@ -109,7 +109,7 @@ def _complaint(error: Exception) -> tuple[int, str]:
     if isinstance(error, MemoryError):
         return MENDABLE, "out of memory; lower --resolution or close other programs"
     return OUR_FAULT, (
-        f"a fault of this program ({type(error).__name__}: {error}), not of your input; version {describe_versions()}; "
+        f"a fault of this program ({type(error).__name__}: {error}), not of your input, in {describe_versions()}; "
         f"please report this line at {REPORT_TO}, with what --traceback adds to it"
     )
 

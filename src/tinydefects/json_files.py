@@ -25,7 +25,21 @@ def read_bytes(path: Path) -> bytes:
     """The content of a text file without its byte-order mark.
 
     Raises:
-        ValueError: not an ordinary file, too large, or no UTF-8 by its first bytes; the message does not name the file.
+        ValueError: as `read_file` says, or no UTF-8 by its first bytes; the message does not name the file.
+        OSError: it cannot be read.
+    """
+    content = read_file(path)
+    for start, name in OTHER_ENCODINGS.items():
+        if content.startswith(start):
+            raise ValueError(f"it is {name}, expected text in UTF-8")
+    return content.removeprefix(UTF_8_MARK)
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file; nothing is waited for, as reading a pipe would.
+
+    Raises:
+        ValueError: not an ordinary file, or too large; the message does not name the file.
         OSError: it cannot be read.
     """
     if path.is_dir():
@@ -34,11 +48,7 @@ def read_bytes(path: Path) -> bytes:
         raise ValueError("it is no ordinary file")
     if path.stat().st_size > LIMIT_BYTES:
         raise ValueError(f"it has {path.stat().st_size:,} bytes, at most {LIMIT_BYTES:,} are read")
-    content = path.read_bytes()
-    for start, name in OTHER_ENCODINGS.items():
-        if content.startswith(start):
-            raise ValueError(f"it is {name}, expected text in UTF-8")
-    return content.removeprefix(UTF_8_MARK)
+    return path.read_bytes()
 
 
 def parse_json(content: bytes | str, *, finite: bool = True) -> Any:  # noqa: ANN401 - any JSON value

@@ -126,6 +126,6 @@ def read_maker(folder: Path) -> dict[str, object]:
 
 
 def _read_maker_file(path: Path) -> dict[str, object]:
-    if not path.exists():
+    if not (path.exists() or path.is_symlink()):
         return {}
     return read_as(dict[str, object], path, ImageReadError, kind="record of who made maps", way_out="delete it")

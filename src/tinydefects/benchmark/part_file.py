@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.errors import ResultError
-from tinydefects.json_files import read_as
+from tinydefects.json_files import read_as, read_file
 from tinydefects.metrics.exhibits import Cut, ExhibitKeeper
 from tinydefects.metrics.gathering import Gathered
 from tinydefects.metrics.parts import Part
@@ -121,9 +121,9 @@ def _read_header(path: Path) -> _Header:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ResultError(f"{path}: cannot be read ({error.strerror}); is this the folder of a whole part?") from error
+        return read_file(path)
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{path}: cannot be read ({error}); is this the folder of a whole part?") from error
 
 
 def _packed(part: Part) -> bytes:

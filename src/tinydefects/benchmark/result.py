@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_c
 from tinydefects.benchmark.run_record import RunRecord
 from tinydefects.benchmark.tally_file import pack_tally, unpack_tally
 from tinydefects.errors import ResultError
-from tinydefects.json_files import first_fault, read_json
+from tinydefects.json_files import first_fault, read_file, read_json
 from tinydefects.metrics.records import Exhibit
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.tally import Tally
@@ -141,7 +141,10 @@ def read_result(path: Path) -> Result:
 def _read_own(path: Path, suffix: str, sha256: str) -> bytes:
     """The file beside a result, once its digest shows that it was written with it."""
     beside = path.with_suffix(suffix)
-    content = beside.read_bytes()
+    try:
+        content = read_file(beside)
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{beside}: cannot be read beside {path.name} ({error}); evaluate again") from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ResultError(f"{beside}: does not belong to {path.name}; evaluate again")
     return content

@@ -60,7 +60,7 @@ def read_protocol(out: Path) -> EvaluationProtocol | None:
         ResultError: the file is damaged, or of a version whose numbers are not comparable with today's.
     """
     path = out / PROTOCOL_FILE
-    if not path.exists():
+    if not (path.exists() or path.is_symlink()):
         return None
     stored = read_as(_ProtocolFile, path, ResultError, kind="protocol", way_out="choose another --out")
     if stored.version != PROTOCOL_VERSION:

@@ -117,16 +117,14 @@ def bounded(least: float, most: float, *, without_least: bool = False, without_m
 
 
 def describe_versions() -> str:
-    """The versions that matter when something goes wrong: `0.1.0, Python 3.13.1, numpy 2.3.0, torch 2.10.0`."""
-    from tinydefects import __version__
-
-    told = [__version__, f"Python {platform.python_version()}"]
-    for package in ("numpy", "torch"):
+    """What matters when something goes wrong: `tinydefects 0.1.0, Python 3.13.1, numpy 2.3.0, torch 2.10.0`."""
+    told = []
+    for package in ("tinydefects", "numpy", "torch"):
         try:
             told.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
+        except metadata.PackageNotFoundError:  # torch is an extra, and a checkout need not be installed
             continue
-    return ", ".join(told)
+    return ", ".join([*told[:1], f"Python {platform.python_version()}", *told[1:]])
 
 
 def load(category_id: str, root: Path, options: Sequence[str] | None = None) -> "Category":
