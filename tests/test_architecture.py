@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "tinydefects"
 FLOOR_OF = {
     "errors": "vocabulary",
+    "json_files": "vocabulary",
     "pixels": "vocabulary",
     "sample": "vocabulary",
     "tables": "vocabulary",
@@ -50,6 +51,7 @@ FLOOR_OF = {
     "progress": "command",
     "commands": "command",
     "cli": "command",
+    "__main__": "command",
 }
 MAY_IMPORT = {
     "vocabulary": {"vocabulary"},

@@ -191,7 +191,7 @@ def test_changed_images_are_not_mixed_with_results_of_the_old_ones(benchmark, tm
         (("--peers", "fbft", "--option", "n_trian=3"), "none of synthetic has it; did you mean n_train?"),
         (("--peers", "fbft", "--option", "synthetic.size=big"), "option size is"),
         (("--peers", "fbft", "--seeds", "0,x"), "--seeds 0,x: write whole numbers"),
-        (("--peers", "fbft", "--resolutions", "8"), "--resolutions 8: write whole numbers of 16 or more"),
+        (("--peers", "fbft", "--resolutions", "8"), "--resolutions 8: write whole numbers from 16 to 1000000"),
         (("--peers", "fbft", "--workers", "2", "--cluster", "local"), "exclude each other"),
         (("--peers", "fbft", "--resources", "GPU=1"), "is for the workers of a cluster"),
         (("--peers", "fbft", "--cluster", "local", "--resources", "GPU"), "--resources GPU: write names with amounts"),

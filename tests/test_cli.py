@@ -92,6 +92,13 @@ def test_predict_takes_a_plain_folder_of_photographs(inside, monkeypatch, capsys
     assert scores["images/pit/4"] > scores["images/good/3"]
 
 
+def test_a_dry_run_needs_no_weights_of_the_teacher_it_counts_for(inside, monkeypatch, capsys):
+    monkeypatch.setattr("tinydefects.teacher._load_weights", lambda *_: pytest.fail("read weights"))
+    code, out, err = run(monkeypatch, capsys, "fit", "mvtec_ad/screw", "--dry-run", "--json")  # the default teacher
+    assert code == 0, err
+    assert json.loads(out)["n_patches"] == 3 * 74 * 56  # 1036 x 777 px in patches of 14, rounded
+
+
 def test_a_dry_run_says_what_fit_would_spend_and_writes_nothing(inside, monkeypatch, capsys):
     code, out, _ = run(
         monkeypatch, capsys, "fit", "mvtec_ad/screw", *SETTINGS, "--dry-run", "--json", "--out", "unborn"

@@ -143,9 +143,15 @@ def test_a_save_that_fails_half_way_leaves_the_old_detector(detector, tmp_path, 
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors: no such file"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"short"), "model.safetensors: not readable"),
         (lambda folder: (folder / "detector.json").unlink(), "detector.json: no such file"),
-        (lambda folder: (folder / "detector.json").write_text('{"format": 1'), "detector.json: file: Invalid JSON"),
-        (lambda folder: edit(folder, "resolution", -3), "settings.resolution: Input should be greater than 0"),
-        (lambda folder: edit(folder, "preset", "magic"), "settings.preset: Input should be 'default' or 'published'"),
+        (
+            lambda folder: (folder / "detector.json").write_text('{"format": 1'),
+            "detector.json: not a readable detector",
+        ),
+        (lambda folder: edit(folder, "resolution", -3), "field 'settings.resolution': Input should be greater than 0"),
+        (
+            lambda folder: edit(folder, "preset", "magic"),
+            "field 'settings.preset': Input should be 'default'",
+        ),
     ],
 )
 def test_a_damaged_model_is_one_line_that_names_the_file(detector, tmp_path, damage, expected):
@@ -172,7 +178,7 @@ def test_a_detector_that_knows_nothing_says_so(tmp_path):
 
 def test_the_constructor_loads_nothing_and_refuses_impossible_settings():
     Detector(teacher="vit_of_nobody")
-    with pytest.raises(TinyDefectsError, match=r"Detector: epochs: Input should be greater than 0 \(got '0'\)"):
+    with pytest.raises(TinyDefectsError, match=r"Detector: field 'epochs': Input should be greater than 0 \(got '0'\)"):
         Detector(epochs=0)
 
 

@@ -216,8 +216,8 @@ def test_maps_that_are_not_finite_are_all_found_and_no_result_is_written(run):
         (["maps", "mvtec_ad/screw", "--bins", "inch:2"], "size unit 'inch' is unknown"),
         (["maps", "mvtec_ad/screw", "--bins", "area_mm2:2"], "need --pixel-pitch"),
         (["maps", "mvtec_ad/screw", "--threshold-from", "validation"], "has no validation images"),
-        (["maps", "mvtec_ad/screw", "--threshold-from", "train", "--threshold-rate", "1"], "give a share in [0, 1)"),
-        (["maps", "mvtec_ad/screw", "--false-alarm-rate", "1"], "give a share in [0, 1)"),
+        (["maps", "mvtec_ad/screw", "--threshold-from", "train", "--threshold-rate", "1"], "1 is not in [0, 1)"),
+        (["maps", "mvtec_ad/screw", "--false-alarm-rate", "1"], "1 is not in [0, 1)"),
         (["maps", "mvtec_ad/screw", "--option", "seed=3"], "mvtec_ad: takes no options"),
         (
             ["maps", "magnetic_tile/all", "--option", "ntrain=3"],

@@ -181,9 +181,9 @@ def test_the_epoch_that_is_kept_is_the_first_of_the_lowest_held_out_loss_or_the_
         ({"patience": 4}, r"a patience of 4 epochs looks at held-out images: give a validation_fraction"),
         ({"validation_fraction": 0.1, "preset": "published"}, "the preset published learns from every patch"),
         ({"patch_fraction": 0.1, "preset": "published"}, "the preset published learns from every patch"),
-        ({"validation_fraction": 1.0}, "validation_fraction: Input should be less than 1"),
-        ({"validation_fraction": 0.1, "patience": 0}, "patience: Input should be greater than 0"),
-        ({"patch_fraction": 0}, "patch_fraction: Input should be greater than 0"),
+        ({"validation_fraction": 1.0}, "field 'validation_fraction': Input should be less than 1"),
+        ({"validation_fraction": 0.1, "patience": 0}, "field 'patience': Input should be greater than 0"),
+        ({"patch_fraction": 0}, "field 'patch_fraction': Input should be greater than 0"),
     ],
 )
 def test_impossible_options_are_refused(settings, expected):

@@ -183,6 +183,7 @@ def test_a_manifest_is_held_to_the_same_rules_as_a_folder(maps, category):
         ({"id": "test/crack/000", "map": None}, "row 1 has id, map; it needs"),
         ({"id": "test/crack/000", "map": "a.npy", "score": "high"}, "row 1 has the score 'high'; give a finite number"),
         ({"id": "test/crack/000", "map": "a.npy", "score": float("nan")}, "row 1 has the score nan"),
+        ({"id": "test/crack/000", "map": "a\0.npy"}, "row 1 has a zero byte"),
     ],
 )
 def test_a_row_that_cannot_be_understood_is_named(maps, category, row, complaint):

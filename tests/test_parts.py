@@ -154,5 +154,5 @@ def test_a_kill_while_a_part_is_written_over_leaves_none(stored, pairs, monkeypa
     monkeypatch.setattr(np, "savez_compressed", lambda *arrays, **named: 1 / 0)
     with ExitStack() as stack, pytest.raises(ZeroDivisionError):
         write_part(gather_in_memory(stack, pairs, range(18)), stored)
-    with pytest.raises(ResultError, match=r"part\.json: cannot be read"), read_part(stored):
+    with pytest.raises(ResultError, match=r"part\.json: not a readable header of a part"), read_part(stored):
         pass

@@ -86,3 +86,30 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     for use in (lambda: read_rows(tmp_path / "a.parquet"), lambda: write_parquet(tmp_path / "a.parquet", COLUMNS)):
         with pytest.raises(MissingExtraError, match=r"a\.parquet: Parquet needs the extra 'tables'"):
             use()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.csv", b'id,map\n"open,1\n', "unexpected end of data"),
+        ("a.csv", b'id,map\n"a"b,1\n', "expected after"),
+        ("a.csv", b"id,map\n" + b"x" * 200_000, "field larger"),
+        ("a.csv", "id,map\na,b\n".encode("utf-16"), "UTF-16"),
+        ("a.csv", b"id,map,map\n1,2,3\n", "two columns of one name"),
+        ("a.csv", b"id,map\n\xff,1\n", "decode"),
+        ("a.csv", None, "it is a folder"),
+        ("a.json", b"[" * 100_000, "recursion"),
+        ("a.json", b"3", "neither a list"),
+        ("a.json", b'"text"', "neither a list"),
+        ("a.json", b'[{"id": ' + b"9" * 5000 + b"}]", "out of range"),
+        ("a.jsonl", b"{}\n" + b"[" * 100_000, "line 2: recursion"),
+        ("a.jsonl", b'{}\n{"open', "line 2"),
+    ],
+)
+def test_damage_is_told_by_its_reason_and_never_as_a_traceback(tmp_path, name, content, reason):
+    path = tmp_path / name
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(TableError, match=name) as caught:
+        read_rows(path)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from tiny_teachers import TINY_VIT, tiny_vit, write_weights
 from tinydefects.builtin_vit import BLOCK_PAIR, build_builtin_vit
 from tinydefects.errors import TeacherError
-from tinydefects.teacher import best_device, default_blocks, load_teacher
+from tinydefects.teacher import best_device, default_blocks, load_teacher, read_architecture
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +173,20 @@ def test_weights_of_another_architecture_never_load_in_part(weights, tmp_path):
     save_file(partial, tmp_path / "partial.safetensors")
     message = refusal(TINY_VIT, weights=tmp_path / "partial.safetensors")
     assert "blocks.5.norm1.bias is missing instead of (64,) (1 differ)" in message
+
+
+@pytest.mark.parametrize("name", ["builtin", TINY_VIT])
+def test_the_architecture_alone_tells_patch_size_and_channels(name, tmp_path):
+    weights = None if name == "builtin" else write_weights(tiny_vit(), tmp_path / "tiny.safetensors")
+    teacher = load_teacher(name, weights=weights, device="cpu")
+    assert read_architecture(name) == (teacher.patch_size, teacher.dim)
+
+
+def test_the_architecture_needs_no_weights_but_a_named_file_must_be_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("tinydefects.teacher._weights_from_hub", lambda *_: pytest.fail("asked for weights"))
+    monkeypatch.setattr("tinydefects.teacher._load_weights", lambda *_: pytest.fail("read weights"))
+    assert read_architecture("vit_base_patch14_reg4_dinov2") == (14, 768)
+    with pytest.raises(TeacherError, match=r"none\.pth: no such weights file"):
+        read_architecture("builtin", weights=tmp_path / "none.pth")
+    with pytest.raises(TeacherError, match="no_such_vit: timm cannot build it"):
+        read_architecture("no_such_vit")

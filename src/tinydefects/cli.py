@@ -1,6 +1,14 @@
-"""The tinydefects command: its subcommands, and one line with exit code 2 for whatever a user can mend."""
+"""The tinydefects command: its subcommands, and one line for whatever goes wrong.
 
+Exit codes: 0, it worked; 2, something a user can mend; 70, a fault of this program; 130, stopped by Ctrl-C; 141, nobody
+reads the output any more.
+"""
+
+import io
+import os
 import sys
+from itertools import pairwise
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -14,15 +22,19 @@ from tinydefects.commands import (
     scoring,
     submitting,
 )
+from tinydefects.commands.options import describe_versions, with_basics
 from tinydefects.errors import MissingExtraError, TinyDefectsError
 
+NAME = "tinydefects"
 DETECTOR_PACKAGES = {"torch", "torchvision", "timm", "safetensors"}
+MENDABLE, OUR_FAULT, STOPPED, NOBODY_READS = 2, 70, 130, 141
+REPORT_TO = "https://github.com/tinydefects/tinydefects/issues"
+UsageError: type = typer.BadParameter.__bases__[0]  # typer raises it and does not export it
 
 app = typer.Typer(
-    name="tinydefects",
+    name=NAME,
     help="Find defects a few pixels wide, and measure honestly how small one can go.",
-    no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
@@ -39,32 +51,111 @@ for command in (
     submitting.submit,
     exporting.export,
 ):
-    app.command()(command)
+    app.command()(with_basics(command))
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        print(describe_versions())
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def choose(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show versions and stop.")
+    ] = False,
+) -> None:
+    """Find defects a few pixels wide, and measure honestly how small one can go."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(MENDABLE)
 
 
 def main() -> None:
-    """Run the command; an error a user can mend is one line on standard error and exit code 2."""
+    """Run the command; whatever goes wrong is one line on standard error, see the module for the exit code."""
+    _repair_streams()
     try:
-        app()
-    except TinyDefectsError as error:
-        message = " ".join(str(error).split())
-    except ModuleNotFoundError as error:
-        if error.name not in DETECTOR_PACKAGES:
-            raise
-        message = str(MissingExtraError("this command", "detector"))
-    except OSError as error:
-        message = (
-            f"{error.filename or 'system'}: {error.strerror or error}; check the path, its rights and the free space"
-        )
-    except MemoryError:
-        message = "out of memory; lower --resolution or close other programs"
+        _refuse_empty(sys.argv[1:])
+        code = app(prog_name=NAME, standalone_mode=False)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.stderr.write("stopped; run the same command again to go on\n")
-        sys.exit(130)
-    else:
-        return
-    sys.stderr.write(f"tinydefects: {message}\n")
-    sys.exit(2)
+        sys.exit(STOPPED)
+    except BrokenPipeError:
+        _leave(NOBODY_READS)
+    except SystemExit as stop:  # with 1 typer and rich leave a broken pipe
+        _leave(NOBODY_READS if stop.code == 1 else stop.code)
+    except Exception as error:
+        code, message = _complaint(error)
+        sys.stderr.write(f"{NAME}: {' '.join(message.split())}\n")
+        _leave(code)
+    if code:
+        sys.exit(code)
+
+
+def _complaint(error: Exception) -> tuple[int, str]:
+    """Exit code and message of an error."""
+    if isinstance(error, TinyDefectsError):
+        return MENDABLE, str(error)
+    if isinstance(error, UsageError):
+        return MENDABLE, _usage_complaint(error)
+    if isinstance(error, ModuleNotFoundError) and error.name in DETECTOR_PACKAGES:
+        return MENDABLE, str(MissingExtraError("this command", "detector"))
+    if isinstance(error, OSError):
+        place = "system" if error.filename is None else os.fsdecode(error.filename)
+        return MENDABLE, f"{place}: {error.strerror or error}; check the path, its rights and the free space"
+    if isinstance(error, MemoryError):
+        return MENDABLE, "out of memory; lower --resolution or close other programs"
+    return OUR_FAULT, (
+        f"a fault of this program ({type(error).__name__}: {error}), not of your input, in {describe_versions()}; "
+        f"please report this line at {REPORT_TO}, with what --traceback adds to it"
+    )
+
+
+def _usage_complaint(error: Exception) -> str:
+    """`Invalid value for '--epochs': …; see tinydefects fit --help`."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else NAME
+    text = str(error.format_message()).strip().removesuffix(".")  # type: ignore[attr-defined]  # UsageError has it
+    return f"{text}; see {path} --help"
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """An empty text would mean the current folder where a path is due: mostly an unset variable of the shell.
+
+    Raises:
+        TinyDefectsError: an argument is empty or holds a zero byte.
+    """
+    for before, argument in pairwise(["", *arguments]):
+        option = argument.removesuffix("=") if argument.startswith("--") and argument.endswith("=") else None
+        if option is None and not argument.strip():
+            option = before if before.startswith("-") else "an argument"
+        if option is not None:
+            raise TinyDefectsError(f"{option}: the value is empty; give one, or leave it out (is a variable unset?)")
+        if "\0" in argument:
+            raise TinyDefectsError(f"{argument!r}: holds a zero byte, which no path and no option has; leave it out")
+
+
+def _repair_streams() -> None:
+    """Whatever is printed can be: names that are no UTF-8 and letters a terminal lacks are written as escapes."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _leave(code: str | int | None) -> NoReturn:
+    """Exit without a second complaint where standard output or error cannot be written any more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
 
 
 if __name__ == "__main__":

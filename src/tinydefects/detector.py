@@ -20,7 +20,6 @@ from tinydefects.detector_file import (
     DetectorSettings,
     Precision,
     Preset,
-    first_fault,
     image_score,
     read_detector,
     refuse_contradictions,
@@ -30,6 +29,7 @@ from tinydefects.detector_state import describe_fit, fingerprint_of, restore_stu
 from tinydefects.errors import NotFittedError, TinyDefectsError
 from tinydefects.feature_cache import FeatureCache
 from tinydefects.fitting import FitCost, Progress, fill_cache, fit_cost, open_cache, require_affordable, train_epochs
+from tinydefects.json_files import first_fault
 from tinydefects.pass_batches import score_in_batches
 from tinydefects.passes import Mosaic, PassPlan
 from tinydefects.patch_grid import PatchGrid, Size, image_size
@@ -37,7 +37,7 @@ from tinydefects.pixels import read_size
 from tinydefects.read_ahead import read_ahead
 from tinydefects.sample import Prediction
 from tinydefects.students import Combine, StudentPair
-from tinydefects.teacher import Teacher, load_teacher
+from tinydefects.teacher import Teacher, load_teacher, read_architecture
 
 LEARNING_RATES = {"published": 1e-4, "default": 1e-3}  # the published code's; the paper's, better in fewer epochs
 DEFAULT_RESOLUTION = 1036
@@ -225,13 +225,18 @@ class Detector:
         return self.settings.passes(size, patch=self.teacher.patch_size)
 
     def expected_cost(self, image_paths: Iterable[Path]) -> FitCost:
-        """What fitting to these files will take, from their headers alone.
+        """What fitting to these files will take, from their headers and the teacher's architecture alone.
 
         Raises:
             ImageReadError: a file is no image.
+            TeacherError: no such teacher.
         """
-        plans = [self.passes(read_size(path)) for path in image_paths]
-        return fit_cost(plans, self.settings, dim=self.teacher.dim)
+        if self._teacher is None:
+            patch, dim = read_architecture(self.settings.teacher, weights=self.teacher_weights)
+        else:
+            patch, dim = self.teacher.patch_size, self.teacher.dim
+        plans = [self.settings.passes(read_size(path), patch=patch) for path in image_paths]
+        return fit_cost(plans, self.settings, dim=dim)
 
     def require_affordable(self, cost: FitCost) -> None:
         """Refuse a fit whose features cannot all lie within the cache's limit, before the first image is read.

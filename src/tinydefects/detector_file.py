@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from tinydefects.errors import ModelFileError, TinyDefectsError
+from tinydefects.json_files import read_as
 from tinydefects.passes import PassPlan, plan_passes
 from tinydefects.patch_grid import PatchGrid, Size
 from tinydefects.sample import mean_of_highest
@@ -195,21 +196,11 @@ def read_detector(folder: Path) -> "tuple[SavedDetector, dict[str, Tensor]]":
     for file in (description, weights):
         if not file.is_file():
             raise ModelFileError(f"{file}: no such file; give the folder that Detector.save() or `fit --out` wrote")
-    try:
-        saved = SavedDetector.model_validate_json(description.read_bytes())
-    except ValidationError as error:
-        raise ModelFileError(f"{description}: {first_fault(error)}; save the detector again") from error
+    saved = read_as(SavedDetector, description, ModelFileError, kind="detector", way_out="save the detector again")
     try:
         return saved, load_file(weights)
     except Exception as error:  # safetensors raises as it comes on damaged files
         raise ModelFileError(f"{weights}: not readable ({error}); save the detector again") from error
-
-
-def first_fault(error: ValidationError) -> str:
-    """Field, rule and value of the first thing wrong, in one line."""
-    fault = error.errors(include_url=False, include_context=False)[0]
-    field = ".".join(map(str, fault["loc"])) or "file"
-    return f"{field}: {fault['msg']} (got {str(fault['input'])[:60]!r})"
 
 
 def _swap(new: Path, folder: Path, old: Path) -> None:

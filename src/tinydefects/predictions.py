@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.errors import ImageReadError, ScoreError
+from tinydefects.json_files import read_as
 from tinydefects.maps.files import read_header, read_map, resample_bilinear
 from tinydefects.maps.pairing import PairedMap, Pairing, Resample, pair_maps, score_in
 from tinydefects.maps.problems import MapProblem, MapsError
@@ -125,7 +126,6 @@ def read_maker(folder: Path) -> dict[str, object]:
 
 
 def _read_maker_file(path: Path) -> dict[str, object]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError):
+    if not (path.exists() or path.is_symlink()):
         return {}
+    return read_as(dict[str, object], path, ImageReadError, kind="record of who made maps", way_out="delete it")

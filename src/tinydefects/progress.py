@@ -16,11 +16,13 @@ LINES_PER_STAGE = 10
 class Progress:
     """Bars by stage; call it with (stage, done, total), or with a number of steps for the stage named last.
 
-    Where standard error is no terminal (a log file, a build server), each stage writes ten lines instead.
+    Where standard error is no terminal (a log file, a build server), each stage writes ten lines instead. A quiet one
+    shows nothing at all.
     """
 
-    def __init__(self) -> None:
-        console = rich.console.Console(stderr=True)
+    def __init__(self, *, quiet: bool = False) -> None:
+        console = rich.console.Console(stderr=True, quiet=quiet)
+        self._quiet = quiet
         self._in_lines = not console.is_terminal
         self._bars = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
@@ -29,7 +31,7 @@ class Progress:
             rich.progress.TimeElapsedColumn(),
             rich.progress.TimeRemainingColumn(),
             console=console,
-            disable=self._in_lines,
+            disable=self._in_lines or quiet,
         )
         self._tasks: dict[str, rich.progress.TaskID] = {}
         self._lines: dict[str, int] = {}
@@ -45,6 +47,8 @@ class Progress:
         self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
+        if self._quiet:
+            return
         if self._in_lines:
             self._write_line(stage, done, total)
             return

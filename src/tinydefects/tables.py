@@ -2,13 +2,13 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from tinydefects.errors import MissingExtraError, TableError
+from tinydefects.json_files import parse_json, read_bytes
 from tinydefects.pixels import write_whole
 
 TABLE_SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".parquet")
@@ -27,8 +27,9 @@ def read_rows(path: Path) -> list[Row]:
     """
     try:
         rows = _READERS[path.suffix.lower()](path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        text = error.strerror if isinstance(error, OSError) else str(error)
+        reason = ((text or "").splitlines() or [""])[0] or type(error).__name__
         raise TableError(f"{path}: not a readable table ({reason}); expected {', '.join(TABLE_SUFFIXES)}") from error
     wrong = next((number for number, row in enumerate(rows, start=1) if not isinstance(row, Mapping)), None)
     if wrong is not None:
@@ -61,23 +62,32 @@ def _cell(value: object) -> object:
 
 
 def _read_csv(path: Path) -> list[Row]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, strict=True)
-        rows: list[Row] = [{name: value or None for name, value in row.items()} for row in reader]
+    reader = csv.DictReader(io.StringIO(read_bytes(path).decode(), newline=""), strict=True)
+    if len(set(reader.fieldnames or ())) < len(reader.fieldnames or ()):
+        raise ValueError("two columns of one name")
+    rows: list[Row] = [{name: value or None for name, value in row.items()} for row in reader]
     if any(None in row for row in rows):
         raise ValueError("a row has more cells than the header")
     return rows
 
 
 def _read_json(path: Path) -> list[Row]:
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    content = parse_json(read_bytes(path), finite=False)
     if isinstance(content, dict):
         return [{"id": name, **(row if isinstance(row, dict) else {"map": row})} for name, row in content.items()]
-    return list(content)
+    if not isinstance(content, list):
+        raise ValueError("neither a list of rows nor an object of them")
+    return content
 
 
 def _read_json_lines(path: Path) -> list[Row]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    rows = []
+    for number, line in enumerate(read_bytes(path).splitlines(), start=1):
+        try:
+            rows += [parse_json(line, finite=False)] if line.strip() else []
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+    return rows
 
 
 def _read_parquet(path: Path) -> list[Row]:

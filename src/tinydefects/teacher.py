@@ -129,6 +129,19 @@ def load_teacher(
     return freeze_teacher(name, model, blocks=blocks, device=device)
 
 
+def read_architecture(name: str, *, weights: Path | None = None) -> tuple[int, int]:
+    """Patch size in pixels and channels C of the teacher of that name; no weights are read, none are looked for.
+
+    Raises:
+        TeacherError: no such ViT, or `weights` are named and are no file.
+    """
+    with torch.device("meta"):  # the shapes of a model without its numbers
+        model: Any = build_builtin_vit() if name == BUILTIN else _build_timm_vit(name)
+    if weights is not None:
+        _require_file(weights, name)
+    return int(model.patch_embed.feat_ratio()), int(model.embed_dim)
+
+
 def freeze_teacher(name: str, model: Any, *, blocks: tuple[int, int], device: str | None = None) -> Teacher:  # noqa: ANN401
     """A ViT in timm's form, weights and all, as a teacher: float32, in evaluation mode, without gradients."""
     device = device or best_device()
@@ -201,8 +214,7 @@ def _weights_from_hub(model: Any, name: str) -> Path:  # noqa: ANN401
 
 def _load_weights(model: Any, path: Path, name: str) -> None:  # noqa: ANN401
     """Fill the model from a file, all of it or not at all; a classification head in the file is passed over."""
-    if not path.is_file():
-        raise TeacherError(f"{path}: no such weights file for {name}; {THREE_WAYS_OUT}")
+    _require_file(path, name)
     load_timm()
     from timm.models import load_state_dict
 
@@ -223,6 +235,11 @@ def _load_weights(model: Any, path: Path, name: str) -> None:  # noqa: ANN401
             f"{expected.get(wrong[0], 'absent')} ({len(wrong)} differ); name the teacher they are for"
         )
     model.load_state_dict({key: state[key].float() for key in expected})
+
+
+def _require_file(path: Path, name: str) -> None:
+    if not path.is_file():
+        raise TeacherError(f"{path}: no such weights file for {name}; {THREE_WAYS_OUT}")
 
 
 def _fingerprint(model: nn.Module, description: str) -> str:

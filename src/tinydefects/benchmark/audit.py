@@ -7,11 +7,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Protocol, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 from scipy import stats
 
 from tinydefects.benchmark.result import Provenance, describe_run, nan_to_null
 from tinydefects.errors import ResultError, TinyDefectsError
+from tinydefects.json_files import read_as
 from tinydefects.metrics.audit import audit_pairs
 from tinydefects.metrics.audit_rules import EXACT, standard_rules
 from tinydefects.pixels import write_whole
@@ -141,16 +142,8 @@ def read_audit(path: Path) -> Audit:
     Raises:
         ResultError: the file is missing, truncated, or no audit.
     """
-    try:
-        return _AuditFile.model_validate_json(path.read_bytes()).audit
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ResultError(f"{path}: not an audit (field '{place}': {first['msg']}); run the audit again") from error
-    except OSError as error:
-        raise ResultError(
-            f"{path}: cannot be read ({error.strerror}); run 'tinydefects audit … --out {path}'"
-        ) from error
+    again = f"run 'tinydefects audit … --out {path}'"
+    return read_as(_AuditFile, path, ResultError, kind="audit", way_out=again).audit
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:

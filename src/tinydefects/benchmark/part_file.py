@@ -15,9 +15,9 @@ from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from tinydefects.errors import ResultError
+from tinydefects.json_files import read_as, read_file
 from tinydefects.metrics.exhibits import Cut, ExhibitKeeper
 from tinydefects.metrics.gathering import Gathered
 from tinydefects.metrics.parts import Part
@@ -113,12 +113,7 @@ def read_part(folder: Path) -> Iterator[Part]:
 
 
 def _read_header(path: Path) -> _Header:
-    try:
-        header = TypeAdapter(_Header).validate_json(_read(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(name) for name in first["loc"])
-        raise ResultError(f"{path}: field '{place}': {first['msg']}; {AGAIN}") from error
+    header = read_as(_Header, path, ResultError, kind="header of a part", way_out=AGAIN)
     if header.format != FORMAT:
         raise ResultError(f"{path}: has format {header.format}, this version reads {FORMAT}; gather with one version")
     return header
@@ -126,9 +121,9 @@ def _read_header(path: Path) -> _Header:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ResultError(f"{path}: cannot be read ({error.strerror}); is this the folder of a whole part?") from error
+        return read_file(path)
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{path}: cannot be read ({error}); is this the folder of a whole part?") from error
 
 
 def _packed(part: Part) -> bytes:

@@ -18,6 +18,7 @@ from importlib import metadata
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_config
@@ -25,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_c
 from tinydefects.benchmark.run_record import RunRecord
 from tinydefects.benchmark.tally_file import pack_tally, unpack_tally
 from tinydefects.errors import ResultError
+from tinydefects.json_files import first_fault, read_file, read_json
 from tinydefects.metrics.records import Exhibit
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.tally import Tally
@@ -117,7 +119,7 @@ def read_result(path: Path) -> Result:
         ResultError: a file is missing, truncated, changed, or of another format.
     """
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path, ResultError, kind="result", way_out="evaluate again")
         if int(content["format"]) > FORMAT:
             raise ResultError(f"{path}: written by a newer version of tinydefects; update this one to read it")
         records = content["evaluation"].pop("exhibits")
@@ -129,10 +131,8 @@ def read_result(path: Path) -> Result:
     except ResultError:
         raise
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ResultError(f"{path}: field '{field}': {first['msg']}; evaluate again with this version") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ResultError(f"{path}: {first_fault(error)}; evaluate again with this version") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
         raise ResultError(f"{path}: not a readable result ({type(error).__name__}: {error}); evaluate again") from error
     evaluation = replace(parsed.evaluation, exhibits=exhibits, tally=tally)
     return Result(evaluation=evaluation, provenance=parsed.provenance, run=parsed.run)
@@ -141,7 +141,10 @@ def read_result(path: Path) -> Result:
 def _read_own(path: Path, suffix: str, sha256: str) -> bytes:
     """The file beside a result, once its digest shows that it was written with it."""
     beside = path.with_suffix(suffix)
-    content = beside.read_bytes()
+    try:
+        content = read_file(beside)
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{beside}: cannot be read beside {path.name} ({error}); evaluate again") from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ResultError(f"{beside}: does not belong to {path.name}; evaluate again")
     return content

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from tinydefects.benchmark.protocol import ENUMERATED, PROTOCOL_VERSION, EvaluationProtocol, Job
 from tinydefects.benchmark.result import read_result
 from tinydefects.errors import ResultError
+from tinydefects.json_files import read_as
 from tinydefects.metrics.figures import figures
 from tinydefects.pixels import write_whole
 from tinydefects.sample import Category
@@ -59,16 +60,9 @@ def read_protocol(out: Path) -> EvaluationProtocol | None:
         ResultError: the file is damaged, or of a version whose numbers are not comparable with today's.
     """
     path = out / PROTOCOL_FILE
-    try:
-        stored = _ProtocolFile.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    if not (path.exists() or path.is_symlink()):
         return None
-    except OSError as error:
-        raise ResultError(f"{path}: cannot be read ({error.strerror}); choose another --out") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ResultError(f"{path}: field '{field}': {first['msg']}; choose another --out") from error
+    stored = read_as(_ProtocolFile, path, ResultError, kind="protocol", way_out="choose another --out")
     if stored.version != PROTOCOL_VERSION:
         raise ResultError(
             f"{path}: protocol version {stored.version}, this is version {PROTOCOL_VERSION}, whose numbers differ; "
@@ -178,13 +172,11 @@ def read_failures(out: Path) -> list[Failure]:
     Raises:
         ResultError: a file is damaged.
     """
-    failures = []
-    for path in sorted(out.rglob(f"*{FAILED_SUFFIX}")):
-        try:
-            failures.append(TypeAdapter(Failure).validate_json(path.read_bytes()))
-        except (OSError, ValidationError) as error:
-            raise ResultError(f"{path}: not readable as a failed job; delete it and run the benchmark again") from error
-    return failures
+    again = "delete it and run the benchmark again"
+    return [
+        read_as(Failure, path, ResultError, kind="failed job", way_out=again)
+        for path in sorted(out.rglob(f"*{FAILED_SUFFIX}"))
+    ]
 
 
 def _failure_path(job: Job, out: Path) -> Path:

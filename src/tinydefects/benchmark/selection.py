@@ -114,15 +114,15 @@ def dataset_options(texts: Sequence[str], categories: Sequence[str]) -> dict[str
     return {dataset: options for dataset, options in parsed.items() if options and dataset in datasets}
 
 
-def parse_whole_numbers(option: str, text: str, *, least: int) -> tuple[int, ...]:
+def parse_whole_numbers(option: str, text: str, *, least: int, most: int) -> tuple[int, ...]:
     """Whole numbers between commas, each once.
 
     Raises:
-        TinyDefectsError: something else, or a number below `least`.
+        TinyDefectsError: something else, or a number below `least` or above `most`.
     """
     words = _words(option, text)
-    if not all(word.isdecimal() and int(word) >= least for word in words):
-        raise TinyDefectsError(f"{option} {text}: write whole numbers of {least} or more between commas")
+    if not all(word.isdecimal() and len(word) < 20 and least <= int(word) <= most for word in words):
+        raise TinyDefectsError(f"{option} {text}: write whole numbers from {least} to {most} between commas")
     return tuple(dict.fromkeys(int(word) for word in words))
 
 
@@ -135,7 +135,7 @@ def parse_resources(text: str) -> dict[str, float]:
     pairs = [word.partition("=") for word in _words("--resources", text)] if text else []
     amounts = {name.strip(): amount.strip() for name, _, amount in pairs}
     if not all(
-        name and amount.replace(".", "", 1).isdecimal() and float(amount) > 0 for name, amount in amounts.items()
+        name and amount.replace(".", "", 1).isdecimal() and 0 < float(amount) < 1e9 for name, amount in amounts.items()
     ):
         raise TinyDefectsError(f"--resources {text}: write names with amounts between commas, such as GPU=1")
     return {name: float(amount) for name, amount in amounts.items()}

@@ -17,6 +17,7 @@ from tinydefects.benchmark.result import Provenance, Result, find_results, nan_t
 from tinydefects.benchmark.run_folder import Failure, read_failures, read_protocol
 from tinydefects.benchmark.run_record import CostSheet, RunRecord
 from tinydefects.errors import ResultError
+from tinydefects.json_files import first_fault, read_json
 from tinydefects.metrics.comparison import N_RESAMPLES
 from tinydefects.metrics.figures import figures
 from tinydefects.metrics.leaderboard import Leaderboard, leaderboard
@@ -178,16 +179,14 @@ def read_summary(path: Path) -> Summary:
         ResultError: the file is missing, truncated, changed (the message names the field), or of another format.
     """
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path, ResultError, kind="summary", way_out="summarise the results again")
         if int(content["format"]) > FORMAT:
             raise ResultError(f"{path}: written by a newer version of tinydefects; update this one to read it")
         parsed = _SummaryFile.model_validate(null_to_nan(content))
     except ResultError:
         raise
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise ResultError(f"{path}: field '{name}': {first['msg']}; summarise the results again") from error
+        raise ResultError(f"{path}: {first_fault(error)}; summarise the results again") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ResultError(f"{path}: not a readable summary ({reason}); summarise the results again") from error

@@ -3,7 +3,6 @@
 An entrant is a method at one resolution. Pictures are left on disk until the gallery asks for them.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from tinydefects.benchmark.result import Provenance, find_results, read_result
 from tinydefects.benchmark.run_record import RunRecord
 from tinydefects.errors import ResultError
+from tinydefects.json_files import parse_json, read_bytes
 from tinydefects.metrics.scores import Evaluation
 
 
@@ -150,7 +150,7 @@ def _check_one_protocol(stored: Sequence[StoredResult]) -> None:
 
 def _peek(path: Path) -> Mapping[str, object]:
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(read_bytes(path))
     except (OSError, ValueError):
         return {}  # read_result says what is wrong with it
     return content if isinstance(content, dict) else {}

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from tinydefects.commands.options import CategoryId, ImageScore, Json, Root, load, print_result, say, show_progress
+from tinydefects.commands.options import (
+    MOST_PIXELS,
+    CategoryId,
+    ImageScore,
+    Json,
+    Root,
+    load,
+    print_result,
+    say,
+    show_progress,
+)
 
 
 def audit(
@@ -16,7 +26,7 @@ def audit(
     out: Annotated[Path | None, typer.Option(help="Write the numbers to this JSON file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw every rule and method to this file (.png, .svg).")] = None,
     input_px: Annotated[
-        int, typer.Option(min=1, help="Side of the networks' input, where masks are shrunk to it.")
+        int, typer.Option(min=1, max=MOST_PIXELS, help="Side of the networks' input, where masks are shrunk to it.")
     ] = 224,
     image_score: Annotated[ImageScore, typer.Option(help="How an image is scored.")] = ImageScore.stored,
     as_json: Json = False,

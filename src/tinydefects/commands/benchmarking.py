@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tinydefects.commands.options import (
+    MOST_GB,
+    MOST_PIXELS,
+    MOST_SEED,
     Device,
     Json,
     Root,
     TeacherWeights,
+    bounded,
     print_result,
     say,
     show_progress,
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from tinydefects.benchmark.job_costs import Plan
     from tinydefects.benchmark.job_run import Place
 
+MOST_PROCESSES = 1024
 WHAT, WHERE, HOW = "What is compared", "Where it lies", "How it runs"
 
 
@@ -77,13 +82,19 @@ def benchmark(
         typer.Option(help="Keep teacher features here; OUT/features when left out.", rich_help_panel=WHERE),
     ] = None,
     features_limit_gb: Annotated[
-        float, typer.Option(help="Refuse to write more features than this.", rich_help_panel=WHERE)
+        float,
+        typer.Option(
+            callback=bounded(0, MOST_GB), help="Refuse to write more features than this.", rich_help_panel=WHERE
+        ),
     ] = 20.0,
     keep_maps: Annotated[
         bool, typer.Option("--keep-maps", help="Write the anomaly maps too.", rich_help_panel=WHERE)
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes on this machine; 1 when left out.", rich_help_panel=HOW)
+        int | None,
+        typer.Option(
+            min=1, max=MOST_PROCESSES, help="Processes on this machine; 1 when left out.", rich_help_panel=HOW
+        ),
     ] = None,
     cluster: Annotated[
         str | None,
@@ -97,7 +108,10 @@ def benchmark(
             rich_help_panel=HOW,
         ),
     ] = "",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of a job; part of the record.", rich_help_panel=HOW)] = 1,
+    threads: Annotated[
+        int,
+        typer.Option(min=1, max=MOST_PROCESSES, help="Threads of a job; part of the record.", rich_help_panel=HOW),
+    ] = 1,
     cost: Annotated[
         Cost,
         typer.Option(help="Time the first seed of each method; 'mvtec' is 1,000 + 1,000 passes.", rich_help_panel=HOW),
@@ -164,8 +178,8 @@ def benchmark(
     asked = EvaluationProtocol(
         categories=found,
         options=dataset_options(option or (), found),
-        resolutions=parse_whole_numbers("--resolutions", resolutions, least=16),
-        seeds=parse_whole_numbers("--seeds", seeds, least=0),
+        resolutions=parse_whole_numbers("--resolutions", resolutions, least=16, most=MOST_PIXELS),
+        seeds=parse_whole_numbers("--seeds", seeds, least=0, most=MOST_SEED),
         teacher=teacher,
     )
     selection = select(asked, names, place)

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tinydefects.commands.options import (
+    MOST_EPOCHS,
+    MOST_GB,
+    MOST_PIXELS,
     CategoryId,
     Device,
     Json,
@@ -17,6 +20,8 @@ from tinydefects.commands.options import (
     Root,
     Seed,
     TeacherWeights,
+    bounded,
+    is_whole_number,
     load,
     numbers,
     print_result,
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
 
 
 SMALLEST_RESOLUTION_PX = 16
+MOST_AT_ONCE = 65_536  # images or tiles
+MOST_BATCH = 2**31 - 1  # patches
 
 
 class Split(StrEnum):
@@ -104,25 +111,40 @@ def fit(
         str | None,
         typer.Option(metavar="PX|native", help="Long side for the teacher; left out, 1036, with --tile native."),
     ] = None,
-    tile: Annotated[int | None, typer.Option(min=1, help="Cut the image into tiles of this side in pixels.")] = None,
-    overlap: Annotated[int | None, typer.Option(min=0, help="Pixels that tiles share; left out, an eighth.")] = None,
-    stride: Annotated[
-        int | None, typer.Option(min=1, help="Pixels between patches; half a patch makes four shifted passes.")
+    tile: Annotated[
+        int | None, typer.Option(min=1, max=MOST_PIXELS, help="Cut the image into tiles of this side in pixels.")
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 50,
+    overlap: Annotated[
+        int | None, typer.Option(min=0, max=MOST_PIXELS, help="Pixels that tiles share; left out, an eighth.")
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_PIXELS, help="Pixels between patches; half a patch makes four shifted passes."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, max=MOST_EPOCHS)] = 50,
     patches_per_batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Patches a training step, mixed across images; left out, all of 4 images."),
+        typer.Option(
+            min=1, max=MOST_BATCH, help="Patches a training step, mixed across images; left out, all of 4 images."
+        ),
     ] = None,
     patch_fraction: Annotated[
         float | None,
-        typer.Option(help="Learn from this share of the patches, without near copies; shrinks the cache."),
+        typer.Option(
+            callback=bounded(0, 1, without_least=True),
+            help="Learn from this share of the patches, without near copies; shrinks the cache.",
+        ),
     ] = None,
     validation_fraction: Annotated[
-        float | None, typer.Option(help="Hold out this share of the images and stop when they no longer improve.")
+        float | None,
+        typer.Option(
+            callback=bounded(0, 1, without_least=True, without_most=True),
+            help="Hold out this share of the images and stop when they no longer improve.",
+        ),
     ] = None,
     patience: Annotated[
-        int | None, typer.Option(min=1, help="Epochs without 1 % of improvement before that; left out, 3.")
+        int | None,
+        typer.Option(min=1, max=MOST_EPOCHS, help="Epochs without 1 % of improvement before that; left out, 3."),
     ] = None,
     precision: Precision = None,
     compiled: Compiled = False,
@@ -130,7 +152,9 @@ def fit(
         Preset, typer.Option(help="'published' repeats the paper's code, quirks included.")
     ] = Preset.default,
     cache_dir: Annotated[Path | None, typer.Option(help="Keep teacher features here between runs.")] = None,
-    cache_limit_gb: Annotated[float, typer.Option(help="Refuse to write more teacher features than this.")] = 20.0,
+    cache_limit_gb: Annotated[
+        float, typer.Option(callback=bounded(0, MOST_GB), help="Refuse to write more teacher features than this.")
+    ] = 20.0,
     seed: Seed = 0,
     device: Device = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show images and cache size, then stop.")] = False,
@@ -192,9 +216,9 @@ def _resolution(text: str | None) -> int | Literal["native"] | None:
         return None
     if text == "native":
         return "native"
-    if not (text.isdecimal() and int(text) >= SMALLEST_RESOLUTION_PX):
+    if not is_whole_number(text, SMALLEST_RESOLUTION_PX, MOST_PIXELS):
         raise TinyDefectsError(
-            f"--resolution {text}: give a number of pixels, {SMALLEST_RESOLUTION_PX} at least, or 'native'"
+            f"--resolution {text}: give a number of pixels, {SMALLEST_RESOLUTION_PX} to {MOST_PIXELS}, or 'native'"
         )
     return int(text)
 
@@ -227,7 +251,11 @@ def predict(
     compiled: Compiled = False,
     batch_size: Annotated[
         int,
-        typer.Option(min=1, help="Images or tiles of one size the teacher sees at once; for GPUs: no gain on a CPU."),
+        typer.Option(
+            min=1,
+            max=MOST_AT_ONCE,
+            help="Images or tiles of one size the teacher sees at once; for GPUs: no gain on a CPU.",
+        ),
     ] = 1,
     as_json: Json = False,
 ) -> None:

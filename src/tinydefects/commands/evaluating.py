@@ -4,19 +4,22 @@ import json
 from contextlib import nullcontext
 from enum import StrEnum
 from functools import partial
-from math import isnan
+from math import isfinite, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tinydefects.commands.options import (
+    MOST_DRAWS,
+    MOST_SEED,
     CategoryId,
     CurveRule,
     ImageScore,
     Json,
     Option,
     Root,
+    bounded,
     load,
     numbers,
     print_result,
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 MAPS, SIZES, DECISIONS, FILES = "The maps", "Figures and size groups", "Decisions", "What is written"
 NAN = float("nan")
+FINITE = bounded(-3.4e38, 3.4e38)  # scores are float32
+MOST_EXHIBITS = 100_000
 
 
 class Resampling(StrEnum):
@@ -87,7 +92,13 @@ def evaluate(
         ),
     ] = None,
     pixel_pitch: Annotated[
-        float, typer.Option(help="Millimetres a pixel, for sizes in mm.", show_default=False, rich_help_panel=SIZES)
+        float,
+        typer.Option(
+            callback=bounded(0, 1e9, without_least=True),
+            help="Millimetres a pixel, for sizes in mm.",
+            show_default=False,
+            rich_help_panel=SIZES,
+        ),
     ] = NAN,
     curve: Annotated[
         CurveRule,
@@ -103,6 +114,7 @@ def evaluate(
     false_alarm_rate: Annotated[
         float | None,
         typer.Option(
+            callback=bounded(0, 1, without_most=True),
             help="Share of good images (or of normal pixels) that rule lets alarm; 0.05 (0.01) when left out.",
             rich_help_panel=DECISIONS,
         ),
@@ -110,13 +122,19 @@ def evaluate(
     threshold: Annotated[
         float,
         typer.Option(
-            help="Pixels above it are called defective: F1 at it, SegF1.", show_default=False, rich_help_panel=DECISIONS
+            callback=FINITE,
+            help="Pixels above it are called defective: F1 at it, SegF1.",
+            show_default=False,
+            rich_help_panel=DECISIONS,
         ),
     ] = NAN,
     image_threshold: Annotated[
         float,
         typer.Option(
-            help="Images that score above it are called defective.", show_default=False, rich_help_panel=DECISIONS
+            callback=FINITE,
+            help="Images that score above it are called defective.",
+            show_default=False,
+            rich_help_panel=DECISIONS,
         ),
     ] = NAN,
     threshold_from: Annotated[
@@ -129,19 +147,27 @@ def evaluate(
     threshold_rate: Annotated[
         float,
         typer.Option(
-            help="The share of those images' pixels (and of those images) allowed above it.", rich_help_panel=DECISIONS
+            callback=bounded(0, 1, without_most=True),
+            help="The share of those images' pixels (and of those images) allowed above it.",
+            rich_help_panel=DECISIONS,
         ),
     ] = 0.001,
     resamples: Annotated[
         int,
-        typer.Option(min=0, help="Draws of the images behind the 95 % intervals; 0 for none.", rich_help_panel=SIZES),
+        typer.Option(
+            min=0,
+            max=MOST_DRAWS,
+            help="Draws of the images behind the 95 % intervals; 0 for none.",
+            rich_help_panel=SIZES,
+        ),
     ] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of those draws.", rich_help_panel=SIZES)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of those draws.", rich_help_panel=SIZES)] = 0,
     out: Annotated[Path, typer.Option(help="Folder of results.", rich_help_panel=FILES)] = Path("results"),
     exhibits: Annotated[
         int,
         typer.Option(
             min=0,
+            max=MOST_EXHIBITS,
             help="Defects cut out for the report; 0 keeps the data's pixels out of the result.",
             rich_help_panel=FILES,
         ),
@@ -254,9 +280,12 @@ def evaluate(
 def parse_numbers(option: str, text: str) -> tuple[float, ...]:
     """Numbers between commas."""
     try:
-        return tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise TinyDefectsError(f"{option} {text!r}: write numbers between commas, such as 0.3,0.05") from error
+    if not all(isfinite(number) for number in numbers):
+        raise TinyDefectsError(f"{option} {text!r}: write finite numbers between commas, such as 0.3,0.05")
+    return numbers
 
 
 def parse_bins(text: str, pixel_pitch: float) -> "SizeBins":

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tinydefects.commands.options import (
+    MOST_PIXELS,
     Device,
     Json,
     Option,
     Root,
     TeacherWeights,
+    bounded,
     load,
     parse_size,
     print_result,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PATCH_PX = 14
 TIMED_PATCHES_A_SIDE = (18, 37)
+POSITIVE = bounded(0, 1e9, without_least=True)
 
 
 def inspect(
@@ -34,22 +37,37 @@ def inspect(
     root: Root = Path("data"),
     option: Option = None,
     patch_size: Annotated[
-        int | None, typer.Option(min=1, help="Patch size of the teacher in pixels; left out, the teacher's, or 14.")
+        int | None,
+        typer.Option(
+            min=1, max=MOST_PIXELS, help="Patch size of the teacher in pixels; left out, the teacher's, or 14."
+        ),
     ] = None,
-    pixel_pitch: Annotated[float, typer.Option(help="Millimetres a pixel, to see sizes in mm.")] = float("nan"),
+    pixel_pitch: Annotated[
+        float, typer.Option(callback=POSITIVE, help="Millimetres a pixel, to see sizes in mm.")
+    ] = float("nan"),
     defect_px: Annotated[
-        float | None, typer.Option(help="Diameter to keep, in pixels; left out, the 5 % quantile of the category.")
+        float | None,
+        typer.Option(
+            callback=POSITIVE, help="Diameter to keep, in pixels; left out, the 5 % quantile of the category."
+        ),
     ] = None,
-    defect_mm: Annotated[float | None, typer.Option(help="The same in mm; needs --pixel-pitch.")] = None,
+    defect_mm: Annotated[
+        float | None, typer.Option(callback=POSITIVE, help="The same in mm; needs --pixel-pitch.")
+    ] = None,
     image_size: Annotated[
         str | None, typer.Option(metavar="HxW", help="Pixels of an image, when no category is given.")
     ] = None,
-    max_input: Annotated[int, typer.Option(help="Longest side in pixels that the teacher takes in one pass.")] = 1036,
+    max_input: Annotated[
+        int, typer.Option(min=1, max=MOST_PIXELS, help="Longest side in pixels that the teacher takes in one pass.")
+    ] = 1036,
     latency_ms: Annotated[
-        float | None, typer.Option(help="Recommend an input for so many ms an image; needs one of the next two.")
+        float | None,
+        typer.Option(callback=POSITIVE, help="Recommend an input for so many ms an image; needs one of the next two."),
     ] = None,
     teacher: Annotated[str | None, typer.Option(help="Time this teacher here: any timm ViT, or 'builtin'.")] = None,
-    ms_per_megapixel: Annotated[float | None, typer.Option(help="Or its time for a million pixels of input.")] = None,
+    ms_per_megapixel: Annotated[
+        float | None, typer.Option(callback=POSITIVE, help="Or its time for a million pixels of input.")
+    ] = None,
     teacher_weights: TeacherWeights = None,
     device: Device = None,
     plot: Annotated[Path | None, typer.Option(help="Draw it: .svg, .png or .pdf.")] = None,

@@ -1,12 +1,18 @@
 """Options that several subcommands share, and how they load, show progress and print."""
 
+import inspect
 import json
+import platform
 import sys
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import StrEnum
+from functools import wraps
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +22,15 @@ if TYPE_CHECKING:
     from tinydefects.metrics.scores import Evaluation
     from tinydefects.progress import Progress
     from tinydefects.sample import Category
+
+
+MOST_SEED = 2**32 - 1  # NumPy's older generators take no more
+MOST_PIXELS = 1_000_000  # along one side of anything
+MOST_DRAWS = 1_000_000
+MOST_EPOCHS = 1_000_000
+MOST_GB = 1e6
+IS_QUIET: ContextVar[bool] = ContextVar("is_quiet", default=False)
+Bound = Callable[[typer.Context, typer.CallbackParam, float | None], float | None]
 
 
 class CurveRule(StrEnum):
@@ -44,11 +59,72 @@ Option = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best one present when left out.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON to standard output.")]
 TeacherWeights = Annotated[
     Path | None, typer.Option(help="Teacher weights on disk: .safetensors, or the authors' .pth.")
 ]
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Neither progress nor remarks; errors remain.")]
+ShowTraceback = Annotated[
+    bool,
+    typer.Option("--traceback", envvar="TINYDEFECTS_TRACEBACK", help="With an error, show where it was raised."),
+]
+
+
+def with_basics(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options that all have: --quiet and --traceback."""
+
+    @wraps(command)
+    def run(*, quiet: bool, show_traceback: bool, **options: object) -> None:
+        before = IS_QUIET.set(quiet)
+        try:
+            command(**options)
+        except Exception as error:
+            if show_traceback and not isinstance(error, typer.Exit):
+                traceback.print_exc()
+            raise
+        finally:
+            IS_QUIET.reset(before)
+
+    own = inspect.signature(command, eval_str=True)
+    basics: dict[str, Any] = {"quiet": Quiet, "show_traceback": ShowTraceback}
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in basics.items()
+    ]
+    run.__signature__ = own.replace(parameters=[*own.parameters.values(), *added])  # type: ignore[attr-defined]
+    run.__annotations__ = {**command.__annotations__, **basics}
+    return run
+
+
+def bounded(least: float, most: float, *, without_least: bool = False, without_most: bool = False) -> Bound:
+    """A check that an option's number lies in [least, most]; it refuses nan, too, which typer's own bounds let pass."""
+
+    def check(context: typer.Context, parameter: typer.CallbackParam, value: float | None) -> float | None:
+        source = context.get_parameter_source(parameter.name or "")
+        if value is None or source is None or source.name == "DEFAULT":
+            return value
+        is_above = value > least if without_least else value >= least
+        is_below = value < most if without_most else value <= most
+        if not (is_above and is_below):
+            opening, closing = "(" if without_least else "[", ")" if without_most else "]"
+            raise typer.BadParameter(f"{value:g} is not in {opening}{least:g}, {most:g}{closing}")
+        return value
+
+    return check
+
+
+def describe_versions() -> str:
+    """What matters when something goes wrong: `tinydefects 0.1.0, Python 3.13.1, numpy 2.3.0, torch 2.10.0`."""
+    told = []
+    for package in ("tinydefects", "numpy", "torch"):
+        try:
+            told.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:  # torch is an extra, and a checkout need not be installed
+            continue
+    return ", ".join([*told[:1], f"Python {platform.python_version()}", *told[1:]])
 
 
 def load(category_id: str, root: Path, options: Sequence[str] | None = None) -> "Category":
@@ -63,9 +139,14 @@ def load(category_id: str, root: Path, options: Sequence[str] | None = None) -> 
 def parse_size(text: str) -> tuple[int, int]:
     """`1024x4096` as (height, width) in pixels."""
     height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+    if not (is_whole_number(height, 1, MOST_PIXELS) and is_whole_number(width, 1, MOST_PIXELS)):
         raise TinyDefectsError(f"--image-size {text}: write height x width in pixels, for example 1024x4096")
     return int(height), int(width)
+
+
+def is_whole_number(text: str, least: int, most: int) -> bool:
+    """Whether a text is one, within these bounds."""
+    return text.isdecimal() and len(text) <= len(str(most)) and least <= int(text) <= most
 
 
 def numbers(evaluation: "Evaluation") -> dict[str, object]:
@@ -87,7 +168,8 @@ def print_result(value: object, as_json: bool, *lines: str) -> None:
 
 def say(line: str) -> None:
     """A remark for people, kept off standard output so that --json stays parseable."""
-    sys.stderr.write(line + "\n")
+    if not IS_QUIET.get():
+        sys.stderr.write(line + "\n")
 
 
 @contextmanager
@@ -95,5 +177,5 @@ def show_progress() -> Iterator["Progress"]:
     """Progress bars on standard error for as long as the block runs."""
     from tinydefects.progress import Progress
 
-    with Progress() as progress:
+    with Progress(quiet=IS_QUIET.get()) as progress:
         yield progress

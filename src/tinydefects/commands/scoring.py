@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tinydefects.commands.options import Json, Out, Seed, print_result, say
+from tinydefects.commands.options import MOST_DRAWS, Json, Out, Seed, print_result, say
 
 
 def report(
@@ -32,7 +32,9 @@ def compare(
     figures: Annotated[
         str, typer.Option(help="Names of figures, separated by commas, such as 'aupro_Q1@0.05'; 'all' for every one.")
     ] = "",
-    resamples: Annotated[int, typer.Option(min=100, help="How often the images are drawn again.")] = 2000,
+    resamples: Annotated[
+        int, typer.Option(min=100, max=MOST_DRAWS, help="How often the images are drawn again.")
+    ] = 2000,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tinydefects.commands.options import Json, Root, print_result, say, show_progress
+from tinydefects.commands.options import Json, Root, bounded, print_result, say, show_progress
 from tinydefects.errors import ResultError
 
 
@@ -28,8 +28,17 @@ def submit(
     threshold_from: Annotated[
         ThresholdSource, typer.Option(help="Quantile of the validation pixels, or their mean + 3 standard deviations.")
     ] = ThresholdSource.quantile,
-    alpha: Annotated[float, typer.Option(help="Share of the validation pixels that may exceed the threshold.")] = 0.001,
-    threshold: Annotated[float | None, typer.Option(help="A number instead, on the scale of the maps.")] = None,
+    alpha: Annotated[
+        float,
+        typer.Option(
+            callback=bounded(0, 1, without_most=True),
+            help="Share of the validation pixels that may exceed the threshold.",
+        ),
+    ] = 0.001,
+    threshold: Annotated[
+        float | None,
+        typer.Option(callback=bounded(-3.4e38, 3.4e38), help="A number instead, on the scale of the maps."),
+    ] = None,
     rescale: Annotated[
         bool, typer.Option("--rescale", help="Bring validation scores to [0, 1], where float16 is fine enough.")
     ] = False,

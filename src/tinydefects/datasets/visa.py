@@ -4,13 +4,13 @@ Source: Zou et al., "SPot-the-Difference", ECCV 2022. Raw masks hold class ids 1
 is defective when it is not zero.
 """
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
 from tinydefects.datasets.folder import Layout, find_mask, image_files, load_folder
 from tinydefects.errors import DatasetError
 from tinydefects.sample import Category, Sample
+from tinydefects.tables import read_rows
 
 # The re-organising scripts in use write visa_pytorch/1cls/<class> or visa/visa_pytorch/<class>.
 VISA = Layout(
@@ -71,8 +71,7 @@ def _read_split(folder: Path) -> tuple[Path, list[dict[str, str]]]:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise DatasetError(f"{folder}: raw VisA needs its split file, tried {places[0]}; unpack VisA again")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    rows = [{name: str(value or "") for name, value in row.items()} for row in read_rows(path)]
     if not rows or COLUMNS - rows[0].keys():
         raise DatasetError(f"{path}: expected the columns {', '.join(sorted(COLUMNS))}; unpack VisA again")
     return path, rows

@@ -10,10 +10,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from tinydefects.detector_file import DetectorSettings, first_fault
+from tinydefects.detector_file import DetectorSettings
 from tinydefects.errors import ModelFileError
+from tinydefects.json_files import read_as
 
 Target = Literal["onnx", "openvino", "torch"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -111,10 +112,7 @@ def read_manifest(folder: Path) -> ExportManifest:
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; give the folder that `tinydefects export` wrote")
-    try:
-        manifest = ExportManifest.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise ModelFileError(f"{path}: {first_fault(error)}; export the detector again") from error
+    manifest = read_as(ExportManifest, path, ModelFileError, kind="export", way_out="export the detector again")
     for name, expected in manifest.files.items():
         if name not in OWN_FILES or not (folder / name).is_file():
             raise ModelFileError(f"{folder / name}: no such file; export the detector again")

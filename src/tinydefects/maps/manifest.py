@@ -42,6 +42,8 @@ def _parse(path: Path, number: int, row: Row) -> ManifestRow:
     if not isinstance(image, str) or not isinstance(row.get("map"), str):
         columns = ", ".join(str(column) for column in row)
         raise TableError(f"{path}: row {number} has {columns}; it needs text in id (or path) and in map")
+    if "\0" in image + row["map"]:
+        raise TableError(f"{path}: row {number} has a zero byte in its names; write the manifest again")
     return ManifestRow(image=image, map_path=path.parent / row["map"], score=_score(path, number, row.get("score")))
 
 

@@ -4,12 +4,13 @@ Maps and images are paired by name, never by order: in a folder by the sample's 
 by id or by the image's path, all without suffix.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
+
+from pydantic_core import from_json
 
 from tinydefects.errors import ImageReadError, TableError
 from tinydefects.maps.files import MAP_SUFFIXES, MapHeader, read_header
@@ -201,8 +202,8 @@ def _missing(sample: Sample, source: Path, category_id: str) -> MapProblem:
 def score_in(description: str) -> float | None:
     """The image score in the text stored with a map, `{"score": 0.5}`; None where there is none."""
     try:
-        return float(json.loads(description)["score"])
-    except (ValueError, TypeError, KeyError):
+        return float(from_json(description)["score"])
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
 
 

@@ -1,0 +1,5 @@
+"""`python -m tinydefects` is the tinydefects command."""
+
+from tinydefects.cli import main
+
+main()
