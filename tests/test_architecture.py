@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "tinydefects"
 FLOOR_OF = {
     "errors": "vocabulary",
+    "privacy": "vocabulary",
     "pixels": "vocabulary",
     "sample": "vocabulary",
     "tables": "vocabulary",

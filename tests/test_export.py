@@ -93,7 +93,7 @@ def test_a_model_for_one_image_size_holds_resize_map_and_score(tmp_path):
 @pytest.mark.parametrize("settings", [{"tile": 32, "stride": 4}, {"resolution": "native"}])
 def test_tiles_shifts_and_native_size_are_exported_too(tmp_path, settings):
     detector = quick_detector(**settings)
-    export(detector, tmp_path / "model", "torch")
+    export(detector, tmp_path / "model")
     assert_same(ExportedDetector.load(tmp_path / "model"), detector, (70, 101), 1e-5)
 
 
@@ -116,7 +116,7 @@ def test_a_graph_that_resizes_without_antialiasing_is_refused_and_leaves_nothing
 
     monkeypatch.setattr(torch_graph, "resample_positions", plain)
     with pytest.raises(ExportError, match=r"maps differ by 0\.\d+ .* 0\.0001 is allowed; nothing was written"):
-        export(vit_detector, tmp_path / "model", "torch")
+        export(vit_detector, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -144,7 +144,6 @@ def test_position_embeddings_are_resampled_as_timm_does(old, new):
     ("target", "precision", "image_size", "expected"),
     [
         ("onnx", "bf16", None, "onnx models are fp32, fp16, int8, not bf16"),
-        ("torch", "int8", None, "torch models are fp32, fp16, bf16, not int8"),
         ("openvino", "bf16", LYING, "leave out --image-size"),
     ],
 )
