@@ -174,12 +174,11 @@ def write_detector(folder: Path, saved: SavedDetector, weights: "dict[str, Tenso
     """
     from safetensors.torch import save
 
-    content = save(weights)
-    saved = saved.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
-
     def write(new: Path) -> None:
+        content = save(weights)
+        described = saved.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
         (new / WEIGHTS_FILE).write_bytes(content)
-        (new / DESCRIPTION_FILE).write_text(saved.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (new / DESCRIPTION_FILE).write_text(described.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     replace_folder(folder, write, own_files={WEIGHTS_FILE, DESCRIPTION_FILE})
 
