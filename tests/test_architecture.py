@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "tinydefects"
 FLOOR_OF = {
     "errors": "vocabulary",
     "json_files": "vocabulary",
+    "privacy": "vocabulary",
     "pixels": "vocabulary",
     "sample": "vocabulary",
     "tables": "vocabulary",

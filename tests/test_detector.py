@@ -1,9 +1,11 @@
+import hashlib
 import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save
 
 from tiny_teachers import TINY_VIT, counting_teacher, tiny_vit, write_weights
 from tinydefects.detector import Detector
@@ -130,7 +132,7 @@ def test_a_save_that_fails_half_way_leaves_the_old_detector(detector, tmp_path, 
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
+    monkeypatch.setattr("safetensors.torch.save", full_disk)
     with pytest.raises(ModelFileError, match="No space left on device"):
         detector.save(tmp_path / "model")
     assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
@@ -141,7 +143,13 @@ def test_a_save_that_fails_half_way_leaves_the_old_detector(detector, tmp_path, 
     ("damage", "expected"),
     [
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors: no such file"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"short"), "model.safetensors: not readable"),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b"short"),
+            "model.safetensors: not the weights that",
+        ),
+        (lambda folder: zero_half(folder / "model.safetensors"), "model.safetensors: not the weights that were saved"),
+        (lambda folder: without_digest(folder, b"short"), "model.safetensors: not readable"),
+        (lambda folder: with_weights(folder, math.nan), "to_earlier.input.bias is not of finite float32 numbers"),
         (lambda folder: (folder / "detector.json").unlink(), "detector.json: no such file"),
         (
             lambda folder: (folder / "detector.json").write_text('{"format": 1'),
@@ -163,10 +171,70 @@ def test_a_damaged_model_is_one_line_that_names_the_file(detector, tmp_path, dam
     assert "\n" not in str(caught.value)
 
 
-def edit(folder, setting, value):
+def edit(folder, setting, value, part="settings"):
     described = json.loads((folder / "detector.json").read_text())
-    described["settings"][setting] = value
+    (described[part] if part else described)[setting] = value
     (folder / "detector.json").write_text(json.dumps(described))
+
+
+def zero_half(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+
+
+def without_digest(folder, content):
+    edit(folder, "weights_sha256", None, part=None)
+    (folder / "model.safetensors").write_bytes(content)
+
+
+def with_weights(folder, value):
+    """A whole file with its digest, one of whose numbers is another."""
+    weights = load_file(folder / "model.safetensors")
+    weights["to_earlier.input.bias"][3] = value
+    content = save(weights)
+    (folder / "model.safetensors").write_bytes(content)
+    edit(folder, "weights_sha256", hashlib.sha256(content).hexdigest(), part=None)
+
+
+def test_a_model_without_a_digest_still_loads_and_says_so(detector, tmp_path, capsys):
+    detector.save(tmp_path / "model")
+    assert Detector.load(tmp_path / "model", teacher=detector.teacher).fingerprint == detector.fingerprint
+    assert capsys.readouterr().err == ""
+    without_digest(tmp_path / "model", (tmp_path / "model/model.safetensors").read_bytes())
+    assert Detector.load(tmp_path / "model", teacher=detector.teacher).fingerprint == detector.fingerprint
+    assert "model.safetensors: saved without a digest" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("part", "value"), [("dim", 10**9), ("patch_size", 16), ("blocks", [0, 1])])
+def test_a_description_that_does_not_fit_the_teacher_is_refused(detector, tmp_path, part, value):
+    detector.save(tmp_path / "model")
+    edit(tmp_path / "model", part, value, part="teacher")
+    with pytest.raises(ModelFileError, match=rf"detector.json: teacher.{part} is .*, that of counting is"):
+        Detector.load(tmp_path / "model", teacher=detector.teacher)
+
+
+@pytest.mark.parametrize(
+    "name", ["hf-hub:stranger/vit", "hf_hub:a/b", "local-dir:/tmp/x", "/tmp/x", "../x", "https://host/x", "a b", ""]
+)
+@pytest.mark.parametrize("part", ["settings.teacher", "teacher.name"])
+def test_a_model_that_names_anything_but_a_plain_teacher_is_refused(detector, tmp_path, name, part):
+    detector.save(tmp_path / "model")
+    for section, field in (("settings", "teacher"), ("teacher", "name")):
+        if f"{section}.{field}" == part:
+            edit(tmp_path / "model", field, name, part=section)
+    with pytest.raises(ModelFileError, match=rf"detector.json: {part}: a teacher is 'builtin' or a plain model name"):
+        Detector.load(tmp_path / "model")
+    with pytest.raises(TinyDefectsError, match="a teacher is 'builtin' or a plain model name"):
+        Detector(teacher=name)
+
+
+def test_two_teachers_in_one_description_are_refused(detector, tmp_path):
+    detector.save(tmp_path / "model")
+    edit(tmp_path / "model", "teacher", "vit_small_patch14_dinov2")
+    with pytest.raises(
+        ModelFileError, match=r"teacher\.name is counting, settings\.teacher is vit_small_patch14_dinov2"
+    ):
+        Detector.load(tmp_path / "model", teacher=detector.teacher)
 
 
 def test_a_detector_that_knows_nothing_says_so(tmp_path):
@@ -202,8 +270,8 @@ def test_the_cost_is_known_from_the_headers(tmp_path, detector):
         write_png(tmp_path / f"{index}.png", image)
     cost = detector.expected_cost(sorted(tmp_path.iterdir()))
     assert (cost.n_images, cost.n_patches) == (2, 6 * 8 + 8 * 8)
-    assert cost.cache_bytes == 2 * 128 + cost.n_patches * 2 * 12 * 2
-    assert str(cost) == "2 images, 112 patches, 5.63e-06 GB of teacher features"
+    assert cost.cache_bytes == 2 * (128 + 32) + cost.n_patches * 2 * 12 * 2
+    assert str(cost) == "2 images, 112 patches, 5.7e-06 GB of teacher features"
 
 
 def test_a_cost_above_the_cache_limit_is_refused_and_one_at_the_limit_is_not(tmp_path):

@@ -1,19 +1,27 @@
+import contextlib
 import importlib.util
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from command_line import run
 from tiny_teachers import counting_teacher, tiny_vit
 from tinydefects.detector import Detector
 from tinydefects.errors import ExportError, ModelFileError, ResolutionMismatchError
 from tinydefects.export import torch_graph
 from tinydefects.export.exported import ExportedDetector
-from tinydefects.export.manifest import MANIFEST_FILE
+from tinydefects.export.manifest import MANIFEST_FILE, sha256
 from tinydefects.export.plan import plan_export
 from tinydefects.export.writing import calibration_choice, write_export
 from tinydefects.patch_grid import PatchGrid
+from tinydefects.pixels import write_png
 from tinydefects.teacher import freeze_teacher
 from tinydefects.timm_guard import load_timm
 
@@ -93,7 +101,7 @@ def test_a_model_for_one_image_size_holds_resize_map_and_score(tmp_path):
 @pytest.mark.parametrize("settings", [{"tile": 32, "stride": 4}, {"resolution": "native"}])
 def test_tiles_shifts_and_native_size_are_exported_too(tmp_path, settings):
     detector = quick_detector(**settings)
-    export(detector, tmp_path / "model", "torch")
+    export(detector, tmp_path / "model")
     assert_same(ExportedDetector.load(tmp_path / "model"), detector, (70, 101), 1e-5)
 
 
@@ -116,7 +124,7 @@ def test_a_graph_that_resizes_without_antialiasing_is_refused_and_leaves_nothing
 
     monkeypatch.setattr(torch_graph, "resample_positions", plain)
     with pytest.raises(ExportError, match=r"maps differ by 0\.\d+ .* 0\.0001 is allowed; nothing was written"):
-        export(vit_detector, tmp_path / "model", "torch")
+        export(vit_detector, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -144,7 +152,6 @@ def test_position_embeddings_are_resampled_as_timm_does(old, new):
     ("target", "precision", "image_size", "expected"),
     [
         ("onnx", "bf16", None, "onnx models are fp32, fp16, int8, not bf16"),
-        ("torch", "int8", None, "torch models are fp32, fp16, bf16, not int8"),
         ("openvino", "bf16", LYING, "leave out --image-size"),
     ],
 )
@@ -183,6 +190,73 @@ def test_a_truncated_or_missing_file_is_named(openvino_folder, tmp_path, file):
     (folder / file).unlink()
     with pytest.raises(ModelFileError, match=rf"{file}: no such file"):
         ExportedDetector.load(folder)
+
+
+def test_a_digest_that_is_not_there_is_missed(openvino_folder, tmp_path):
+    shutil.copytree(openvino_folder, tmp_path / "model")
+    described = json.loads((tmp_path / "model" / MANIFEST_FILE).read_text())
+    del described["files"]["model.bin"]
+    (tmp_path / "model" / MANIFEST_FILE).write_text(json.dumps(described))
+    with pytest.raises(ModelFileError, match=r"export\.json: has no sha256 of model\.bin"):
+        ExportedDetector.load(tmp_path / "model")
+
+
+def test_a_torch_program_is_refused_and_its_code_does_not_run(openvino_folder, tmp_path, monkeypatch, capsys):
+    program, folder, flag = tmp_path / "program.pt2", tmp_path / "model", tmp_path / "flag"
+    write_trap(program, flag)
+    folder.mkdir()
+    shutil.copy(program, folder / "model.pt2")
+    described = json.loads((openvino_folder / MANIFEST_FILE).read_text())
+    described |= {"target": "torch", "files": {"model.pt2": sha256(program)}}  # as version 0.1.0 wrote it
+    (folder / MANIFEST_FILE).write_text(json.dumps(described))
+    write_png(tmp_path / "parts/a.png", noise(60, 80, 3))
+    code, _, err = run(monkeypatch, capsys, "predict", folder, tmp_path / "parts", "--out", tmp_path / "maps")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "model.pt2: not opened, because files of this kind can run code" in err
+    assert not flag.exists()
+    with contextlib.suppress(Exception):
+        torch.export.load(program)
+    assert flag.exists()  # the trap works: it only was not stepped into
+
+
+def write_trap(path, flag):
+    """A torch program whose sample input leaves a file where it is unpickled."""
+    trap = io.BytesIO()
+    torch.save(Trap(flag), trap)
+    whole = io.BytesIO()
+    torch.export.save(torch.export.export(torch.nn.Identity(), (torch.zeros(2),)), whole)
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, trap.getvalue() if "sample_inputs" in name else source.read(name))
+
+
+class Trap:
+    def __init__(self, flag):
+        self.flag = flag
+
+    def __reduce__(self):
+        return Path.touch, (self.flag,)
+
+
+@pytest.mark.parametrize("place", ["../secret.bin", "/etc/hostname", "model.onnx/../../secret.bin"])
+def test_weights_outside_of_the_folder_are_not_read(tmp_path, place):
+    import onnx
+
+    (tmp_path / "secret.bin").write_bytes(bytes(4096))
+    export(quick_detector(), tmp_path / "model")
+    model = onnx.load(tmp_path / "model/model.onnx")
+    weights = max(model.graph.initializer, key=lambda one: len(one.raw_data))
+    n_bytes = len(weights.raw_data)
+    weights.ClearField("raw_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in {"location": place, "offset": "0", "length": str(n_bytes)}.items():
+        weights.external_data.add(key=key, value=value)
+    (tmp_path / "model/model.onnx").write_bytes(model.SerializeToString())
+    described = json.loads((tmp_path / "model" / MANIFEST_FILE).read_text())
+    described["files"]["model.onnx"] = sha256(tmp_path / "model/model.onnx")
+    (tmp_path / "model" / MANIFEST_FILE).write_text(json.dumps(described))
+    with pytest.raises(ModelFileError, match=r"model\.onnx: onnx cannot run it"):
+        ExportedDetector.load(tmp_path / "model")
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):

@@ -1,4 +1,6 @@
+import pickle
 import socket
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -7,8 +9,20 @@ from safetensors.torch import save_file
 
 from tiny_teachers import TINY_VIT, tiny_vit, write_weights
 from tinydefects.builtin_vit import BLOCK_PAIR, build_builtin_vit
+from tinydefects.detector_file import is_plain_name
 from tinydefects.errors import TeacherError
 from tinydefects.teacher import best_device, default_blocks, load_teacher, read_architecture
+from tinydefects.timm_guard import load_timm
+
+
+class Code:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, flag: Path) -> None:
+        self.flag = flag
+
+    def __reduce__(self):
+        return Path.touch, (self.flag,)
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +145,60 @@ def test_without_weights_or_network_one_line_names_three_ways_out(offline):
         assert way in message
 
 
-def test_weights_in_the_cache_of_the_hub_need_no_network(offline, monkeypatch, weights, teacher):
+def test_weights_in_the_cache_of_the_hub_need_no_network(offline, monkeypatch, capsys, weights, teacher):
+    monkeypatch.setenv("TINYDEFECTS_OFFLINE", "1")
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(weights))
     assert load_teacher(TINY_VIT).fingerprint == teacher.fingerprint
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_fetched_is_said_before_the_network_is_asked(offline, monkeypatch, capsys):
+    def asked(host, *_):
+        said = capsys.readouterr().err
+        assert said.startswith(f"{TINY_VIT}: fetching its weights, about 1 MB, from {host} (timm/test_vit.r160_in1k)")
+        assert said.endswith("--offline forbids it\n")
+        raise socket.gaierror("asked after it was said")
+
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    assert "asked after it was said" in refusal(TINY_VIT)
+
+
+@pytest.mark.parametrize("variable", ["TINYDEFECTS_OFFLINE", "HF_HUB_OFFLINE"])
+def test_offline_nothing_is_fetched_and_one_line_names_the_ways_out(monkeypatch, tmp_path, capsys, variable):
+    monkeypatch.setenv(variable, "1")
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: pytest.fail("fetched"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("asked for an address"))
+    message = refusal(TINY_VIT)
+    for part in ("--offline", "without --offline", "--teacher-weights FILE", "--teacher builtin"):
+        assert part in message
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hf-hub:a/b",
+        "hf_hub:a/b",
+        "HF-HUB:a/b",
+        "local-dir:x",
+        "timm/vit_tiny",
+        "./vit",
+        "C:\\vit",
+        "https://host/vit",
+        "",
+    ],
+)
+def test_an_address_or_a_path_is_no_teacher(monkeypatch, name):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("asked for an address"))
+    assert "a teacher is 'builtin' or a plain model name of timm" in refusal(name)
+
+
+def test_every_name_that_timm_has_is_a_plain_one():
+    timm = load_timm()
+    names = {*timm.list_models(), *timm.list_models(pretrained=True)}
+    assert len(names) > 1000
+    assert [name for name in names if not is_plain_name(name)] == []
 
 
 @pytest.mark.parametrize("name", ["vit_of_nobody", "resnet18"])
@@ -162,8 +227,15 @@ def test_a_truncated_weights_file_is_named(tmp_path, weights, suffix):
 
 
 def test_a_pickle_with_code_in_it_is_not_run(tmp_path):
-    torch.save({"model": socket.gethostname}, tmp_path / "code.pth")
-    assert "not readable as weights" in refusal(TINY_VIT, weights=tmp_path / "code.pth")
+    flag = tmp_path / "flag"
+    torch.save({"model": Code(flag)}, tmp_path / "code.pth")
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(Code(flag)))
+    (tmp_path / "misnamed.safetensors").write_bytes((tmp_path / "code.pth").read_bytes())
+    for name in ("code.pth", "bare.pth", "misnamed.safetensors"):
+        assert f"{name}: not readable as weights" in refusal(TINY_VIT, weights=tmp_path / name)
+    assert not flag.exists()
+    torch.load(tmp_path / "code.pth", weights_only=False)
+    assert flag.exists()  # the trap works: it only was not stepped into
 
 
 def test_weights_of_another_architecture_never_load_in_part(weights, tmp_path):

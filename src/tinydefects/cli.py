@@ -8,9 +8,10 @@ import io
 import os
 import sys
 from itertools import pairwise
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from tinydefects.commands import (
     auditing,
@@ -22,8 +23,9 @@ from tinydefects.commands import (
     scoring,
     submitting,
 )
-from tinydefects.commands.options import describe_versions, with_basics
+from tinydefects.commands.options import BASIC_FLAGS, describe_versions, with_basics
 from tinydefects.errors import MissingExtraError, TinyDefectsError
+from tinydefects.privacy import private_matplotlib, silence_reports
 
 NAME = "tinydefects"
 DETECTOR_PACKAGES = {"torch", "torchvision", "timm", "safetensors"}
@@ -31,8 +33,21 @@ MENDABLE, OUR_FAULT, STOPPED, NOBODY_READS = 2, 70, 130, 141
 REPORT_TO = "https://github.com/tinydefects/tinydefects/issues"
 UsageError: type = typer.BadParameter.__bases__[0]  # typer raises it and does not export it
 
+
+class Program(TyperGroup):
+    """Lets the options that every command has stand before the command, too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's, or a copy of it
+        """The arguments with those options behind the command's name."""
+        n_before = next((place for place, argument in enumerate(args) if argument not in BASIC_FLAGS), len(args))
+        before, command, others = args[:n_before], args[n_before : n_before + 1], args[n_before + 1 :]
+        is_command = bool(command) and not command[0].startswith("-")
+        return super().parse_args(ctx, [*command, *before, *others] if is_command else args)
+
+
 app = typer.Typer(
     name=NAME,
+    cls=Program,
     help="Find defects a few pixels wide, and measure honestly how small one can go.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -76,9 +91,11 @@ def choose(
 def main() -> None:
     """Run the command; whatever goes wrong is one line on standard error, see the module for the exit code."""
     _repair_streams()
+    silence_reports()
     try:
         _refuse_empty(sys.argv[1:])
-        code = app(prog_name=NAME, standalone_mode=False)
+        with private_matplotlib():
+            code = app(prog_name=NAME, standalone_mode=False)
         sys.stdout.flush()
     except KeyboardInterrupt:
         sys.stderr.write("stopped; run the same command again to go on\n")

@@ -4,16 +4,19 @@ No pickle and no teacher weights; the teacher is named and recognised by its fin
 weights are read or written: exported detectors use the settings without it.
 """
 
+import hashlib
 import math
+import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from tinydefects.errors import ModelFileError, TinyDefectsError
@@ -30,6 +33,22 @@ Precision = Literal["highest", "float32", "bfloat16", "float16"]
 SCORED_SHARE = 0.001  # the image score is the mean of the highest 0.1 % of the map
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "detector.json"
+BUILTIN = "builtin"  # the teacher that comes with the package
+PLAIN_NAMES: Final = "a teacher is 'builtin' or a plain model name of timm, as vit_base_patch14_reg4_dinov2"
+
+
+def is_plain_name(teacher: str) -> bool:
+    """Whether it can be nothing but a name: timm follows `hf-hub:` and `local-dir:` to whatever lies there."""
+    return re.fullmatch(r"\w[\w.-]*", teacher, flags=re.ASCII) is not None
+
+
+def _plain_name(teacher: str) -> str:
+    if not is_plain_name(teacher):
+        raise PydanticCustomError("teacher", PLAIN_NAMES)
+    return teacher
+
+
+TeacherName = Annotated[str, AfterValidator(_plain_name)]
 
 
 def _resolution(value: object) -> int | Literal["native"]:
@@ -45,7 +64,7 @@ class DetectorSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    teacher: str
+    teacher: TeacherName
     blocks: tuple[int, int] | None
     resolution: Annotated[int | Literal["native"], PlainValidator(_resolution)]
     epochs: int = Field(gt=0)
@@ -113,7 +132,7 @@ class SavedTeacher(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    name: str
+    name: TeacherName
     fingerprint: str
     patch_size: int = Field(gt=0)
     dim: int = Field(gt=0)
@@ -130,6 +149,7 @@ class SavedDetector(BaseModel):
         losses: mean training loss of every finished epoch.
         validation_losses: of the held-out images after each of them; none if nothing was held out.
         device: where the students were trained.
+        weights_sha256: of model.safetensors; None in models of version 0.1.0, whose weights cannot be checked.
         versions: of this package and those that change numbers.
     """
 
@@ -144,19 +164,22 @@ class SavedDetector(BaseModel):
     validation_losses: tuple[float, ...] = ()
     device: str
     versions: dict[str, str]
+    weights_sha256: str | None = None
 
 
 def write_detector(folder: Path, saved: SavedDetector, weights: "dict[str, Tensor]") -> None:
-    """The folder of a detector, whole or not at all.
+    """The folder of a detector, whole or not at all; the digest of the weights is added to what is saved.
 
     Raises:
         ModelFileError: the folder holds other files, or cannot be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     def write(new: Path) -> None:
-        save_file(weights, new / WEIGHTS_FILE)
-        (new / DESCRIPTION_FILE).write_text(saved.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        content = save(weights)
+        described = saved.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
+        (new / WEIGHTS_FILE).write_bytes(content)
+        (new / DESCRIPTION_FILE).write_text(described.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     replace_folder(folder, write, own_files={WEIGHTS_FILE, DESCRIPTION_FILE})
 
@@ -190,17 +213,38 @@ def read_detector(folder: Path) -> "tuple[SavedDetector, dict[str, Tensor]]":
     Raises:
         ModelFileError: a file is missing, damaged or says something impossible.
     """
-    from safetensors.torch import load_file
-
     description, weights = folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE
     for file in (description, weights):
         if not file.is_file():
             raise ModelFileError(f"{file}: no such file; give the folder that Detector.save() or `fit --out` wrote")
     saved = read_as(SavedDetector, description, ModelFileError, kind="detector", way_out="save the detector again")
+    if saved.settings.teacher != saved.teacher.name:
+        raise ModelFileError(
+            f"{description}: teacher.name is {saved.teacher.name}, settings.teacher is {saved.settings.teacher}; "
+            "copy the folder again or fit again"
+        )
+    return saved, _read_weights(weights, saved.weights_sha256)
+
+
+def _read_weights(path: Path, expected: str | None) -> "dict[str, Tensor]":
+    """The numbers of a file, once it is the one that was saved and all of them are finite."""
+    from safetensors.torch import load
+
+    content = path.read_bytes()
+    if expected is None:
+        sys.stderr.write(f"{path}: saved without a digest, by version 0.1.0: damage to it may go unseen\n")
+    elif hashlib.sha256(content).hexdigest() != expected:
+        raise ModelFileError(
+            f"{path}: not the weights that were saved with {DESCRIPTION_FILE}; copy the folder again or fit again"
+        )
     try:
-        return saved, load_file(weights)
+        weights = load(content)
     except Exception as error:  # safetensors raises as it comes on damaged files
-        raise ModelFileError(f"{weights}: not readable ({error}); save the detector again") from error
+        raise ModelFileError(f"{path}: not readable ({error}); save the detector again") from error
+    for name, values in weights.items():
+        if str(values.dtype) != "torch.float32" or not values.isfinite().all():
+            raise ModelFileError(f"{path}: {name} is not of finite float32 numbers; copy the folder again or fit again")
+    return weights
 
 
 def _swap(new: Path, folder: Path, old: Path) -> None:

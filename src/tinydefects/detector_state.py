@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tinydefects.detector_file import DetectorSettings, SavedDetector, SavedTeacher
+from tinydefects.detector_file import DESCRIPTION_FILE, WEIGHTS_FILE, DetectorSettings, SavedDetector, SavedTeacher
 from tinydefects.errors import ModelFileError
 from tinydefects.patch_grid import whole_patches
 from tinydefects.precision import SIXTEEN_BITS
@@ -71,9 +71,18 @@ def restore_students(
             f"{folder}: trained with {saved.teacher.name} of fingerprint {saved.teacher.fingerprint[:12]}, this is "
             f"{teacher.fingerprint[:12]}: give the weights file it was trained with, or fit again"
         )
-    students = StudentPair(saved.teacher.dim)
+    for name in ("patch_size", "dim", "blocks"):
+        said, is_so = getattr(saved.teacher, name), getattr(teacher, name)
+        if said != is_so:
+            raise ModelFileError(
+                f"{folder}/{DESCRIPTION_FILE}: teacher.{name} is {said}, that of {teacher.name} is {is_so}; "
+                "copy the folder again or fit again"
+            )
+    students = StudentPair(teacher.dim)
     try:
         students.load_state_dict(weights)
     except RuntimeError as error:
-        raise ModelFileError(f"{folder}: the students do not fit {saved.teacher.name}; save it again") from error
+        raise ModelFileError(
+            f"{folder}/{WEIGHTS_FILE}: no students of {saved.teacher.name}; copy the folder again or fit again"
+        ) from error
     return students.to(teacher.device)

@@ -29,6 +29,10 @@ class TeacherError(TinyDefectsError, RuntimeError):
     """A teacher that cannot be built or whose weights cannot be found, read or matched."""
 
 
+class OfflineError(TinyDefectsError, ConnectionError):
+    """Something that would have to be fetched while the network is forbidden."""
+
+
 class NotFittedError(TinyDefectsError, RuntimeError):
     """A detector that was asked to predict or save before it was fitted or loaded."""
 

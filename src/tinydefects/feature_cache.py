@@ -1,8 +1,8 @@
 """Teacher features of the training images on disk, so that 50 epochs cost one pass of the teacher.
 
 One .npy file of (2, h, w, C) an image, or of (2, n, C) where only a share of its patches is kept, named after all it
-depends on: teacher, geometry, number format, share and pixels. A fit that was interrupted or is repeated finds them; a
-file that is not whole does not count.
+depends on: teacher, geometry, number format, share and pixels. A sha256 of the numbers follows them. A fit that was
+interrupted or is repeated finds them; a file that is not what was written does not count.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 import torch
@@ -28,8 +28,8 @@ from tinydefects.students import Batch
 from tinydefects.teacher import Teacher
 
 FeatureFormat = Literal["float16", "float32"]
-LAYOUT = 2  # part of every file's name; raised when equal pixels would no longer give equal features
-HEADER_BYTES = 128  # of a .npy file of this kind
+LAYOUT = 3  # part of every file's name; raised when equal pixels would no longer give equal features
+HEADER_BYTES, DIGEST_BYTES = 128, 32  # before and behind the numbers of a file
 IMAGES_PER_SHARD = 16
 
 
@@ -38,7 +38,7 @@ def expected_bytes(
 ) -> int:
     """Disk space that the features of these images take, two blocks of `dim` channels."""
     patch_bytes = 2 * dim * np.dtype(feature_format).itemsize
-    return sum(HEADER_BYTES + n_kept(grid, patch_fraction) * patch_bytes for grid in grids)
+    return sum(HEADER_BYTES + DIGEST_BYTES + n_kept(grid, patch_fraction) * patch_bytes for grid in grids)
 
 
 def n_kept(grid: PatchGrid, patch_fraction: float | None) -> int:
@@ -166,7 +166,7 @@ class FeatureCache:
             both = self._features(image, grid)
             if self.patch_fraction is not None:
                 both = spread_patches(both, n_kept(grid, self.patch_fraction))
-            write_whole(path, lambda file: np.save(file, both))
+            write_whole(path, lambda file: _write(file, both))
         return path
 
     def _features(self, image: NDArray[np.uint8], grid: PatchGrid) -> NDArray[np.floating]:
@@ -181,13 +181,14 @@ class FeatureCache:
         self, image: NDArray[np.uint8], grid: PatchGrid, patch_fraction: float | None
     ) -> NDArray[np.floating] | None:
         """The file of this image as it lies on disk, or None unless it is whole."""
+        path = self._path(image, grid, patch_fraction)
         try:
-            stored: NDArray[np.floating] = np.load(self._path(image, grid, patch_fraction), mmap_mode="r")
+            stored: NDArray[np.floating] = np.load(path, mmap_mode="r")
         except (OSError, ValueError, EOFError):  # missing, cut off, or no .npy at all
             return None
         patches = grid.shape if patch_fraction is None else (n_kept(grid, patch_fraction),)
         is_whole = stored.shape == (2, *patches, self.teacher.dim) and stored.dtype == self.feature_format
-        return stored if is_whole else None
+        return stored if is_whole and _is_intact(path, stored) else None
 
     def _reserve(self, grid: PatchGrid) -> None:
         """Looking through the folder for every image would take longer the more images lie there."""
@@ -209,6 +210,19 @@ class FeatureCache:
             digest.update(f"patch_fraction {patch_fraction}".encode())
         digest.update(np.ascontiguousarray(image).data)
         return self.folder / self.teacher.fingerprint[:16] / f"{digest.hexdigest()}.npy"
+
+
+def _write(file: IO[bytes], features: NDArray[np.floating]) -> None:
+    features = np.ascontiguousarray(features)
+    np.save(file, features)
+    file.write(hashlib.sha256(features.data).digest())
+
+
+def _is_intact(path: Path, stored: NDArray[np.floating]) -> bool:
+    """Whether the numbers are those that were written: a disk that failed may have left zeros in their place."""
+    with path.open("rb") as file:
+        file.seek(-DIGEST_BYTES, os.SEEK_END)
+        return file.read() == hashlib.sha256(stored.data).digest()
 
 
 def _folder_bytes(folder: Path) -> int:

@@ -1,7 +1,8 @@
 """The teacher: a frozen ViT whose patch features of two blocks the students learn to translate into each other.
 
 Three sources of weights: the built-in teacher, a file, or the hub (downloaded once, then read from its cache). All
-three are matched key by key, so a file for another architecture never loads in part.
+three are matched key by key, so a file for another architecture never loads in part, and read as numbers alone: no
+pickle in them is run. Which file of the hub it is follows from the name in timm, never from the name itself.
 """
 
 import hashlib
@@ -20,15 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tinydefects.builtin_vit import BLOCK_PAIR, build_builtin_vit
-from tinydefects.detector_file import Precision
+from tinydefects.detector_file import BUILTIN, PLAIN_NAMES, Precision, is_plain_name
 from tinydefects.errors import TeacherError
 from tinydefects.patch_grid import IMAGENET_MEAN, IMAGENET_STD, normalise
 from tinydefects.precision import arithmetic
+from tinydefects.privacy import OFFLINE, announce, is_offline
 from tinydefects.timm_guard import load_timm
 
-BUILTIN = "builtin"
 THREE_WAYS_OUT = (
-    "connect once to the hub, give a weights file (teacher_weights, --teacher-weights FILE) "
+    "connect once to the hub (without --offline), give a weights file (teacher_weights, --teacher-weights FILE) "
     "or take the built-in teacher (--teacher builtin)"
 )
 
@@ -109,7 +110,7 @@ def load_teacher(
     """The teacher of that name with its weights from `weights`, from the package (`builtin`) or from the hub.
 
     Args:
-        name: `builtin` or any ViT of timm, written as timm does.
+        name: `builtin` or any ViT of timm, written as timm does; no address, no path.
         weights: a .safetensors file, or a .pth in timm's or in the DINOv2 authors' key names.
         blocks: earlier and later, from 0; None is (7, 11) of 12 blocks and the same places at other depths.
         device: None is cuda, mps or cpu, whichever comes first.
@@ -117,6 +118,8 @@ def load_teacher(
     Raises:
         TeacherError: no such ViT, no weights to be had, or weights that do not belong to it.
     """
+    if not is_plain_name(name):
+        raise TeacherError(f"{name}: {PLAIN_NAMES}; a weights file goes to teacher_weights (--teacher-weights FILE)")
     model = build_builtin_vit() if name == BUILTIN else _build_timm_vit(name)
     if name == BUILTIN and weights is None:
         with as_file(files("tinydefects") / "weights" / "builtin.safetensors") as shipped:
@@ -179,7 +182,7 @@ def _build_timm_vit(name: str) -> Any:  # noqa: ANN401
     try:
         model = load_timm().create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
         is_vit = hasattr(model, "blocks") and hasattr(model, "num_prefix_tokens")
-    except Exception as error:  # unknown name, no ViT, or a hub address without a network: timm raises as it comes
+    except Exception as error:  # unknown name, or no ViT: timm raises as it comes
         raise TeacherError(
             f"{name}: timm cannot build it as a ViT ({_first_line(error)}); see timm.list_models('vit_*')"
         ) from error
@@ -193,9 +196,9 @@ def _depth(model: Any) -> int:  # noqa: ANN401
 
 
 def _weights_from_hub(model: Any, name: str) -> Path:  # noqa: ANN401
-    """The file in the hub's local cache, downloaded if it is not there yet."""
+    """The file in the hub's local cache, downloaded if it is not there yet: said before, and never offline."""
     import huggingface_hub
-    from huggingface_hub.constants import ENDPOINT
+    from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
 
     repository, _, revision = (model.pretrained_cfg.get("hf_hub_id") or "").partition("@")
     if not repository:
@@ -204,9 +207,17 @@ def _weights_from_hub(model: Any, name: str) -> Path:  # noqa: ANN401
     cached = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision or None)
     if isinstance(cached, str):
         return Path(cached)
+    if is_offline():
+        raise TeacherError(
+            f"{name}: its weights are not in {HF_HUB_CACHE}, and --offline ({OFFLINE}, HF_HUB_OFFLINE) forbids to "
+            f"fetch them; {THREE_WAYS_OUT}"
+        )
+    host = urlparse(ENDPOINT).hostname
+    size_mb = sum(value.numel() * value.element_size() for value in model.state_dict().values()) / 1e6
+    announce(f"{name}: fetching its weights, about {size_mb:.0f} MB, from {host} ({repository}) into {HF_HUB_CACHE}")
     try:
         if not getproxies():  # the hub's client retries for a minute before it admits that there is no network
-            socket.getaddrinfo(urlparse(ENDPOINT).hostname, 443)
+            socket.getaddrinfo(host, 443)
         return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision or None))
     except Exception as error:  # no network, no such file, full disk: the hub's client raises as it comes
         raise TeacherError(f"{name}: no pretrained weights ({_first_line(error)}); {THREE_WAYS_OUT}") from error

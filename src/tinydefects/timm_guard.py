@@ -6,12 +6,15 @@ A CPU build of torch beside the torchvision of PyPI fails on ``import timm``, wh
 import sys
 from types import ModuleType
 
+from tinydefects.privacy import silence_reports
+
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _keep_alive: list[object] = []  # torch forgets the declared operators when their library object dies
 
 
 def load_timm() -> ModuleType:
     """The timm module, importable also beside a torchvision built for another torch."""
+    silence_reports()  # it brings the client of the hub
     _repair_torchvision()
     import timm
 

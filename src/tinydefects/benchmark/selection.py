@@ -12,9 +12,9 @@ from tinydefects.benchmark.run_folder import joined
 from tinydefects.datasets.catalog import list_categories, load_category
 from tinydefects.datasets.folder import suggest
 from tinydefects.datasets.loader_options import option_kinds, parse_options
+from tinydefects.detector_file import BUILTIN
 from tinydefects.errors import DatasetError, TinyDefectsError
 from tinydefects.sample import Category
-from tinydefects.teacher import BUILTIN
 
 ALL = "all"
 

@@ -21,7 +21,6 @@ class Target(StrEnum):
 
     onnx = "onnx"
     openvino = "openvino"
-    torch = "torch"
 
 
 class Precision(StrEnum):
@@ -50,7 +49,7 @@ def export(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, then stop.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a detector for ONNX Runtime, OpenVINO or torch, unless its maps differ from the detector's own.
+    """Write a detector for ONNX Runtime or OpenVINO, unless its maps differ from the detector's own.
 
     Compared are maps and image scores on images of noise. `predict` takes the folder in place of a model.
     """

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tinydefects.errors import TinyDefectsError
+from tinydefects.privacy import go_offline
 
 if TYPE_CHECKING:
     from tinydefects.metrics.scores import Evaluation
@@ -71,13 +72,17 @@ ShowTraceback = Annotated[
     bool,
     typer.Option("--traceback", envvar="TINYDEFECTS_TRACEBACK", help="With an error, show where it was raised."),
 ]
+Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing, as with TINYDEFECTS_OFFLINE=1.")]
+BASIC_FLAGS = {"--quiet", "-q", "--offline", "--traceback"}
 
 
 def with_basics(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the options that all have: --quiet and --traceback."""
+    """The command with the options that all have: --quiet, --offline and --traceback."""
 
     @wraps(command)
-    def run(*, quiet: bool, show_traceback: bool, **options: object) -> None:
+    def run(*, quiet: bool, offline: bool, show_traceback: bool, **options: object) -> None:
+        if offline:
+            go_offline()
         before = IS_QUIET.set(quiet)
         try:
             command(**options)
@@ -89,7 +94,7 @@ def with_basics(command: Callable[..., None]) -> Callable[..., None]:
             IS_QUIET.reset(before)
 
     own = inspect.signature(command, eval_str=True)
-    basics: dict[str, Any] = {"quiet": Quiet, "show_traceback": ShowTraceback}
+    basics: dict[str, Any] = {"quiet": Quiet, "offline": Offline, "show_traceback": ShowTraceback}
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
         for name, kind in basics.items()

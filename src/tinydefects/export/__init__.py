@@ -1,1 +1,1 @@
-"""A fitted detector for ONNX Runtime, OpenVINO or torch, written with a check of its numbers."""
+"""A fitted detector for ONNX Runtime or OpenVINO, written with a check of its numbers."""

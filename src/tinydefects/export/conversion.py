@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tinydefects.errors import ExportError, MissingExtraError
 from tinydefects.export.manifest import FLOAT32_PARTS, MODEL_FILES, Precision, Target
-from tinydefects.export.sessions import import_openvino, without_reporting
+from tinydefects.export.sessions import import_openvino
+from tinydefects.privacy import without_reporting
 
 Batches = Sequence[NDArray[np.uint8]]  # inputs of the model, (1, H, W, 3) each
 

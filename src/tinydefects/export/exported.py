@@ -1,4 +1,4 @@
-"""ExportedDetector: an exported folder as a detector; runs without torch unless torch is what it was exported to."""
+"""ExportedDetector: an exported folder as a detector; runs without torch."""
 
 import hashlib
 from collections.abc import Iterable, Iterator

@@ -1,6 +1,7 @@
 """What an exported folder says of itself, in export.json: how it was made, how it was checked, how to feed it.
 
-The manifest holds a sha256 of every file beside it, so a truncated or exchanged file is never run.
+The manifest holds a sha256 of every file beside it, so a truncated or exchanged file is never run. A digest protects
+from damage, not from strangers; for that, both formats hold numbers and named operations, no code.
 """
 
 import hashlib
@@ -16,17 +17,17 @@ from tinydefects.detector_file import DetectorSettings
 from tinydefects.errors import ModelFileError
 from tinydefects.json_files import read_as
 
-Target = Literal["onnx", "openvino", "torch"]
+Target = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Session = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]]  # an opened model: one batch to its outputs
 MANIFEST_FILE = "export.json"
 MODEL_FILES: dict[Target, tuple[str, ...]] = {
     "onnx": ("model.onnx",),
     "openvino": ("model.xml", "model.bin"),
-    "torch": ("model.pt2",),
 }
 FLOAT32_PARTS = ("resize", "draw")  # what the graph for one image size has around its networks
-OWN_FILES = {MANIFEST_FILE, "model.onnx.data", *(name for names in MODEL_FILES.values() for name in names)}
+TORCH_FILE = "model.pt2"  # of an earlier version; opening one unpickles it and evaluates its shapes as Python
+OWN_FILES = {MANIFEST_FILE, TORCH_FILE, "model.onnx.data", *(name for names in MODEL_FILES.values() for name in names)}
 
 
 class EqualityCheck(BaseModel):
@@ -112,7 +113,17 @@ def read_manifest(folder: Path) -> ExportManifest:
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; give the folder that `tinydefects export` wrote")
+    if (folder / TORCH_FILE).exists():
+        raise ModelFileError(
+            f"{folder / TORCH_FILE}: not opened, because files of this kind can run code; models are exported to "
+            f"{' or '.join(MODEL_FILES)}: export the detector again"
+        )
     manifest = read_as(ExportManifest, path, ModelFileError, kind="export", way_out="export the detector again")
+    present = {name for name in OWN_FILES - {MANIFEST_FILE} if (folder / name).exists()}
+    needed = present.union(MODEL_FILES[manifest.target])
+    unknown = sorted(needed - manifest.files.keys())
+    if unknown:
+        raise ModelFileError(f"{path}: has no sha256 of {unknown[0]}; export the detector again")
     for name, expected in manifest.files.items():
         if name not in OWN_FILES or not (folder / name).is_file():
             raise ModelFileError(f"{folder / name}: no such file; export the detector again")

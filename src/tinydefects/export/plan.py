@@ -10,7 +10,6 @@ from tinydefects.patch_grid import Size
 PRECISIONS: dict[Target, tuple[Precision, ...]] = {
     "onnx": ("fp32", "fp16", "int8"),
     "openvino": ("fp32", "fp16", "bf16", "int8"),
-    "torch": ("fp32", "fp16", "bf16"),
 }
 TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 3e-2, "int8": 0.3}
 WHOLE_PATH_TOLERANCE = 1e-3  # at least: the resize inside the model rounds 1 pixel in 10,000 to the other gray level

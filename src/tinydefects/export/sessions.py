@@ -1,12 +1,8 @@
-"""An exported model as a function of arrays, run by ONNX Runtime, OpenVINO or torch; only the last one imports torch.
+"""An exported model as a function of arrays, run by ONNX Runtime or OpenVINO; torch is not imported.
 
-OpenVINO's Python package reports its imports to its maker unless the reporting package is missing; here it is made to
-look missing while OpenVINO is imported, so nothing is sent and nothing is written to the user's home.
+Neither reports anything to its maker or writes to the user's home, see `privacy`.
 """
 
-import contextlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +10,8 @@ import numpy as np
 
 from tinydefects.errors import MissingExtraError, ModelFileError
 from tinydefects.export.manifest import MODEL_FILES, Precision, Session, Target
+from tinydefects.privacy import silence_reports, without_reporting
 
-REPORTING_PACKAGE = "openvino_telemetry"
 OPENVINO_HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 
 
@@ -33,7 +29,7 @@ def open_session(folder: Path, target: Target, precision: Precision, *, threads:
         ModelFileError: the runtime does not take the file.
     """
     path = folder / MODEL_FILES[target][0]
-    open_with = {"onnx": _open_onnx, "openvino": _open_openvino, "torch": _open_torch}[target]
+    open_with = {"onnx": _open_onnx, "openvino": _open_openvino}[target]
     try:
         return open_with(path, precision, threads)
     except MissingExtraError:
@@ -41,19 +37,6 @@ def open_session(folder: Path, target: Target, precision: Precision, *, threads:
     except Exception as error:  # runtimes raise as they come on files they cannot run
         reason = " ".join(str(error).split())[:300]
         raise ModelFileError(f"{path}: {target} cannot run it ({reason}); export the detector again") from error
-
-
-@contextlib.contextmanager
-def without_reporting() -> Iterator[None]:
-    """OpenVINO and NNCF that are first imported inside send nothing and keep no identifier in the user's home."""
-    before = sys.modules.get(REPORTING_PACKAGE)
-    sys.modules[REPORTING_PACKAGE] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[REPORTING_PACKAGE]
-        if before is not None:
-            sys.modules[REPORTING_PACKAGE] = before
 
 
 def import_openvino() -> Any:  # noqa: ANN401
@@ -71,10 +54,12 @@ def import_openvino() -> Any:  # noqa: ANN401
 
 
 def _open_onnx(path: Path, precision: Precision, threads: int | None) -> Session:
+    silence_reports()
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
         raise MissingExtraError("a detector exported to ONNX", "runtime") from error
+    onnxruntime.disable_telemetry_events()  # in case it was imported before, by somebody else
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; warnings are about the optimiser's own choices
     options.intra_op_num_threads = threads or 0
@@ -90,11 +75,3 @@ def _open_openvino(path: Path, precision: Precision, threads: int | None) -> Ses
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     model = openvino.Core().compile_model(path, "CPU", settings)
     return lambda batch: tuple(np.array(output, np.float32) for output in model(batch).values())
-
-
-def _open_torch(path: Path, precision: Precision, threads: int | None) -> Session:
-    try:
-        from tinydefects.export.torch_graph import open_program
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("a detector exported to torch", "detector") from error
-    return open_program(path, threads)

@@ -15,19 +15,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tinydefects.detector import Detector
 from tinydefects.detector_file import SCORED_SHARE
 from tinydefects.errors import MissingExtraError
-from tinydefects.export.manifest import FLOAT32_PARTS, Precision, Session
+from tinydefects.export.manifest import FLOAT32_PARTS, Precision
 from tinydefects.patch_grid import PatchGrid, Size
 from tinydefects.students import disagreement
-
-WIDTHS: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class PatchScorer(nn.Module):
@@ -121,8 +117,11 @@ class WholePath(nn.Module):
 
 
 def build_graph(detector: Detector, precision: Precision, image_size: Size | None) -> nn.Module:
-    """Pixels of any size to patch scores, or for one `image_size` the image to map and score; in evaluation mode."""
-    scorer = PatchScorer(detector, WIDTHS.get(precision, torch.float32))
+    """Pixels of any size to patch scores, or for one `image_size` the image to map and score; in evaluation mode.
+
+    Products are float16 for fp16 and float32 for all others.
+    """
+    scorer = PatchScorer(detector, torch.float16 if precision == "fp16" else torch.float32)
     graph = scorer if image_size is None else WholePath(scorer, detector.grid(image_size))
     return graph.eval()
 
@@ -150,27 +149,6 @@ def save_onnx(graph: nn.Module, path: Path, image_size: Size | None) -> None:
             part = _part_of(node.metadata_props.get("pkg.torch.onnx.name_scopes", ""))
             node.name = f"{part}.{node.name}" if part else node.name
         program.save(path)
-
-
-def save_program(graph: nn.Module, path: Path, image_size: Size | None) -> None:
-    """Write the graph as an exported program of torch."""
-    with _traceable(graph):
-        example, shapes = _example(graph, image_size)
-        torch.export.save(torch.export.export(graph, (example,), dynamic_shapes=shapes), path)
-
-
-def open_program(path: Path, threads: int | None) -> Session:
-    """A session on a program that `save_program` wrote; `threads` is torch's setting for the whole process."""
-    if threads:
-        torch.set_num_threads(threads)
-    graph = torch.export.load(path).module()
-
-    @torch.inference_mode()
-    def run(batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-        outputs = graph(torch.tensor(batch))
-        return tuple(output.numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
-
-    return run
 
 
 def _example(graph: nn.Module, image_size: Size | None) -> tuple[Tensor, dict[str, dict[int, Any]] | None]:

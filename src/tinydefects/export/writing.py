@@ -19,18 +19,16 @@ from tinydefects.export.conversion import convert
 from tinydefects.export.exported import ExportedDetector
 from tinydefects.export.manifest import (
     MANIFEST_FILE,
-    MODEL_FILES,
     OWN_FILES,
     Calibration,
     EqualityCheck,
     ExportManifest,
     Interface,
-    Precision,
     sha256,
 )
 from tinydefects.export.plan import ExportPlan
 from tinydefects.export.sessions import open_session
-from tinydefects.export.torch_graph import build_graph, save_onnx, save_program
+from tinydefects.export.torch_graph import build_graph, save_onnx
 from tinydefects.patch_grid import image_size
 
 CALIBRATION_IMAGES = 64
@@ -84,10 +82,7 @@ def calibration_choice(n_train: int) -> list[int]:
 
 def _write_model(detector: Detector, folder: Path, plan: ExportPlan, calibration: Sequence[NDArray[np.uint8]]) -> None:
     # int8 and OpenVINO's bf16 come later, from the float32 graph; its own fp16 would also halve the resize matrices.
-    in_graph: Precision = plan.precision if plan.precision == "fp16" or plan.target == "torch" else "fp32"
-    graph = build_graph(detector, in_graph, plan.image_size)
-    if plan.target == "torch":
-        return save_program(graph, folder / MODEL_FILES["torch"][0], plan.image_size)
+    graph = build_graph(detector, plan.precision, plan.image_size)
     with tempfile.TemporaryDirectory(dir=folder.parent) as traced:
         source = Path(traced) / "traced.onnx"
         save_onnx(graph, source, plan.image_size)

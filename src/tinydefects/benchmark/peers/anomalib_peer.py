@@ -27,6 +27,7 @@ from tinydefects.benchmark.peers.peer import PeerInputs
 from tinydefects.datasets.folder import suggest
 from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
 from tinydefects.patch_grid import Size, image_size
+from tinydefects.privacy import announce, is_offline, without_reporting
 from tinydefects.sample import Prediction, Sample, mean_of_highest
 from tinydefects.teacher import best_device
 from tinydefects.timm_guard import load_timm
@@ -86,6 +87,8 @@ class AnomalibPeer:
     def fit(self, samples: Sequence[Sample]) -> None:
         if not samples:
             raise TrainingError("there are no training images: give defect-free ones, a handful at least")
+        if self._options.pre_trained is not False and not is_offline():
+            announce(f"anomalib:{self._options.model}: anomalib fetches the weights it starts from, if it has none yet")
         random.seed(self._seed)
         np.random.seed(self._seed)
         torch.manual_seed(self._seed)
@@ -188,7 +191,7 @@ def _model_class(name: str) -> Any:  # noqa: ANN401
 
 def _load_models() -> ModuleType:
     try:
-        with quiet():
+        with quiet(), without_reporting():
             load_timm()  # repairs torchvision, which the library needs as well
             import anomalib.models
     except ImportError as error:
