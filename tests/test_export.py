@@ -259,6 +259,29 @@ def test_weights_outside_of_the_folder_are_not_read(tmp_path, place):
         ExportedDetector.load(tmp_path / "model")
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [("patch_size", 7, "export.json: "), ("image_size", [140, 231], "export.json: says that the model answers")],
+)
+def test_a_manifest_that_does_not_fit_its_model_is_named(openvino_folder, tmp_path, field, value, expected):
+    shutil.copytree(openvino_folder, tmp_path / "model")
+    described = json.loads((tmp_path / "model" / MANIFEST_FILE).read_text())
+    described["interface"][field] = value
+    (tmp_path / "model" / MANIFEST_FILE).write_text(json.dumps(described))
+    with pytest.raises(ModelFileError, match=expected):
+        ExportedDetector.load(tmp_path / "model").predict(noise(*LYING, 3))
+
+
+def test_another_format_under_openvinos_name_is_not_opened(tmp_path, openvino_folder):
+    shutil.copytree(openvino_folder, tmp_path / "model")
+    (tmp_path / "model/model.xml").write_bytes(b"\x08\x07onnx")
+    described = json.loads((tmp_path / "model" / MANIFEST_FILE).read_text())
+    described["files"]["model.xml"] = sha256(tmp_path / "model/model.xml")
+    (tmp_path / "model" / MANIFEST_FILE).write_text(json.dumps(described))
+    with pytest.raises(ModelFileError, match=r"model\.xml: openvino cannot run it \(not in OpenVINO's own format\)"):
+        ExportedDetector.load(tmp_path / "model")
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ModelFileError, match=r"holds notes\.txt"):

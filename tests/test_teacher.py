@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from tiny_teachers import TINY_VIT, tiny_vit, write_weights
+from tinydefects import privacy
 from tinydefects.builtin_vit import BLOCK_PAIR, build_builtin_vit
 from tinydefects.detector_file import is_plain_name
 from tinydefects.errors import TeacherError
@@ -35,9 +36,16 @@ def teacher(weights):
     return load_teacher(TINY_VIT, weights=weights, device="cpu")
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_forbidden(monkeypatch):
+    """Whatever a test forbids is allowed again after it."""
+    for name in (privacy.OFFLINE, *privacy.OFFLINE_OF_THE_HUB):
+        monkeypatch.setenv(name, "")
+
+
 @pytest.fixture
 def offline(monkeypatch):
-    """No network, no proxy, nothing in the hub's cache."""
+    """No address is answered, no proxy, nothing in the hub's cache; yet nobody forbade to ask."""
 
     def no_address(*_):
         raise socket.gaierror("Name or service not known")

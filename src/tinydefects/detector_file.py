@@ -232,7 +232,7 @@ def _read_weights(path: Path, expected: str | None) -> "dict[str, Tensor]":
 
     content = path.read_bytes()
     if expected is None:
-        sys.stderr.write(f"{path}: saved without a digest, by version 0.1.0: damage to it may go unseen\n")
+        sys.stderr.write(f"{path}: saved without a digest, as by version 0.1.0: damage to it may go unseen\n")
     elif hashlib.sha256(content).hexdigest() != expected:
         raise ModelFileError(
             f"{path}: not the weights that were saved with {DESCRIPTION_FILE}; copy the folder again or fit again"

@@ -235,6 +235,11 @@ def _load_weights(model: Any, path: Path, name: str) -> None:  # noqa: ANN401
         state = state if convert is None or name == BUILTIN else convert(state, model)
         found = {key: tuple(value.shape) for key, value in state.items() if not key.startswith("head.")}
     except Exception as error:  # truncated, no checkpoint at all, or laid out as no ViT is
+        if "weights_only" in str(error):
+            raise TeacherError(
+                f"{path}: not readable as weights of {name}, because it is a pickle of more than numbers, which could "
+                "run code; convert it to .safetensors where you trust it"
+            ) from error
         raise TeacherError(
             f"{path}: not readable as weights of {name} ({_first_line(error)}); copy it again"
         ) from error

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.detector_file import DetectorSettings, image_score
-from tinydefects.errors import ResolutionMismatchError, TinyDefectsError
+from tinydefects.errors import ModelFileError, ResolutionMismatchError, TinyDefectsError
 from tinydefects.export.manifest import MANIFEST_FILE, Interface, Session, read_manifest
 from tinydefects.export.sessions import open_session
 from tinydefects.patch_grid import image_size
@@ -21,13 +21,16 @@ class ExportedDetector:
 
     Attributes:
         interface: what the model is fed and answers.
-        fingerprint: sha256 over the folder's manifest, which holds those of all files.
+        fingerprint: sha256 over the folder's manifest, which holds those of all files; `source` is named in errors.
     """
 
-    def __init__(self, interface: Interface, session: Session, *, fingerprint: str = "") -> None:
+    def __init__(
+        self, interface: Interface, session: Session, *, fingerprint: str = "", source: object = MANIFEST_FILE
+    ) -> None:
         self.interface = interface
         self.fingerprint = fingerprint
         self._session = session
+        self._source = source
 
     @classmethod
     def load(cls, folder: str | Path, *, threads: int | None = None) -> Self:
@@ -41,7 +44,7 @@ class ExportedDetector:
         manifest = read_manifest(folder)
         session = open_session(folder, manifest.target, manifest.precision, threads=threads)
         fingerprint = hashlib.sha256((folder / MANIFEST_FILE).read_bytes()).hexdigest()
-        return cls(manifest.interface, session, fingerprint=fingerprint)
+        return cls(manifest.interface, session, fingerprint=fingerprint, source=folder / MANIFEST_FILE)
 
     @property
     def settings(self) -> DetectorSettings:
@@ -62,7 +65,7 @@ class ExportedDetector:
                 f"the image is {size}, this model was exported for {self.interface.image_size}: "
                 "export again with this --image-size, or without it for any size"
             )
-        anomaly_map, score = self._session(image[None])
+        anomaly_map, score = self._run(image[None], (1, *size), (1,))
         return Prediction(anomaly_map[0], float(score[0]))
 
     def predict_many(self, images: Iterable[NDArray[np.uint8]], *, batch_size: int = 1) -> Iterator[Prediction]:
@@ -85,6 +88,23 @@ class ExportedDetector:
                 f"the image is {plan.grid.image_size}: one patch in a direction; an exported model needs two, "
                 "use the detector itself"
             )
-        scores = (self._session(grid.to_pixels(pixels)[None])[0][0] for pixels, grid in plan.views(image))
+        views = plan.views(image)
+        scores = (self._run(grid.to_pixels(pixels)[None], (1, *grid.shape))[0][0] for pixels, grid in views)
         anomaly_map = plan.grid.to_image(plan.merge(scores), stride=plan.stride)
         return Prediction(anomaly_map, image_score(anomaly_map, preset=self.settings.preset))
+
+    def _run(self, batch: NDArray[np.uint8], *shapes: tuple[int, ...]) -> tuple[NDArray[np.float32], ...]:
+        """What the model answers, which must be arrays of these shapes."""
+        try:
+            outputs = self._session(batch)
+        except Exception as error:  # runtimes raise as they come
+            reason = " ".join(str(error).split())[:300]
+            raise ModelFileError(
+                f"{self._source}: the model cannot run ({reason}); export the detector again"
+            ) from error
+        found = tuple(output.shape for output in outputs)
+        if found != shapes:
+            raise ModelFileError(
+                f"{self._source}: says that the model answers {shapes}, it answers {found}; export the detector again"
+            )
+        return outputs

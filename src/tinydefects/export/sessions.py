@@ -70,6 +70,9 @@ def _open_onnx(path: Path, precision: Precision, threads: int | None) -> Session
 
 def _open_openvino(path: Path, precision: Precision, threads: int | None) -> Session:
     openvino = import_openvino()
+    with path.open("rb") as file:
+        if file.read(5) != b"<?xml":  # OpenVINO reads other formats under this name, too, with files of their own
+            raise ValueError("not in OpenVINO's own format")
     settings = {"INFERENCE_PRECISION_HINT": OPENVINO_HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
