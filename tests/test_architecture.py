@@ -11,6 +11,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "tinydefects"
 FLOOR_OF = {
     "errors": "vocabulary",
     "pixels": "vocabulary",
+    "masks": "vocabulary",
+    "mask_checks": "vocabulary",
     "sample": "vocabulary",
     "tables": "vocabulary",
     "maps": "vocabulary",

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tinydefects.commands.options import (
+    Allow,
     CategoryId,
     CurveRule,
     ImageScore,
     Json,
     Option,
     Root,
+    check_masks_of,
     load,
     numbers,
     print_result,
@@ -59,6 +61,7 @@ def evaluate(
     category_id: CategoryId,
     root: Root = Path("data"),
     option: Option = None,
+    allow: Allow = None,
     key: Annotated[
         str | None, typer.Option(help="Array of .npz maps; else 'anomaly_map' or the only one.", rich_help_panel=MAPS)
     ] = None,
@@ -197,7 +200,7 @@ def evaluate(
     share = parse_share(part) if part else None
     if share and merge:
         raise TinyDefectsError("--part and --merge exclude each other: first all parts are gathered, then merged")
-    category = load(category_id, root, option)
+    category = load(category_id, root, option, allow)
     base = out / category.id
     with show_progress() as progress:
         reader = MapReader(
@@ -211,6 +214,7 @@ def evaluate(
         pairing = reader.check(category)
         for remark in (*licence_of(category_id), *warnings_about(pairing)):
             say(remark)
+        check_masks_of(category, allow, progress)
         if dry_run:
             cost = scoring_cost(pairing)
             return print_result(cost, as_json, describe_cost(cost))
@@ -242,6 +246,8 @@ def evaluate(
     settings = {"command": "evaluate", "curve": curve.value, **settings}
     if option:
         settings["dataset_options"] = " ".join(option)
+    if allow:
+        settings["allowed"] = " ".join(allow)
     if threshold_from is not None:
         settings["threshold_from"] = f"{threshold_from.value}, exceeded by at most {threshold_rate:g}"
     result = Result(evaluation=evaluation, provenance=describe_run({**settings, **read_maker(maps)}))

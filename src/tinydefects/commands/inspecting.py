@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tinydefects.commands.options import (
+    Allow,
     Device,
     Json,
     Option,
     Root,
     TeacherWeights,
+    check_masks_of,
     load,
     parse_size,
     print_result,
@@ -33,6 +35,7 @@ def inspect(
     ] = None,
     root: Root = Path("data"),
     option: Option = None,
+    allow: Allow = None,
     patch_size: Annotated[
         int | None, typer.Option(min=1, help="Patch size of the teacher in pixels; left out, the teacher's, or 14.")
     ] = None,
@@ -79,8 +82,9 @@ def inspect(
             diameter, parse_size(image_size), patch_size=patch_size, pixel_pitch_mm=pixel_pitch, max_input=max_input
         )
     else:
-        category, title = load(category_id, root, option), category_id
+        category, title = load(category_id, root, option, allow), category_id
         with show_progress() as progress:
+            check_masks_of(category, allow, progress)
             inspection = inspect_defects(
                 progress.track(category.test, "read masks", len(category.test)),
                 patch_size=patch_size,

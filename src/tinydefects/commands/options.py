@@ -34,6 +34,16 @@ class ImageScore(StrEnum):
     top = "top_0.1_percent"
 
 
+class Allowed(StrEnum):
+    """What looks like a mistake, and is none when it is named."""
+
+    mostly_marked = "mostly-marked"
+    nothing_marked = "nothing-marked"
+    multi_page = "multi-page"
+    photograph_as_mask = "photograph-as-mask"
+    turned = "turned"
+
+
 CategoryId = Annotated[str, typer.Argument(metavar="DATASET/CATEGORY", help="e.g. mvtec_ad/screw, magnetic_tile/all")]
 Root = Annotated[Path, typer.Option(help="Folder that holds the dataset.")]
 Option = Annotated[
@@ -41,6 +51,10 @@ Option = Annotated[
     typer.Option(
         "--option", metavar="NAME=VALUE", help="Option of the dataset's loader, e.g. n_train=300. Repeatable."
     ),
+]
+Allow = Annotated[
+    list[Allowed] | None,
+    typer.Option("--allow", help="Masks that are no mistake, though they look like one. Repeatable."),
 ]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best one present when left out.")]
@@ -51,13 +65,24 @@ TeacherWeights = Annotated[
 ]
 
 
-def load(category_id: str, root: Path, options: Sequence[str] | None = None) -> "Category":
-    """The category named on the command line, with the options its loader is given."""
+def load(
+    category_id: str, root: Path, options: Sequence[str] | None = None, allow: Sequence[Allowed] | None = None
+) -> "Category":
+    """The category named on the command line, with the options its loader is given and what is allowed on purpose."""
     from tinydefects.datasets.catalog import load_category
     from tinydefects.datasets.loader_options import parse_options
+    from tinydefects.mask_checks import allowing
 
     parsed = parse_options(category_id.split("/")[0], options) if options else {}
-    return load_category(category_id, root=root, **parsed)
+    return allowing(load_category(category_id, root=root, **parsed), allow or ())
+
+
+def check_masks_of(category: "Category", allow: Sequence[Allowed] | None, progress: "Progress") -> None:
+    """Look at all masks before anything is made of them; refuse mistakes, say what else a reader should know."""
+    from tinydefects.mask_checks import check_masks
+
+    for remark in check_masks(category, allowed=allow or (), progress=progress):
+        say(f"{category.id}: {remark}")
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -1,0 +1,123 @@
+"""The masks of a whole category, looked at before anything is scored: what no single mask can show."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tinydefects.defects import MOST_IN_A_CATEGORY, find_defects, most_regions, require_few
+from tinydefects.errors import MaskError
+from tinydefects.pixels import is_lossy
+from tinydefects.read_ahead import read_ahead
+from tinydefects.sample import Category, Sample
+
+THREADS = 2
+NEVER_LOSSY = frozenset({".png", ".bmp"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What is kept of the masks of one sample: the share marked in [0, 1], or why they are refused."""
+
+    sample: Sample
+    share: float = 0.0
+    most_regions: int = 0
+    refusal: MaskError | None = None
+
+
+def check_masks(
+    category: Category,
+    *,
+    allowed: Collection[str] = (),
+    progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None,
+) -> tuple[str, ...]:
+    """Read the masks of all test images once; what a reader should be told of them, a line each.
+
+    `allowed` are doubts (`masks.Doubt`) about the category; those about single files stand in its samples. `progress`
+    is called with ("check masks", done, total). The time is that of decoding: some ms a megapixel.
+
+    Raises:
+        MaskError: masks that cannot be read as such, or can only be a mistake; counts them and names the first.
+        ImageReadError, ResolutionMismatchError: a mask that is no image, or has another size than its photograph.
+    """
+    samples = [sample for sample in category.test if sample.mask_paths]
+    seen = []
+    for done, one in enumerate(read_ahead(_look, samples, threads=THREADS), start=1):
+        seen.append(one)
+        progress("check masks", done, len(samples))
+    _raise_first(seen)
+    if sum(one.most_regions for one in seen) > MOST_IN_A_CATEGORY:
+        require_few(sum(len(find_defects(sample.mask())) for sample in samples), category.id)
+    defective = [one for one in seen if one.sample.label == "defect"]
+    _require_marks(category.id, defective, allowed)
+    return (*_remarks(defective), *_lossy_remarks(samples))
+
+
+def allowing(category: Category, allowed: Iterable[str]) -> Category:
+    """The category, with doubts about the masks of its samples that are no mistake."""
+    names = frozenset(allowed)
+    if not names:
+        return category
+    test = [replace(sample, allowed=sample.allowed | names) for sample in category.test]
+    return replace(category, test=test)
+
+
+def _look(sample: Sample) -> _Seen:
+    try:
+        mask = sample.mask()
+        bound = most_regions(mask, sample.mask_paths[0])
+    except MaskError as error:
+        return _Seen(sample=sample, refusal=error)
+    return _Seen(sample=sample, share=np.count_nonzero(mask) / mask.size, most_regions=bound)
+
+
+def _raise_first(seen: Sequence[_Seen]) -> None:
+    refusals = [one.refusal for one in seen if one.refusal is not None]
+    if refusals:
+        more = f" ({len(refusals)} of {len(seen)} images have masks that are refused)" if len(refusals) > 1 else ""
+        raise MaskError(f"{refusals[0]}{more}", doubt=refusals[0].doubt)
+
+
+def _require_marks(name: str, defective: Sequence[_Seen], allowed: Collection[str]) -> None:
+    """Refuse what is a mistake once all masks agree on it: most pixels marked, or none at all."""
+    if not defective:
+        return
+    first = defective[0].sample.mask_paths[0]
+    if "mostly-marked" not in allowed and all(one.share > 0.5 for one in defective):
+        raise MaskError(
+            f"{name}: every mask marks more than half of its picture, {first} {defective[0].share:.0%} of it: black on "
+            "white? then give --option mask_rule=zero (of JPEG below_half); if it is meant, --allow mostly-marked",
+            doubt="mostly-marked",
+        )
+    if "nothing-marked" not in allowed and not any(one.share for one in defective):
+        raise MaskError(
+            f"{name}: no mask of {len(defective)} defective images marks a pixel, the first is {first}: check what "
+            "they hold, or choose another mask_rule; if it is meant, --allow nothing-marked",
+            doubt="nothing-marked",
+        )
+
+
+def _remarks(defective: Sequence[_Seen]) -> list[str]:
+    empty = [one.sample.id for one in defective if not one.share]
+    large = [one.sample.id for one in defective if one.share > 0.5]
+    remarks = []
+    if empty:
+        remarks.append(
+            f"{_few(empty)} of {len(defective)} defective images: no pixel is marked; they count for image figures only"
+        )
+    if large:
+        remarks.append(f"{_few(large)} of {len(defective)} defective images: more than half of the picture is marked")
+    return remarks
+
+
+def _lossy_remarks(samples: Sequence[Sample]) -> list[str]:
+    paths = [path for sample in samples for path in sample.mask_paths if sample.mask_rule == "auto"]
+    lossy = [path for path in paths if path.suffix.lower() not in NEVER_LOSSY and is_lossy(path)]
+    if not lossy:
+        return []
+    return [f"{len(lossy)} masks are lossy (JPEG), first {lossy[0]}: marked above half; edges are off by a pixel or so"]
+
+
+def _few(names: Sequence[str], n_named: int = 3) -> str:
+    more = ", …" if len(names) > n_named else ""
+    return f"{len(names)} ({', '.join(names[:n_named])}{more})"
