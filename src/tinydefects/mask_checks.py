@@ -1,9 +1,13 @@
-"""The masks of a whole category, looked at before anything is scored: what no single mask can show."""
+"""The masks of a whole category, looked at before anything is scored: what no single mask can show.
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+They are remembered, as bits inside the smallest box around them, so that looking first costs no second reading.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinydefects.defects import MOST_IN_A_CATEGORY, find_defects, most_regions, require_few
 from tinydefects.errors import MaskError
@@ -12,7 +16,34 @@ from tinydefects.read_ahead import read_ahead
 from tinydefects.sample import Category, Sample
 
 THREADS = 2
+REMEMBERED_BYTES = 2**28  # of all masks together; those beyond are read again
 NEVER_LOSSY = frozenset({".png", ".bmp"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RememberedSample(Sample):
+    """A sample whose mask was read before: `size` (H, W), the top left corner of `bits`, and them."""
+
+    size: tuple[int, int]
+    corner: tuple[int, int]
+    bits: NDArray[np.uint8] = field(repr=False, compare=False)  # (h, w / 8), packed along the rows
+    width: int
+
+    def mask(self) -> NDArray[np.bool_]:
+        """(H, W) bool, what reading the files gave."""
+        mask = np.zeros(self.size, dtype=bool)
+        top, left = self.corner
+        rows, columns = slice(top, top + len(self.bits)), slice(left, left + self.width)
+        mask[rows, columns] = np.unpackbits(self.bits, axis=1, count=self.width)
+        return mask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedMasks:
+    """The category with its masks remembered, and what a reader should be told of them, a line each."""
+
+    category: Category
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +61,8 @@ def check_masks(
     *,
     allowed: Collection[str] = (),
     progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None,
-) -> tuple[str, ...]:
-    """Read the masks of all test images once; what a reader should be told of them, a line each.
+) -> CheckedMasks:
+    """Read the masks of all test images once and remember them.
 
     `allowed` are doubts (`masks.Doubt`) about the category; those about single files stand in its samples. `progress`
     is called with ("check masks", done, total). The time is that of decoding: some ms a megapixel.
@@ -41,16 +72,18 @@ def check_masks(
         ImageReadError, ResolutionMismatchError: a mask that is no image, or has another size than its photograph.
     """
     samples = [sample for sample in category.test if sample.mask_paths]
-    seen = []
+    seen: dict[str, _Seen] = {}
     for done, one in enumerate(read_ahead(_look, samples, threads=THREADS), start=1):
-        seen.append(one)
+        seen[one.sample.id] = one
         progress("check masks", done, len(samples))
-    _raise_first(seen)
-    if sum(one.most_regions for one in seen) > MOST_IN_A_CATEGORY:
-        require_few(sum(len(find_defects(sample.mask())) for sample in samples), category.id)
-    defective = [one for one in seen if one.sample.label == "defect"]
+    _raise_first(seen.values())
+    if sum(one.most_regions for one in seen.values()) > MOST_IN_A_CATEGORY:
+        require_few(sum(len(find_defects(one.sample.mask())) for one in seen.values()), category.id)
+    defective = [one for one in seen.values() if one.sample.label == "defect"]
     _require_marks(category.id, defective, allowed)
-    return (*_remarks(defective), *_lossy_remarks(samples))
+    remembered = _within(REMEMBERED_BYTES, {name: one.sample for name, one in seen.items()})
+    test = [remembered.get(sample.id, sample) for sample in category.test]
+    return CheckedMasks(category=replace(category, test=test), remarks=(*_remarks(defective), *_lossy_remarks(samples)))
 
 
 def allowing(category: Category, allowed: Iterable[str]) -> Category:
@@ -68,10 +101,31 @@ def _look(sample: Sample) -> _Seen:
         bound = most_regions(mask, sample.mask_paths[0])
     except MaskError as error:
         return _Seen(sample=sample, refusal=error)
-    return _Seen(sample=sample, share=np.count_nonzero(mask) / mask.size, most_regions=bound)
+    share = np.count_nonzero(mask) / mask.size
+    return _Seen(sample=_remembered(sample, mask), share=share, most_regions=bound)
 
 
-def _raise_first(seen: Sequence[_Seen]) -> None:
+def _remembered(sample: Sample, mask: NDArray[np.bool_]) -> RememberedSample:
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    top, left = (int(axis[0]) if axis.size else 0 for axis in (rows, columns))
+    inside = mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1] if rows.size else mask[:0, :0]
+    known = {one.name: getattr(sample, one.name) for one in fields(Sample)}
+    bits, size = np.packbits(inside, axis=1), (mask.shape[0], mask.shape[1])
+    return RememberedSample(**known, size=size, corner=(top, left), bits=bits, width=inside.shape[1])
+
+
+def _within(limit_bytes: int, samples: Mapping[str, Sample]) -> dict[str, Sample]:
+    """The first samples whose masks together take no more than so much memory."""
+    kept, n_bytes = {}, 0
+    for name, sample in samples.items():
+        n_bytes += sample.bits.nbytes if isinstance(sample, RememberedSample) else 0
+        if n_bytes > limit_bytes:
+            break
+        kept[name] = sample
+    return kept
+
+
+def _raise_first(seen: Collection[_Seen]) -> None:
     refusals = [one.refusal for one in seen if one.refusal is not None]
     if refusals:
         more = f" ({len(refusals)} of {len(seen)} images have masks that are refused)" if len(refusals) > 1 else ""

@@ -134,7 +134,7 @@ def _require_whole_numbers(values: Values, rule: MaskRule, path: Path) -> None:
         raise MaskError(f"{path}: its values are {values.dtype}; save the mask with 8 bits")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise MaskError(f"{path}: holds nan or infinity; save the mask with two values, 0 and 255")
-    low, high = values.min(), values.max()
+    low, high = values.min().item(), values.max().item()
     if low < 0 or high > HIGHEST:
         raise MaskError(f"{path}: holds values from {low:g} to {high:g}; a mask holds 0 up to 2^31 - 1, as 0 and 255")
     if values.dtype.kind == "f" and not rule.endswith("_half") and ((values > 0) & (values < 1)).any():
@@ -151,7 +151,7 @@ def _marked(
     low, high = values.min(), values.max()
     at_the_ends = np.count_nonzero(values == low) + np.count_nonzero(values == high)
     has_two = at_the_ends >= values.size  # counted twice where low is high
-    if not has_two and "photograph-as-mask" not in allowed:
+    if 2 * at_the_ends < values.size and "photograph-as-mask" not in allowed:
         _refuse_photograph(values, path, is_lossy=is_lossy)
     if rule != "auto":
         if is_lossy and rule in {"nonzero", "zero"}:

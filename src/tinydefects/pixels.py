@@ -144,7 +144,7 @@ def _decode_with_pillow(path: Path) -> NDArray[np.generic]:
         pixels = np.asarray(faithful)
     if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() < 2**16:
         pixels = pixels.astype(np.uint16)
-    return _upright(pixels.astype(pixels.dtype.newbyteorder("=")), orientation)
+    return _upright(pixels.astype(pixels.dtype.newbyteorder("="), copy=False), orientation)
 
 
 def _decode_deep_tiff(path: Path) -> NDArray[np.generic] | None:

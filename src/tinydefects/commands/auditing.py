@@ -42,7 +42,7 @@ def audit(
     category = load(category_id, root, option, allow)
     settings = {"dataset_options": " ".join(option)} if option else {}
     with show_progress() as progress:
-        check_masks_of(category, allow, progress)
+        category = check_masks_of(category, allow, progress)
         found = audit_maps(
             maps, category, track=progress.track, input_px=input_px, image_score=image_score.value, settings=settings
         )

@@ -214,7 +214,7 @@ def evaluate(
         pairing = reader.check(category)
         for remark in (*licence_of(category_id), *warnings_about(pairing)):
             say(remark)
-        check_masks_of(category, allow, progress)
+        pairing = pairing.with_samples(check_masks_of(category, allow, progress).test)
         if dry_run:
             cost = scoring_cost(pairing)
             return print_result(cost, as_json, describe_cost(cost))

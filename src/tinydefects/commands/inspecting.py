@@ -84,7 +84,7 @@ def inspect(
     else:
         category, title = load(category_id, root, option, allow), category_id
         with show_progress() as progress:
-            check_masks_of(category, allow, progress)
+            category = check_masks_of(category, allow, progress)
             inspection = inspect_defects(
                 progress.track(category.test, "read masks", len(category.test)),
                 patch_size=patch_size,

@@ -77,12 +77,14 @@ def load(
     return allowing(load_category(category_id, root=root, **parsed), allow or ())
 
 
-def check_masks_of(category: "Category", allow: Sequence[Allowed] | None, progress: "Progress") -> None:
+def check_masks_of(category: "Category", allow: Sequence[Allowed] | None, progress: "Progress") -> "Category":
     """Look at all masks before anything is made of them; refuse mistakes, say what else a reader should know."""
     from tinydefects.mask_checks import check_masks
 
-    for remark in check_masks(category, allowed=allow or (), progress=progress):
+    checked = check_masks(category, allowed=allow or (), progress=progress)
+    for remark in checked.remarks:
         say(f"{category.id}: {remark}")
+    return checked.category
 
 
 def parse_size(text: str) -> tuple[int, int]:
