@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.defects import MOST_IN_A_CATEGORY, find_defects, most_regions, require_few
-from tinydefects.errors import MaskError
-from tinydefects.pixels import is_lossy
+from tinydefects.errors import MaskError, TinyDefectsError
+from tinydefects.pixels import is_lossy, read_image
 from tinydefects.read_ahead import read_ahead
 from tinydefects.sample import Category, Sample
 
 THREADS = 2
+N_COMPARED = 3
 REMEMBERED_BYTES = 2**28  # of all masks together; those beyond are read again
 NEVER_LOSSY = frozenset({".png", ".bmp"})
 
@@ -77,6 +78,8 @@ def check_masks(
         seen[one.sample.id] = one
         progress("check masks", done, len(samples))
     _raise_first(seen.values())
+    if "photograph-as-mask" not in allowed:
+        _require_other_pixels([sample for sample in samples if sample.label == "defect"][:N_COMPARED])
     if sum(one.most_regions for one in seen.values()) > MOST_IN_A_CATEGORY:
         require_few(sum(len(find_defects(one.sample.mask())) for one in seen.values()), category.id)
     defective = [one for one in seen.values() if one.sample.label == "defect"]
@@ -130,6 +133,22 @@ def _raise_first(seen: Collection[_Seen]) -> None:
     if refusals:
         more = f" ({len(refusals)} of {len(seen)} images have masks that are refused)" if len(refusals) > 1 else ""
         raise MaskError(f"{refusals[0]}{more}", doubt=refusals[0].doubt)
+
+
+def _require_other_pixels(samples: Iterable[Sample]) -> None:
+    """Refuse masks with the very pixels of their photographs, stored anew; a folder given twice shows in the first."""
+    for sample in samples:
+        for path in sample.mask_paths:
+            try:
+                picture = read_image(path)
+            except TinyDefectsError:  # no photograph has such pixels
+                continue
+            if (picture != picture.flat[0]).any() and np.array_equal(picture, sample.image()):
+                raise MaskError(
+                    f"{path}: has the very pixels of its photograph {sample.image_path}; put the mask there, or let "
+                    "--allow photograph-as-mask pass it",
+                    doubt="photograph-as-mask",
+                )
 
 
 def _require_marks(name: str, defective: Sequence[_Seen], allowed: Collection[str]) -> None:
