@@ -200,6 +200,13 @@ def write_late_exif(path: Path, png: bytes, orientation: int) -> Path:
     return path
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_size_of_a_tiff_that_pillow_does_not_know_is_known(tmp_path, orientation):
+    tag = [(pixels.ORIENTATION_TAG, "H", 1, orientation, True)]
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 3)), extratags=tag)
+    assert read_size(tmp_path / "a.tif") == ((2, 3) if orientation == 1 else (3, 2))
+
+
 def test_the_size_of_a_png_is_known_without_decoding_its_pixels(tmp_path):
     whole = imagecodecs.png_encode(np.random.default_rng(0).integers(0, 255, (64, 48), dtype=np.uint8))
     (tmp_path / "a.png").write_bytes(whole[:200])

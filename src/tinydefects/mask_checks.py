@@ -17,6 +17,7 @@ from tinydefects.sample import Category, Sample
 
 THREADS = 2
 N_COMPARED = 3
+INSIDE_OUT = 0.9  # a mask that marks more, but not all, is taken for the background with the defect left out
 REMEMBERED_BYTES = 2**28  # of all masks together; those beyond are read again
 NEVER_LOSSY = frozenset({".png", ".bmp"})
 
@@ -156,10 +157,16 @@ def _require_marks(name: str, defective: Sequence[_Seen], allowed: Collection[st
     if not defective:
         return
     first = defective[0].sample.mask_paths[0]
-    if "mostly-marked" not in allowed and all(one.share > 0.5 for one in defective):
+    inside_out = [one for one in defective if INSIDE_OUT < one.share < 1]
+    all_large = all(one.share > 0.5 for one in defective)
+    if "mostly-marked" not in allowed and (all_large or inside_out):
+        worst = (inside_out or defective)[0]
+        which = "every mask marks" if all_large else f"{len(inside_out)} of {len(defective)} masks mark"
+        most = "half" if all_large else f"{INSIDE_OUT:.0%}"
         raise MaskError(
-            f"{name}: every mask marks more than half of its picture, {first} {defective[0].share:.0%} of it: black on "
-            "white? then give --option mask_rule=zero (of JPEG below_half); if it is meant, --allow mostly-marked",
+            f"{name}: {which} more than {most} of the picture, {worst.sample.mask_paths[0]} {worst.share:.0%}: black "
+            "on white? then turn them, or give --option mask_rule=zero (of JPEG below_half) where all are so; if it is "
+            "meant, --allow mostly-marked",
             doubt="mostly-marked",
         )
     if "nothing-marked" not in allowed and not any(one.share for one in defective):
@@ -188,7 +195,9 @@ def _lossy_remarks(samples: Sequence[Sample]) -> list[str]:
     lossy = [path for path in paths if path.suffix.lower() not in NEVER_LOSSY and is_lossy(path)]
     if not lossy:
         return []
-    return [f"{len(lossy)} masks are lossy (JPEG), first {lossy[0]}: marked above half; edges are off by a pixel or so"]
+    return [
+        f"lossy masks (JPEG), {len(lossy)} of {len(paths)}, first {lossy[0]}: read above half; PNG keeps edges exact"
+    ]
 
 
 def _few(names: Sequence[str], n_named: int = 3) -> str:

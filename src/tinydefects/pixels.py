@@ -17,7 +17,7 @@ from typing import IO
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
 
@@ -60,6 +60,9 @@ def read_size(path: Path) -> tuple[int, int]:
     except TinyDefectsError:
         raise
     except Exception as error:  # decoders raise whatever they like on damaged files
+        size = _tiff_size(path) if isinstance(error, UnidentifiedImageError) else None
+        if size is not None:
+            return size
         raise ImageReadError(f"{path}: not a readable image ({_reason(error)}); copy or export it again") from error
 
 
@@ -152,6 +155,18 @@ def _decode_deep_tiff(path: Path) -> NDArray[np.generic] | None:
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
         return _pixels_of(page, path) if page.dtype == np.uint16 else None
+
+
+def _tiff_size(path: Path) -> tuple[int, int] | None:
+    """(H, W) of an upright TIFF of 64-bit numbers and the like, which Pillow does not know; None of other files."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            orientation = page.tags.get(ORIENTATION_TAG)
+            turned = orientation is not None and int(orientation.value) in {5, 6, 7, 8}
+            return (page.imagewidth, page.imagelength) if turned else (page.imagelength, page.imagewidth)
+    except Exception:  # no TIFF, or a damaged one
+        return None
 
 
 def _pixels_of(page: tifffile.TiffPage, path: Path) -> NDArray[np.generic]:
