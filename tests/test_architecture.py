@@ -13,6 +13,8 @@ FLOOR_OF = {
     "json_files": "vocabulary",
     "privacy": "vocabulary",
     "pixels": "vocabulary",
+    "masks": "vocabulary",
+    "mask_checks": "vocabulary",
     "sample": "vocabulary",
     "tables": "vocabulary",
     "maps": "vocabulary",

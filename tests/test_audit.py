@@ -18,9 +18,10 @@ from tinydefects.benchmark.result import describe_run
 from tinydefects.datasets.catalog import load_category
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.maps.problems import MapsError
+from tinydefects.masks import read_mask
 from tinydefects.metrics.audit import FIGURES
 from tinydefects.metrics.audit_rules import standard_rules
-from tinydefects.pixels import read_mask, write_map, write_png
+from tinydefects.pixels import write_map, write_png
 
 
 def make_audit(**by_method: tuple[float, float]) -> Audit:

@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from tinydefects.defects import find_defects
+from tinydefects.defects import find_defects, most_regions
+from tinydefects.errors import MaskError
 
 
 def picture(*rows: str) -> np.ndarray:
@@ -82,3 +83,33 @@ def test_areas_add_up_to_the_mask():
         assert not (rebuilt[defect.box] & defect.pixels).any()
         rebuilt[defect.box] |= defect.pixels
     np.testing.assert_array_equal(rebuilt, mask)
+
+
+def test_a_mask_of_too_many_regions_is_refused_by_name_and_one_of_as_many_as_may_be_is_not():
+    mask = np.zeros((200, 200), dtype=bool)
+    mask[::2, ::2] = True
+    assert (len(find_defects(mask)), most_regions(mask)) == (10_000, 10_000)
+    mask = np.pad(mask, ((0, 0), (0, 2)))
+    mask[100, 201] = True
+    for count in (find_defects, most_regions):
+        with pytest.raises(MaskError, match=r"^spots\.png: 10,001 separate regions, more than 10,000: noise, a photo"):
+            count(mask, "spots.png")
+    assert len(find_defects(mask, most=mask.size)) == 10_001
+
+
+def test_the_quick_bound_is_exact_for_convex_regions_and_never_too_low():
+    mask = np.zeros((40, 60), dtype=bool)
+    mask[3:9, 5:20] = mask[20:21, 0:60] = mask[39, 59] = mask[30, 0] = True
+    assert most_regions(mask) == len(find_defects(mask)) == 4
+    assert most_regions(np.zeros((5, 7), dtype=bool)) == 0
+    noise = np.random.default_rng(0)
+    for share in (0.01, 0.1, 0.3, 0.6, 0.9):
+        mask = noise.random((50, 70)) < share
+        assert len(find_defects(mask)) <= most_regions(mask) <= np.count_nonzero(mask)
+
+
+def test_a_large_crooked_region_is_not_taken_for_many():
+    comb = np.zeros((200, 20_100), dtype=bool)
+    comb[::1, ::2] = True
+    comb[-1] = True  # 10,050 teeth of one comb
+    assert most_regions(comb) == 1

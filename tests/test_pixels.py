@@ -12,9 +12,9 @@ from PIL import Image
 
 from tinydefects import pixels
 from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
+from tinydefects.masks import read_mask
 from tinydefects.pixels import (
     read_image,
-    read_mask,
     read_size,
     write_map,
     write_png,
@@ -200,45 +200,17 @@ def write_late_exif(path: Path, png: bytes, orientation: int) -> Path:
     return path
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_size_of_a_tiff_that_pillow_does_not_know_is_known(tmp_path, orientation):
+    tag = [(pixels.ORIENTATION_TAG, "H", 1, orientation, True)]
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 3)), extratags=tag)
+    assert read_size(tmp_path / "a.tif") == ((2, 3) if orientation == 1 else (3, 2))
+
+
 def test_the_size_of_a_png_is_known_without_decoding_its_pixels(tmp_path):
     whole = imagecodecs.png_encode(np.random.default_rng(0).integers(0, 255, (64, 48), dtype=np.uint8))
     (tmp_path / "a.png").write_bytes(whole[:200])
     assert read_size(tmp_path / "a.png") == (64, 48)
-
-
-def test_a_mask_of_class_ids_is_defective_where_it_is_not_zero(tmp_path):
-    ids = np.array([[0, 1, 9]], dtype=np.uint8)
-    assert read_mask(save(tmp_path / "a.png", ids)).tolist() == [[False, True, True]]
-
-
-def test_an_anti_aliased_mask_is_defective_above_127(tmp_path):
-    path = save(tmp_path / "a.png", np.array([[1, 127, 128, 255]], dtype=np.uint8))
-    assert read_mask(path, "above_127").tolist() == [[False, False, True, True]]
-
-
-def test_a_mask_pixel_counts_if_any_of_its_colours_does(tmp_path):
-    colours = np.array([[[0, 0, 0], [255, 0, 0], [0, 0, 7]]], dtype=np.uint8)
-    assert read_mask(save(tmp_path / "a.png", colours)).tolist() == [[False, True, True]]
-
-
-@pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_the_alpha_of_a_mask_is_not_a_defect(tmp_path, mode):
-    Image.new(mode, (3, 2)).save(tmp_path / "empty.png")
-    opaque = Image.new("L", (3, 2)).convert(mode)
-    opaque.save(tmp_path / "opaque.png")
-    assert np.asarray(opaque)[..., -1].all()
-    assert not read_mask(tmp_path / "opaque.png").any()
-
-
-def test_a_palette_mask_is_read_by_colour_not_by_index(tmp_path):
-    image = Image.fromarray(np.array([[0, 1]], dtype=np.uint8)).convert("P")
-    image.putpalette([255, 255, 255, 0, 0, 0])
-    image.save(tmp_path / "a.png")
-    assert read_mask(tmp_path / "a.png").tolist() == [[True, False]]
-
-
-def test_a_16_bit_mask_is_not_cut(tmp_path):
-    assert read_mask(save(tmp_path / "a.png", np.array([[0, 256]], dtype=np.uint16))).tolist() == [[False, True]]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".webp"])

@@ -13,6 +13,14 @@ class DatasetError(TinyDefectsError, ValueError):
     """A dataset folder is missing, incomplete or not laid out as its dataset prescribes."""
 
 
+class MaskError(DatasetError):
+    """A mask that does not say which pixels are marked; `doubt` names what could be allowed on purpose, if anything."""
+
+    def __init__(self, message: str, *, doubt: str = "") -> None:
+        super().__init__(message)
+        self.doubt = doubt
+
+
 class ResolutionMismatchError(TinyDefectsError, ValueError):
     """An anomaly map and its image or mask differ in size."""
 

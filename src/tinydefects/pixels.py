@@ -10,21 +10,25 @@ import struct
 import tempfile
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
 
-MaskRule = Literal["nonzero", "above_127"]
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 FAITHFUL_MODES = frozenset({"1", "L", "LA", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F"})
 ORIENTATION_TAG = 0x0112
 PNG_16_BIT_COLOUR_TYPES = {2: "RGB", 4: "gray with alpha", 6: "RGBA"}
+LOSSY_FORMATS = frozenset({"JPEG", "MPO"})
+LOSSY_TIFF_COMPRESSIONS = frozenset(
+    {6, 7, 33003, 33004, 33005, 34712, 34892, 50001}
+)  # JPEG, JPEG 2000, lossy DNG, WebP
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -56,15 +60,10 @@ def read_size(path: Path) -> tuple[int, int]:
     except TinyDefectsError:
         raise
     except Exception as error:  # decoders raise whatever they like on damaged files
+        size = _tiff_size(path) if isinstance(error, UnidentifiedImageError) else None
+        if size is not None:
+            return size
         raise ImageReadError(f"{path}: not a readable image ({_reason(error)}); copy or export it again") from error
-
-
-def read_mask(path: Path, rule: MaskRule = "nonzero") -> NDArray[np.bool_]:
-    """A ground-truth mask as (H, W) bool at its own size; a pixel of several channels counts if any of them does."""
-    pixels = _decode(path)
-    if pixels.ndim == 3:
-        pixels = pixels[..., :3].max(axis=2) if pixels.shape[2] != 2 else pixels[..., 0]
-    return np.asarray(pixels.astype(np.int64) > (127 if rule == "above_127" and pixels.dtype != np.bool_ else 0))
 
 
 def write_map(path: Path, anomaly_map: NDArray[np.float32], *, description: str = "") -> None:
@@ -148,24 +147,38 @@ def _decode_with_pillow(path: Path) -> NDArray[np.generic]:
         pixels = np.asarray(faithful)
     if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() < 2**16:
         pixels = pixels.astype(np.uint16)
-    return _upright(pixels.astype(pixels.dtype.newbyteorder("=")), orientation)
+    return _upright(pixels.astype(pixels.dtype.newbyteorder("="), copy=False), orientation)
 
 
 def _decode_deep_tiff(path: Path) -> NDArray[np.generic] | None:
     """16-bit TIFF through tifffile; None for what Pillow reads faithfully."""
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
-        if page.dtype != np.uint16:
-            return None
-        try:
-            pixels = page.asarray()
-        except ValueError as error:
-            if "imagecodecs" in str(error):
-                raise MissingExtraError(f"{path}: this compression of 16-bit TIFF", "codecs") from error
-            raise
-        orientation = page.tags.get(ORIENTATION_TAG)
-        channels_first = page.axes == "SYX"
-    pixels = np.moveaxis(pixels, 0, -1) if channels_first else pixels
+        return _pixels_of(page, path) if page.dtype == np.uint16 else None
+
+
+def _tiff_size(path: Path) -> tuple[int, int] | None:
+    """(H, W) of an upright TIFF of 64-bit numbers and the like, which Pillow does not know; None of other files."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            orientation = page.tags.get(ORIENTATION_TAG)
+            turned = orientation is not None and int(orientation.value) in {5, 6, 7, 8}
+            return (page.imagewidth, page.imagelength) if turned else (page.imagelength, page.imagewidth)
+    except Exception:  # no TIFF, or a damaged one
+        return None
+
+
+def _pixels_of(page: tifffile.TiffPage, path: Path) -> NDArray[np.generic]:
+    """The pixels of a TIFF page by tifffile, upright."""
+    try:
+        pixels = page.asarray()
+    except ValueError as error:
+        if "imagecodecs" in str(error):
+            raise MissingExtraError(f"{path}: this compression of a deep TIFF", "codecs") from error
+        raise
+    orientation = page.tags.get(ORIENTATION_TAG)
+    pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
     return _upright(pixels, 1 if orientation is None else int(orientation.value))
 
 
@@ -220,3 +233,92 @@ def _upright(pixels: NDArray[np.generic], orientation: int) -> NDArray[np.generi
 
 def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredPixels:
+    """What a file holds, upright, before anybody decides what it means.
+
+    Attributes:
+        pixels: (H, W) or (H, W, C) of the stored type; of an image with a palette its indices.
+        palette: (n, 3) uint8, the colours of such indices; None for all others.
+        is_lossy: whether values may differ from those that were written, as in JPEG.
+        n_pages: pages of a TIFF, frames of an animation; `pixels` are the first.
+    """
+
+    pixels: NDArray[np.generic]
+    palette: NDArray[np.uint8] | None = None
+    is_lossy: bool = False
+    n_pages: int = 1
+
+
+def read_stored(path: Path) -> StoredPixels:
+    """The values in a file as they are, of whatever type: nothing is scaled, palettes are not resolved.
+
+    Raises:
+        ImageReadError, MissingExtraError: as `read_image`.
+    """
+    if not path.is_file():
+        raise ImageReadError(f"{path}: no such file; check the dataset root and the spelling")
+    try:
+        if path.suffix.lower() in {".tif", ".tiff"}:
+            return _stored_in_tiff(path)
+        deep = _decode_deep_png(path) if path.suffix.lower() == ".png" else None
+        return StoredPixels(pixels=deep) if deep is not None else _stored_by_pillow(path)
+    except TinyDefectsError:
+        raise
+    except Exception as error:  # decoders raise whatever they like on damaged files
+        raise ImageReadError(f"{path}: not a readable image ({_reason(error)}); copy or export it again") from error
+
+
+def read_orientation(path: Path) -> int:
+    """EXIF orientation of a file, 1 to 8; 1, upright, where it says none."""
+    try:
+        with _open(path) as image:
+            exif = image.getexif() if image.format == "TIFF" else None
+            found = _orientation(image, path) if exif is None else int(exif.get(ORIENTATION_TAG, 1))
+    except TinyDefectsError:
+        raise
+    except Exception as error:
+        raise ImageReadError(f"{path}: not a readable image ({_reason(error)}); copy or export it again") from error
+    return found if 1 <= found <= 8 else 1
+
+
+def is_lossy(path: Path) -> bool:
+    """Whether a file's values may differ from those that were written, from its header alone."""
+    with _open(path) as image:
+        return _is_lossy(image, path)
+
+
+def _stored_by_pillow(path: Path) -> StoredPixels:
+    with _open(path) as image:
+        lossy, n_pages = _is_lossy(image, path), getattr(image, "n_frames", 1)
+        if image.mode != "P":
+            pixels, palette = _decode_with_pillow(path), None
+        else:
+            colours = image.getpalette("RGB") or []
+            palette = np.array(colours, dtype=np.uint8).reshape(-1, 3)
+            pixels = _upright(np.asarray(image), _orientation(image, path))
+    return StoredPixels(pixels=pixels, palette=palette, is_lossy=lossy, n_pages=n_pages)
+
+
+def _stored_in_tiff(path: Path) -> StoredPixels:
+    """Through tifffile where Pillow would cut, wrap or refuse values; pages that are smaller views are not counted."""
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        n_pages = sum(not other.aspage().is_reduced for other in file.pages) if len(file.pages) > 1 else 1
+        lossy = int(page.compression) in LOSSY_TIFF_COMPRESSIONS
+        is_plain = page.dtype in {np.dtype(bool), np.dtype(np.uint8)}
+        if is_plain or (page.dtype == np.float32 and page.samplesperpixel == 1):
+            stored = _stored_by_pillow(path)
+            return StoredPixels(pixels=stored.pixels, palette=stored.palette, is_lossy=lossy, n_pages=n_pages)
+        return StoredPixels(pixels=_pixels_of(page, path), is_lossy=lossy, n_pages=n_pages)
+
+
+def _is_lossy(image: Image.Image, path: Path) -> bool:
+    if image.format == "WEBP":
+        with path.open("rb") as file:
+            return b"VP8L" not in file.read(1 << 12)  # the chunk of lossless pixels
+    if image.format == "TIFF":
+        return int(image.tag_v2.get(259, 1)) in LOSSY_TIFF_COMPRESSIONS  # type: ignore[attr-defined]
+    return image.format in LOSSY_FORMATS

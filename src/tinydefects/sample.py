@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError
-from tinydefects.pixels import MaskRule, read_image, read_mask, read_size
+from tinydefects.masks import MaskRule, read_mask, require_own_picture
+from tinydefects.pixels import read_image, read_size
 
 Label = Literal["good", "defect", "unknown"]
 PIXELS_AT_ONCE = 1 << 24  # of a map that is sorted
@@ -21,14 +22,16 @@ class Sample:
 
     `id` is its place in the category, `split/type/stem` (`test/crack/000`); its anomaly map is stored under the
     same name, which is MVTec's layout. `group` names what must not be split: one part seen under several lightings.
+    `mask_rule` says what masks mean, and `allowed` which doubts about them are no mistake; see `masks.py`.
     """
 
     id: str
     image_path: Path
     label: Label
     mask_paths: tuple[Path, ...] = ()
-    mask_rule: MaskRule = "nonzero"
+    mask_rule: MaskRule = "auto"
     group: str | None = None
+    allowed: frozenset[str] = frozenset()
 
     @property
     def defect_type(self) -> str:
@@ -44,14 +47,17 @@ class Sample:
 
         Raises:
             DatasetError: the label is not `good` and there is no mask to read.
+            MaskError: a mask does not say which pixels are marked.
             ResolutionMismatchError: a mask file has another size than the image.
         """
         if self.label == "good" and not self.mask_paths:
             return np.zeros(read_size(self.image_path), dtype=bool)
         if not self.mask_paths:
             raise DatasetError(f"{self.image_path}: labelled {self.label} but has no mask; score only labelled images")
-        masks = [read_mask(path, self.mask_rule) for path in self.mask_paths]
         size = read_size(self.image_path)
+        for path in self.mask_paths:
+            require_own_picture(self.image_path, path, size, self.allowed)
+        masks = [read_mask(path, self.mask_rule, self.allowed) for path in self.mask_paths]
         for path, mask in zip(self.mask_paths, masks, strict=True):
             if mask.shape != size:
                 raise ResolutionMismatchError(

@@ -23,6 +23,7 @@ from tinydefects.compute import limited_threads, seed_all, waiting_for
 from tinydefects.datasets.catalog import load_category
 from tinydefects.errors import TeacherError, TinyDefectsError
 from tinydefects.maps.problems import MapsError
+from tinydefects.mask_checks import allowing
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.normal_thresholds import thresholds_of_normals
 from tinydefects.metrics.scores import Evaluation
@@ -50,6 +51,7 @@ class Place:
         cost: whether speed and memory are measured, of the first seed: `off`, `quick`, or `mvtec` (its 1,000 passes).
         n_beside: jobs that run on the same machine at the same time.
         keep_maps: whether the anomaly maps of the test split are written too.
+        allowed: doubts about masks that are no mistake, see `masks.Doubt`.
     """
 
     root: Path
@@ -62,6 +64,7 @@ class Place:
     cost: CostChoice = "off"
     n_beside: int = 0
     keep_maps: bool = False
+    allowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +142,7 @@ def run_job(job: Job, place: Place) -> Result:
     start = time.perf_counter()
     with _one_job, limited_threads(place.threads):
         seed_all(job.seed)
-        category = load_category(job.category, root=place.root, **job.options)
+        category = allowing(load_category(job.category, root=place.root, **job.options), place.allowed)
         kind, options = parse_peer(job.peer)
         inputs = peer_inputs(job, place, options)
         with guarded(seal_for_fit(category, job.peer)):
@@ -290,6 +293,7 @@ def _to_repeat(job: Job, place: Place, record: RunRecord) -> dict[str, object]:
         "seed": job.seed,
         **protocol,
         "dataset_options": " ".join(f"{name}={value}" for name, value in job.options.items()),
+        **({"allowed": " ".join(place.allowed)} if place.allowed else {}),
         "threads": place.threads,
         "device": place.device or best_device(),
         "n_beside": place.n_beside,

@@ -14,6 +14,7 @@ from tinydefects.datasets.folder import suggest
 from tinydefects.datasets.loader_options import option_kinds, parse_options
 from tinydefects.detector_file import BUILTIN
 from tinydefects.errors import DatasetError, TinyDefectsError
+from tinydefects.mask_checks import allowing
 from tinydefects.sample import Category
 
 ALL = "all"
@@ -52,7 +53,8 @@ def select(asked: EvaluationProtocol, peers: Sequence[str], place: Place) -> Sel
 def load_all(selection: Selection, place: Place) -> dict[str, Category]:
     """The categories of all jobs by address; drawn ones are drawn here, once, before workers ask for them."""
     options = {job.category: job.options for job in selection.jobs}
-    return {name: load_category(name, root=place.root, **own) for name, own in options.items()}
+    loaded = {name: load_category(name, root=place.root, **own) for name, own in options.items()}
+    return {name: allowing(category, place.allowed) for name, category in loaded.items()}
 
 
 def parse_peers(text: str) -> tuple[str, ...]:

@@ -8,10 +8,13 @@ import typer
 
 from tinydefects.commands.options import (
     MOST_PIXELS,
+    Allow,
     CategoryId,
     ImageScore,
     Json,
+    Option,
     Root,
+    check_masks_of,
     load,
     print_result,
     say,
@@ -23,6 +26,8 @@ def audit(
     maps: Annotated[list[Path], typer.Argument(help="One folder of maps a method, named after it; two or more rank.")],
     category_id: CategoryId,
     root: Root = Path("data"),
+    option: Option = None,
+    allow: Allow = None,
     out: Annotated[Path | None, typer.Option(help="Write the numbers to this JSON file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw every rule and method to this file (.png, .svg).")] = None,
     input_px: Annotated[
@@ -35,9 +40,13 @@ def audit(
     from tinydefects.benchmark.audit import audit_maps, write_audit
     from tinydefects.benchmark.audit_text import describe_audit
 
-    category = load(category_id, root)
+    category = load(category_id, root, option, allow)
+    settings = {"dataset_options": " ".join(option)} if option else {}
     with show_progress() as progress:
-        found = audit_maps(maps, category, track=progress.track, input_px=input_px, image_score=image_score.value)
+        category = check_masks_of(category, allow, progress)
+        found = audit_maps(
+            maps, category, track=progress.track, input_px=input_px, image_score=image_score.value, settings=settings
+        )
     if out is not None:
         say(f"audit: {write_audit(found, out)}")
     if plot is not None:

@@ -15,11 +15,13 @@ from tinydefects.commands.options import (
     MOST_GB,
     MOST_PIXELS,
     MOST_SEED,
+    Allow,
     Device,
     Json,
     Root,
     TeacherWeights,
     bounded,
+    check_masks_of,
     print_result,
     say,
     show_progress,
@@ -73,6 +75,7 @@ def benchmark(
             rich_help_panel=WHAT,
         ),
     ] = None,
+    allow: Allow = None,
     root: Root = Path("data"),
     out: Annotated[Path, typer.Option(help="Folder of results; one protocol a folder.", rich_help_panel=WHERE)] = Path(
         "results"
@@ -172,6 +175,7 @@ def benchmark(
         cost=cost.value,
         n_beside=n_workers - 1 if cluster in {None, "local"} else 1,  # elsewhere nobody knows: not alone
         keep_maps=keep_maps,
+        allowed=tuple(name.value for name in allow or ()),
     )
     names = parse_peers(peers)
     found = find_categories(categories, place.root)
@@ -185,6 +189,9 @@ def benchmark(
     selection = select(asked, names, place)
     loaded, finished = load_all(selection, place), find_finished(selection.jobs, place.out)
     require_same_images(finished.values(), loaded)
+    with show_progress() as progress:
+        for category in loaded.values():
+            check_masks_of(category, allow, progress)
     plan = plan_jobs(selection.jobs, loaded, finished, place)
     totals = describe_totals(plan, place, n_workers)
     if dry_run:

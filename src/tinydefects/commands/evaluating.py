@@ -13,6 +13,7 @@ import typer
 from tinydefects.commands.options import (
     MOST_DRAWS,
     MOST_SEED,
+    Allow,
     CategoryId,
     CurveRule,
     ImageScore,
@@ -20,6 +21,7 @@ from tinydefects.commands.options import (
     Option,
     Root,
     bounded,
+    check_masks_of,
     load,
     numbers,
     print_result,
@@ -64,6 +66,7 @@ def evaluate(
     category_id: CategoryId,
     root: Root = Path("data"),
     option: Option = None,
+    allow: Allow = None,
     key: Annotated[
         str | None, typer.Option(help="Array of .npz maps; else 'anomaly_map' or the only one.", rich_help_panel=MAPS)
     ] = None,
@@ -223,7 +226,7 @@ def evaluate(
     share = parse_share(part) if part else None
     if share and merge:
         raise TinyDefectsError("--part and --merge exclude each other: first all parts are gathered, then merged")
-    category = load(category_id, root, option)
+    category = load(category_id, root, option, allow)
     base = out / category.id
     with show_progress() as progress:
         reader = MapReader(
@@ -237,6 +240,7 @@ def evaluate(
         pairing = reader.check(category)
         for remark in (*licence_of(category_id), *warnings_about(pairing)):
             say(remark)
+        pairing = pairing.with_samples(check_masks_of(category, allow, progress).test)
         if dry_run:
             cost = scoring_cost(pairing)
             return print_result(cost, as_json, describe_cost(cost))
@@ -268,6 +272,8 @@ def evaluate(
     settings = {"command": "evaluate", "curve": curve.value, **settings}
     if option:
         settings["dataset_options"] = " ".join(option)
+    if allow:
+        settings["allowed"] = " ".join(allow)
     if threshold_from is not None:
         settings["threshold_from"] = f"{threshold_from.value}, exceeded by at most {threshold_rate:g}"
     result = Result(evaluation=evaluation, provenance=describe_run({**settings, **read_maker(maps)}))

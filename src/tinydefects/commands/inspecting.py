@@ -8,12 +8,14 @@ import typer
 
 from tinydefects.commands.options import (
     MOST_PIXELS,
+    Allow,
     Device,
     Json,
     Option,
     Root,
     TeacherWeights,
     bounded,
+    check_masks_of,
     load,
     parse_size,
     print_result,
@@ -36,6 +38,7 @@ def inspect(
     ] = None,
     root: Root = Path("data"),
     option: Option = None,
+    allow: Allow = None,
     patch_size: Annotated[
         int | None,
         typer.Option(
@@ -97,8 +100,9 @@ def inspect(
             diameter, parse_size(image_size), patch_size=patch_size, pixel_pitch_mm=pixel_pitch, max_input=max_input
         )
     else:
-        category, title = load(category_id, root, option), category_id
+        category, title = load(category_id, root, option, allow), category_id
         with show_progress() as progress:
+            category = check_masks_of(category, allow, progress)
             inspection = inspect_defects(
                 progress.track(category.test, "read masks", len(category.test)),
                 patch_size=patch_size,

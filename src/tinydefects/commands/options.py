@@ -50,6 +50,16 @@ class ImageScore(StrEnum):
     top = "top_0.1_percent"
 
 
+class Allowed(StrEnum):
+    """What looks like a mistake, and is none when it is named."""
+
+    mostly_marked = "mostly-marked"
+    nothing_marked = "nothing-marked"
+    multi_page = "multi-page"
+    photograph_as_mask = "photograph-as-mask"
+    turned = "turned"
+
+
 CategoryId = Annotated[str, typer.Argument(metavar="DATASET/CATEGORY", help="e.g. mvtec_ad/screw, magnetic_tile/all")]
 Root = Annotated[Path, typer.Option(help="Folder that holds the dataset.")]
 Option = Annotated[
@@ -57,6 +67,10 @@ Option = Annotated[
     typer.Option(
         "--option", metavar="NAME=VALUE", help="Option of the dataset's loader, e.g. n_train=300. Repeatable."
     ),
+]
+Allow = Annotated[
+    list[Allowed] | None,
+    typer.Option("--allow", help="Masks that are no mistake, though they look like one. Repeatable."),
 ]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best one present when left out.")]
@@ -132,13 +146,26 @@ def describe_versions() -> str:
     return ", ".join([*told[:1], f"Python {platform.python_version()}", *told[1:]])
 
 
-def load(category_id: str, root: Path, options: Sequence[str] | None = None) -> "Category":
-    """The category named on the command line, with the options its loader is given."""
+def load(
+    category_id: str, root: Path, options: Sequence[str] | None = None, allow: Sequence[Allowed] | None = None
+) -> "Category":
+    """The category named on the command line, with the options its loader is given and what is allowed on purpose."""
     from tinydefects.datasets.catalog import load_category
     from tinydefects.datasets.loader_options import parse_options
+    from tinydefects.mask_checks import allowing
 
     parsed = parse_options(category_id.split("/")[0], options) if options else {}
-    return load_category(category_id, root=root, **parsed)
+    return allowing(load_category(category_id, root=root, **parsed), allow or ())
+
+
+def check_masks_of(category: "Category", allow: Sequence[Allowed] | None, progress: "Progress") -> "Category":
+    """Look at all masks before anything is made of them; refuse mistakes, say what else a reader should know."""
+    from tinydefects.mask_checks import check_masks
+
+    checked = check_masks(category, allowed=allow or (), progress=progress)
+    for remark in checked.remarks:
+        say(f"{category.id}: {remark}")
+    return checked.category
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -21,5 +21,7 @@ def load_btad(name: str, *, root: Path) -> Category:
         DatasetError: the product is not under `root`, or is incomplete.
     """
     folder = BTAD.find(name, root)
-    category = load_folder(folder, good="train/ok", test_good="test/ok", defect="test", mask="ground_truth")
+    category = load_folder(
+        folder, good="train/ok", test_good="test/ok", defect="test", mask="ground_truth", mask_rule="nonzero"
+    )
     return replace(category, id=f"btad/{name}")

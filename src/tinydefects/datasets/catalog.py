@@ -1,6 +1,7 @@
 """Every dataset by name: a category is addressed by one string, `dataset/category` (`mvtec_ad/screw`)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tinydefects.datasets.btad import BTAD, load_btad
@@ -10,6 +11,7 @@ from tinydefects.datasets.mvtec import MVTEC_AD, MVTEC_AD2, MVTEC_LOCO, load_mvt
 from tinydefects.datasets.synthetic.dataset import SYNTHETIC_FAMILIES, load_synthetic
 from tinydefects.datasets.visa import VISA, load_visa
 from tinydefects.errors import DatasetError
+from tinydefects.masks import MaskRule, checked_rule
 from tinydefects.sample import Category
 
 LOADERS: dict[str, Callable[..., Category]] = {
@@ -42,7 +44,8 @@ def load_category(address: str, *, root: Path | str = "data", **options: object)
         address: `dataset/category`.
         root: the folder that holds the dataset's folder (`data` with `data/mvtec_ad/screw`), or the dataset's folder
             itself. The folder's name may differ in case and punctuation, or be the one its archive unpacks to.
-        options: what the loader of this dataset takes besides, such as `split="test_private"` of `mvtec_ad2`.
+        options: what the loader of this dataset takes besides, such as `split="test_private"` of `mvtec_ad2`, and
+            `mask_rule`, what masks mean instead of the dataset's own rule; see `masks.py`.
 
     Raises:
         DatasetError: no such dataset or category (the message names the near one and what exists), or it is incomplete.
@@ -51,7 +54,9 @@ def load_category(address: str, *, root: Path | str = "data", **options: object)
     _check(dataset)
     if not separator or not name:
         raise DatasetError(f"{address!r}: a category is written dataset/category, for example mvtec_ad/screw")
-    return LOADERS[dataset](name, root=Path(root), **options)
+    rule = options.pop("mask_rule", None)
+    category = LOADERS[dataset](name, root=Path(root), **options)
+    return category if rule is None else _with_mask_rule(category, checked_rule(str(rule)))
 
 
 def list_categories(dataset: str, root: Path | str = "data") -> list[str]:
@@ -70,6 +75,10 @@ def list_categories(dataset: str, root: Path | str = "data") -> list[str]:
     else:
         names = list(LAYOUTS[dataset].categories(Path(root)))
     return [f"{dataset}/{name}" for name in names]
+
+
+def _with_mask_rule(category: Category, rule: MaskRule) -> Category:
+    return replace(category, test=[replace(sample, mask_rule=rule) for sample in category.test])
 
 
 def _check(dataset: str) -> None:

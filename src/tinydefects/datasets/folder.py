@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tinydefects.errors import DatasetError
-from tinydefects.pixels import IMAGE_SUFFIXES, MaskRule
+from tinydefects.masks import MaskRule, checked_rule
+from tinydefects.pixels import IMAGE_SUFFIXES
 from tinydefects.sample import Category, Sample
 
 MASK_ENDINGS = ("", "_mask", "_GT", "_gt", "_label")
@@ -78,7 +79,7 @@ def load_folder(
     mask: str | None = "mask",
     held_back: float = 0.2,
     seed: int = 0,
-    mask_rule: MaskRule = "nonzero",
+    mask_rule: MaskRule = "auto",
 ) -> Category:
     """Your own photographs: `good/` to learn from, `defect/` to be tested on, `mask/` with the truth.
 
@@ -93,12 +94,14 @@ def load_folder(
         seed: which of them are taken out.
         defect: None when there is no image of a defect yet.
         mask: None when defects are not outlined: such images can be predicted but not scored by pixel.
-        mask_rule: which mask pixels are defective, those that are not zero or those above 127.
+        mask_rule: which values of a mask are defective, see `masks.py`: auto, nonzero, zero, above_half, above_127, …
 
     Raises:
-        DatasetError: a folder is missing or empty, a defective image has no mask or two, two images share a stem.
+        DatasetError: a folder is missing or empty, a defective image has no mask or two, two images share a
+            stem, or there is no such mask rule.
     """
     root = Path(root)
+    checked_rule(mask_rule)
     train = good_samples(root / good, "train/good")
     if test_good is not None:
         test = good_samples(root / test_good, "test/good")
@@ -182,9 +185,7 @@ def good_samples(folder: Path, prefix: str) -> list[Sample]:
     return samples
 
 
-def defect_samples(
-    folder: Path, mask_folder: Path | None, prefix: str, mask_rule: MaskRule = "nonzero"
-) -> list[Sample]:
+def defect_samples(folder: Path, mask_folder: Path | None, prefix: str, mask_rule: MaskRule = "auto") -> list[Sample]:
     """One defective sample for each image in `folder`, with its mask; without `mask_folder`, without mask."""
     masks = image_files(mask_folder) if mask_folder is not None and mask_folder.is_dir() else {}
     samples = []
@@ -196,7 +197,7 @@ def defect_samples(
 
 
 def typed_defect_samples(
-    folder: Path, mask_folder: Path | None, *, taken: Collection[Path] = (), mask_rule: MaskRule = "nonzero"
+    folder: Path, mask_folder: Path | None, *, taken: Collection[Path] = (), mask_rule: MaskRule = "auto"
 ) -> list[Sample]:
     """The defects of a test folder with one sub-folder for each type, `taken` left out; loose images are `defect`.
 

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from tinydefects.datasets.catalog import LOADERS
 from tinydefects.datasets.folder import load_folder, suggest
 from tinydefects.errors import DatasetError
+from tinydefects.masks import MaskRule
 
 NOT_FROM_TEXT = {"root", "progress"}
 
@@ -25,8 +26,6 @@ def parse_options(dataset: str, texts: Sequence[str]) -> dict[str, object]:
     options = {}
     for text in texts:
         name, separator, value = text.partition("=")
-        if not kinds:
-            raise DatasetError(f"{dataset}: takes no options, {text!r} was given; leave it out")
         if name not in kinds or not separator:
             raise DatasetError(f"{dataset}: {text!r} is no option; write NAME=VALUE, one of {_describe(kinds)}")
         options[name] = _parse(dataset, name, value, kinds[name])
@@ -42,7 +41,7 @@ def option_kinds(dataset: str) -> dict[str, Any]:
         if parameter.kind is parameter.KEYWORD_ONLY and name not in NOT_FROM_TEXT
     ]
     hints = get_type_hints(loader)
-    return {name: hints[name] for name in keywords}
+    return {name: hints[name] for name in keywords} | {"mask_rule": MaskRule}  # which every dataset takes
 
 
 def _parse(dataset: str, name: str, value: str, kind: Any) -> object:  # noqa: ANN401 - any type

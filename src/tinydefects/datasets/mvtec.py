@@ -111,5 +111,9 @@ def _loco_defects(kind: Path, mask_folder: Path) -> list[Sample]:
         masks = tuple(image_files(mask_folder / stem).values()) if (mask_folder / stem).is_dir() else ()
         if not masks:
             raise DatasetError(f"{path}: no mask for this defective image, tried {mask_folder / stem}/*.png; add it")
-        samples.append(Sample(id=f"test/{kind.name}/{stem}", image_path=path, label="defect", mask_paths=masks))
+        samples.append(
+            Sample(
+                id=f"test/{kind.name}/{stem}", image_path=path, label="defect", mask_paths=masks, mask_rule="nonzero"
+            )
+        )
     return samples

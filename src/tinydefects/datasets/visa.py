@@ -34,7 +34,9 @@ def load_visa(name: str, *, root: Path) -> Category:
         return _load_raw(name, folder)
     nested = (folder / "test" / "ground_truth").is_dir()
     mask = "test/ground_truth" if nested else "ground_truth"
-    category = load_folder(folder, good="train/good", test_good="test/good", defect="test", mask=mask)
+    category = load_folder(
+        folder, good="train/good", test_good="test/good", defect="test", mask=mask, mask_rule="nonzero"
+    )
     return replace(category, id=f"visa/{name}")
 
 
@@ -57,6 +59,7 @@ def _load_raw(name: str, folder: Path) -> Category:
                 image_path=path,
                 label="good" if good else "defect",
                 mask_paths=() if good else (find_mask(path, masks, mask_folder),),
+                mask_rule="nonzero",
             )
         )
     if not samples["train"] or not samples["test"]:

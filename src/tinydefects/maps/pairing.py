@@ -6,7 +6,7 @@ by id or by the image's path, all without suffix.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -46,6 +46,12 @@ class Pairing:
     def resampled(self) -> tuple[PairedMap, ...]:
         """The pairs whose map has another size than its image."""
         return tuple(pair for pair in self.pairs if pair.header.size != pair.image_size)
+
+    def with_samples(self, samples: Iterable[Sample]) -> "Pairing":
+        """The same maps with other samples of the same ids, such as samples whose masks are in memory already."""
+        by_id = {sample.id: sample for sample in samples}
+        pairs = [replace(pair, sample=by_id.get(pair.sample.id, pair.sample)) for pair in self.pairs]
+        return replace(self, pairs=tuple(pairs))
 
     def require_sound(self) -> None:
         """Raise a MapsError with all problems; maps of no image are no reason, but told: they may be misnamed."""

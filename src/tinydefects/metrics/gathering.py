@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.defects import Defect, find_defects
+from tinydefects.defects import Defect, find_defects, require_few
 from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError
 from tinydefects.metrics.contrast import contrast_to_noise
 from tinydefects.metrics.exhibits import ExhibitKeeper, cut_out
@@ -119,7 +119,9 @@ def _gather_image(gathered: Gathered, sample: Sample, prediction: Prediction) ->
     gathered.normal_scores.add(anomaly_map[~mask] if marked else np.empty(0, np.float32))
     gathered.n_unmarked += not marked
     image: NDArray[np.uint8] | None = None
-    for defect in find_defects(mask) if marked else []:
+    defects = find_defects(mask, sample.mask_paths[0] if sample.mask_paths else sample.id) if marked else []
+    require_few(len(gathered.records) + len(defects), "this evaluation")
+    for defect in defects:
         record = _gather_defect(gathered, sample, defect, anomaly_map)
         if gathered.with_contrast:
             image = sample.image() if image is None else image

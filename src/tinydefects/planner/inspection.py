@@ -4,13 +4,13 @@ From ground-truth masks alone, before any model runs; or, with no mask at hand, 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.defects import find_defects
+from tinydefects.defects import Defect, find_defects, require_few
 from tinydefects.errors import TinyDefectsError
 from tinydefects.planner.input_plan import InputPlan, plan_input
 from tinydefects.planner.mask_loss import SHRINK_RULES, ShrinkRule, kept_by_shrinking
@@ -67,6 +67,7 @@ class Inspection:
         diameters_px: of every defect, in the order they were read.
         pixel_pitch_mm: millimetres a pixel, nan when it was not given.
         input_plan: how to keep the asked-for defect, or the 5 % quantile; None without defects.
+        n_crumbs: defects of a single pixel, and the number of images that hold any.
     """
 
     n_images: int
@@ -79,6 +80,8 @@ class Inspection:
     patch_size: int
     plans: tuple[ResolutionPlan, ...]
     input_plan: InputPlan | None
+    n_crumbs: int = 0
+    n_masks_with_crumbs: int = 0
 
 
 @dataclass(slots=True)
@@ -89,9 +92,10 @@ class _Seen:
     areas: list[int] = field(default_factory=list)
     diameters: list[float] = field(default_factory=list)
     long_sides: list[int] = field(default_factory=list)
+    n_crumbs: int = 0
+    n_masks_with_crumbs: int = 0
 
-    def add(self, mask: NDArray[np.bool_]) -> None:
-        defects = find_defects(mask)
+    def add(self, mask: NDArray[np.bool_], defects: Sequence[Defect]) -> None:
         self.areas += [defect.area_px for defect in defects]
         self.diameters += [defect.diameter_px for defect in defects]
         self.long_sides += [max(mask.shape)] * len(defects)
@@ -111,16 +115,22 @@ def inspect_defects(
 ) -> Inspection:
     """Read the masks of all defective samples and say what each resolution would leave of their defects.
 
+    Samples without a mask are left out.
     `defect_px` is the diameter that the plan is to keep at two patches in the largest image; None is the 5 % quantile.
     """
     seen = _Seen({(resolution, rule): [] for resolution in (*resolutions, None) for rule in SHRINK_RULES})
     sizes: dict[tuple[int, int], int] = {}
     for sample in samples:
-        if sample.label == "defect":
+        if sample.label == "defect" and sample.mask_paths:
             mask = sample.mask()
             size = (mask.shape[0], mask.shape[1])
             sizes[size] = sizes.get(size, 0) + 1
-            seen.add(mask)
+            defects = find_defects(mask, sample.mask_paths[0])
+            seen.add(mask, defects)
+            n_crumbs = sum(defect.area_px == 1 for defect in defects)
+            seen.n_crumbs += n_crumbs
+            seen.n_masks_with_crumbs += n_crumbs > 0
+            require_few(len(seen.areas), "this inspection")
     if defect_px is None and seen.diameters:
         defect_px = float(np.quantile(seen.diameters, SMALLEST_SHARE))
     plan = None
@@ -145,7 +155,8 @@ def inspect_disc(
     """
     plan = plan_input(diameter_px, image_size, patch_size=patch_size, max_input=max_input)
     seen = _Seen({(resolution, rule): [] for resolution in (*resolutions, None) for rule in SHRINK_RULES})
-    seen.add(draw_discs(diameter_px, image_size, cell_px=max(image_size) / min(resolutions)))
+    mask = draw_discs(diameter_px, image_size, cell_px=max(image_size) / min(resolutions))
+    seen.add(mask, find_defects(mask, most=mask.size))
     return _summary(seen, {image_size: 1}, patch_size, pixel_pitch_mm, plan)
 
 
@@ -200,6 +211,8 @@ def _summary(
         patch_size=patch_size,
         plans=tuple(_plan(seen, resolution, patch_size) for resolution in resolutions),
         input_plan=plan,
+        n_crumbs=seen.n_crumbs,
+        n_masks_with_crumbs=seen.n_masks_with_crumbs,
     )
 
 

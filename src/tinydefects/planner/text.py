@@ -21,6 +21,8 @@ def describe_inspection(title: str, inspection: Inspection) -> str:
     if not math.isnan(inspection.pixel_pitch_mm):
         in_mm = tuple(value * inspection.pixel_pitch_mm for value in inspection.diameter_quantiles_px)
         lines.append(_row("diameter, mm", in_mm))
+    if inspection.n_crumbs:
+        lines.append(_crumbs(inspection))
     lines += [
         f"\n{'':10}{'diameter in patches':>21}{'defects below':>16}{'gone: nearest mask':>24}{'bilinear mask':>24}",
         f"{'long side':10}{'5 %':>10}{'median':>11}{'1 patch':>9}{'2':>7}" + f"{'all':>10}{'Q1':>7}{'pixels':>7}" * 2,
@@ -31,6 +33,15 @@ def describe_inspection(title: str, inspection: Inspection) -> str:
     if inspection.input_plan is not None:
         lines += ["", describe_plan(inspection.input_plan)]
     return "\n".join(lines)
+
+
+def _crumbs(inspection: Inspection) -> str:
+    share = inspection.n_crumbs / inspection.n_defects
+    return (
+        f"caution: {inspection.n_crumbs:,} defects ({share:.0%}) in {inspection.n_masks_with_crumbs} masks are one "
+        "pixel, often a crumb of annotation:\n"
+        " each counts as much as any defect and is among the smallest; remove from the masks what is none"
+    )
 
 
 def describe_recommendation(advice: Recommendation) -> str:
