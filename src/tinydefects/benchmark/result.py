@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_config
 
+from tinydefects.benchmark.old_results import add_keys, with_members
 from tinydefects.benchmark.run_record import RunRecord
 from tinydefects.benchmark.tally_file import pack_tally, unpack_tally
 from tinydefects.errors import ResultError
@@ -30,7 +31,7 @@ from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.tally import Tally
 from tinydefects.pixels import write_whole
 
-FORMAT = 3  # 1 had neither tally nor intervals, 2 no run record; both can be read
+FORMAT = 4  # 1 had neither tally nor intervals, 2 no run record, 3 groups without key and members; all can be read
 RECORDED_PACKAGES = ("tinydefects", "numpy", "scipy", "pillow", "tifffile", "torch", "timm")
 with_config(ConfigDict(arbitrary_types_allowed=True))(Exhibit)  # its arrays are checked when they are cut again
 with_config(ConfigDict(arbitrary_types_allowed=True))(Tally)  # stored and read on its own
@@ -121,6 +122,9 @@ def read_result(path: Path) -> Result:
         if int(content["format"]) > FORMAT:
             raise ResultError(f"{path}: written by a newer version of tinydefects; update this one to read it")
         records = content["evaluation"].pop("exhibits")
+        old = int(content["format"]) < 4
+        if old:
+            add_keys(content["evaluation"])
         parsed = _ResultFile.model_validate(
             null_to_nan({**content, "evaluation": {**content["evaluation"], "exhibits": []}})
         )
@@ -135,6 +139,7 @@ def read_result(path: Path) -> Result:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultError(f"{path}: not a readable result ({type(error).__name__}: {error}); evaluate again") from error
     evaluation = replace(parsed.evaluation, exhibits=exhibits, tally=tally)
+    evaluation = with_members(evaluation) if old else evaluation
     return Result(evaluation=evaluation, provenance=parsed.provenance, run=parsed.run)
 
 
@@ -159,7 +164,7 @@ def numbers_of(evaluation: Evaluation) -> dict[str, object]:
     bare = asdict(replace(evaluation, exhibits=(), defects=(), tally=None))
     groups = [bare["overall"], *bare["cumulative"], *bare["disjoint"], *bare["by_type"], *bare["by_bin"]]
     for group in groups:
-        del group["curve"]
+        del group["curve"], group["members"]
     return {name: value for name, value in bare.items() if name not in {"exhibits", "defects", "tally"}}
 
 

@@ -106,7 +106,7 @@ def write_benchmark_report(
         evaluations={one.evaluation.category: one.evaluation for one in stored},
         failures=read_failures(folder),
         facts=shared_facts(one.provenance for one in stored),
-        rate=rate_in_words(first.detectability),
+        rate=rate_in_words(*(one.evaluation.detectability for one in stored)),
         detection_rule=DETECTION_RULES[first.detectability.rule],
         gallery=gallery_json(cards(stored, entrants), entrants, store),
         colour_scale=png_data_uri(colour_shares(np.geomspace(1, RAREST, 256)[None])),

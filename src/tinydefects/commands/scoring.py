@@ -45,6 +45,7 @@ def compare(
     from tinydefects.metrics.comparison import describe
 
     evaluations = {name: result.evaluation for name, result in read_named_results(results).items()}
-    names = [name.strip() for name in figures.split(",") if name.strip()]
-    comparisons = compare_evaluations(evaluations, names=names, n_resamples=resamples, seed=seed)
+    comparisons = compare_evaluations(
+        evaluations, names=[figures] if figures.strip() else [], n_resamples=resamples, seed=seed
+    )
     print_result([asdict(one) for one in comparisons], as_json, describe(comparisons))

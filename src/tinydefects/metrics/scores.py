@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tinydefects.metrics.detectability import Detectability, describe
 from tinydefects.metrics.records import DefectRecord, Exhibit, GroupScores, Interval
-from tinydefects.metrics.size import SizeBins
+from tinydefects.metrics.size import SizeBins, short
 from tinydefects.metrics.tally import Tally
 
 FPR_LIMITS = (0.30, 0.10, 0.05, 0.01)
@@ -101,7 +101,7 @@ def summary(evaluation: Evaluation) -> str:
     has_intervals = any(interval.low == interval.low for interval in evaluation.intervals.values())
     n_defective = evaluation.n_images - evaluation.n_good_images
     by_name = (*(evaluation.by_type if len(evaluation.by_type) > 1 else ()), *evaluation.by_bin)
-    width = max(10, *(len(group.name) + 1 for group in by_name)) if by_name else 10
+    width = max(10, *(len(group.label) + 1 for group in by_name)) if by_name else 10
     lines = [
         f"{evaluation.category or 'category'}: {evaluation.n_good_images} good and {n_defective} defective images, "
         f"{evaluation.overall.n_defects} defects, curve {evaluation.curve_rule}",
@@ -139,8 +139,8 @@ def _decisions(evaluation: Evaluation) -> list[str]:
 
 def _rows(group: GroupScores, evaluation: Evaluation, width: int) -> list[str]:
     area = f"  {group.area_px[0]:.0f} to {group.area_px[1]:.0f} px" if group.n_defects else ""
-    numbers = f"{group.name:<{width}}{_numbers(group.aupro)}{group.n_defects:>9}{area}"
-    return [numbers, *_intervals(f"aupro_{group.name}", evaluation, width)]
+    numbers = f"{group.label:<{width}}{_numbers(group.aupro)}{group.n_defects:>9}{area}"
+    return [numbers, *_intervals(f"aupro{group.suffix}", evaluation, width)]
 
 
 def _numbers(values: tuple[float, ...]) -> str:
@@ -149,7 +149,7 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 def _intervals(figure: str, evaluation: Evaluation, width: int) -> list[str]:
     """A line below the numbers of one figure, one interval for each limit; none where no interval is known."""
-    found = [_interval(f"{figure}@{limit:g}", evaluation) for limit in evaluation.fpr_limits]
+    found = [_interval(f"{figure}@{short(limit)}", evaluation) for limit in evaluation.fpr_limits]
     return [" " * width + "".join(f"{interval:>13}" for interval in found)] if any(found) else []
 
 
@@ -167,9 +167,9 @@ def _interval(figure: str, evaluation: Evaluation) -> str:
 def _cautions(evaluation: Evaluation) -> list[str]:
     """What a reader must know before believing the numbers above; often nothing."""
     groups = (*evaluation.cumulative, *evaluation.by_bin)
-    few = [f"{group.name} ({group.n_defects})" for group in groups if group.n_defects < FEW_DEFECTS]
+    few = [f"{group.label} ({group.n_defects})" for group in groups if group.n_defects < FEW_DEFECTS]
     cautions = [f"caution: fewer than {FEW_DEFECTS} defects in {', '.join(few)}"] if few else []
-    few = [f"{group.name} ({group.n_images})" for group in groups if group.n_images < FEW_IMAGES]
+    few = [f"{group.label} ({group.n_images})" for group in groups if group.n_images < FEW_IMAGES]
     cautions += [f"caution: fewer than {FEW_IMAGES} images with defects of {', '.join(few)}"] if few else []
     if evaluation.n_unmarked_images:
         cautions.append(
