@@ -17,12 +17,13 @@ from PIL import Image
 from command_line import run
 from random_category import random_pairs, random_samples
 from report_factory import write_benchmark, write_job
+from tinydefects.benchmark.boards import Entrant, boards
 from tinydefects.benchmark.protocol import EvaluationProtocol, Job
 from tinydefects.benchmark.result import read_result
 from tinydefects.benchmark.run_folder import write_failure
 from tinydefects.benchmark_report.cost_plot import undominated
 from tinydefects.benchmark_report.costs import cost_rows
-from tinydefects.benchmark_report.entrants import Entrant, boards, is_benchmark, read_benchmark, shared_facts
+from tinydefects.benchmark_report.entrants import divide_results, read_benchmark, shared_facts
 from tinydefects.benchmark_report.gallery import cards, gallery_json
 from tinydefects.benchmark_report.looks import looks, short_name, spread_out
 from tinydefects.benchmark_report.page import write_benchmark_report
@@ -87,8 +88,9 @@ def without(stored, *absent):
 
 
 def test_methods_of_a_benchmark_are_told_from_single_results(folder, tmp_path):
-    assert is_benchmark(folder)
-    assert not is_benchmark(folder / "cloth" / "plain" / "32")
+    found, others = divide_results(folder)
+    assert (len(found), others) == (len(list(folder.rglob("seed_*.json"))), [])
+    assert divide_results(folder / "cloth" / "plain" / "32")[0] == []
     one, other = folder.rglob("seed_0.json"), tmp_path / "alone"
     result = read_result(next(one))
     write_job(
@@ -96,9 +98,9 @@ def test_methods_of_a_benchmark_are_told_from_single_results(folder, tmp_path):
         result.evaluation,
         other,
     )
-    assert not is_benchmark(other)
+    assert divide_results(other) == ([], list(other.rglob("*.json")))
     with pytest.raises(ResultError, match="no results here"):
-        is_benchmark(tmp_path / "nothing")
+        divide_results(tmp_path / "nothing")
 
 
 def test_results_of_two_protocols_are_refused(folder, stored, tmp_path):

@@ -150,6 +150,13 @@ def rate_in_words(detectability: Detectability, *more: Detectability) -> str:
 def headline(evaluation: Evaluation, detectability: Detectability) -> str:
     """What the numbers say in one sentence that stays true: bounds are rounded up, and every claim has its count."""
     defects = evaluation.defects
+    if not defects and evaluation.n_unmarked_images:
+        which = (
+            "The only defective image is not"
+            if evaluation.n_unmarked_images == 1
+            else (f"None of {evaluation.n_unmarked_images} defective images is")
+        )
+        return f"{which} outlined; image AUROC {evaluation.image_auroc:.3f}."
     if not defects:
         return f"No defect in {evaluation.n_images} images: there is nothing to find."
     rate = f"at {rate_in_words(detectability)}"

@@ -192,15 +192,19 @@ def read_named_results(paths: Sequence[Path]) -> dict[str, Result]:
     several = next((path for path, files in zip(paths, found, strict=True) if len(files) > 1), None)
     if several is not None:
         raise ResultError(f"{several}: holds several results; name the file of one, such as {find_results(several)[0]}")
-    parts = [files[0].absolute().with_suffix("").parts for files in found]
-    if len(set(parts)) < len(parts):
+    files = [some[0] for some in found]
+    if len({file.absolute() for file in files}) < len(files):
         raise ResultError(f"{paths[0]}: the same result twice; give results of different methods")
+    return {name: read_result(file) for name, file in zip(telling_parts(files), files, strict=True)}
+
+
+def telling_parts(files: Sequence[Path]) -> list[str]:
+    """The parts of each path in which they all differ, or else the paths as they are."""
+    parts = [file.absolute().with_suffix("").parts for file in files]
     n_first = _n_shared(parts)
     n_last = _n_shared([part[n_first:][::-1] for part in parts])
     names = ["/".join(part[n_first : len(part) - n_last]) or part[-1] for part in parts]
-    if len(set(names)) < len(names):
-        names = [str(files[0]) for files in found]
-    return {name: read_result(files[0]) for name, files in zip(names, found, strict=True)}
+    return names if len(set(names)) == len(names) else [str(file) for file in files]
 
 
 def _n_shared(parts: Sequence[Sequence[str]]) -> int:

@@ -10,17 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tinydefects.benchmark.boards import Entrant, boards
 from tinydefects.benchmark.result import nan_to_null
 from tinydefects.benchmark.run_folder import read_failures
 from tinydefects.benchmark.stages import STAGES
 from tinydefects.benchmark_report.cost_plot import cost_figure
 from tinydefects.benchmark_report.costs import CostRow, cost_rows
-from tinydefects.benchmark_report.entrants import (
-    Entrant,
-    boards,
-    read_benchmark,
-    shared_facts,
-)
+from tinydefects.benchmark_report.entrants import read_benchmark, shared_facts
 from tinydefects.benchmark_report.gallery import cards, gallery_json
 from tinydefects.benchmark_report.looks import Look, looks
 from tinydefects.benchmark_report.plots import mean_pro_curve, pod_figure, pro_figure, size_figure

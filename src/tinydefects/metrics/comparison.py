@@ -33,6 +33,7 @@ from tinydefects.metrics.uncertainty import (
     leave_out_weights,
     n_trials,
     plan_of,
+    seed_of,
     shape_of_influence,
 )
 
@@ -85,7 +86,8 @@ def compare(
     first = next(iter(tallies))
     values = {name: figures(evaluation) for name, evaluation in evaluations.items()}
     chosen = _chosen(evaluations, names)
-    weights, without = draw_weights(tallies[first], n_resamples, seed), leave_out_weights(tallies[first])
+    drawn_seed = seed_of(evaluations[first].category, seed)
+    weights, without = draw_weights(tallies[first], n_resamples, drawn_seed), leave_out_weights(tallies[first])
     moved, left_out = {}, {}
     for name, tally in tallies.items():
         places = matching_places(first, tallies[first], name, tally)
@@ -111,8 +113,16 @@ def describe(comparisons: Sequence[Comparison]) -> str:
     columns = f"{'':<{width}}{'A':>9}{'B':>9}{'A - B':>9}   {'95 % interval':<20}{'p':>8}  verdict"
     for a, b in dict.fromkeys((comparison.a, comparison.b) for comparison in comparisons):
         lines += [f"A = {a}, B = {b}", columns]
-        lines += [_row(one, width) for one in comparisons if (one.a, one.b) == (a, b)]
-    return "\n".join([*lines, f"p is corrected for {len(comparisons)} comparisons; a verdict needs p <= 0.05"])
+        of_pair = [one for one in comparisons if (one.a, one.b) == (a, b)]
+        lines += [_row(one, width) for one in of_pair if not _is_nowhere(one)]
+        nowhere = [one.figure for one in of_pair if _is_nowhere(one)]
+        lines += [f"undefined for both: {', '.join(nowhere)}"] if nowhere else []
+    n_tested = sum(one.corrected_p == one.corrected_p for one in comparisons)
+    return "\n".join([*lines, f"p is corrected for {n_tested} comparisons; a verdict needs p <= 0.05"])
+
+
+def _is_nowhere(one: Comparison) -> bool:
+    return bool(np.isnan(one.value_a) and np.isnan(one.value_b))
 
 
 def _row(one: Comparison, width: int) -> str:

@@ -15,7 +15,6 @@ are read off: the chance that any two equal entrants are told apart is 5 % for e
 "Not distinguishable" says that these images do not suffice, not that two methods are equal.
 """
 
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -48,6 +47,7 @@ from tinydefects.metrics.uncertainty import (
     n_trials,
     opened,
     plan_of,
+    seed_of,
     shape_of_influence,
     shaped_interval,
 )
@@ -212,7 +212,7 @@ def _resample(
     if not counting:
         return
     n_drawn = next(column.moved.size for by_entrant in counting.values() for column in by_entrant.values())
-    drawn_seed = _seed_of(category, seed)
+    drawn_seed = seed_of(category, seed)
     first_evaluation = next(iter(entrants.values()))[0]
     first_plan = plan_of(first_evaluation)
     weights = np.concatenate([draw_weights(first, n_drawn, drawn_seed), leave_out_weights(first)])
@@ -249,11 +249,6 @@ def _draw_seeds(n_seeds: int, n_resamples: int, seed: int) -> Array:
 
 def _counts(by_entrant: Mapping[str, _Column], category: str) -> bool:
     return any(category in column.values for column in by_entrant.values())
-
-
-def _seed_of(category: str, seed: int) -> int:
-    """Other draws in each category, whichever others there are."""
-    return int(np.random.SeedSequence([seed, zlib.crc32(category.encode())]).generate_state(1)[0])
 
 
 def _narrowed(plan: Plan, names: Collection[str]) -> Plan:

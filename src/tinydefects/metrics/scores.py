@@ -102,26 +102,50 @@ def summary(evaluation: Evaluation) -> str:
     n_defective = evaluation.n_images - evaluation.n_good_images
     by_name = (*(evaluation.by_type if len(evaluation.by_type) > 1 else ()), *evaluation.by_bin)
     width = max(10, *(len(group.label) + 1 for group in by_name)) if by_name else 10
-    lines = [
-        f"{evaluation.category or 'category'}: {evaluation.n_good_images} good and {n_defective} defective images, "
-        f"{evaluation.overall.n_defects} defects, curve {evaluation.curve_rule}",
+    by_region = [
         f"{'AUPRO at':<{width}}{limits}  defects  area (Q1 is the smallest quarter, Q4 is all)",
         *(line for group in evaluation.cumulative for line in _rows(group, evaluation, width)),
         f"{'rho':<{width}}{_numbers(evaluation.rho)}           mean(Q1..Q4) * min(Q1, Q4) / max(Q1, Q4)",
         *_intervals("rho", evaluation, width),
         *(line for group in by_name for line in _rows(group, evaluation, width)),
-        f"image AUROC {_number('image_auroc', evaluation)}  AP {_number('image_average_precision', evaluation)}  "
-        f"best F1 {_number('image_best_f1', evaluation)} (oracle threshold)  "
-        f"FPR at 95 % TPR {_number('image_fpr_at_95_tpr', evaluation)}",
+    ]
+    by_pixel = [
         f"pixel AUROC {_number('pixel_auroc', evaluation)}  AP {_number('pixel_average_precision', evaluation)}  "
         f"best F1 {_number('pixel_best_f1', evaluation)} (oracle threshold)",
         f"AUPIMO {_number('aupimo', evaluation)}, mean of {len(evaluation.aupimo_by_image)} images",
+    ]
+    outlined = evaluation.overall.n_defects > 0
+    lines = [
+        f"{evaluation.category or 'category'}: {evaluation.n_good_images} good and {n_defective} defective images, "
+        f"{evaluation.overall.n_defects} defects, curve {evaluation.curve_rule}",
+        *(by_region if outlined else [nothing_outlined(evaluation)]),
+        f"image AUROC {_number('image_auroc', evaluation)}  AP {_number('image_average_precision', evaluation)}  "
+        f"best F1 {_number('image_best_f1', evaluation)} (oracle threshold)  "
+        f"FPR at 95 % TPR {_number('image_fpr_at_95_tpr', evaluation)}",
+        *(by_pixel if outlined else _by_type(evaluation)),
         *_decisions(evaluation),
         *describe(evaluation.detectability, pixel_pitch_mm=evaluation.pixel_pitch_mm, intervals=evaluation.intervals),
         *(["in brackets and below: 95 % intervals, images resampled"] if has_intervals else []),
         *_cautions(evaluation),
     ]
     return "\n".join(lines)
+
+
+def nothing_outlined(evaluation: Evaluation) -> str:
+    """What an evaluation without a single defect region leaves undefined, and why."""
+    n_defective = evaluation.n_images - evaluation.n_good_images
+    why = f"none of {n_defective} defective images is outlined" if n_defective else "there is no defective image"
+    return f"{why}: AUPRO, rho, pixel AUROC, AUPIMO and sizes are undefined"
+
+
+def _by_type(evaluation: Evaluation) -> list[str]:
+    """Image AUROC of each type, for categories that have nothing else to tell them apart by; one type needs no line."""
+    types = evaluation.by_type if len(evaluation.by_type) > 1 else ()
+    return [
+        f"  {group.label}: image AUROC {group.image_auroc:.4f}{_bracketed(f'image_auroc{group.suffix}', evaluation)}, "
+        f"{group.n_images} images"
+        for group in types
+    ]
 
 
 def _decisions(evaluation: Evaluation) -> list[str]:
@@ -154,8 +178,12 @@ def _intervals(figure: str, evaluation: Evaluation, width: int) -> list[str]:
 
 
 def _number(figure: str, evaluation: Evaluation) -> str:
+    return f"{getattr(evaluation, figure):.4f}{_bracketed(figure, evaluation)}"
+
+
+def _bracketed(figure: str, evaluation: Evaluation) -> str:
     interval = _interval(figure, evaluation)
-    return f"{getattr(evaluation, figure):.4f}" + (f" ({interval})" if interval else "")
+    return f" ({interval})" if interval else ""
 
 
 def _interval(figure: str, evaluation: Evaluation) -> str:
@@ -166,6 +194,8 @@ def _interval(figure: str, evaluation: Evaluation) -> str:
 
 def _cautions(evaluation: Evaluation) -> list[str]:
     """What a reader must know before believing the numbers above; often nothing."""
+    if not evaluation.overall.n_defects:
+        return []
     groups = (*evaluation.cumulative, *evaluation.by_bin)
     few = [f"{group.label} ({group.n_defects})" for group in groups if group.n_defects < FEW_DEFECTS]
     cautions = [f"caution: fewer than {FEW_DEFECTS} defects in {', '.join(few)}"] if few else []

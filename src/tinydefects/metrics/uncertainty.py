@@ -15,6 +15,8 @@ the scores: n good and n defective images make n pairs without a common image, e
 asked for. A figure on which all draws agree elsewhere has no interval.
 """
 
+import zlib
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtr, ndtri, stdtrit
@@ -161,6 +163,11 @@ def draw_weights(tally: Tally, n_resamples: int, seed: int) -> Array:
             drawn = random.multinomial(members.size - 1, np.full(members.size, 1 / members.size), size=n_resamples)
             weights[:, members] = drawn * (members.size / (members.size - 1))
     return np.asarray(weights[:, group])
+
+
+def seed_of(category: str, seed: int) -> int:
+    """The seed of a category's draws: others in each, the same whoever compares whom on it."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(category.encode())]).generate_state(1)[0])
 
 
 def leave_out_weights(tally: Tally) -> Array:
