@@ -169,7 +169,9 @@ def csv_link(standings: Sequence[Standings]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     names = ("value", "interval_low", "interval_high", "seed_spread", "n_seeds", "difference_to_best", "corrected_p")
-    writer.writerow(["entrant", "peer", "resolution_px", "figure", *names, "verdict", "categories", "ms_per_image"])
+    writer.writerow(
+        ["entrant", "peer", "resolution_px", "figure", *names, "verdict", "categories", "ms_per_image", "board"]
+    )
     for one in standings:
         by_name = {entrant.name: entrant for entrant in one.ranked}
         for standing in one.leaderboard.standings:
@@ -192,7 +194,7 @@ def _csv_row(standings: Standings, entrant: Entrant, standing: Standing) -> list
     milliseconds = standings.milliseconds.get(entrant)
     known = "" if milliseconds is None else f"{milliseconds:.4g}"
     head = [entrant.name, entrant.peer, entrant.resolution or "", standing.figure]
-    return [*head, *written, standing.verdict, categories, known]
+    return [*head, *written, standing.verdict, categories, known, standings.board.name]
 
 
 def _cell(standing: Standing, low: float, span: float) -> Cell:
