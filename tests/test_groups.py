@@ -10,9 +10,11 @@ import pytest
 from tinydefects.benchmark.result import Result, describe_run, read_result, write_result
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.metrics.comparison import compare
+from tinydefects.metrics.curves import exact_curve
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.figures import choose_figures, figures, groups_of
 from tinydefects.metrics.leaderboard import leaderboard
+from tinydefects.metrics.ranking import rank
 from tinydefects.metrics.size import QUARTILES, SizeBins, short
 from tinydefects.pixels import write_png
 from tinydefects.report import write_report
@@ -249,3 +251,40 @@ def test_quartiles_of_an_evaluation_are_those_of_its_areas(odd):
     assert sorted(member for group in odd.disjoint for member in group.members) == list(range(areas.size))
     assert tuple(group.name for group in odd.disjoint) == QUARTILES
     assert replace(odd.overall, key="cumulative:Q4", name="Q4") == odd.cumulative[3]
+
+
+def spotted_pairs(folder, *, whole=False):
+    """A good image without one pixel of its own where `whole`, and one image with 1,250 defects of one pixel."""
+    mask = np.zeros((100, 100), bool)
+    mask[::2, ::4] = True
+    mask = np.ones((4, 5), bool) if whole else mask
+    image, outline = folder / "0.png", folder / "0_mask.png"
+    write_png(image, np.full(mask.shape, 90, np.uint8))
+    write_png(outline, mask)
+    scores = np.random.default_rng(3).standard_normal(mask.shape).astype(np.float32) + mask
+    yield Sample(id="test/spot/0", image_path=image, label="defect", mask_paths=(outline,)), Prediction(scores, 1.0)
+
+
+def test_the_drawn_curve_of_more_than_a_thousand_defects_lies_on_the_exact_one(tmp_path):
+    (pair,) = spotted_pairs(tmp_path)
+    found = evaluate([pair], n_resamples=0, n_exhibits=0)
+    mask, scores = pair[0].mask(), pair[1].anomaly_map
+    assert found.overall.n_defects == 1250
+    exact = exact_curve(rank(scores[mask], [scores[~mask]]), np.full(1250, 1 / 1250))
+    drawn = found.overall.curve
+    assert len(drawn.fpr) > 100
+    on_it = [
+        np.abs(exact.fpr - fpr).min() < 1e-12
+        and np.abs(exact.recall[np.abs(exact.fpr - fpr) < 1e-12] - pro).min() < 1e-9
+        for fpr, pro in zip(drawn.fpr, drawn.pro, strict=True)
+    ]
+    assert all(on_it)
+
+
+@pytest.mark.parametrize("curve", ["exact", "published_99", "normal_thresholds"])
+def test_without_a_normal_pixel_no_curve_is_drawn_and_no_area_known(tmp_path, curve):
+    with np.errstate(all="raise"):
+        found = evaluate(spotted_pairs(tmp_path, whole=True), curve=curve, n_resamples=0)
+    assert (found.n_normal_pixels, found.overall.n_defects) == (0, 1)
+    assert (found.overall.curve.fpr, found.overall.curve.pro) == ((), ())
+    assert np.isnan(found.overall.aupro).all()

@@ -147,7 +147,8 @@ def _draw_defects(
     axes.minorticks_off()
     axes.grid(axis="y")
     _label_decades(axes, none)
-    axes.set_ylabel("FPR at half" if half else "FPR at first pixel")
+    own = detectability.rule.startswith("own_")
+    axes.set_ylabel("FPR at half" if half else "FPR at own peak" if own else "FPR at first pixel")
 
 
 def _label_decades(axes: "Axes", none: float) -> None:

@@ -47,10 +47,12 @@ def compare(
     """
     from tinydefects.benchmark.result import read_named_results
     from tinydefects.metrics.comparison import compare as compare_evaluations
-    from tinydefects.metrics.comparison import describe
+    from tinydefects.metrics.comparison import describe, other_rules
 
     evaluations = {name: result.evaluation for name, result in read_named_results(results).items()}
     comparisons = compare_evaluations(
         evaluations, names=[figures] if figures.strip() else [], n_resamples=resamples, seed=seed
     )
+    if remark := other_rules(evaluations):
+        say(remark)
     print_result([asdict(one) for one in comparisons], as_json, describe(comparisons))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from tinydefects.errors import ResultError
-from tinydefects.metrics.figures import choose_figures, figures, groups_of
+from tinydefects.metrics.figures import SIZES, choose_figures, figures, groups_of
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.resampling import Array, Plan, Resampler
 from tinydefects.metrics.scores import Evaluation
@@ -249,7 +249,19 @@ def tally_of(name: str, evaluation: Evaluation) -> Tally:
 
 def _chosen(evaluations: Mapping[str, Evaluation], names: Sequence[str]) -> list[str]:
     chosen = [figure for name in names or HEADLINES for figure in choose_figures(evaluations.values(), name)]
-    return list(dict.fromkeys(chosen))
+    remark, asked = other_rules(evaluations), names and list(names) != ["all"]
+    if remark and asked and set(chosen) & set(SIZES):
+        raise ResultError(remark)
+    return [figure for figure in dict.fromkeys(chosen) if not remark or figure not in SIZES]
+
+
+def other_rules(evaluations: Mapping[str, Evaluation]) -> str:
+    """Why a50 and a90 of these evaluations cannot be compared: they call defects detected otherwise; empty if alike."""
+    rules = {(found := one.detectability).rule + f" at {found.rate:g}": name for name, one in evaluations.items()}
+    if len(rules) < 2:
+        return ""
+    told = ", ".join(f"{name} by {rule}" for rule, name in rules.items())
+    return f"a50 and a90 are not compared, as defects are detected {told}; evaluate all with one --detection-rule"
 
 
 def matching_places(first_name: str, first: Tally, name: str, tally: Tally) -> NDArray[np.int64]:
