@@ -115,6 +115,7 @@ def tally_of(scenes: Scenes, gain: float, random: np.random.Generator) -> Tally:
         defect_at_least=np.stack([count_at_least(scores, thresholds) for scores in defects]),
         area_px=scenes.area_px,
         peak=peak,
+        own_peak=peak,
         median=np.array([scores[scores.size // 2] for scores in defects]),
         image_of_defect=scenes.image_of_defect,
         defect_type=np.full(len(defects), "mark"),

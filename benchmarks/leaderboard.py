@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coverage import LIMITS, Factory, Scenes, draw_scenes, plan_of, tally_of
 from tinydefects.benchmark.result import describe_run
@@ -61,7 +62,7 @@ def evaluation_of(tally: Tally) -> Evaluation:
     values = {
         name: float(one[0]) for name, one in Resampler(tally, plan).under(np.ones((1, tally.n_normal.size))).items()
     }
-    groups = [_group(name, values) for name in ("", *(f"_{name}" for name in QUARTILES))]
+    groups = [_group(name, values, plan.members[name]) for name in ("", *(f"_{name}" for name in QUARTILES))]
     nan = float("nan")
     return Evaluation(
         category="",
@@ -73,7 +74,7 @@ def evaluation_of(tally: Tally) -> Evaluation:
         n_defect_pixels=int(tally.area_px.sum()),
         overall=groups[0],
         cumulative=tuple(groups[1:]),
-        disjoint=tuple(replace(group, aupro=(nan, nan)) for group in groups[1:]),
+        disjoint=tuple(replace(group, key=f"disjoint:{group.name}", aupro=(nan, nan)) for group in groups[1:]),
         by_type=(),
         quartile_areas_px=quartile_areas(tally.area_px),
         rho=tuple(values[f"rho@{limit:g}"] for limit in LIMITS),
@@ -86,9 +87,12 @@ def evaluation_of(tally: Tally) -> Evaluation:
     )
 
 
-def _group(suffix: str, values: dict[str, float]) -> GroupScores:
+def _group(suffix: str, values: dict[str, float], members: NDArray[np.bool_]) -> GroupScores:
+    name = suffix.removeprefix("_")
     return GroupScores(
-        name=suffix.removeprefix("_") or "all",
+        key=f"cumulative:{name}" if name else "all",
+        members=tuple(np.flatnonzero(members).tolist()),
+        name=name or "all",
         n_defects=1,
         n_images=1,
         area_px=(1.0, 1.0),

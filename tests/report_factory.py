@@ -30,17 +30,29 @@ def make_defect(area_px, fpr, *, defect_type="scratch", sample_id="test/scratch/
         peak=1.0 - math.log10(fpr + 1e-6),
         first_touched_fpr=fpr,
         half_covered_fpr=min(1.0, 3 * fpr),
+        own_peak=1.0 - math.log10(fpr + 1e-6),
+        own_touched_fpr=fpr,
         aupro=(1.0 - fpr,) * 4,
     )
 
 
-def make_group(name, defects):
+def make_group(key, every, defects):
     """A curve that rises around the rates at which the defects are first touched."""
+    name = key.partition(":")[2] or key
+    members = tuple(number for number, defect in enumerate(every) if any(defect is one for one in defects))
     if not defects:
         nan = math.nan
         empty = PlottedCurve(fpr=(), pro=())
         return GroupScores(
-            name=name, n_defects=0, n_images=0, area_px=(nan, nan), aupro=(nan,) * 4, image_auroc=nan, curve=empty
+            key=key,
+            name=name,
+            members=(),
+            n_defects=0,
+            n_images=0,
+            area_px=(nan, nan),
+            aupro=(nan,) * 4,
+            image_auroc=nan,
+            curve=empty,
         )
     fpr = np.array(FPR)
     touched = np.array([defect.first_touched_fpr for defect in defects])
@@ -52,7 +64,9 @@ def make_group(name, defects):
         aupro.append(float(np.trapezoid(np.interp(grid, fpr, pro), grid) / limit))
     areas = [defect.area_px for defect in defects]
     return GroupScores(
+        key=key,
         name=name,
+        members=members,
         n_defects=len(defects),
         n_images=len({defect.sample_id for defect in defects}),
         area_px=(min(areas), max(areas)),
@@ -75,12 +89,18 @@ def make_evaluation(
     """Found at 1 % false-positive pixels unless said otherwise: the rule that needs no scores."""
     defects = sorted(defects, key=lambda defect: defect.area_px)
     quarters = [round(len(defects) * quarter / 4) for quarter in range(5)]
-    cumulative = [make_group(f"Q{quarter}", defects[: quarters[quarter]]) for quarter in range(1, 5)]
+    cumulative = [
+        make_group(f"cumulative:Q{quarter}", defects, defects[: quarters[quarter]]) for quarter in range(1, 5)
+    ]
     disjoint = [
-        make_group(f"Q{quarter}", defects[quarters[quarter - 1] : quarters[quarter]]) for quarter in range(1, 5)
+        make_group(f"disjoint:Q{quarter}", defects, defects[quarters[quarter - 1] : quarters[quarter]])
+        for quarter in range(1, 5)
     ]
     types = sorted({defect.defect_type for defect in defects})
-    by_type = [make_group(name, [defect for defect in defects if defect.defect_type == name]) for name in types]
+    by_type = [
+        make_group(f"type:{name}", defects, [defect for defect in defects if defect.defect_type == name])
+        for name in types
+    ]
     scores = np.array([group.aupro for group in cumulative])
     rho = scores.mean(axis=0) * np.minimum(scores[0], scores[3]) / np.maximum(scores[0], scores[3])
     areas = [defect.area_px for defect in defects] or [math.nan]
@@ -93,7 +113,7 @@ def make_evaluation(
         n_good_images=41,
         n_normal_pixels=167_000_000,
         n_defect_pixels=sum(defect.area_px for defect in defects),
-        overall=replace(cumulative[3], name="all"),
+        overall=replace(cumulative[3], key="all", name="all"),
         cumulative=tuple(cumulative),
         disjoint=tuple(disjoint),
         by_type=tuple(by_type),

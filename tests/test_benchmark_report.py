@@ -17,17 +17,19 @@ from PIL import Image
 from command_line import run
 from random_category import random_pairs, random_samples
 from report_factory import write_benchmark, write_job
+from tinydefects.benchmark.boards import Entrant, boards
 from tinydefects.benchmark.protocol import EvaluationProtocol, Job
 from tinydefects.benchmark.result import read_result
 from tinydefects.benchmark.run_folder import write_failure
+from tinydefects.benchmark.summary import RANKED, summarise
 from tinydefects.benchmark_report.cost_plot import undominated
 from tinydefects.benchmark_report.costs import cost_rows
-from tinydefects.benchmark_report.entrants import Entrant, boards, is_benchmark, read_benchmark, shared_facts
+from tinydefects.benchmark_report.entrants import divide_results, read_benchmark, shared_facts
 from tinydefects.benchmark_report.gallery import cards, gallery_json
 from tinydefects.benchmark_report.looks import looks, short_name, spread_out
 from tinydefects.benchmark_report.page import write_benchmark_report
 from tinydefects.benchmark_report.plots import mean_pro_curve, pod_figure, size_figure
-from tinydefects.benchmark_report.standings import csv_link, rank_board, timed_categories
+from tinydefects.benchmark_report.standings import csv_link, figure_names, rank_board, timed_categories
 from tinydefects.benchmark_report.strips import RAREST, NormalShares, StripStore, colour_shares, encode_strip
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import evaluate
@@ -73,8 +75,7 @@ def stored(folder):
 
 @pytest.fixture(scope="module")
 def standings(stored):
-    (board,) = boards(stored)
-    return rank_board(board, n_resamples=200)
+    return rank_board(boards(stored)[0], n_resamples=200)
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +88,9 @@ def without(stored, *absent):
 
 
 def test_methods_of_a_benchmark_are_told_from_single_results(folder, tmp_path):
-    assert is_benchmark(folder)
-    assert not is_benchmark(folder / "cloth" / "plain" / "32")
+    found, others = divide_results(folder)
+    assert (len(found), others) == (len(list(folder.rglob("seed_*.json"))), [])
+    assert divide_results(folder / "cloth" / "plain" / "32")[0] == []
     one, other = folder.rglob("seed_0.json"), tmp_path / "alone"
     result = read_result(next(one))
     write_job(
@@ -96,9 +98,9 @@ def test_methods_of_a_benchmark_are_told_from_single_results(folder, tmp_path):
         result.evaluation,
         other,
     )
-    assert not is_benchmark(other)
+    assert divide_results(other) == ([], list(other.rglob("*.json")))
     with pytest.raises(ResultError, match="no results here"):
-        is_benchmark(tmp_path / "nothing")
+        divide_results(tmp_path / "nothing")
 
 
 def test_results_of_two_protocols_are_refused(folder, stored, tmp_path):
@@ -111,11 +113,12 @@ def test_results_of_two_protocols_are_refused(folder, stored, tmp_path):
 
 
 def test_an_entrant_that_lacks_a_category_takes_it_from_the_ranking(stored):
-    (board,) = boards(without(stored, (WEAK, TWILL)))
-    assert board.missing == {WEAK: (TWILL,)}
+    board, coarse = boards(without(stored, (WEAK, TWILL)))
+    assert (board.missing, coarse.missing) == ({WEAK: (TWILL,)}, {})
     ranked = rank_board(board, n_resamples=20)
     assert (ranked.leaderboard.categories, ranked.leaderboard.left_out) == (("cloth/plain",), (TWILL,))
-    assert set(ranked.ranked) == {STRONG, WEAK, COARSE, PLAIN}
+    assert set(ranked.ranked) == {STRONG, WEAK, PLAIN}
+    assert set(coarse.entrants) == {COARSE, PLAIN}
 
 
 def test_an_entrant_that_would_leave_too_little_is_not_ranked(stored):
@@ -126,7 +129,7 @@ def test_an_entrant_that_would_leave_too_little_is_not_ranked(stored):
         if one.run.seed == 0
     ]
     plenty = [one for one in thirds if one.entrant != WEAK or one.evaluation.category == "cloth/a"]
-    (board,) = boards(plenty)
+    board = boards(plenty)[0]
     assert board.unranked == (WEAK,)
     assert WEAK not in board.entrants
     assert board.missing == {}
@@ -136,10 +139,33 @@ def _renamed(one, category):
     return replace(one, evaluation=replace(one.evaluation, category=category))
 
 
-def test_no_ranking_mixes_datasets(stored):
+def test_the_summary_and_the_page_rank_alike(folder, stored):
+    """Every number of a standing agrees, p values within two of the resamples that they count."""
+    summary = summarise(folder, n_resamples=200)
+    shared = set(figure_names((0.3, 0.1, 0.05, 0.01))) & set(RANKED)
+    assert len(shared) > 5
+    for board in boards(stored):
+        page = rank_board(board, n_resamples=200).leaderboard
+        there = summary.board(board.dataset, board.resolution)
+        for figure in shared:
+            for one, other in zip(page.of(figure), there.of(figure), strict=True):
+                assert one.entrant.split(" ")[0] == other.entrant
+                assert (one.verdict, one.n_seeds) == (other.verdict, other.n_seeds)
+                numbers = [(each.value, each.interval.low, each.interval.high) for each in (one, other)]
+                np.testing.assert_allclose(*numbers, atol=1e-9)
+                np.testing.assert_allclose(one.corrected_p, other.corrected_p, atol=2 / 201)
+
+
+def test_no_ranking_mixes_datasets_or_resolutions(stored):
     mixed = [*stored, *(_renamed(one, "metal/brushed") for one in stored)]
-    cloth, metal = boards(mixed)
-    assert (cloth.dataset, metal.dataset) == ("cloth", "metal")
+    cloth, _, metal, _ = found = boards(mixed)
+    assert [board.name for board in found] == [
+        "cloth at 64 px",
+        "cloth at 32 px",
+        "metal at 64 px",
+        "metal at 32 px",
+    ]
+    assert {category for of in cloth.results.values() for category in of} == {"cloth/plain", TWILL}
     assert {category for of in metal.results.values() for category in of} == {"metal/brushed"}
 
 
@@ -193,7 +219,7 @@ def test_the_headline_of_nothing_claims_nothing(standings):
 
 def test_the_table_shows_what_the_leaderboard_says(page, standings):
     rows = re.findall(r"<tr data-row=.*?</tr>", page, flags=re.DOTALL)[: len(standings.ranked)]
-    assert len(rows) == 4
+    assert len(rows) == 3
     for row, entrant in zip(rows, standings.ranked, strict=True):
         (cell,) = re.findall(r'data-limit="0\.05" class="number[^"]*" data-value="([^"]*)"', row)[:1]
         (found,) = [one for one in standings.leaderboard.of("aupro_Q1@0.05") if one.entrant == entrant.name]
@@ -216,7 +242,7 @@ def test_the_download_holds_every_standing(standings):
     for one in standings.leaderboard.standings:
         row = by_key[one.entrant, one.figure]
         assert float(row["value"]) == pytest.approx(one.value, rel=1e-5)
-        assert row["verdict"] == one.verdict
+        assert (row["verdict"], row["board"]) == (one.verdict, "cloth at 64 px")
     assert {row["peer"] for row in rows} == {"strong", HOSTILE, "plain"}
 
 
@@ -229,20 +255,20 @@ def without_costs(stored, is_meant):
 
 def test_costs_are_means_over_the_categories_that_most_entrants_were_timed_in(stored, standings):
     rows = cost_rows(standings)
-    assert [row.entrant for row in rows] == [STRONG, WEAK, COARSE, PLAIN]  # 5, 10, 15, 20 ms
+    assert [row.entrant for row in rows] == [STRONG, WEAK, PLAIN]  # 5, 10, 20 ms
     assert (rows[0].end_to_end, rows[0].best_batch_ms, rows[0].rest) == pytest.approx((5, 5 / 3, 5 / 3))
     assert list(rows[0].stages) == ["teacher", "peer"]
     lacking_one = without_costs(stored, lambda entrant, category: (entrant, category) == (WEAK, TWILL))
     ranked = rank_board(boards(lacking_one)[0], n_resamples=20)
     assert TWILL in standings.leaderboard.categories
     assert TWILL not in timed_categories(ranked.board, ranked.leaderboard.categories)
-    assert {row.entrant for row in cost_rows(ranked)} == {STRONG, WEAK, COARSE, PLAIN}
+    assert {row.entrant for row in cost_rows(ranked)} == {STRONG, WEAK, PLAIN}
 
 
 def test_who_was_never_timed_has_no_row(stored):
     ranked = rank_board(boards(without_costs(stored, lambda entrant, _: entrant == WEAK))[0], n_resamples=20)
     assert WEAK not in ranked.milliseconds
-    assert {row.entrant for row in cost_rows(ranked)} == {STRONG, COARSE, PLAIN}
+    assert {row.entrant for row in cost_rows(ranked)} == {STRONG, PLAIN}
 
 
 def test_steps_join_those_that_none_beats_in_time_and_accuracy():
@@ -286,7 +312,7 @@ def test_the_mean_curve_is_the_mean_at_every_rate(stored):
 
 def test_every_line_of_a_figure_carries_its_entrant(standings):
     svg = size_figure(standings, 0.05, looks(standings.ranked), "key")
-    assert set(re.findall(r'data-entrant="(\d+)"', svg)) == {"0", "1", "2", "3"}
+    assert set(re.findall(r'data-entrant="(\d+)"', svg)) == {"0", "1", "2"}
     assert "#0102" not in svg
     assert "<b>" not in svg
 

@@ -9,7 +9,7 @@ from report_factory import write_benchmark
 from tinydefects.benchmark_report.page import write_benchmark_report
 
 pytestmark = needs_chromium
-SKILLS = {("strong", 64): 3.0, ("weak:a=<b>&\"'|", 64): 0.5, ("strong", 32): 1.5, ("plain", 0): 0.3}
+SKILLS = {("strong", 64): 3.0, ("weak:a=<b>&\"'|", 64): 0.5, ("coarse", 64): 1.5, ("plain", 0): 0.3}
 STRONG, WEAK = "strong 64", "weak:a=<b>&\"'| 64"
 
 

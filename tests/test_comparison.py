@@ -48,12 +48,14 @@ def test_a_method_against_itself_is_never_distinguishable(evaluations):
 
 
 def test_swapping_the_methods_flips_the_sign_and_nothing_else(evaluations):
+    """Within 1e-9: processors may add the same draws up in another order."""
     forth = compare({"a": evaluations["strong"], "b": evaluations["weak"]}, n_resamples=300)
     back = by_figure(compare({"b": evaluations["weak"], "a": evaluations["strong"]}, n_resamples=300))
     for one in forth:
         other = back[one.figure]
-        np.testing.assert_equal(one.difference, -other.difference)
-        np.testing.assert_equal((one.interval.low, one.corrected_p), (-other.interval.high, other.corrected_p))
+        np.testing.assert_allclose(one.difference, -other.difference, atol=1e-9)
+        np.testing.assert_allclose(one.interval.low, -other.interval.high, atol=1e-9)
+        np.testing.assert_allclose(one.corrected_p, other.corrected_p, atol=2 / 301)  # two resamples at the border
         assert one.verdict == other.verdict
 
 

@@ -10,6 +10,7 @@ from report_factory import make_defect
 from tinydefects.benchmark.result import Result, describe_run, read_result, write_result
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics.detectability import (
+    DEFAULT_RATES,
     Detectability,
     describe,
     image_thresholds,
@@ -56,7 +57,7 @@ def test_an_evaluation_says_what_the_maps_say(tmp_path):
         row, column, height, width = defect.box_px
         assert hit == (maps[defect.sample_id][row : row + height, column : column + width].max() > threshold)
     assert 10 < found.fit.n_hits < found.fit.n_defects == 36
-    assert "at 25 % of good images alarming" in str(evaluation)
+    assert "at 3 of 12 good images alarming (25 % allowed);" in str(evaluation)
     assert f"a90 {found.fit.a90_px:.1f} px" in str(evaluation)
 
 
@@ -78,14 +79,17 @@ def test_what_is_detected_survives_the_way_to_disk_and_back(tmp_path):
 
 
 def with_peaks(peaks, *, fpr=0.5):
-    return [replace(make_defect(4 + number, fpr), peak=float(peak)) for number, peak in enumerate(peaks)]
+    return [
+        replace(make_defect(4 + number, fpr), peak=float(peak), own_peak=float(peak))
+        for number, peak in enumerate(peaks)
+    ]
 
 
 def test_a_defect_is_detected_when_its_peak_exceeds_what_one_good_image_in_twenty_may_exceed():
     found = measure_detectability(with_peaks([19.0, 19.5, 20.5]), TWENTY)
-    assert (found.rule, found.rate) == ("peak_at_image_fpr", 0.05)
+    assert (found.rule, found.rate) == ("own_peak_at_image_fpr", 0.05)
     assert found.threshold == 19  # only the image that reaches 20 alarms
-    assert found.n_alarming_images == 1
+    assert (found.n_alarming_images, found.n_good_images) == (1, 20)
     assert found.hits == (False, True, True)
 
 
@@ -155,7 +159,7 @@ def test_without_defects_there_is_nothing_to_detect():
 def test_the_fit_is_that_of_the_hits_against_the_diameters():
     random = np.random.default_rng(2)
     defects = [
-        replace(make_defect(int(area), 0.5), peak=float(peak))
+        replace(make_defect(int(area), 0.5), peak=float(peak), own_peak=float(peak))
         for area, peak in zip(random.integers(1, 400, 80), random.normal(19, 6, 80), strict=True)
     ]
     found = measure_detectability(defects, TWENTY)
@@ -164,7 +168,7 @@ def test_the_fit_is_that_of_the_hits_against_the_diameters():
 
 @pytest.mark.parametrize(("rule", "rate"), [("best_f1", None), ("peak_at_image_fpr", 1.0), ("peak_at_pixel_fpr", -0.1)])
 def test_an_unknown_rule_or_rate_is_refused_with_the_choices(rule, rate):
-    with pytest.raises(TinyDefectsError, match=r"choose one of peak_at_image_fpr|give a share in \[0, 1\)"):
+    with pytest.raises(TinyDefectsError, match=r"choose one of own_peak_at_image_fpr|give a share in \[0, 1\)"):
         measure_detectability([], TWENTY, rule=rule, rate=rate)
 
 
@@ -182,6 +186,7 @@ def make_tally(random, n_images=40, n_defects=60):
         defect_at_least=np.zeros((n_defects, thresholds.size), dtype=np.int64),
         area_px=areas,
         peak=peaks,
+        own_peak=np.where(random.random(n_defects) < 0.2, np.nan, peaks).astype(np.float32),
         median=peaks - 1,
         image_of_defect=random.choice(np.flatnonzero(~is_good), n_defects),
         defect_type=np.full(n_defects, "scratch"),
@@ -192,7 +197,7 @@ def make_tally(random, n_images=40, n_defects=60):
     ), maps
 
 
-@pytest.mark.parametrize("rule", ["peak_at_image_fpr", "peak_at_pixel_fpr", "half_at_pixel_fpr"])
+@pytest.mark.parametrize("rule", DEFAULT_RATES)
 def test_a_resample_is_the_category_with_its_images_copied(rule):
     random = np.random.default_rng(3)
     tally, maps = make_tally(random)
@@ -200,13 +205,14 @@ def test_a_resample_is_the_category_with_its_images_copied(rule):
     a50, a90 = resample_sizes(tally, weights.astype(float), rule=rule, rate=0.1)
     for number, row in enumerate(weights):
         copies = row[tally.image_of_defect]
-        if rule == "peak_at_image_fpr":
+        peak = tally.own_peak if rule.startswith("own_") else tally.peak
+        if rule.endswith("image_fpr"):
             good = np.repeat(tally.highest_normal[tally.is_good], row[tally.is_good])
             threshold = np.sort(good)[::-1][int(0.1 * good.size)]
-            hits = tally.peak > threshold
+            hits = peak > threshold
         else:
             normal = np.repeat(maps, row, axis=0).ravel()
-            scores = tally.peak if rule == "peak_at_pixel_fpr" else tally.median
+            scores = tally.median if rule == "half_at_pixel_fpr" else peak
             # exact up to the step between two thresholds of the table
             lowest = min(level for level in tally.thresholds if np.mean(normal >= level) <= 0.1)
             hits = scores >= lowest
@@ -220,10 +226,12 @@ def test_the_lines_to_print_name_the_rule_the_rate_and_the_sizes():
     fit = SizeFit(
         n_defects=80, n_hits=61, a50_px=3.14, a90_px=6.4, lack_of_fit_p=0.4, remarks=("a90/95 is never reached",)
     )
-    found = Detectability(hits=(True,) * 61 + (False,) * 19, smallest_detected_px=1.6, largest_missed_px=12.3, fit=fit)
+    found = Detectability(
+        hits=(True,) * 61 + (False,) * 19, n_good_images=8, smallest_detected_px=1.6, largest_missed_px=12.3, fit=fit
+    )
     intervals = {"a50_px": Interval(low=2.5, high=4.04), "a90_px": Interval(low=math.nan, high=math.nan)}
     detected, pod, remark = describe(found, pixel_pitch_mm=0.05, intervals=intervals)
-    assert "61 of 80 defects at 5 % of good images alarming" in detected
+    assert "61 of 80 defects at 0 of 8 good images alarming (5 % allowed);" in detected
     assert "smallest detected 1.6 px (0.08 mm), largest missed 12.3 px (0.615 mm)" in detected
     assert "a50 3.1 px (0.157 mm) (2.5-4.0), a90 6.4 px (0.32 mm), a90/95 none" in pod
     assert remark.strip() == "a90/95 is never reached"

@@ -74,7 +74,7 @@ def test_a_category_done_by_hand(small_category):
     assert [group.n_defects for group in evaluation.cumulative] == [1, 1, 1, 2]
     assert [group.n_defects for group in evaluation.disjoint] == [1, 0, 0, 1]
     assert evaluation.cumulative[0].aupro == pytest.approx((dot,))
-    assert evaluation.cumulative[3] == replace(evaluation.overall, name="Q4")
+    assert evaluation.cumulative[3] == replace(evaluation.overall, key="cumulative:Q4", name="Q4")
     assert np.isnan(evaluation.disjoint[1].aupro).all()
     mean, low, high = (3 * dot + (dot + scratch) / 2) / 4, (dot + scratch) / 2, dot
     assert evaluation.rho == pytest.approx((mean * low / high,))

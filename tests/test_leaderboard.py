@@ -43,6 +43,18 @@ def test_a_value_is_the_mean_over_categories_of_the_mean_over_seeds(evaluations)
     assert one.seed_spread == pytest.approx(np.std(np.mean(by_seed, axis=0), ddof=1))
 
 
+def test_comparing_two_and_ranking_them_are_one_test(evaluations):
+    """The same draws and the same correction: p values within two of the resamples that they count."""
+    for figure in ("aupro@0.3", "image_auroc"):
+        for a, b in (("strong", "weak"), ("weak", "other")):
+            alone = {name: evaluations[name]["a/cloth"][0] for name in (a, b)}
+            by_category = {name: {one.category: [one]} for name, one in alone.items()}
+            last = leaderboard(by_category, figures=[figure], n_resamples=300).of(figure)[1]
+            (pair,) = compare(alone, names=[figure], n_resamples=300)
+            assert last.corrected_p == pytest.approx(pair.corrected_p, abs=2 / 301)
+            assert abs(last.difference_to_best) == pytest.approx(abs(pair.difference), abs=1e-12)
+
+
 def test_the_better_one_is_best_and_chance_is_not_told_apart(evaluations):
     board = leaderboard(evaluations, figures=ASKED, n_resamples=400)
     assert [one.verdict for one in board.of("aupro@0.3")] == ["best", "lower", "lower"]
@@ -96,7 +108,8 @@ def slow_aupro(tally, weights, limit):
 
 
 def test_one_category_and_one_seed_give_a_comparison_and_the_usual_interval(evaluations, monkeypatch):
-    monkeypatch.setattr("tinydefects.metrics.leaderboard._seed_of", lambda category, seed: seed)  # the same draws
+    for module in ("leaderboard", "comparison"):  # the draws that `intervals` makes
+        monkeypatch.setattr(f"tinydefects.metrics.{module}.seed_of", lambda category, seed: seed)
     single = {name: by_category["b/metal"][0] for name, by_category in evaluations.items()}
     for figure in ("aupro@0.3", "aupro_Q1@0.05", "image_auroc"):
         chosen = {name: {"b/metal": [evaluation]} for name, evaluation in single.items()}

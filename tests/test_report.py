@@ -295,7 +295,7 @@ def test_the_default_rule_is_told_in_words(tmp_path):
     defects = [replace(make_defect(4, 0.02), peak=3.0), replace(make_defect(9, 0.2), peak=1.0)]
     evaluation = make_evaluation(defects, detection_rule="peak_at_image_fpr", highest_good=np.linspace(1, 2, 20))
     text = Tags(write(tmp_path, evaluation)).text
-    assert f"1 of 2 defects found at 5{SPACE}% of good images alarming" in text
+    assert f"1 of 2 defects found at 1 of 20 good images alarming (5{SPACE}% allowed)" in text
     assert "its highest pixel exceeds the lowest threshold at which at most this share of the good images" in text
     assert "Only 2 defects: fewer than 10 say nothing about size." in text
 

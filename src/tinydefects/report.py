@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinydefects.errors import TinyDefectsError
-from tinydefects.metrics.detectability import WORDS, Detectability, measure_detectability
+from tinydefects.metrics import detectability as detection
+from tinydefects.metrics.detectability import Detectability, glow_in_words, measure_detectability
 from tinydefects.metrics.records import DefectRecord, GroupScores
 from tinydefects.metrics.scores import FEW_DEFECTS, Evaluation
+from tinydefects.metrics.size import short
 from tinydefects.pixels import write_whole
 from tinydefects.report_crops import Crop, colour_scale, make_crop
 from tinydefects.report_detection import DiameterBin, bin_by_diameter, detection_figure
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 
 HEADLINE_LIMIT = 0.05
 DETECTION_RULES = {
+    "own_peak_at_image_fpr": "its own peak exceeds the lowest threshold at which at most this share of the good images "
+    "hold any pixel above it. Its own peak is its highest pixel from which no way leads, without going down, to a "
+    "higher pixel of another defect: a neighbour’s glow finds nothing",
+    "own_peak_at_pixel_fpr": "its own peak is flagged while at most this share of all normal pixels is. Its own peak "
+    "is its highest pixel from which no way leads, without going down, to a higher pixel of another defect",
     "peak_at_image_fpr": "its highest pixel exceeds the lowest threshold at which at most this share of the good "
     "images hold any pixel above it",
     "peak_at_pixel_fpr": "its highest pixel is flagged while at most this share of all normal pixels is",
@@ -78,12 +85,24 @@ class Section:
         return rate_in_words(self.detectability)
 
     @property
+    def rule_and_rate(self) -> str:
+        """What must be equal for two categories to count as found alike."""
+        return f"{self.detectability.rule} {self.detectability.rate}"
+
+    @property
     def found_boxes(self) -> frozenset[tuple[str, tuple[int, int, int, int]]]:
         """Image and box of every defect that is found; an exhibit knows its defect by them."""
         return frozenset((defect.sample_id, defect.box_px) for defect in self.found)
 
-    def n_found_of_type(self, defect_type: str) -> int:
-        return sum(defect.defect_type == defect_type for defect in self.found)
+    @property
+    def glow(self) -> str:
+        """How many defects only a neighbour's glow lifts above the threshold, as a sentence; empty for none."""
+        n_defects = self.detectability.n_by_glow
+        return f"{n_defects} {glow_in_words(n_defects)}." if n_defects else ""
+
+    def n_found_in(self, group: GroupScores) -> int:
+        """How many defects of a group are found."""
+        return sum(self.detectability.hits[member] for member in group.members)
 
 
 def write_report(
@@ -114,6 +133,7 @@ def write_report(
         means=_means(sections),
         provenance=dict(provenance or {}),
         detection_rules=DETECTION_RULES,
+        rate=rate_in_words(*(section.detectability for section in sections)),
         colour_scale=colour_scale(),
         curve_rules=CURVE_RULES,
         few_defects=FEW_DEFECTS,
@@ -122,14 +142,21 @@ def write_report(
     return target
 
 
-def rate_in_words(detectability: Detectability) -> str:
-    """The rate and what it is a share of: `5 % of good images alarming`."""
-    return f"{format_rate(detectability.rate)} {WORDS[detectability.rule]}"
+def rate_in_words(detectability: Detectability, *more: Detectability) -> str:
+    """What alarmed falsely and what may: `0 of 8 good images alarming (5 % allowed)`; see `detectability.py`."""
+    return detection.rate_in_words(detectability, *more).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def headline(evaluation: Evaluation, detectability: Detectability) -> str:
     """What the numbers say in one sentence that stays true: bounds are rounded up, and every claim has its count."""
     defects = evaluation.defects
+    if not defects and evaluation.n_unmarked_images:
+        which = (
+            "The only defective image is not"
+            if evaluation.n_unmarked_images == 1
+            else (f"None of {evaluation.n_unmarked_images} defective images is")
+        )
+        return f"{which} outlined; image AUROC {evaluation.image_auroc:.3f}."
     if not defects:
         return f"No defect in {evaluation.n_images} images: there is nothing to find."
     rate = f"at {rate_in_words(detectability)}"
@@ -168,7 +195,9 @@ def _section(evaluation: Evaluation, number: int) -> Section:
     key, defects = f"category-{number}", evaluation.defects
     detectability = evaluation.detectability
     if len(detectability.hits) != len(defects):  # no good image to count alarms in, or a result that has no such field
-        detectability = measure_detectability(defects, np.empty(0, np.float32), rule="peak_at_pixel_fpr")
+        has_own = any(not math.isnan(defect.own_peak) for defect in defects)
+        rule = "own_peak_at_pixel_fpr" if has_own else "peak_at_pixel_fpr"
+        detectability = measure_detectability(defects, np.empty(0, np.float32), rule=rule)
     hits = detectability.hits
     exhibits = sorted(evaluation.exhibits, key=lambda exhibit: exhibit.defect.diameter_px)
     return Section(
@@ -207,5 +236,5 @@ def read_template(name: str) -> "Template":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(score=format_score, rate=format_rate)
+    environment.filters.update(score=format_score, rate=format_rate, short=short)
     return environment.get_template(name)

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinydefects.metrics.detectability import Detectability, format_size
+from tinydefects.metrics.detectability import Detectability, format_size, rate_of
 from tinydefects.metrics.hit_miss import pod_curve
 from tinydefects.metrics.records import DefectRecord
 from tinydefects.metrics.scores import Evaluation
+from tinydefects.metrics.uncertainty import exact_interval
 from tinydefects.report_plots import STAND_INS, label_diameters, themed_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CONFIDENCE = 0.95
 N_CURVE_POINTS = 120
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -50,16 +50,6 @@ def bin_by_diameter(defects: Sequence[DefectRecord], hits: Sequence[bool]) -> li
             )
         )
     return bins
-
-
-def exact_interval(n_found: int, n_defects: int) -> tuple[float, float]:
-    """Clopper and Pearson (1934), 95 %: each bound leaves 2.5 % of the binomial on its far side of `n_found`."""
-    from scipy.special import betaincinv
-
-    tail, n_missed = (1 - CONFIDENCE) / 2, n_defects - n_found
-    low = float(betaincinv(n_found, n_missed + 1, tail)) if n_found else 0.0
-    high = float(betaincinv(n_found + 1, n_missed, 1 - tail)) if n_missed else 1.0
-    return low, high
 
 
 def detection_figure(evaluation: Evaluation, detectability: Detectability, key: str) -> str:
@@ -128,7 +118,7 @@ def _draw_defects(
 ) -> None:
     """Each defect at the false-positive rate it is seen at, 0 for less than one pixel; a line parts hits and misses."""
     half = detectability.rule == "half_at_pixel_fpr"
-    levels = np.array([defect.half_covered_fpr if half else defect.first_touched_fpr for defect in defects])
+    levels = np.nan_to_num(np.array([rate_of(defect, detectability.rule) for defect in defects]), nan=1.0)
     none = max(one_pixel, levels[levels > 0].min(initial=1.0)) / 4
     levels, hits = np.maximum(levels, none), np.array(detectability.hits, dtype=bool)
     diameters = np.array([defect.diameter_px for defect in defects])
@@ -157,7 +147,8 @@ def _draw_defects(
     axes.minorticks_off()
     axes.grid(axis="y")
     _label_decades(axes, none)
-    axes.set_ylabel("FPR at half" if half else "FPR at first pixel")
+    own = detectability.rule.startswith("own_")
+    axes.set_ylabel("FPR at half" if half else "FPR at own peak" if own else "FPR at first pixel")
 
 
 def _label_decades(axes: "Axes", none: float) -> None:

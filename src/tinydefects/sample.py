@@ -43,14 +43,16 @@ class Sample:
         return read_image(self.image_path)
 
     def mask(self) -> NDArray[np.bool_]:
-        """(H, W) bool at the image's own size, the union of all mask files; all False for a good sample.
+        """(H, W) bool at the image's own size, the union of all mask files; all False where there is none.
+
+        A defective image without a mask is one that nobody outlined: loaders let it pass only on purpose.
 
         Raises:
-            DatasetError: the label is not `good` and there is no mask to read.
+            DatasetError: the label is `unknown` and there is no mask to read.
             MaskError: a mask does not say which pixels are marked.
             ResolutionMismatchError: a mask file has another size than the image.
         """
-        if self.label == "good" and not self.mask_paths:
+        if not self.mask_paths and self.label != "unknown":
             return np.zeros(read_size(self.image_path), dtype=bool)
         if not self.mask_paths:
             raise DatasetError(f"{self.image_path}: labelled {self.label} but has no mask; score only labelled images")

@@ -56,6 +56,7 @@ def tally_of(images, n_thresholds=1000):
         defect_at_least=np.array([[np.sum(scores >= t) for t in thresholds] for _, scores in defects]),
         area_px=np.array([scores.size for _, scores in defects]),
         peak=np.array([scores[-1] for _, scores in defects]),
+        own_peak=np.array([scores[-1] for _, scores in defects]),
         median=np.array([scores[scores.size // 2] for _, scores in defects]),
         image_of_defect=np.array([number for number, _ in defects]),
         defect_type=np.array([("pit", "scratch")[place % 2] for place in range(len(defects))]),

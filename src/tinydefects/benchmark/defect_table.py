@@ -6,6 +6,7 @@ import numpy as np
 
 from tinydefects.errors import MissingExtraError
 from tinydefects.metrics.scores import Evaluation
+from tinydefects.metrics.size import short
 from tinydefects.tables import Columns, write_csv, write_parquet
 
 
@@ -30,11 +31,13 @@ def defect_columns(evaluation: Evaluation) -> Columns:
         "diameter_mm": [defect.diameter_px * evaluation.pixel_pitch_mm for defect in defects],
         "contrast": [defect.contrast for defect in defects],
         "peak": [defect.peak for defect in defects],
+        "own_peak": [defect.own_peak for defect in defects],
         "peak_rank": (1 + np.searchsorted(np.sort(-peaks), -peaks)).tolist(),
         "first_touched_fpr": [defect.first_touched_fpr for defect in defects],
         "half_covered_fpr": [defect.half_covered_fpr for defect in defects],
+        "own_touched_fpr": [defect.own_touched_fpr for defect in defects],
         "detected": list(hits),
-        **{f"aupro@{limit:g}": own for limit, own in zip(evaluation.fpr_limits, aupros, strict=True)},
+        **{f"aupro@{short(limit)}": own for limit, own in zip(evaluation.fpr_limits, aupros, strict=True)},
     }
 
 

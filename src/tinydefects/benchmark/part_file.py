@@ -26,11 +26,11 @@ from tinydefects.metrics.spool import ScoreSpool
 from tinydefects.pixels import write_whole
 from tinydefects.sample import Label, Sample
 
-FORMAT = 1
+FORMAT = 2  # 1 knew no own peaks
 HEADER, ARRAYS, SCORES = "part.json", "part.npz", "part.f32"
 AGAIN = "copy it again or gather the part again"
 PICTURES = ("image", "mask", "anomaly_map")
-COLUMNS = ("sample_id", "area_px", "diameter_px", "peak", "contrast")
+COLUMNS = ("sample_id", "area_px", "diameter_px", "peak", "own_peak", "contrast")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

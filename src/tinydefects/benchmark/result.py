@@ -23,6 +23,7 @@ from zipfile import BadZipFile
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_config
 
+from tinydefects.benchmark.old_results import add_keys, with_members
 from tinydefects.benchmark.run_record import RunRecord
 from tinydefects.benchmark.tally_file import pack_tally, unpack_tally
 from tinydefects.errors import ResultError
@@ -32,7 +33,7 @@ from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.tally import Tally
 from tinydefects.pixels import write_whole
 
-FORMAT = 3  # 1 had neither tally nor intervals, 2 no run record; both can be read
+FORMAT = 4  # 1 had neither tally nor intervals, 2 no run record, 3 groups without key and members; all can be read
 RECORDED_PACKAGES = ("tinydefects", "numpy", "scipy", "pillow", "tifffile", "torch", "timm")
 with_config(ConfigDict(arbitrary_types_allowed=True))(Exhibit)  # its arrays are checked when they are cut again
 with_config(ConfigDict(arbitrary_types_allowed=True))(Tally)  # stored and read on its own
@@ -123,6 +124,9 @@ def read_result(path: Path) -> Result:
         if int(content["format"]) > FORMAT:
             raise ResultError(f"{path}: written by a newer version of tinydefects; update this one to read it")
         records = content["evaluation"].pop("exhibits")
+        old = int(content["format"]) < 4
+        if old:
+            add_keys(content["evaluation"])
         parsed = _ResultFile.model_validate(
             null_to_nan({**content, "evaluation": {**content["evaluation"], "exhibits": []}})
         )
@@ -135,6 +139,7 @@ def read_result(path: Path) -> Result:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
         raise ResultError(f"{path}: not a readable result ({type(error).__name__}: {error}); evaluate again") from error
     evaluation = replace(parsed.evaluation, exhibits=exhibits, tally=tally)
+    evaluation = with_members(evaluation) if old else evaluation
     return Result(evaluation=evaluation, provenance=parsed.provenance, run=parsed.run)
 
 
@@ -162,7 +167,7 @@ def numbers_of(evaluation: Evaluation) -> dict[str, object]:
     bare = asdict(replace(evaluation, exhibits=(), defects=(), tally=None))
     groups = [bare["overall"], *bare["cumulative"], *bare["disjoint"], *bare["by_type"], *bare["by_bin"]]
     for group in groups:
-        del group["curve"]
+        del group["curve"], group["members"]
     return {name: value for name, value in bare.items() if name not in {"exhibits", "defects", "tally"}}
 
 
@@ -190,15 +195,19 @@ def read_named_results(paths: Sequence[Path]) -> dict[str, Result]:
     several = next((path for path, files in zip(paths, found, strict=True) if len(files) > 1), None)
     if several is not None:
         raise ResultError(f"{several}: holds several results; name the file of one, such as {find_results(several)[0]}")
-    parts = [files[0].absolute().with_suffix("").parts for files in found]
-    if len(set(parts)) < len(parts):
+    files = [some[0] for some in found]
+    if len({file.absolute() for file in files}) < len(files):
         raise ResultError(f"{paths[0]}: the same result twice; give results of different methods")
+    return {name: read_result(file) for name, file in zip(telling_parts(files), files, strict=True)}
+
+
+def telling_parts(files: Sequence[Path]) -> list[str]:
+    """The parts of each path in which they all differ, or else the paths as they are."""
+    parts = [file.absolute().with_suffix("").parts for file in files]
     n_first = _n_shared(parts)
     n_last = _n_shared([part[n_first:][::-1] for part in parts])
     names = ["/".join(part[n_first : len(part) - n_last]) or part[-1] for part in parts]
-    if len(set(names)) < len(names):
-        names = [str(files[0]) for files in found]
-    return {name: read_result(files[0]) for name, files in zip(names, found, strict=True)}
+    return names if len(set(names)) == len(names) else [str(file) for file in files]
 
 
 def _n_shared(parts: Sequence[Sequence[str]]) -> int:

@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tinydefects.benchmark.protocol import NO_RESOLUTION, EvaluationProtocol
+from tinydefects.benchmark.boards import boards
+from tinydefects.benchmark.protocol import EvaluationProtocol
 from tinydefects.benchmark.result import Provenance, Result, find_results, nan_to_null, null_to_nan, read_result
 from tinydefects.benchmark.run_folder import Failure, read_failures, read_protocol
 from tinydefects.benchmark.run_record import CostSheet, RunRecord
@@ -20,7 +21,7 @@ from tinydefects.errors import ResultError
 from tinydefects.json_files import first_fault, read_json
 from tinydefects.metrics.comparison import N_RESAMPLES
 from tinydefects.metrics.figures import figures
-from tinydefects.metrics.leaderboard import Leaderboard, leaderboard
+from tinydefects.metrics.leaderboard import Leaderboard
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.pixels import write_whole
@@ -132,10 +133,6 @@ class _Finished:
     run: RunRecord
     provenance: Provenance
 
-    @property
-    def dataset(self) -> str:
-        return self.evaluation.category.partition("/")[0]
-
 
 def summarise(folder: Path, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Summary:
     """Read the results of one benchmark and compute its leaderboards, `n_resamples` draws with `seed` behind each.
@@ -214,26 +211,13 @@ def _common_provenance(every: Sequence[Provenance]) -> Provenance:
 
 
 def _boards(finished: Sequence[_Finished], n_resamples: int, seed: int) -> Iterable[Board]:
-    """For each dataset and resolution all peers and one family, as far as any category has results of all of them."""
-    for dataset in sorted({one.dataset for one in finished}):
-        own = [one for one in finished if one.dataset == dataset]
-        resolutions = sorted({one.run.resolution for one in own} - {NO_RESOLUTION}, reverse=True) or [NO_RESOLUTION]
-        for resolution in resolutions:
-            everyone = _by_entrant([one for one in own if one.run.resolution in (resolution, NO_RESOLUTION)])
-            for family in ("", OUR_FAMILY):
-                entrants = {peer: found for peer, found in everyone.items() if peer.startswith(family)}
-                if len(entrants) < (2 if family else 1) or not set.intersection(*map(set, entrants.values())):
-                    continue
-                board = leaderboard(entrants, figures=RANKED, n_resamples=n_resamples, seed=seed)
-                yield Board(dataset=dataset, resolution=resolution, family=family, leaderboard=board)
-
-
-def _by_entrant(finished: Iterable[_Finished]) -> dict[str, dict[str, list[Evaluation]]]:
-    """By peer, then by category, one evaluation a seed in rising order."""
-    entrants: dict[str, dict[str, list[Evaluation]]] = {}
-    for one in sorted(finished, key=lambda one: one.run.seed):
-        entrants.setdefault(one.run.peer, {}).setdefault(one.evaluation.category, []).append(one.evaluation)
-    return entrants
+    """All peers and one family, as far as any category has results of all of them; see `boards.py`."""
+    found = [("", board) for board in boards(finished)]
+    found += [(OUR_FAMILY, board) for board in boards(finished, OUR_FAMILY) if len(board.entrants) > 1]
+    for family, board in sorted(found, key=lambda one: (one[1].dataset, -one[1].resolution, one[0])):
+        if set.intersection(*map(set, board.results.values())):
+            ranked = board.rank(RANKED, n_resamples=n_resamples, seed=seed, with_resolution=False)
+            yield Board(dataset=board.dataset, resolution=board.resolution, family=family, leaderboard=ranked)
 
 
 def _row(one: _Finished) -> Row:

@@ -34,7 +34,9 @@ def unpack_tally(packed: bytes) -> Tally:
         ValueError, KeyError: not such a file.
     """
     with np.load(io.BytesIO(packed), allow_pickle=False) as stored:
-        arrays: dict[str, NDArray[Any]] = {field.name: stored[field.name] for field in fields(Tally)}
+        known = dict(stored)
+    known.setdefault("own_peak", np.full_like(known["peak"], np.nan))  # before format 4 of results nobody looked
+    arrays: dict[str, NDArray[Any]] = {field.name: known[field.name] for field in fields(Tally)}
     for name in STEPPED:
         arrays[name] = np.cumsum(arrays[name], axis=1, dtype=np.int32)
     return Tally(**arrays)

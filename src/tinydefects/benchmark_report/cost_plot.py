@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinydefects.benchmark_report.entrants import Entrant
+from tinydefects.benchmark.boards import Entrant
 from tinydefects.benchmark_report.looks import LABEL_POINTS, Look, height_points, short_name, spread_out
 from tinydefects.benchmark_report.plots import INCHES_A_LABEL, WIDE_INCHES
 from tinydefects.benchmark_report.standings import Standings

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinydefects.benchmark.boards import Entrant
 from tinydefects.benchmark.run_record import CostSheet
 from tinydefects.benchmark.stages import STAGES
-from tinydefects.benchmark_report.entrants import Entrant
 from tinydefects.benchmark_report.standings import Standings, cost_sheets
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinydefects.benchmark.boards import Entrant
 from tinydefects.benchmark.result import read_result
-from tinydefects.benchmark_report.entrants import Entrant, StoredResult
+from tinydefects.benchmark_report.entrants import StoredResult
 from tinydefects.benchmark_report.strips import NormalShares, StripStore, colour_shares, encode_strip
 from tinydefects.metrics.records import DefectRecord, Exhibit
 from tinydefects.metrics.scores import Evaluation

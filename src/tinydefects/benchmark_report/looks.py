@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.benchmark_report.entrants import Entrant
+from tinydefects.benchmark.boards import Entrant
 from tinydefects.report_plots import N_ENTRANT_COLOURS, STAND_INS
 
 if TYPE_CHECKING:

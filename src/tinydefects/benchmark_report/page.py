@@ -4,23 +4,19 @@ Pictures of defects are inside it while they are few; many lie in a folder besid
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tinydefects.benchmark.boards import Entrant, boards
 from tinydefects.benchmark.result import nan_to_null
 from tinydefects.benchmark.run_folder import read_failures
 from tinydefects.benchmark.stages import STAGES
 from tinydefects.benchmark_report.cost_plot import cost_figure
 from tinydefects.benchmark_report.costs import CostRow, cost_rows
-from tinydefects.benchmark_report.entrants import (
-    Entrant,
-    boards,
-    read_benchmark,
-    shared_facts,
-)
+from tinydefects.benchmark_report.entrants import StoredResult, read_benchmark, shared_facts
 from tinydefects.benchmark_report.gallery import cards, gallery_json
 from tinydefects.benchmark_report.looks import Look, looks
 from tinydefects.benchmark_report.plots import mean_pro_curve, pod_figure, pro_figure, size_figure
@@ -31,10 +27,12 @@ from tinydefects.benchmark_report.standings import (
     figure_names,
     first_seeds,
     headline_limit,
+    hits_by_diameter,
     rank_board,
 )
 from tinydefects.benchmark_report.strips import RAREST, StripStore, colour_shares
 from tinydefects.metrics.comparison import N_RESAMPLES
+from tinydefects.metrics.detectability import Detectability
 from tinydefects.metrics.size import QUARTILES
 from tinydefects.pixels import write_whole
 from tinydefects.report import DETECTION_RULES, rate_in_words, read_template
@@ -106,7 +104,8 @@ def write_benchmark_report(
         evaluations={one.evaluation.category: one.evaluation for one in stored},
         failures=read_failures(folder),
         facts=shared_facts(one.provenance for one in stored),
-        rate=rate_in_words(first.detectability),
+        most=_most_found(standings[0]),
+        rate=_rate_in_words(stored),
         detection_rule=DETECTION_RULES[first.detectability.rule],
         gallery=gallery_json(cards(stored, entrants), entrants, store),
         colour_scale=png_data_uri(colour_shares(np.geomspace(1, RAREST, 256)[None])),
@@ -115,6 +114,36 @@ def write_benchmark_report(
     write_whole(target, lambda file: file.write(page.encode("utf-8")))
     store.remove_old()
     return target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MostFound:
+    """Who finds most defects of the first board's shared categories, with the first seed."""
+
+    entrant: Entrant
+    n_found: int
+    n_defects: int
+
+
+def _most_found(standings: Standings) -> MostFound:
+    found = []
+    for entrant in standings.ranked:
+        _, hits = hits_by_diameter(first_seeds(standings.board, entrant, standings.leaderboard.categories))
+        found.append(MostFound(entrant=entrant, n_found=int(np.count_nonzero(hits)), n_defects=hits.size))
+    return max(found, key=lambda one: one.n_found)
+
+
+def _rate_in_words(stored: Sequence[StoredResult]) -> str:
+    """At what share of false alarms defects count as found, each category's good images once, whatever the method."""
+    most: dict[str, Detectability] = {}
+    all_alike = True
+    for one in stored:
+        found = one.evaluation.detectability
+        known = most.setdefault(one.evaluation.category, found)
+        all_alike &= found.n_alarming_images == known.n_alarming_images
+        if found.n_alarming_images > known.n_alarming_images:
+            most[one.evaluation.category] = found
+    return f"{'' if all_alike else 'up to '}{rate_in_words(*most.values())}"
 
 
 def _view(standings: Standings, drawn_as: Mapping[Entrant, Look], key: str) -> BoardView:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.benchmark_report.entrants import Entrant, StoredResult
+from tinydefects.benchmark.boards import Entrant
+from tinydefects.benchmark_report.entrants import StoredResult
 from tinydefects.benchmark_report.looks import Look, name_lines
 from tinydefects.benchmark_report.standings import Standings, hits_by_diameter
 from tinydefects.metrics.hit_miss import fit_sizes, pod_curve

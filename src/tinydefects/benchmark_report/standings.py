@@ -10,10 +10,11 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from tinydefects.benchmark.boards import Board, Entrant
 from tinydefects.benchmark.run_record import CostSheet
-from tinydefects.benchmark_report.entrants import Board, Entrant, StoredResult
+from tinydefects.benchmark_report.entrants import StoredResult
 from tinydefects.metrics.hit_miss import SizeFit, fit_sizes
-from tinydefects.metrics.leaderboard import BEST, LOWER, NOT_TOLD, Leaderboard, Standing, leaderboard
+from tinydefects.metrics.leaderboard import BEST, LOWER, NOT_TOLD, Leaderboard, Standing
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.size import QUARTILES
 from tinydefects.report import format_rate
@@ -55,7 +56,7 @@ class Standings:
             measured in every one.
     """
 
-    board: Board
+    board: Board[StoredResult]
     leaderboard: Leaderboard
     limits: tuple[float, ...]
     ranked: tuple[Entrant, ...]
@@ -96,14 +97,10 @@ class Standings:
         return f"{start}; {which} others {'cannot' if n_lower else 'can'} be told from it."
 
 
-def rank_board(board: Board, *, n_resamples: int, seed: int = 0) -> Standings:
+def rank_board(board: Board[StoredResult], *, n_resamples: int, seed: int = 0) -> Standings:
     """Compare all entrants of a board on every figure that the page shows."""
-    evaluations = {
-        entrant.name: {category: [one.evaluation for one in seeds] for category, seeds in by_category.items()}
-        for entrant, by_category in board.results.items()
-    }
     limits = next(iter(next(iter(board.results.values())).values()))[0].evaluation.fpr_limits
-    table = leaderboard(evaluations, figures=figure_names(limits), n_resamples=n_resamples, seed=seed)
+    table = board.rank(figure_names(limits), n_resamples=n_resamples, seed=seed)
     by_name = {entrant.name: entrant for entrant in board.entrants}
     order = table.of(f"aupro_Q1@{headline_limit(limits):g}")
     return Standings(
@@ -131,12 +128,12 @@ def headline_limit(limits: Sequence[float]) -> float:
     return HEADLINE_LIMIT if HEADLINE_LIMIT in limits else limits[0]
 
 
-def first_seeds(board: Board, entrant: Entrant, categories: Sequence[str]) -> list[StoredResult]:
+def first_seeds(board: Board[StoredResult], entrant: Entrant, categories: Sequence[str]) -> list[StoredResult]:
     """The result of the first seed in each category."""
     return [board.results[entrant][category][0] for category in categories]
 
 
-def timed_categories(board: Board, categories: Sequence[str]) -> tuple[str, ...]:
+def timed_categories(board: Board[StoredResult], categories: Sequence[str]) -> tuple[str, ...]:
     """The categories in which most entrants were timed: times on other images cannot be compared with theirs."""
     n_timed = {
         category: sum(any(one.run.cost for one in board.results[entrant][category]) for entrant in board.entrants)
@@ -146,7 +143,7 @@ def timed_categories(board: Board, categories: Sequence[str]) -> tuple[str, ...]
     return tuple(category for category, n in n_timed.items() if n == most > 0)
 
 
-def cost_sheets(board: Board, entrant: Entrant, categories: Sequence[str]) -> list[CostSheet]:
+def cost_sheets(board: Board[StoredResult], entrant: Entrant, categories: Sequence[str]) -> list[CostSheet]:
     """The cost sheet of each timed category, or none at all where one is missing."""
     sheets = []
     for category in timed_categories(board, categories):
@@ -172,7 +169,9 @@ def csv_link(standings: Sequence[Standings]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     names = ("value", "interval_low", "interval_high", "seed_spread", "n_seeds", "difference_to_best", "corrected_p")
-    writer.writerow(["entrant", "peer", "resolution_px", "figure", *names, "verdict", "categories", "ms_per_image"])
+    writer.writerow(
+        ["entrant", "peer", "resolution_px", "figure", *names, "verdict", "categories", "ms_per_image", "board"]
+    )
     for one in standings:
         by_name = {entrant.name: entrant for entrant in one.ranked}
         for standing in one.leaderboard.standings:
@@ -195,7 +194,7 @@ def _csv_row(standings: Standings, entrant: Entrant, standing: Standing) -> list
     milliseconds = standings.milliseconds.get(entrant)
     known = "" if milliseconds is None else f"{milliseconds:.4g}"
     head = [entrant.name, entrant.peer, entrant.resolution or "", standing.figure]
-    return [*head, *written, standing.verdict, categories, known]
+    return [*head, *written, standing.verdict, categories, known, standings.board.name]
 
 
 def _cell(standing: Standing, low: float, span: float) -> Cell:

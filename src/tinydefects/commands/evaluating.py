@@ -49,6 +49,8 @@ class Resampling(StrEnum):
 class DetectionRule(StrEnum):
     """Which defects are detected."""
 
+    own_peak_at_image_fpr = "own_peak_at_image_fpr"
+    own_peak_at_pixel_fpr = "own_peak_at_pixel_fpr"
     peak_at_image_fpr = "peak_at_image_fpr"
     peak_at_pixel_fpr = "peak_at_pixel_fpr"
     half_at_pixel_fpr = "half_at_pixel_fpr"
@@ -113,7 +115,7 @@ def evaluate(
     ] = False,
     detection_rule: Annotated[
         DetectionRule, typer.Option(help="What counts as a detected defect.", rich_help_panel=DECISIONS)
-    ] = DetectionRule.peak_at_image_fpr,
+    ] = DetectionRule.own_peak_at_image_fpr,
     false_alarm_rate: Annotated[
         float | None,
         typer.Option(

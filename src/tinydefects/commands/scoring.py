@@ -13,18 +13,23 @@ def report(
     results: Annotated[Path, typer.Argument(help="Folder of results, or one result file.")],
     out: Out = Path("report.html"),
 ) -> None:
-    """Turn results into one self-contained HTML file; those of a benchmark's methods are set side by side."""
-    from tinydefects.benchmark.result import find_results, read_result
-    from tinydefects.benchmark_report.entrants import is_benchmark
-    from tinydefects.benchmark_report.page import write_benchmark_report
-    from tinydefects.report import write_report
+    """Turn results into one self-contained HTML file; those of a benchmark's methods are set side by side.
 
-    if is_benchmark(results):
+    Where other evaluations lie beside a benchmark, they go into a second file, OUT_evaluations.html.
+    """
+    from tinydefects.benchmark_report.entrants import divide_results
+    from tinydefects.benchmark_report.evaluations import write_evaluations_report
+    from tinydefects.benchmark_report.page import write_benchmark_report
+
+    of_benchmark, others = divide_results(results)
+    if of_benchmark:
         write_benchmark_report(results, out)
-    else:
-        read = [read_result(path) for path in find_results(results)]
-        write_report([one.evaluation for one in read], out, provenance=read[0].provenance.facts())
-    say(f"report: {out}")
+        say(f"report: {out}")
+    if others:
+        beside = out.with_name(f"{out.stem}_evaluations{out.suffix}") if of_benchmark else out
+        write_evaluations_report(others, beside)
+        count = f" ({len(others)} evaluations that are not of the benchmark)" if of_benchmark else ""
+        say(f"report: {beside}{count}")
 
 
 def compare(
@@ -44,9 +49,12 @@ def compare(
     """
     from tinydefects.benchmark.result import read_named_results
     from tinydefects.metrics.comparison import compare as compare_evaluations
-    from tinydefects.metrics.comparison import describe
+    from tinydefects.metrics.comparison import describe, other_rules
 
     evaluations = {name: result.evaluation for name, result in read_named_results(results).items()}
-    names = [name.strip() for name in figures.split(",") if name.strip()]
-    comparisons = compare_evaluations(evaluations, names=names, n_resamples=resamples, seed=seed)
+    comparisons = compare_evaluations(
+        evaluations, names=[figures] if figures.strip() else [], n_resamples=resamples, seed=seed
+    )
+    if remark := other_rules(evaluations):
+        say(remark)
     print_result([asdict(one) for one in comparisons], as_json, describe(comparisons))

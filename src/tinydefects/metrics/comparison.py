@@ -19,23 +19,27 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from tinydefects.errors import ResultError
-from tinydefects.metrics.figures import figures
+from tinydefects.metrics.figures import SIZES, choose_figures, figures, groups_of
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.resampling import Array, Plan, Resampler
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.tally import Tally
 from tinydefects.metrics.uncertainty import (
+    EDGE,
     LEVEL,
     can_resample,
     draw_weights,
+    exact_interval,
     leave_out_weights,
+    n_trials,
     plan_of,
+    seed_of,
     shape_of_influence,
 )
 
 N_RESAMPLES = 2000
 NOT_DISTINGUISHABLE, UNDEFINED = "not distinguishable", "undefined"
-HEADLINES = ("aupro@", "aupro_Q1@", "rho@", "pixel_average_precision", "image_auroc", "a90_px")
+HEADLINES = ("aupro", "aupro_Q1", "rho", "pixel_average_precision", "image_auroc", "a90_px")
 SHOWN_NAMES = 3
 
 
@@ -81,21 +85,25 @@ def compare(
         raise ResultError("comparing needs two results of the same images at least; give another one")
     first = next(iter(tallies))
     values = {name: figures(evaluation) for name, evaluation in evaluations.items()}
-    chosen = _chosen(values, names)
-    weights, without = draw_weights(tallies[first], n_resamples, seed), leave_out_weights(tallies[first])
+    chosen = _chosen(evaluations, names)
+    drawn_seed = seed_of(evaluations[first].category, seed)
+    weights, without = draw_weights(tallies[first], n_resamples, drawn_seed), leave_out_weights(tallies[first])
     moved, left_out = {}, {}
     for name, tally in tallies.items():
         places = matching_places(first, tallies[first], name, tally)
+        require_same_groups(first, evaluations[first], name, evaluations[name], chosen)
         moved[name] = movements(tally, plan_of(evaluations[name]), weights[:, places])
         left_out[name] = movements(tally, plan_of(evaluations[name]), without[:, places])
     pairs = [(a, b, figure) for a, b in combinations(tallies, 2) for figure in chosen]
     differences = np.array([values[a].get(figure, np.nan) - values[b].get(figure, np.nan) for a, b, figure in pairs])
+    plan = plan_of(evaluations[first])
+    trials = {figure: n_trials(figure, tallies[first], plan) for figure in chosen}
     apart = np.full((n_resamples, len(pairs)), np.nan)
     for place, (a, b, figure) in enumerate(pairs):
-        if can_resample(tallies[first]) and figure in moved[a] and figure in moved[b]:
+        if can_resample(tallies[first]) and trials[figure] > 1 and figure in moved[a] and figure in moved[b]:
             drawn, influence = moved[a][figure] - moved[b][figure], left_out[a][figure] - left_out[b][figure]
             apart[:, place] = distances(drawn, influence)
-    return _conclude(pairs, values, differences, apart)
+    return _conclude(pairs, values, differences, apart, trials)
 
 
 def describe(comparisons: Sequence[Comparison]) -> str:
@@ -105,8 +113,16 @@ def describe(comparisons: Sequence[Comparison]) -> str:
     columns = f"{'':<{width}}{'A':>9}{'B':>9}{'A - B':>9}   {'95 % interval':<20}{'p':>8}  verdict"
     for a, b in dict.fromkeys((comparison.a, comparison.b) for comparison in comparisons):
         lines += [f"A = {a}, B = {b}", columns]
-        lines += [_row(one, width) for one in comparisons if (one.a, one.b) == (a, b)]
-    return "\n".join([*lines, f"p is corrected for {len(comparisons)} comparisons; a verdict needs p <= 0.05"])
+        of_pair = [one for one in comparisons if (one.a, one.b) == (a, b)]
+        lines += [_row(one, width) for one in of_pair if not _is_nowhere(one)]
+        nowhere = [one.figure for one in of_pair if _is_nowhere(one)]
+        lines += [f"undefined for both: {', '.join(nowhere)}"] if nowhere else []
+    n_tested = sum(one.corrected_p == one.corrected_p for one in comparisons)
+    return "\n".join([*lines, f"p is corrected for {n_tested} comparisons; a verdict needs p <= 0.05"])
+
+
+def _is_nowhere(one: Comparison) -> bool:
+    return bool(np.isnan(one.value_a) and np.isnan(one.value_b))
 
 
 def _row(one: Comparison, width: int) -> str:
@@ -123,21 +139,27 @@ def _conclude(
     values: Mapping[str, Mapping[str, float]],
     differences: Array,
     apart: Array,
+    trials: Mapping[str, int],
 ) -> tuple[Comparison, ...]:
-    """`apart` (B, n): how far each resampled difference lies from the measured one."""
+    """`apart` (B, n): how far each resampled difference lies from the measured one; `trials` as `n_trials`."""
     p_values, corrected = single_p_values(differences, apart), stepdown_p_values(differences, apart)
     comparisons = []
     for place, (a, b, figure) in enumerate(pairs):
         difference, corrected_p = float(differences[place]), float(corrected[place])
+        value_a, value_b = values[a].get(figure, np.nan), values[b].get(figure, np.nan)
+        interval = symmetric_interval(difference, apart[:, place])
+        if _at_one_edge(value_a, value_b) and interval.high - interval.low < EDGE:
+            reach = exact_interval(0, trials[figure])[1]
+            interval = Interval(low=difference - reach, high=difference + reach)
         comparisons.append(
             Comparison(
                 figure=figure,
                 a=a,
                 b=b,
-                value_a=values[a].get(figure, np.nan),
-                value_b=values[b].get(figure, np.nan),
+                value_a=value_a,
+                value_b=value_b,
                 difference=difference,
-                interval=symmetric_interval(difference, apart[:, place]),
+                interval=interval,
                 p_value=float(p_values[place]),
                 corrected_p=corrected_p,
                 verdict=_verdict(a, b, difference, corrected_p),
@@ -165,6 +187,11 @@ def symmetric_interval(difference: float, apart: Array) -> Interval:
     apart = apart[~np.isnan(apart)]
     reach = float(np.quantile(apart, LEVEL)) if apart.size else np.nan
     return Interval(low=difference - reach, high=difference + reach)
+
+
+def _at_one_edge(a: float, b: float) -> bool:
+    """Whether both values lie at 0 or both at 1, where draws of the same images are blind (`uncertainty.py`)."""
+    return max(a, b) < EDGE or min(a, b) > 1 - EDGE
 
 
 def _verdict(a: str, b: str, difference: float, corrected_p: float) -> str:
@@ -220,16 +247,21 @@ def tally_of(name: str, evaluation: Evaluation) -> Tally:
     return evaluation.tally
 
 
-def _chosen(values: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> list[str]:
-    known = list(dict.fromkeys(figure for of_one in values.values() for figure in of_one))
-    if not names:
-        return [figure for figure in known if figure.startswith(HEADLINES) and not figure.startswith("image_auroc_")]
-    if list(names) == ["all"]:
-        return known
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise ResultError(f"no result has the figure {missing[0]!r}; choose from {', '.join(known)}")
-    return list(dict.fromkeys(names))
+def _chosen(evaluations: Mapping[str, Evaluation], names: Sequence[str]) -> list[str]:
+    chosen = [figure for name in names or HEADLINES for figure in choose_figures(evaluations.values(), name)]
+    remark, asked = other_rules(evaluations), names and list(names) != ["all"]
+    if remark and asked and set(chosen) & set(SIZES):
+        raise ResultError(remark)
+    return [figure for figure in dict.fromkeys(chosen) if not remark or figure not in SIZES]
+
+
+def other_rules(evaluations: Mapping[str, Evaluation]) -> str:
+    """Why a50 and a90 of these evaluations cannot be compared: they call defects detected otherwise; empty if alike."""
+    rules = {(found := one.detectability).rule + f" at {found.rate:g}": name for name, one in evaluations.items()}
+    if len(rules) < 2:
+        return ""
+    told = ", ".join(f"{name} by {rule}" for rule, name in rules.items())
+    return f"a50 and a90 are not compared, as defects are detected {told}; evaluate all with one --detection-rule"
 
 
 def matching_places(first_name: str, first: Tally, name: str, tally: Tally) -> NDArray[np.int64]:
@@ -265,6 +297,25 @@ def _described(tally: Tally) -> dict[str, tuple[object, ...]]:
         image: (good, group, n_normal, tuple(sorted(of_image)))
         for image, (good, group, n_normal, of_image) in zip(tally.sample_id.tolist(), rows, strict=True)
     }
+
+
+def require_same_groups(
+    first_name: str, first: Evaluation, name: str, other: Evaluation, chosen: Sequence[str]
+) -> None:
+    """Refuse figures of groups that hold other defects in two evaluations of the same images.
+
+    Raises:
+        ResultError: bins in millimetres differ with the pixel pitch.
+    """
+    here, there = ({group.key: group for group in groups_of(one)} for one in (first, other))
+    for key in here.keys() & there.keys():
+        own, n_other = here[key], there[key].n_defects
+        asked = (one.startswith(f"aupro{own.suffix}@") or one == f"image_auroc{own.suffix}" for one in chosen)
+        if (own.n_defects, own.area_px) != (n_other, there[key].area_px) and own.n_defects + n_other and any(asked):
+            raise ResultError(
+                f"{first_name} and {name} hold other defects in {own.label!r}, {own.n_defects} and {n_other}; "
+                "evaluate both with the same pixel pitch"
+            )
 
 
 def _few(names: Sequence[str]) -> str:

@@ -1,10 +1,12 @@
 """Which defects are detected, at a false-alarm rate that is stated, and from which size on they are found reliably.
 
-One rule is the default, two more go by name; each looks at good pixels or good images alone to set its threshold:
+One rule is the default, four more go by name; each looks at good pixels or good images alone to set its threshold:
 
-- `peak_at_image_fpr`: the defect's highest pixel exceeds the lowest threshold at which at most `rate` of the good
-  images hold any pixel above it: false calls counted by unit, as non-destructive testing does. 5 % unless given.
-- `peak_at_pixel_fpr`: the defect's highest pixel is flagged while at most `rate` of all normal pixels are. 1 %.
+- `own_peak_at_image_fpr`: the defect's own peak exceeds the lowest threshold at which at most `rate` of the good images
+  hold any pixel above it: false calls counted by unit, as non-destructive testing does. 5 % unless given. Its own peak
+  is its highest pixel, unless a neighbour's glow explains that: `own_peaks.py` says when.
+- `own_peak_at_pixel_fpr`: the defect's own peak is flagged while at most `rate` of all normal pixels are. 1 %.
+- `peak_at_image_fpr`, `peak_at_pixel_fpr`: the same for the defect's highest pixel, whoever made it glow.
 - `half_at_pixel_fpr`: half of the defect's pixels are flagged while at most `rate` of all normal pixels are. 1 %.
 """
 
@@ -21,13 +23,16 @@ from tinydefects.metrics.hit_miss import SizeFit, fit_resamples, fit_sizes
 from tinydefects.metrics.records import DefectRecord, Interval
 from tinydefects.metrics.tally import Tally
 
-DetectionRule = Literal["peak_at_image_fpr", "peak_at_pixel_fpr", "half_at_pixel_fpr"]
-DEFAULT_RULE: DetectionRule = "peak_at_image_fpr"
-DEFAULT_RATES: dict[str, float] = {"peak_at_image_fpr": 0.05, "peak_at_pixel_fpr": 0.01, "half_at_pixel_fpr": 0.01}
-WORDS = {
-    "peak_at_image_fpr": "of good images alarming",
-    "peak_at_pixel_fpr": "false-positive pixels",
-    "half_at_pixel_fpr": "false-positive pixels, half of the defect covered",
+DetectionRule = Literal[
+    "own_peak_at_image_fpr", "own_peak_at_pixel_fpr", "peak_at_image_fpr", "peak_at_pixel_fpr", "half_at_pixel_fpr"
+]
+DEFAULT_RULE: DetectionRule = "own_peak_at_image_fpr"
+DEFAULT_RATES: dict[str, float] = {
+    "own_peak_at_image_fpr": 0.05,
+    "own_peak_at_pixel_fpr": 0.01,
+    "peak_at_image_fpr": 0.05,
+    "peak_at_pixel_fpr": 0.01,
+    "half_at_pixel_fpr": 0.01,
 }
 
 
@@ -39,8 +44,10 @@ class Detectability:
         rule, rate: which rule, and the false-alarm rate it allows.
         threshold: a pixel above it is flagged; nan for the rules about pixels, which need ranks only, and where
             there is no good image.
-        n_alarming_images: good images with a pixel above the threshold, as counted; at most `rate` of them.
+        n_alarming_images, n_good_images: good images with a pixel above the threshold, as counted, at most `rate` of
+            all good images; 0 of 0 for the rules about pixels.
         hits: one for each of `Evaluation.defects`, in their order; empty when the rule cannot be applied.
+        n_by_glow: defects that the rule would have found by their highest pixel, and not by their own peak.
         smallest_detected_px, largest_missed_px: equivalent diameters; nan when there is none.
         fit: POD against size.
     """
@@ -49,7 +56,9 @@ class Detectability:
     rate: float = DEFAULT_RATES[DEFAULT_RULE]
     threshold: float = math.nan
     n_alarming_images: int = 0
+    n_good_images: int = 0
     hits: tuple[bool, ...] = ()
+    n_by_glow: int = 0
     smallest_detected_px: float = math.nan
     largest_missed_px: float = math.nan
     fit: SizeFit = field(default_factory=SizeFit)
@@ -75,23 +84,31 @@ def measure_detectability(
     """
     rate = checked_rate(rule, rate)
     threshold = math.nan
-    if rule == "peak_at_image_fpr":
+    if counts_images(rule):
         if not highest_good.size:
             reason = "no good image: its false alarms cannot be counted; choose a rule about pixels"
             return Detectability(rule=rule, rate=rate, fit=SizeFit(n_defects=len(defects), remarks=(reason,)))
         threshold = float(image_thresholds(highest_good, np.ones((1, highest_good.size)), rate)[0])
     hits = detected(defects, rule=rule, rate=rate, threshold=threshold)
+    touched = detected(defects, rule=rule.removeprefix("own_"), rate=rate, threshold=threshold)
     diameters = np.array([defect.diameter_px for defect in defects])
     return Detectability(
         rule=rule,
         rate=rate,
         threshold=threshold,
         n_alarming_images=int(np.count_nonzero(highest_good > threshold)),
+        n_good_images=highest_good.size if counts_images(rule) else 0,
         hits=tuple(hits.tolist()),
+        n_by_glow=int(np.count_nonzero(touched & ~hits)),
         smallest_detected_px=float(diameters[hits].min()) if hits.any() else math.nan,
         largest_missed_px=float(diameters[~hits].max()) if not hits.all() else math.nan,
         fit=fit_sizes(diameters, hits),
     )
+
+
+def counts_images(rule: str) -> bool:
+    """Whether a rule allows a share of the good images to alarm, rather than a share of the normal pixels."""
+    return rule.endswith("peak_at_image_fpr")
 
 
 def checked_rate(rule: str, rate: float | None) -> float:
@@ -114,11 +131,17 @@ def detected(
     defects: Sequence[DefectRecord], *, rule: str, rate: float, threshold: float = math.nan
 ) -> NDArray[np.bool_]:
     """(n,) whether each defect is detected; `threshold` matters to the rule about images, `rate` to the others."""
-    if rule == "peak_at_image_fpr":
-        return np.array([defect.peak > threshold for defect in defects], dtype=bool)
-    if rule == "peak_at_pixel_fpr":
-        return np.array([defect.first_touched_fpr <= rate for defect in defects], dtype=bool)
-    return np.array([defect.half_covered_fpr <= rate for defect in defects], dtype=bool)
+    own = rule.startswith("own_")
+    if counts_images(rule):
+        return np.array([(defect.own_peak if own else defect.peak) > threshold for defect in defects], dtype=bool)
+    return np.array([rate_of(defect, rule) <= rate for defect in defects], dtype=bool)
+
+
+def rate_of(defect: DefectRecord, rule: str) -> float:
+    """The false-positive rate of pixels at which a rule's eye first sees a defect; nan where it never does."""
+    if rule == "half_at_pixel_fpr":
+        return defect.half_covered_fpr
+    return defect.own_touched_fpr if rule.startswith("own_") else defect.first_touched_fpr
 
 
 def image_thresholds(highest: NDArray[np.float32], weights: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
@@ -140,15 +163,16 @@ def resample_sizes(
 
     nan where a resample has no fit. The rules about pixels take their thresholds from the table's.
     """
-    if rule == "peak_at_image_fpr":
+    peak = tally.own_peak if rule.startswith("own_") else tally.peak
+    if counts_images(rule):
         good = tally.is_good
         thresholds = image_thresholds(tally.highest_normal[good], weights[:, good], rate)
-        hits = tally.peak > thresholds[:, None]
+        hits = peak > thresholds[:, None]
     else:
         fpr = weights @ tally.normal_at_least / (weights @ tally.n_normal)[:, None]
         n_allowed = np.count_nonzero(fpr <= rate, axis=1)
         thresholds = np.append(np.inf, tally.thresholds)[n_allowed]
-        hits = (tally.peak if rule == "peak_at_pixel_fpr" else tally.median) >= thresholds[:, None]
+        hits = (tally.median if rule == "half_at_pixel_fpr" else peak) >= thresholds[:, None]
     diameters = 2 * np.sqrt(tally.area_px / np.pi)
     return fit_resamples(diameters, hits, weights[:, tally.image_of_defect])
 
@@ -168,12 +192,33 @@ def describe(
         f"{name} {format_size(getattr(fit, field), pixel_pitch_mm)}{_bracket((intervals or {}).get(field))}"
         for name, field in (("a50", "a50_px"), ("a90", "a90_px"), ("a90/95", "a90_95_px"))
     ]
+    by_glow = detectability.n_by_glow
     return [
-        f"detected: {sum(detectability.hits)} of {fit.n_defects} defects at {100 * detectability.rate:g} % "
-        f"{WORDS[detectability.rule]}; {extremes}",
+        f"detected: {sum(detectability.hits)} of {fit.n_defects} defects at {rate_in_words(detectability)}; {extremes}",
+        *([f"  {by_glow} more {glow_in_words(by_glow)}"] if by_glow else []),
         f"POD: {', '.join(sizes)} (logistic on log diameter; lack of fit p {fit.lack_of_fit_p:.2g})",
         *(f"  {remark}" for remark in fit.remarks),
     ]
+
+
+def rate_in_words(detectability: Detectability, *more: Detectability) -> str:
+    """What alarmed falsely and what may: `0 of 8 good images alarming (5 % allowed)`, `1 % false-positive pixels`.
+
+    Of several categories, each with its own threshold, the good images are counted together.
+    """
+    every, allowed = (detectability, *more), f"{100 * detectability.rate:g} %"
+    if not counts_images(detectability.rule):
+        return f"{allowed} false-positive pixels" + (
+            ", half of the defect covered" if detectability.rule == "half_at_pixel_fpr" else ""
+        )
+    n_good, n_alarming = (sum(getattr(one, name) for one in every) for name in ("n_good_images", "n_alarming_images"))
+    each = " in each category" if more else ""
+    return f"{n_alarming:,} of {n_good:,} good images alarming ({allowed} allowed{each})"
+
+
+def glow_in_words(n_defects: int) -> str:
+    """`reach the threshold only in a neighbour's glow`, for a number of defects."""
+    return f"{'reaches' if n_defects == 1 else 'reach'} the threshold only in a neighbour's glow, and count as missed"
 
 
 def format_size(diameter_px: float, pixel_pitch_mm: float = math.nan) -> str:

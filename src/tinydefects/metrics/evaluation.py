@@ -15,19 +15,19 @@ from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics.curves import auroc, average_precision, best_f1, f1, fpr_at_tpr
 from tinydefects.metrics.detectability import DEFAULT_RULE, checked_rate, measure_detectability
 from tinydefects.metrics.gathering import Gathered, gather
-from tinydefects.metrics.groups import CURVE_RULES, CurveRule, GroupScorer, own_aupros
+from tinydefects.metrics.groups import (
+    CURVE_RULES,
+    CurveRule,
+    GroupScorer,
+    bin_groups,
+    own_aupros,
+    size_and_type_groups,
+)
 from tinydefects.metrics.pimo import image_aupimos
 from tinydefects.metrics.ranking import rank, rank_spooled
-from tinydefects.metrics.records import DefectRecord, GroupScores
+from tinydefects.metrics.records import DefectRecord
 from tinydefects.metrics.scores import FPR_LIMITS, Evaluation
-from tinydefects.metrics.size import (
-    QUARTILES,
-    SizeBins,
-    cumulative_quartiles,
-    disjoint_quartiles,
-    quartile_areas,
-    rho,
-)
+from tinydefects.metrics.size import SizeBins, quartile_areas, rho
 from tinydefects.metrics.spool import ScoreSpool
 from tinydefects.metrics.tally import Tally, lowest_above
 from tinydefects.metrics.uncertainty import N_RESAMPLES, intervals
@@ -104,6 +104,9 @@ def evaluate_gathered(
     if not fpr_limits or not all(0 < limit <= 1 for limit in fpr_limits):
         raise TinyDefectsError(f"fpr_limits are {tuple(fpr_limits)}; give false-positive rates in (0, 1], such as 0.05")
     checked_rate(detection_rule, false_alarm_rate)
+    every_bins, limits = (bins,) if isinstance(bins, SizeBins) else tuple(bins), tuple(dict.fromkeys(fpr_limits))
+    nothing = np.empty(0, dtype=np.int64)
+    bin_groups(every_bins, nothing, nothing, pixel_pitch_mm)  # sizes in mm without a pitch: say so before all the work
     with ScoreSpool() as normal_scores:
         gathered = gather_into(normal_scores)
         ranking = rank_spooled(gathered.pooled_defect_scores(), normal_scores)
@@ -112,20 +115,21 @@ def evaluate_gathered(
     scorer = GroupScorer(
         ranking=ranking,
         tally=tally,
-        fpr_limits=tuple(fpr_limits),
+        fpr_limits=limits,
         curve_rule=curve,
-        own_aupros=own_aupros(ranking, tally.area_px, tuple(fpr_limits)),
+        own_aupros=own_aupros(ranking, tally.area_px, limits),
     )
     evaluation = _conclude(gathered, scorer, category)
     evaluation = _with_decisions(evaluation, tally, threshold, image_threshold)
     evaluation = _with_aupimo(evaluation, tally, aupimos)
-    every_bins = (bins,) if isinstance(bins, SizeBins) else tuple(bins)
+    images_px = np.array(gathered.image_px, dtype=np.int64)
+    binned = bin_groups(every_bins, tally.area_px, images_px, pixel_pitch_mm)
     highest_good = tally.highest_normal[tally.is_good]
     evaluation = replace(
         evaluation,
         tally=tally,
         bins=every_bins,
-        by_bin=_by_bin(scorer, gathered, every_bins, pixel_pitch_mm),
+        by_bin=tuple(scorer.group(group) for group in binned.values()),
         pixel_pitch_mm=pixel_pitch_mm,
         detectability=measure_detectability(
             evaluation.defects, highest_good, rule=detection_rule, rate=false_alarm_rate
@@ -138,12 +142,11 @@ def _conclude(gathered: Gathered, scorer: GroupScorer, category: str) -> Evaluat
     """All numbers that need no setting."""
     ranking, tally = scorer.ranking, scorer.tally
     images = rank(tally.image_score[~tally.is_good], [tally.image_score[tally.is_good]])
-    overall = scorer.group("all", np.ones(tally.area_px.size, dtype=bool))
-    upto = zip(QUARTILES[:3], cumulative_quartiles(tally.area_px)[:3], strict=True)
-    smaller = [scorer.group(*named) for named in upto]
-    cumulative = (*smaller, replace(overall, name=QUARTILES[3]))
-    disjoint = [scorer.group(*named) for named in zip(QUARTILES, disjoint_quartiles(tally.area_px), strict=True)]
     types = sorted({sample.defect_type for sample in gathered.samples if sample.label != "good"})
+    groups = [scorer.group(group) for group in size_and_type_groups(tally.area_px, tally.defect_type, types).values()]
+    cumulative, disjoint, by_type = (
+        tuple(group for group in groups if group.kind == kind) for kind in ("cumulative", "disjoint", "type")
+    )
     records = _complete_records(gathered, scorer)
     return Evaluation(
         category=category,
@@ -154,10 +157,10 @@ def _conclude(gathered: Gathered, scorer: GroupScorer, category: str) -> Evaluat
         n_unmarked_images=gathered.n_unmarked,
         n_normal_pixels=ranking.n_normal,
         n_defect_pixels=ranking.n_defect,
-        overall=overall,
+        overall=groups[0],
         cumulative=cumulative,
-        disjoint=tuple(disjoint),
-        by_type=tuple(scorer.group(name, tally.defect_type == name) for name in types),
+        disjoint=disjoint,
+        by_type=by_type,
         quartile_areas_px=quartile_areas(tally.area_px),
         rho=tuple(rho(aupros) for aupros in zip(*(group.aupro for group in cumulative), strict=True)),
         pixel_auroc=auroc(ranking),
@@ -176,20 +179,13 @@ def _conclude(gathered: Gathered, scorer: GroupScorer, category: str) -> Evaluat
 def _complete_records(gathered: Gathered, scorer: GroupScorer) -> tuple[DefectRecord, ...]:
     touched = scorer.ranking.fpr_at(scorer.tally.peak).tolist()
     covered = scorer.ranking.fpr_at(scorer.tally.median).tolist()
+    own = np.full(scorer.tally.own_peak.size, np.nan)
+    has_own = ~np.isnan(scorer.tally.own_peak)
+    own[has_own] = scorer.ranking.fpr_at(scorer.tally.own_peak[has_own])
+    columns = (touched, covered, own.tolist(), scorer.own_aupros.tolist())
     return tuple(
-        replace(record, first_touched_fpr=first, half_covered_fpr=half, aupro=tuple(own))
-        for record, first, half, own in zip(gathered.records, touched, covered, scorer.own_aupros.tolist(), strict=True)
-    )
-
-
-def _by_bin(
-    scorer: GroupScorer, gathered: Gathered, every_bins: tuple[SizeBins, ...], pixel_pitch_mm: float
-) -> tuple[GroupScores, ...]:
-    images_px = np.array(gathered.image_px, dtype=np.int64)
-    return tuple(
-        scorer.group(name, members)
-        for bins in every_bins
-        for name, members in zip(bins.names, bins.members(scorer.tally.area_px, images_px, pixel_pitch_mm), strict=True)
+        replace(record, first_touched_fpr=first, half_covered_fpr=half, own_touched_fpr=alone, aupro=tuple(aupro))
+        for record, first, half, alone, aupro in zip(gathered.records, *columns, strict=True)
     )
 
 

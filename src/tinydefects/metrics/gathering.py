@@ -1,7 +1,8 @@
 """One pass over samples and predictions: what evaluate() keeps of every image, and nothing more.
 
 The scores of defect pixels stay in memory, those of normal pixels go to disk (`spool.py`). Each image counts at its own
-resolution. A defective image whose mask is empty counts as a defective image: its pixels cannot be called normal.
+resolution. A defective image whose mask is empty or missing counts as a defective image: its pixels cannot be called
+normal.
 """
 
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from tinydefects.defects import Defect, find_defects, require_few
 from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError
 from tinydefects.metrics.contrast import contrast_to_noise
 from tinydefects.metrics.exhibits import ExhibitKeeper, cut_out
+from tinydefects.metrics.own_peaks import own_peaks
 from tinydefects.metrics.ranking import Ranking
 from tinydefects.metrics.records import DefectRecord
 from tinydefects.metrics.spool import ScoreSpool
@@ -71,6 +73,7 @@ class Gathered:
             defect_at_least=found,
             area_px=self.areas_px,
             peak=np.array([scores[-1] for scores in self.defect_scores], dtype=np.float32),
+            own_peak=np.array([record.own_peak for record in self.records], dtype=np.float32),
             median=np.array([scores[scores.size // 2] for scores in self.defect_scores], dtype=np.float32),
             image_of_defect=np.array(self.image_of_defect, dtype=np.int64),
             defect_type=np.array([record.defect_type for record in self.records], dtype=np.str_),
@@ -121,8 +124,8 @@ def _gather_image(gathered: Gathered, sample: Sample, prediction: Prediction) ->
     image: NDArray[np.uint8] | None = None
     defects = find_defects(mask, sample.mask_paths[0] if sample.mask_paths else sample.id) if marked else []
     require_few(len(gathered.records) + len(defects), "this evaluation")
-    for defect in defects:
-        record = _gather_defect(gathered, sample, defect, anomaly_map)
+    for defect, own_peak in zip(defects, own_peaks(anomaly_map, mask, defects), strict=True):
+        record = _gather_defect(gathered, sample, defect, anomaly_map, own_peak)
         if gathered.with_contrast:
             image = sample.image() if image is None else image
             gathered.records[-1] = replace(record, contrast=contrast_to_noise(image, mask, defect))
@@ -157,7 +160,7 @@ def checked_pair(sample: Sample, prediction: Prediction) -> tuple[NDArray[np.flo
 
 
 def _gather_defect(
-    gathered: Gathered, sample: Sample, defect: Defect, anomaly_map: NDArray[np.float32]
+    gathered: Gathered, sample: Sample, defect: Defect, anomaly_map: NDArray[np.float32], own_peak: float
 ) -> DefectRecord:
     scores = np.sort(anomaly_map[defect.box][defect.pixels])
     rows, columns = defect.box
@@ -171,6 +174,7 @@ def _gather_defect(
         first_touched_fpr=float("nan"),  # known once every normal pixel is counted
         half_covered_fpr=float("nan"),
         aupro=(),
+        own_peak=own_peak,
     )
     gathered.defect_scores.append(scores)
     gathered.records.append(record)

@@ -1,6 +1,10 @@
-"""Scores of groups of defects (all, by size, by type) against all normal pixels and all good images of the category."""
+"""Groups of defects (all, by size, by type), which know their members, and their scores.
 
-from collections.abc import Callable
+Every group is scored against all normal pixels and all good images of the category. A group goes by its key, which is
+unique; its name may be that of another group, too: a defect type may be called `Q1`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +15,7 @@ from tinydefects.metrics.curves import Curve, auroc, exact_curve, level_areas, p
 from tinydefects.metrics.published import normal_threshold_curve, published_curve
 from tinydefects.metrics.ranking import Ranking, rank
 from tinydefects.metrics.records import GroupScores, PlottedCurve
+from tinydefects.metrics.size import QUARTILES, SizeBins, cumulative_quartiles, disjoint_quartiles
 from tinydefects.metrics.tally import Tally
 
 CurveRule = Literal["exact", "published_99", "normal_thresholds"]
@@ -19,6 +24,48 @@ CURVE_RULES: dict[str, Callable[[Ranking, NDArray[np.float64]], Curve]] = {
     "published_99": published_curve,
     "normal_thresholds": normal_threshold_curve,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Group:
+    """Some of the D defects of a category: `members` is (D,) bool, `key` and `name` as in `GroupScores`."""
+
+    key: str
+    name: str
+    members: NDArray[np.bool_]
+
+
+def size_and_type_groups(
+    areas_px: NDArray[np.int64], defect_types: NDArray[np.str_], types: Iterable[str]
+) -> dict[str, Group]:
+    """All defects, the quartiles and the types, by key, in the order of a report."""
+    found = [Group(key="all", name="all", members=np.ones(areas_px.size, dtype=bool))]
+    for kind, quartiles in (("cumulative", cumulative_quartiles(areas_px)), ("disjoint", disjoint_quartiles(areas_px))):
+        found += [
+            Group(key=f"{kind}:{name}", name=name, members=members)
+            for name, members in zip(QUARTILES, quartiles, strict=True)
+        ]
+    found += [Group(key=f"type:{name}", name=name, members=defect_types == name) for name in types]
+    return {group.key: group for group in found}
+
+
+def bin_groups(
+    every_bins: Sequence[SizeBins],
+    areas_px: NDArray[np.int64],
+    images_px: NDArray[np.int64],
+    pixel_pitch_mm: float,
+) -> dict[str, Group]:
+    """The bins of all sets of edges, by key; a bin that two sets have in common is one group.
+
+    `images_px` (D,) are the pixels of each defect's image.
+    """
+    return {
+        key: Group(key=key, name=name, members=members)
+        for bins in every_bins
+        for key, name, members in zip(
+            bins.keys, bins.names, bins.members(areas_px, images_px, pixel_pitch_mm), strict=True
+        )
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,17 +82,20 @@ class GroupScorer:
     curve_rule: str
     own_aupros: NDArray[np.float64]
 
-    def group(self, name: str, members: NDArray[np.bool_]) -> GroupScores:
-        """Scores of the defects chosen by `members`, (D,) bool."""
+    def group(self, group: Group) -> GroupScores:
+        """Scores of the defects of one group; a type's images count as such even where they mark no defect."""
+        members = group.members
         n_defects = int(np.count_nonzero(members))
         areas_px = self.tally.area_px[members]
-        images = np.unique(self.tally.image_of_defect[members])
+        images = images_of(self.tally, group.key, members)
         curve = self._curve(members) if n_defects else Curve(fpr=np.empty(0), recall=np.empty(0))
         good_scores = self.tally.image_score[self.tally.is_good]
         return GroupScores(
-            name=name,
+            key=group.key,
+            name=group.name,
+            members=tuple(np.flatnonzero(members).tolist()),
             n_defects=n_defects,
-            n_images=images.size,
+            n_images=int(np.count_nonzero(images)),
             area_px=(float(areas_px.min()), float(areas_px.max())) if n_defects else (float("nan"), float("nan")),
             aupro=self._aupro(curve, members),
             image_auroc=auroc(rank(self.tally.image_score[images], [good_scores])),
@@ -79,3 +129,13 @@ def own_aupros(ranking: Ranking, areas_px: NDArray[np.int64], fpr_limits: tuple[
     """(D, L) exact AUPRO of each defect at each limit, for defects whose pixels were ranked one after the other."""
     columns = [region_means(level_areas(ranking, fpr_limit=limit), ranking.level, areas_px) for limit in fpr_limits]
     return np.stack(columns, axis=1)
+
+
+def images_of(tally: Tally, key: str, members: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(I,) the images that hold defects of a group; of a type also its defective images that mark no pixel."""
+    images = np.zeros(tally.is_good.size, dtype=bool)
+    images[tally.image_of_defect[members]] = True
+    if key.startswith("type:"):
+        types = np.array([name.split("/")[-2:][0] for name in tally.sample_id.tolist()], dtype=np.str_)
+        images |= ~tally.is_good & (types == key.removeprefix("type:"))
+    return images

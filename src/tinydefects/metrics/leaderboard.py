@@ -15,7 +15,6 @@ are read off: the chance that any two equal entrants are told apart is 5 % for e
 "Not distinguishable" says that these images do not suffice, not that two methods are equal.
 """
 
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -27,6 +26,7 @@ from tinydefects.metrics.comparison import (
     N_RESAMPLES,
     matching_places,
     movements,
+    require_same_groups,
     stepdown_p_values,
     tally_of,
     widened,
@@ -35,15 +35,19 @@ from tinydefects.metrics.figures import figures as figures_of
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.resampling import Array, Plan
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.metrics.size import QUARTILES
+from tinydefects.metrics.size import QUARTILES, short
 from tinydefects.metrics.uncertainty import (
     LEVEL,
     MIN_FREEDOM,
     UNDEFINED,
     can_resample,
     draw_weights,
+    highest_of,
     leave_out_weights,
+    n_trials,
+    opened,
     plan_of,
+    seed_of,
     shape_of_influence,
     shaped_interval,
 )
@@ -101,11 +105,15 @@ class Leaderboard:
 
 @dataclass(slots=True, eq=False)
 class _Column:
-    """One figure of one entrant: by category its value for each seed; how draws and left-out images move the mean."""
+    """One figure of one entrant: by category its value for each seed; how draws and left-out images move the mean.
+
+    `trials` as `n_trials` of `uncertainty.py`, one for each category.
+    """
 
     values: dict[str, Array]
     moved: Array
     left_out: list[Array] = field(default_factory=list)
+    trials: list[int] = field(default_factory=list)
 
     @property
     def by_category(self) -> dict[str, float]:
@@ -204,24 +212,29 @@ def _resample(
     if not counting:
         return
     n_drawn = next(column.moved.size for by_entrant in counting.values() for column in by_entrant.values())
-    drawn_seed = _seed_of(category, seed)
+    drawn_seed = seed_of(category, seed)
+    first_evaluation = next(iter(entrants.values()))[0]
+    first_plan = plan_of(first_evaluation)
     weights = np.concatenate([draw_weights(first, n_drawn, drawn_seed), leave_out_weights(first)])
     for entrant, of_seeds in entrants.items():
         moves = []
         for evaluation in of_seeds:
             tally = tally_of(f"{entrant} on {category}", evaluation)
             places = matching_places(first_name, first, entrant, tally)
+            require_same_groups(first_name, first_evaluation, entrant, evaluation, [*counting])
             plan = _narrowed(plan_of(evaluation), counting)
             moves.append(movements(tally, plan, weights[:, places], counting))
         seeds = _draw_seeds(len(of_seeds), n_drawn, drawn_seed)
         for figure, by_entrant in counting.items():
             column = by_entrant[entrant]
             moved = np.stack([move.get(figure, np.full(len(weights), np.nan)) for move in moves])
-            if not can_resample(first):
+            trials = n_trials(figure, first, first_plan)
+            if not can_resample(first) or trials < 2:
                 moved[:] = np.nan
             values = column.values[category]
             redrawn = (seeds * (values[:, None] + moved[:, :n_drawn])).mean(axis=0)
             column.moved += (redrawn - values.mean()) / len(column.values)
+            column.trials.append(trials)
             column.left_out.append(moved[:, n_drawn:].mean(axis=0) / len(column.values))
 
 
@@ -238,19 +251,18 @@ def _counts(by_entrant: Mapping[str, _Column], category: str) -> bool:
     return any(category in column.values for column in by_entrant.values())
 
 
-def _seed_of(category: str, seed: int) -> int:
-    """Other draws in each category, whichever others there are."""
-    return int(np.random.SeedSequence([seed, zlib.crc32(category.encode())]).generate_state(1)[0])
-
-
 def _narrowed(plan: Plan, names: Collection[str]) -> Plan:
     """Only what these figures need: their limits, their groups of defects, and the quartiles for rho."""
-    limits = tuple(limit for limit in plan.fpr_limits if any(name.endswith(f"@{limit:g}") for name in names))
-    groups = {name.partition("@")[0].removeprefix("aupro").removeprefix("image_auroc") for name in names}
-    kept = {"", *groups, *(f"_{quartile}" for quartile in QUARTILES)}
-    return replace(
-        plan, fpr_limits=limits, members={name: those for name, those in plan.members.items() if name in kept}
-    )
+    limits = tuple(limit for limit in plan.fpr_limits if any(name.endswith(f"@{short(limit)}") for name in names))
+    always = {"", *(f"_{quartile}" for quartile in QUARTILES)}
+    members = {
+        group: those
+        for group, those in plan.members.items()
+        if group in always
+        or f"image_auroc{group}" in names
+        or any(f"aupro{group}@{short(limit)}" in names for limit in limits)
+    }
+    return replace(plan, fpr_limits=limits, members=members)
 
 
 def _rank(figure: str, columns: Mapping[str, _Column], n_seeds: Mapping[str, int]) -> list[Standing]:
@@ -267,7 +279,7 @@ def _rank(figure: str, columns: Mapping[str, _Column], n_seeds: Mapping[str, int
                 entrant=entrant,
                 figure=figure,
                 value=column.value,
-                interval=_interval(column, highest=np.inf if figure.endswith("_px") else 1.0),
+                interval=_interval(column, highest=highest_of(figure)),
                 seed_spread=column.seed_spread,
                 n_seeds=n_seeds[entrant],
                 by_category=column.by_category,
@@ -321,7 +333,10 @@ def _interval(column: _Column, highest: float) -> Interval:
     skew, freedom = _shape(np.concatenate(column.left_out), column.shares)
     found = shaped_interval(column.value + column.moved, column.value, skew, freedom)
     low, high = np.clip([found.low, found.high], 0.0, highest)
-    return Interval(low=float(low), high=float(high))
+    interval = Interval(low=float(low), high=float(high))
+    if np.isinf(highest):
+        return interval
+    return opened(interval, len(column.trials) * min(column.trials, default=0))
 
 
 def _verdict(value: float, corrected_p: float, *, is_best: bool) -> str:

@@ -3,10 +3,18 @@
 Undefined is nan with the count beside it; nothing here measures or reads anything.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+# A defect type of such a name stands in figures' names with `type:`: a quartile, a bin or a key could bear it, too.
+TAKEN = re.compile(
+    r"(only_)?Q[1-4]|(<|>=)?[\d.e+-]+( to [\d.e+-]+)? (px|px²|mm²|of the image)"
+    r"|(all|cumulative|disjoint|type|area_px|diameter_px|area_mm2|image_share)(:.*)?",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +38,10 @@ class GroupScores:
     """Scores of one group of defects against all normal pixels of the category.
 
     Attributes:
-        name: `all`, a size quartile (`Q1` is the smallest defects) or a defect type.
+        key: unique among the groups of an evaluation: `all`, `cumulative:Q1`, `disjoint:Q1`, `type:crack`,
+            `diameter_px:2-5`.
+        name: `all`, a size quartile (`Q1` is the smallest defects), a defect type or a bin of sizes; not unique.
+        members: places of its defects in `Evaluation.defects`, ascending.
         n_defects: 8-connected regions in the group.
         n_images: images that hold at least one of them.
         area_px: smallest and largest area in the group, (nan, nan) when it is empty.
@@ -39,13 +50,34 @@ class GroupScores:
         curve: PRO against FPR for drawing.
     """
 
+    key: str
     name: str
+    members: tuple[int, ...]
     n_defects: int
     n_images: int
     area_px: tuple[float, float]
     aupro: tuple[float, ...]
     image_auroc: float
     curve: PlottedCurve
+
+    @property
+    def kind(self) -> str:
+        """What the key begins with: `all`, `cumulative`, `disjoint`, `type`, or the unit of a bin."""
+        return self.key.partition(":")[0]
+
+    @property
+    def label(self) -> str:
+        """Its name, with `type` before that of a defect type which could be taken for another group."""
+        return f"type {self.name}" if self.kind == "type" and TAKEN.fullmatch(self.name) else self.name
+
+    @property
+    def suffix(self) -> str:
+        """What tells its figures' names from those of other groups: `_Q1` in `aupro_Q1@0.05`; empty for all defects."""
+        if self.kind == "all":
+            return ""
+        if self.kind == "disjoint":
+            return f"_only_{self.name}"
+        return f"_{self.key}" if self.label != self.name else f"_{self.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +91,9 @@ class DefectRecord:
         first_touched_fpr: share of all normal pixels that score at least `peak`: the false-positive rate at which
             its first pixel is found.
         half_covered_fpr: the same for the median pixel: the rate at which half of it is found.
+        own_peak: the highest score inside the defect that no neighbour's glow explains (`own_peaks.py`); nan where
+            there is none, and in results that did not measure it.
+        own_touched_fpr: as `first_touched_fpr`, for `own_peak`.
         aupro: this defect's own AUPRO at each of `Evaluation.fpr_limits`, exact; any group's AUPRO is the mean of it.
         contrast: how much it stands out in the photograph, see `contrast.py`; nan unless it was asked for.
     """
@@ -73,6 +108,8 @@ class DefectRecord:
     half_covered_fpr: float
     aupro: tuple[float, ...]
     contrast: float = float("nan")
+    own_peak: float = float("nan")
+    own_touched_fpr: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -6,7 +6,7 @@ Groups of defects keep the members they have in the full sample, also where weig
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tinydefects.metrics.detectability import DEFAULT_RATES, DEFAULT_RULE, resample_sizes
 from tinydefects.metrics.hit_miss import NEAR
-from tinydefects.metrics.size import QUARTILES
+from tinydefects.metrics.size import QUARTILES, short
 from tinydefects.metrics.tally import Tally
 
 Array = NDArray[np.float64]
@@ -29,6 +29,8 @@ class Plan:
     Attributes:
         fpr_limits: limits of AUPRO.
         members: name of a group of defects, as it stands in the figures' names, to (D,) bool.
+        images: by the same names (I,) bool, the images that count for a group; those that hold its defects where
+            nothing is said.
         threshold: pixels that score above it are called defective; nan when none was given.
         image_threshold: the same for images.
         detection: rule and false-alarm rate of `detectability.py`, for a50 and a90.
@@ -36,6 +38,7 @@ class Plan:
 
     fpr_limits: tuple[float, ...]
     members: Mapping[str, NDArray[np.bool_]]
+    images: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     threshold: float = float("nan")
     image_threshold: float = float("nan")
     detection: tuple[str, float] = (DEFAULT_RULE, DEFAULT_RATES[DEFAULT_RULE])
@@ -78,6 +81,9 @@ class Resampler:
         """(I, n groups): 1 where an image holds a defect of the group."""
         holds = np.zeros((len(self._normal), len(self._members)))
         np.maximum.at(holds, self._image_of_defect, self._members.T)
+        for number, name in enumerate(self._plan.members):
+            if name in self._plan.images:
+                holds[:, number] = self._plan.images[name]
         return holds
 
     def _block(self, weights: Array, names: Collection[str]) -> dict[str, Array]:
@@ -103,8 +109,8 @@ class Resampler:
             aupro = found_area(rate, limit) @ self._share.T
             by_group = (by_defect * aupro) @ self._members.T / n_drawn
             scores = dict(zip(self._plan.members, by_group.T, strict=True))
-            figures |= {f"aupro{name}@{limit:g}": values for name, values in scores.items()}
-            figures[f"rho@{limit:g}"] = _rho(np.stack([scores[f"_{name}"] for name in QUARTILES]))
+            figures |= {f"aupro{name}@{short(limit)}": values for name, values in scores.items()}
+            figures[f"rho@{short(limit)}"] = _rho(np.stack([scores[f"_{name}"] for name in QUARTILES]))
         return figures
 
     def _pixels(self, weights: Array, normal: Array, rate: Array) -> dict[str, Array]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tinydefects.metrics.detectability import Detectability, describe
 from tinydefects.metrics.records import DefectRecord, Exhibit, GroupScores, Interval
-from tinydefects.metrics.size import SizeBins
+from tinydefects.metrics.size import SizeBins, short
 from tinydefects.metrics.tally import Tally
 
 FPR_LIMITS = (0.30, 0.10, 0.05, 0.01)
@@ -101,27 +101,51 @@ def summary(evaluation: Evaluation) -> str:
     has_intervals = any(interval.low == interval.low for interval in evaluation.intervals.values())
     n_defective = evaluation.n_images - evaluation.n_good_images
     by_name = (*(evaluation.by_type if len(evaluation.by_type) > 1 else ()), *evaluation.by_bin)
-    width = max(10, *(len(group.name) + 1 for group in by_name)) if by_name else 10
-    lines = [
-        f"{evaluation.category or 'category'}: {evaluation.n_good_images} good and {n_defective} defective images, "
-        f"{evaluation.overall.n_defects} defects, curve {evaluation.curve_rule}",
+    width = max(10, *(len(group.label) + 1 for group in by_name)) if by_name else 10
+    by_region = [
         f"{'AUPRO at':<{width}}{limits}  defects  area (Q1 is the smallest quarter, Q4 is all)",
         *(line for group in evaluation.cumulative for line in _rows(group, evaluation, width)),
         f"{'rho':<{width}}{_numbers(evaluation.rho)}           mean(Q1..Q4) * min(Q1, Q4) / max(Q1, Q4)",
         *_intervals("rho", evaluation, width),
         *(line for group in by_name for line in _rows(group, evaluation, width)),
-        f"image AUROC {_number('image_auroc', evaluation)}  AP {_number('image_average_precision', evaluation)}  "
-        f"best F1 {_number('image_best_f1', evaluation)} (oracle threshold)  "
-        f"FPR at 95 % TPR {_number('image_fpr_at_95_tpr', evaluation)}",
+    ]
+    by_pixel = [
         f"pixel AUROC {_number('pixel_auroc', evaluation)}  AP {_number('pixel_average_precision', evaluation)}  "
         f"best F1 {_number('pixel_best_f1', evaluation)} (oracle threshold)",
         f"AUPIMO {_number('aupimo', evaluation)}, mean of {len(evaluation.aupimo_by_image)} images",
+    ]
+    outlined = evaluation.overall.n_defects > 0
+    lines = [
+        f"{evaluation.category or 'category'}: {evaluation.n_good_images} good and {n_defective} defective images, "
+        f"{evaluation.overall.n_defects} defects, curve {evaluation.curve_rule}",
+        *(by_region if outlined else [nothing_outlined(evaluation)]),
+        f"image AUROC {_number('image_auroc', evaluation)}  AP {_number('image_average_precision', evaluation)}  "
+        f"best F1 {_number('image_best_f1', evaluation)} (oracle threshold)  "
+        f"FPR at 95 % TPR {_number('image_fpr_at_95_tpr', evaluation)}",
+        *(by_pixel if outlined else _by_type(evaluation)),
         *_decisions(evaluation),
         *describe(evaluation.detectability, pixel_pitch_mm=evaluation.pixel_pitch_mm, intervals=evaluation.intervals),
         *(["in brackets and below: 95 % intervals, images resampled"] if has_intervals else []),
         *_cautions(evaluation),
     ]
     return "\n".join(lines)
+
+
+def nothing_outlined(evaluation: Evaluation) -> str:
+    """What an evaluation without a single defect region leaves undefined, and why."""
+    n_defective = evaluation.n_images - evaluation.n_good_images
+    why = f"none of {n_defective} defective images is outlined" if n_defective else "there is no defective image"
+    return f"{why}: AUPRO, rho, pixel AUROC, AUPIMO and sizes are undefined"
+
+
+def _by_type(evaluation: Evaluation) -> list[str]:
+    """Image AUROC of each type, for categories that have nothing else to tell them apart by; one type needs no line."""
+    types = evaluation.by_type if len(evaluation.by_type) > 1 else ()
+    return [
+        f"  {group.label}: image AUROC {group.image_auroc:.4f}{_bracketed(f'image_auroc{group.suffix}', evaluation)}, "
+        f"{group.n_images} images"
+        for group in types
+    ]
 
 
 def _decisions(evaluation: Evaluation) -> list[str]:
@@ -139,8 +163,8 @@ def _decisions(evaluation: Evaluation) -> list[str]:
 
 def _rows(group: GroupScores, evaluation: Evaluation, width: int) -> list[str]:
     area = f"  {group.area_px[0]:.0f} to {group.area_px[1]:.0f} px" if group.n_defects else ""
-    numbers = f"{group.name:<{width}}{_numbers(group.aupro)}{group.n_defects:>9}{area}"
-    return [numbers, *_intervals(f"aupro_{group.name}", evaluation, width)]
+    numbers = f"{group.label:<{width}}{_numbers(group.aupro)}{group.n_defects:>9}{area}"
+    return [numbers, *_intervals(f"aupro{group.suffix}", evaluation, width)]
 
 
 def _numbers(values: tuple[float, ...]) -> str:
@@ -149,13 +173,17 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 def _intervals(figure: str, evaluation: Evaluation, width: int) -> list[str]:
     """A line below the numbers of one figure, one interval for each limit; none where no interval is known."""
-    found = [_interval(f"{figure}@{limit:g}", evaluation) for limit in evaluation.fpr_limits]
+    found = [_interval(f"{figure}@{short(limit)}", evaluation) for limit in evaluation.fpr_limits]
     return [" " * width + "".join(f"{interval:>13}" for interval in found)] if any(found) else []
 
 
 def _number(figure: str, evaluation: Evaluation) -> str:
+    return f"{getattr(evaluation, figure):.4f}{_bracketed(figure, evaluation)}"
+
+
+def _bracketed(figure: str, evaluation: Evaluation) -> str:
     interval = _interval(figure, evaluation)
-    return f"{getattr(evaluation, figure):.4f}" + (f" ({interval})" if interval else "")
+    return f" ({interval})" if interval else ""
 
 
 def _interval(figure: str, evaluation: Evaluation) -> str:
@@ -166,10 +194,12 @@ def _interval(figure: str, evaluation: Evaluation) -> str:
 
 def _cautions(evaluation: Evaluation) -> list[str]:
     """What a reader must know before believing the numbers above; often nothing."""
+    if not evaluation.overall.n_defects:
+        return []
     groups = (*evaluation.cumulative, *evaluation.by_bin)
-    few = [f"{group.name} ({group.n_defects})" for group in groups if group.n_defects < FEW_DEFECTS]
+    few = [f"{group.label} ({group.n_defects})" for group in groups if group.n_defects < FEW_DEFECTS]
     cautions = [f"caution: fewer than {FEW_DEFECTS} defects in {', '.join(few)}"] if few else []
-    few = [f"{group.name} ({group.n_images})" for group in groups if group.n_images < FEW_IMAGES]
+    few = [f"{group.label} ({group.n_images})" for group in groups if group.n_images < FEW_IMAGES]
     cautions += [f"caution: fewer than {FEW_IMAGES} images with defects of {', '.join(few)}"] if few else []
     if evaluation.n_unmarked_images:
         cautions.append(

@@ -42,9 +42,16 @@ class SizeBins:
     @property
     def names(self) -> list[str]:
         """One for each bin, smallest first: `<2 px`, `2 to 5 px`, `>=5 px`."""
-        symbol, edges = SYMBOLS[self.unit], [f"{edge:g}" for edge in self.edges]
+        symbol, edges = SYMBOLS[self.unit], [short(edge) for edge in self.edges]
         between = [f"{low} to {high} {symbol}" for low, high in pairwise(edges)]
         return [f"<{edges[0]} {symbol}", *between, f">={edges[-1]} {symbol}"]
+
+    @property
+    def keys(self) -> list[str]:
+        """The same for programs: `diameter_px:<2`, `diameter_px:2-5`, `diameter_px:>=5`; equal bins have equal keys."""
+        edges = [short(edge) for edge in self.edges]
+        spans = [f"<{edges[0]}", *(f"{low}-{high}" for low, high in pairwise(edges)), f">={edges[-1]}"]
+        return [f"{self.unit}:{span}" for span in spans]
 
     def members(
         self, areas_px: NDArray[np.int64], images_px: NDArray[np.int64], pixel_pitch_mm: float
@@ -65,6 +72,12 @@ class SizeBins:
             sizes = areas_px * pixel_pitch_mm**2
         place = np.searchsorted(self.edges, sizes, side="right")
         return [place == number for number in range(len(self.edges) + 1)]
+
+
+def short(number: float) -> str:
+    """A number as figures' names hold it: `0.05`, `2`; two numbers that differ are written differently."""
+    text = f"{number:g}"
+    return text if float(text) == number else repr(float(number))
 
 
 def quartile_areas(areas_px: NDArray[np.int64]) -> tuple[float, float, float]:

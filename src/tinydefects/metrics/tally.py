@@ -27,7 +27,8 @@ class Tally:
         highest_normal: (I,) the highest score of those pixels, nan where there are none.
         defect_at_least: (D, G) pixels of each defect that score at least each threshold.
         area_px: (D,) pixels of each defect.
-        peak: (D,) highest score inside each defect; median: (D,) the ceil(n / 2)-th highest.
+        peak: (D,) highest score inside each defect; own_peak: the same without a neighbour's glow, nan where there is
+            none (`own_peaks.py`); median: (D,) the ceil(n / 2)-th highest.
         image_of_defect: (D,) row of its image.
         defect_type: (D,) names.
         is_good: (I,) label of each image; image_score: (I,) its score.
@@ -41,6 +42,7 @@ class Tally:
     defect_at_least: NDArray[np.int32]
     area_px: NDArray[np.int64]
     peak: NDArray[np.float32]
+    own_peak: NDArray[np.float32]
     median: NDArray[np.float32]
     image_of_defect: NDArray[np.int64]
     defect_type: NDArray[np.str_]

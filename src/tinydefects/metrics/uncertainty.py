@@ -7,42 +7,58 @@ chosen, not found. From n groups n - 1 are drawn, which makes the spread of a me
 images carry a figure, as huge defects do the pixel scores, the normal quantiles inside BCa understate the tails; they
 are replaced by Student's, as in Hesterberg's (2015) expanded percentiles, with the degrees of freedom that the kurtosis
 of the images' influence leaves (Satterthwaite). `benchmarks/coverage.py` measures what all this is worth.
+
+At its edges the bootstrap is blind: where nothing went wrong in three images, nothing goes wrong in any draw of them,
+and the interval would be 1.000 to 1.000. There it reaches as far as that of Clopper and Pearson (1934) for n right of
+n: more than 1 - 0.025^(1/n) would hardly have gone unseen in n independent trials. For the AUROC this holds whatever
+the scores: n good and n defective images make n pairs without a common image, each in order with the chance that is
+asked for. A figure on which all draws agree elsewhere has no interval.
 """
+
+import zlib
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 
-from tinydefects.metrics.figures import figures, named_groups
+from tinydefects.metrics.figures import SIZES, figures, groups_of
+from tinydefects.metrics.groups import images_of
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.resampling import Array, Plan, Resampler
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.metrics.size import cumulative_quartiles, disjoint_quartiles
 from tinydefects.metrics.tally import Tally
 
 LEVEL = 0.95
 N_RESAMPLES = 1000
 MIN_FREEDOM = 2.0
+EDGE = 0.0005  # what lies as near to 0 or to 1 is printed as 0.000 or 1.000
 UNDEFINED = Interval(low=float("nan"), high=float("nan"))
 
 
 def intervals(evaluation: Evaluation, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> dict[str, Interval]:
     """A 95 % interval for every figure of an evaluation that keeps its tally, by the figure's name.
 
-    (nan, nan) where the figure is undefined or good or defective images form a single group. Missing are `a90_95_px`,
-    itself a bound, and AUPRO and rho under a curve rule other than `exact`. Each interval is moved by what the tally's
-    own value lacks of the exact one, less than 0.001 as a rule, and ends where the figure does.
+    (nan, nan) where the figure is undefined or good or defective images behind it form a single group. Missing are
+    `a90_95_px`, itself a bound, and AUPRO and rho under a curve rule other than `exact`. Each interval is moved by what
+    the tally's own value lacks of the exact one, less than 0.001 as a rule, and ends where the figure does.
     """
     tally = evaluation.tally
     if tally is None or not n_resamples:
         return {}
-    values = figures(evaluation)
+    values, plan = figures(evaluation), plan_of(evaluation)
     moved = {}
-    for name, (value, interval) in tally_intervals(tally, plan_of(evaluation), n_resamples, seed).items():
+    for name, (value, interval) in tally_intervals(tally, plan, n_resamples, seed).items():
         if evaluation.curve_rule != "exact" and name.startswith(("aupro", "rho")):
             continue
-        moved[name] = _moved(interval, values[name] - value, highest=np.inf if name.endswith("_px") else 1.0)
+        highest = highest_of(name)
+        own = _moved(interval, values[name] - value, highest=highest)
+        moved[name] = own if np.isinf(highest) else opened(own, n_trials(name, tally, plan))
     return moved
+
+
+def highest_of(figure: str) -> float:
+    """The highest value that a figure can have: sizes have none, all others lie in [0, 1]."""
+    return np.inf if figure in SIZES else 1.0
 
 
 def _moved(interval: Interval, distance: float, highest: float) -> Interval:
@@ -65,20 +81,57 @@ def tally_intervals(tally: Tally, plan: Plan, n_resamples: int, seed: int) -> di
     }
 
 
+def opened(interval: Interval, n: int) -> Interval:
+    """The interval of a share, opened where the bootstrap shuts it at 0 or 1, for n independent trials.
+
+    (nan, nan) where it has no width elsewhere, or there is a single trial: one image says nothing of others.
+    """
+    if n < 2:
+        return UNDEFINED
+    low, high = exact_interval(n, n)[0], exact_interval(0, n)[1]
+    if interval.low >= 1 - EDGE:
+        return Interval(low=min(low, interval.low), high=1.0)
+    if interval.high < EDGE:
+        return Interval(low=0.0, high=max(high, interval.high))
+    return UNDEFINED if interval.low == interval.high else interval
+
+
+def exact_interval(n_found: int, n: int) -> tuple[float, float]:
+    """Clopper and Pearson (1934), 95 %: each bound leaves 2.5 % of the binomial on its far side of `n_found`."""
+    tail, n_missed = (1 - LEVEL) / 2, n - n_found
+    low = float(betaincinv(n_found, n_missed + 1, tail)) if n_found else 0.0
+    high = float(betaincinv(n_found + 1, n_missed, 1 - tail)) if n_missed else 1.0
+    return low, high
+
+
+def n_trials(figure: str, tally: Tally, plan: Plan) -> int:
+    """How many independent pairs of a good and a defective image stand behind a figure: the fewer of the two.
+
+    Images of one group are one. AUPRO and figures of pixels find their normal pixels in defective images as well.
+    """
+    everything = np.ones(tally.area_px.size, dtype=bool)
+    behind = ~tally.is_good if figure.startswith("image_") else images_of(tally, "", everything)
+    for suffix, members in plan.members.items():
+        if suffix and figure == f"image_auroc{suffix}":
+            behind = plan.images.get(suffix, images_of(tally, "", members))
+        elif figure.startswith(f"aupro{suffix}@") or (suffix == "_Q1" and figure.startswith("rho@")):
+            behind = images_of(tally, "", members)
+    normal = tally.is_good if figure.startswith(("image_", "aupimo")) else tally.n_normal > 0
+    return min(np.unique(tally.group[images]).size for images in (behind, normal))
+
+
 def plan_of(evaluation: Evaluation) -> Plan:
     """What to compute again under weights: the figures this evaluation has, its groups with the members they have."""
     tally = evaluation.tally
     assert tally is not None
-    groups = named_groups(evaluation)
-    areas_px = tally.area_px
-    chosen = [np.ones(areas_px.size, dtype=bool), *cumulative_quartiles(areas_px), *disjoint_quartiles(areas_px)]
-    chosen += [tally.defect_type == group.name for group in evaluation.by_type]
-    images_px = tally.n_normal + np.bincount(tally.image_of_defect, areas_px, tally.n_normal.size).astype(np.int64)
-    for bins in evaluation.bins:
-        chosen += bins.members(areas_px, images_px[tally.image_of_defect], evaluation.pixel_pitch_mm)
+    groups = groups_of(evaluation)
+    members = {group.suffix: np.zeros(tally.area_px.size, dtype=bool) for group in groups}
+    for group in groups:
+        members[group.suffix][list(group.members)] = True
     return Plan(
         fpr_limits=evaluation.fpr_limits,
-        members=dict(zip(groups, chosen, strict=True)),
+        members=members,
+        images={group.suffix: images_of(tally, group.key, members[group.suffix]) for group in groups},
         threshold=evaluation.threshold,
         image_threshold=evaluation.image_threshold,
         detection=(evaluation.detectability.rule, evaluation.detectability.rate),
@@ -110,6 +163,11 @@ def draw_weights(tally: Tally, n_resamples: int, seed: int) -> Array:
             drawn = random.multinomial(members.size - 1, np.full(members.size, 1 / members.size), size=n_resamples)
             weights[:, members] = drawn * (members.size / (members.size - 1))
     return np.asarray(weights[:, group])
+
+
+def seed_of(category: str, seed: int) -> int:
+    """The seed of a category's draws: others in each, the same whoever compares whom on it."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(category.encode())]).generate_state(1)[0])
 
 
 def leave_out_weights(tally: Tally) -> Array:

@@ -10,7 +10,10 @@ from tinydefects.planner.recommendation import InputOption, Recommendation
 def describe_inspection(title: str, inspection: Inspection) -> str:
     """The inspection as a short text: sizes, what each resolution leaves, and what to do."""
     if not inspection.n_defects:
-        return f"{title}: no defects in {inspection.n_images} defective images"
+        return (
+            f"{title}: no defect is outlined in {inspection.n_images} defective images, "
+            "so there is nothing to measure; give --defect-px and --image-size to plan an input without outlines"
+        )
     sizes = ", ".join(f"{height}x{width}" for height, width in inspection.image_sizes_px)
     lines = [
         f"{title}: {inspection.n_defects} defects in {inspection.n_images} images ({sizes} px, height x width)",

@@ -1,0 +1,64 @@
+"""Results of format 3 and before, whose groups went by name and place: what they lack is put back on reading."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tinydefects.metrics.detectability import counts_images
+from tinydefects.metrics.groups import bin_groups, size_and_type_groups
+from tinydefects.metrics.records import GroupScores
+from tinydefects.metrics.scores import Evaluation
+from tinydefects.metrics.size import SizeBins
+
+
+def add_keys(evaluation: dict[str, Any]) -> None:
+    """Give every group of an evaluation, as parsed from JSON, its key; equal bins of several sets become one group."""
+    kinds = {"cumulative": "cumulative", "disjoint": "disjoint", "by_type": "type"}
+    evaluation["overall"]["key"] = "all"
+    for field, kind in kinds.items():
+        for group in evaluation[field]:
+            group["key"] = f"{kind}:{group['name']}"
+    keys = [key for bins in evaluation.get("bins", ()) for key in SizeBins(**{**bins, "edges": (*bins["edges"],)}).keys]
+    by_bin = evaluation.get("by_bin", [])
+    for key, group in zip(keys, by_bin, strict=True):  # they were written in this order
+        group["key"] = key
+    evaluation["by_bin"] = list({group["key"]: group for group in by_bin}.values())
+    for group in [evaluation["overall"], *(one for field in (*kinds, "by_bin") for one in evaluation[field])]:
+        group["members"] = []
+
+
+def with_members(evaluation: Evaluation) -> Evaluation:
+    """The same with the members of every group, and with the number of good images beside those that alarm.
+
+    Bins by share of the image have none where no tally says how large the images are.
+    """
+    areas_px = np.array([defect.area_px for defect in evaluation.defects], dtype=np.int64)
+    types = np.array([defect.defect_type for defect in evaluation.defects], dtype=np.str_)
+    known = size_and_type_groups(areas_px, types, [group.name for group in evaluation.by_type])
+    tally, sized = evaluation.tally, evaluation.bins
+    images_px = np.zeros(areas_px.size, dtype=np.int64)
+    if tally is not None:
+        in_image = np.bincount(tally.image_of_defect, areas_px, tally.n_normal.size).astype(np.int64)
+        images_px = (tally.n_normal + in_image)[tally.image_of_defect]
+    else:
+        sized = tuple(bins for bins in sized if bins.unit != "image_share")
+    known |= bin_groups(sized, areas_px, images_px, evaluation.pixel_pitch_mm)
+    members = {key: tuple(np.flatnonzero(group.members).tolist()) for key, group in known.items()}
+
+    def filled(groups: Iterable[GroupScores]) -> tuple[GroupScores, ...]:
+        return tuple(replace(group, members=members.get(group.key, ())) for group in groups)
+
+    detectability = evaluation.detectability
+    if counts_images(detectability.rule):
+        detectability = replace(detectability, n_good_images=evaluation.n_good_images)
+    return replace(
+        evaluation,
+        overall=filled([evaluation.overall])[0],
+        cumulative=filled(evaluation.cumulative),
+        disjoint=filled(evaluation.disjoint),
+        by_type=filled(evaluation.by_type),
+        by_bin=filled(evaluation.by_bin),
+        detectability=detectability,
+    )
