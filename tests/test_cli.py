@@ -14,6 +14,7 @@ import tifffile
 
 from command_line import run
 from submission_trees import draw_dataset
+from tinydefects.benchmark.result import read_result
 from tinydefects.benchmark.submission.layout import N_PRIVATE_IMAGES
 from tinydefects.pixels import read_image, write_png
 
@@ -77,11 +78,23 @@ def test_evaluate_then_report_ends_with_a_file_to_open(inside, monkeypatch, caps
     assert "mvtec_ad/screw" in Path("report.html").read_text()
 
 
-def test_maps_of_another_detector_are_not_mixed_in(inside, monkeypatch, capsys):
+def test_maps_of_another_detector_are_made_again_and_both_are_never_scored_together(inside, monkeypatch, capsys):
     run(monkeypatch, capsys, "fit", "mvtec_ad/screw", *SETTINGS, "--seed", 1, "--out", "other")
+    shutil.copytree("maps", "mixed")
     code, _, err = run(monkeypatch, capsys, "predict", "other", "mvtec_ad/screw", "--out", "maps")
+    assert code == 0
+    assert "2 maps, 2 of them made again: by another detector or with other settings" in err
+    run(monkeypatch, capsys, "predict", "other", "mvtec_ad/screw", "--out", "fresh")
+    for name in ("good/3", "pit/4"):
+        again, fresh = (tifffile.imread(f"{folder}/screw/test/{name}.tiff") for folder in ("maps", "fresh"))
+        np.testing.assert_array_equal(again, fresh)
+    assert run(monkeypatch, capsys, "evaluate", "maps", "mvtec_ad/screw", "--resamples", 0)[0] == 0
+    assert read_result(Path("results/mvtec_ad/screw.json")).provenance.settings["seed"] == "1"
+    shutil.copy("maps/screw/test/pit/4.tiff", "mixed/screw/test/pit/4.tiff")
+    code, _, err = run(monkeypatch, capsys, "evaluate", "mixed", "mvtec_ad/screw", "--out", "none")
     assert code == 2
-    assert "another detector" in err
+    assert "1 other maker (test/pit/4: mixed/screw/test/pit/4.tiff)" in err
+    assert not Path("none/mvtec_ad/screw.json").exists()
 
 
 def test_predict_takes_a_plain_folder_of_photographs(inside, monkeypatch, capsys):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tinydefects.benchmark.peers.peer import PeerInputs
 from tinydefects.errors import TinyDefectsError
-from tinydefects.maps.pairing import Resample, pair_maps
+from tinydefects.maps.pairing import PairedMap, Resample, pair_maps, require_one_maker
 from tinydefects.predictions import ImageScoreRule, read_maker, read_paired
 from tinydefects.sample import Category, Prediction, Sample
 
@@ -36,12 +36,14 @@ class ImportedMaps:
         self._folder = Path(options.folder)
         self._category = inputs.category
         self._clock = inputs.clock
+        self._pairs: list[PairedMap] = []  # of all samples so far
         if not self._folder.exists():
             raise TinyDefectsError(f"{self._folder}: no such folder of maps, nor a manifest; check the path")
 
     @property
     def settings(self) -> Mapping[str, object]:
-        made_by = read_maker(self._folder) if self._folder.is_dir() else {}
+        origin = self._pairs[0].origin if self._pairs else None
+        made_by = origin.made_by if origin else read_maker(self._folder)
         return asdict(self._options) | {f"made_by.{name}": str(value) for name, value in made_by.items()}
 
     def fit(self, samples: Sequence[Sample]) -> None:
@@ -55,4 +57,6 @@ class ImportedMaps:
                 self._folder, category, resample=options.resample, stored_scores=options.image_score == "stored"
             )
             pairing.require_sound()
+            self._pairs += pairing.pairs
+            require_one_maker(self._folder, self._pairs)
             return [prediction for _, prediction in read_paired(pairing, options.image_score)]
