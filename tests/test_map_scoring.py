@@ -89,10 +89,11 @@ def test_an_image_that_is_damaged_is_a_problem_of_its_own(reader, category):
 
 def test_thresholds_come_from_good_images_that_are_not_tested(reader, category):
     np.save(reader.source / "parts/test/good/000.npy", np.full(SIZE, 1e6))  # must not matter
-    pixel, image = reader.thresholds(category, "train", 0.01, reader.check(category))  # 3 of 384 pixels may exceed it: 191 and 191
+    tested = reader.check(category)
+    pixel, image = reader.thresholds(category, "train", 0.01, tested)  # 3 of 384 pixels may exceed it: 191 and 191
     assert (pixel, image) == (190.0, 191.0)
     with pytest.raises(DatasetError, match="no validation images"):
-        reader.thresholds(category, "validation", 0.01)
+        reader.thresholds(category, "validation", 0.01, tested)
 
 
 def test_a_defective_image_sets_no_threshold(reader, category):

@@ -146,7 +146,7 @@ def test_a_part_that_is_not_whole_is_refused(stored):
 def test_a_part_of_another_version_says_so(stored):
     header = json.loads((stored / "part.json").read_text())
     (stored / "part.json").write_text(json.dumps({**header, "format": 9}))
-    with pytest.raises(ResultError, match="has format 9, this version reads 1"), read_part(stored):
+    with pytest.raises(ResultError, match="has format 9, this version reads 2"), read_part(stored):
         pass
 
 

@@ -224,7 +224,7 @@ def evaluate(
             threshold = of_pixels if isnan(threshold) else threshold
             image_threshold = of_images if isnan(image_threshold) else image_threshold
         whole = partial(gather, reader.pairs(pairing), n_exhibits=exhibits, with_contrast=contrast)
-        with read_map_parts(base, origin=origin) if merge else nullcontext(whole) as gather_into:
+        with read_map_parts(base, pairing, origin=origin) if merge else nullcontext(whole) as gather_into:
             evaluation = evaluate_gathered(
                 gather_into,
                 category=category.id,

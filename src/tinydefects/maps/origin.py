@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,19 @@ def read_photograph(sample: Sample) -> tuple[NDArray[np.uint8], Photograph]:
     if _state(path) != before:
         raise ImageReadError(f"{path}: was written to while it was read; run again once it is whole")
     return image, Photograph(file_sha256=digest, pixels_sha256=pixels_sha256(image), stamp=_stamp(path))
+
+
+def describe_sample(sample: Sample) -> str:
+    """One line of all that a sample says, and of the bytes of its photograph and its masks, but not of where they lie.
+
+    Raises:
+        ImageReadError: a file cannot be read.
+    """
+    facts = {
+        item.name: getattr(sample, item.name) for item in fields(sample) if not item.name.endswith(("path", "paths"))
+    }
+    digests = [file_sha256(path) for path in (sample.image_path, *sample.mask_paths)]
+    return f"{facts} {digests}\n"
 
 
 def file_sha256(path: Path) -> str:

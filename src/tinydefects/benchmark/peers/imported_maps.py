@@ -1,11 +1,13 @@
 """Anybody's maps from disk as a method of the benchmark: `maps:FOLDER` in MVTec's layout, or a manifest."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tinydefects.benchmark.peers.peer import PeerInputs
 from tinydefects.errors import TinyDefectsError
+from tinydefects.maps.origin import file_sha256
 from tinydefects.maps.pairing import PairedMap, Resample, pair_maps, require_one_maker
 from tinydefects.predictions import ImageScoreRule, read_maker, read_paired
 from tinydefects.sample import Category, Prediction, Sample
@@ -60,3 +62,15 @@ class ImportedMaps:
             self._pairs += pairing.pairs
             require_one_maker(self._folder, self._pairs)
             return [prediction for _, prediction in read_paired(pairing, options.image_score)]
+
+
+def maps_sha256(options: Mapping[str, str], category: Category) -> str:
+    """Of the files of all maps that a category's test and validation images have in the folder or manifest.
+
+    Raises:
+        TinyDefectsError: there is no such folder or manifest, or it cannot be read.
+    """
+    samples = (*category.test, *category.validation)
+    pairing = pair_maps(Path(options["folder"]), category, samples=samples, resample="bilinear", stored_scores=False)
+    lines = (f"{pair.sample.id} {pair.stored_score} {file_sha256(pair.path)}\n" for pair in pairing.pairs)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
