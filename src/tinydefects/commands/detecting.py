@@ -139,6 +139,7 @@ def fit(
     """Learn what good parts look like, from the category's defect-free training images."""
     from tinydefects.detector import Detector
     from tinydefects.read_ahead import read_ahead
+    from tinydefects.sample import require_readable
 
     category = load(category_id, root, option)
     detector = Detector(
@@ -167,6 +168,7 @@ def fit(
     say(str(cost))
     detector.require_affordable(cost)
     with show_progress() as progress:
+        require_readable(category.train, progress)
         detector.fit(
             read_ahead(lambda sample: sample.image(), category.train),
             progress=lambda stage, done, total: progress(stage, done, total or cost.n_images),
