@@ -105,6 +105,36 @@ def test_predict_takes_a_plain_folder_of_photographs(inside, monkeypatch, capsys
     assert scores["images/pit/4"] > scores["images/good/3"]
 
 
+def test_a_truncated_photograph_stops_no_other(inside, monkeypatch, capsys):
+    Path("data/mvtec_ad/screw/test/pit/4.png").write_bytes(b"")
+    code, out, err = run(monkeypatch, capsys, "predict", "model", "data/mvtec_ad/screw/test", "--out", "new", "--json")
+    assert code == 2
+    assert list(json.loads(out)) == ["images/good/3"]
+    assert Path("new/scores.csv").read_text().splitlines()[1:] == [
+        f"images/good/3,unknown,{json.loads(out)['images/good/3']}"
+    ]
+    assert "images/pit/4" in Path("new/problems.csv").read_text()
+    assert err.splitlines()[-1].startswith(
+        "tinydefects: 1 of 2 photographs; 1 problem, listed in new/problems.csv: data/mvtec_ad/screw/test/pit/4.png: "
+    )
+
+
+def test_fit_names_the_first_bad_image_and_counts_the_others_before_it_learns(inside, monkeypatch, capsys):
+    for name in "02":
+        Path(f"data/mvtec_ad/screw/train/good/{name}.png").write_bytes(b"\x89PNG no")
+    code, _, err = run(monkeypatch, capsys, *FIT)
+    assert code == 2
+    assert "0.png: not a readable image" in err.splitlines()[-1]
+    truncate_an_image()
+    Path("data/mvtec_ad/screw/train/good/0.png").unlink()
+    Path("data/mvtec_ad/screw/train/good/2.png").unlink()
+    shutil.copy("data/mvtec_ad/screw/train/good/1.png", "data/mvtec_ad/screw/train/good/5.png")
+    code, _, err = run(monkeypatch, capsys, *FIT)
+    assert code == 2
+    assert "in all 2 of 2 images cannot be read" in err.splitlines()[-1]
+    assert not Path("again").exists()
+
+
 def test_a_dry_run_says_what_fit_would_spend_and_writes_nothing(inside, monkeypatch, capsys):
     code, out, _ = run(
         monkeypatch, capsys, "fit", "mvtec_ad/screw", *SETTINGS, "--dry-run", "--json", "--out", "unborn"

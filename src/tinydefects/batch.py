@@ -119,10 +119,10 @@ def predict_to_disk(
     Raises:
         TinyDefectsError: the folder cannot be written, or `batch_size` is too large for the detector or its GPU.
     """
-    for name in (SCORES_FILE, PROBLEMS_FILE):  # those of an earlier run say nothing of this one
-        (folder / name).unlink(missing_ok=True)
     made_by = {"detector": detector.fingerprint, **detector.settings.model_dump(mode="json")}
     write_maker(folder, made_by)
+    for name in (SCORES_FILE, PROBLEMS_FILE):  # those of an earlier run say nothing of this one
+        (folder / name).unlink(missing_ok=True)
     run = _Run(category_id=category_id, samples=samples, folder=folder, made_by=made_by, progress=progress)
     run.keep_what_fits()
     run.predict_the_rest(detector, batch_size)
@@ -195,14 +195,14 @@ class _Run:
             if isinstance(found, _Made):
                 self._note(sample, found)
             elif isinstance(found, MapProblem):
-                self._refuse(sample, found)
+                self._give_up(sample, found)
             else:
                 self.outdated[sample.id] = found
 
     def predict_the_rest(self, detector: "Detector | ExportedDetector", batch_size: int) -> None:
         """The next photographs are read while the detector looks at one, and maps are written behind it."""
         left = [sample for sample in self.samples if sample.id not in self.done and sample.id not in self.problems]
-        for sample, made in read_ahead(self._written, _predict_each(detector, left, batch_size, self._refuse)):
+        for sample, made in read_ahead(self._written, _predict_each(detector, left, batch_size, self._give_up)):
             self._note(sample, made)
 
     def draw_overlays(self) -> None:
@@ -221,8 +221,7 @@ class _Run:
     def count_strangers(self) -> int:
         """Maps in the folders of the samples that are none of theirs."""
         own = {self.map_path(sample) for sample in self.samples}
-        base = map_path(self.folder, self.category_id, self.samples[0]).parents[len(self.samples[0].id.split("/")) - 1]
-        tops = {base / sample.id.split("/")[0] for sample in self.samples}
+        tops = {self.map_path(sample).parents[sample.id.count("/") - 1] for sample in self.samples}
         found = (path for top in tops for path in top.rglob("*.tiff") if not path.name.startswith("."))
         return sum(path not in own for path in found)
 
@@ -235,6 +234,9 @@ class _Run:
         self.problems[sample.id] = problem
         for path in (self.map_path(sample), self.overlay_path(sample)):
             path.unlink(missing_ok=True)
+
+    def _give_up(self, sample: Sample, problem: MapProblem) -> None:
+        self._refuse(sample, problem)
         self._tell()
 
     def _tell(self) -> None:
@@ -329,7 +331,13 @@ def _maps(count: int) -> str:
 
 
 def _problem(sample: Sample, error: Exception) -> MapProblem:
-    """By the sample's id, with a reason that names the file."""
+    """By the sample's id, with a reason that names the file.
+
+    Raises:
+        MemoryError: it was for lack of memory, which is no fault of the photograph.
+    """
+    if isinstance(error.__cause__, MemoryError):
+        raise error.__cause__
     kind = next(kind for known, kind in BAD_PHOTOGRAPH.items() if isinstance(error, known))
     reason = str(error)
     named = reason if str(sample.image_path) in reason else f"{sample.image_path}: {reason}"
