@@ -2,9 +2,11 @@
 
 DATA holds magnetic_tile/; WORK (default: audit) takes drawn parts, models and maps, so that the same command goes on
 where it was stopped. Writes results/audit/<category>.json (numbers only) and docs/pictures/audit.png; then
-`python runs/tables.py` writes the tables of docs/audit.md. A result made with another teacher is made again.
+`python runs/tables.py` writes the tables of docs/audit.md. A result of other images, with another teacher or with other
+settings is made again.
 """
 
+import hashlib
 import random
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +20,7 @@ from tinydefects.audit_plot import plot_audit
 from tinydefects.benchmark.audit import Audit, audit_maps, read_audit, write_audit
 from tinydefects.benchmark.audit_text import describe_audit
 from tinydefects.benchmark.peers.local_contrast import local_contrast as gray_against_surroundings
+from tinydefects.benchmark.run_folder import split_digest
 from tinydefects.datasets.catalog import load_category
 from tinydefects.detector import Detector
 from tinydefects.patch_grid import image_size
@@ -95,18 +98,25 @@ def write_maps(category: Category, work: Path, resolution: int, progress: Progre
                     write_prediction(work / method, category.id, sample, prediction)
 
 
-def is_made(path: Path) -> bool:
-    """Whether the result is there, and from this teacher."""
-    return path.exists() and read_audit(path).provenance.settings["teacher"] == TEACHER.fingerprint
+def made_of(category: Category, resolution: int) -> str:
+    """Digest of all that the maps and so the audit depend on: images and masks, teacher, settings."""
+    text = f"{split_digest(category)} {TEACHER.fingerprint} {resolution} {EPOCHS}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def run(name: str, category: Category, resolution: int, work: Path) -> Audit:
-    """Write the maps that are missing, then audit them; what is there already from this teacher is read."""
+def is_made(path: Path, digest: str) -> bool:
+    """Whether the result is there, and of these images, this teacher and these settings."""
+    return path.exists() and read_audit(path).provenance.settings.get("made_of") == digest
+
+
+def run(name: str, category: Category, resolution: int, work: Path, digest: str) -> Audit:
+    """Write the maps that are missing, then audit them; what is there already and made of the same is read."""
     path = RESULTS / f"{name}.json"
-    if is_made(path):
+    if is_made(path, digest):
         return read_audit(path)
     made = DRAWN if name.startswith("synthetic") else TILES
     settings = {**made, "resolution": resolution, "epochs": EPOCHS, "teacher": TEACHER.fingerprint}
+    settings["made_of"] = digest
     with Progress() as progress:
         write_maps(category, work, resolution, progress)
         folders = [work / method for method in METHODS]
@@ -115,10 +125,10 @@ def run(name: str, category: Category, resolution: int, work: Path) -> Audit:
     return audit
 
 
-def rescale(category: Category, work: Path) -> None:
+def rescale(category: Category, work: Path, digest: str) -> None:
     """FBFT beside itself with every score to the fourth power: no threshold, so no exact number, tells them apart."""
     path = RESULTS / "rescaled" / f"{work.name}.json"
-    if is_made(path):
+    if is_made(path, digest):
         return
     for sample in category.test:
         fbft = read_prediction(map_path(work / METHODS[0], category.id, sample))
@@ -126,7 +136,9 @@ def rescale(category: Category, work: Path) -> None:
         write_prediction(work / "fbft_to_the_4th", category.id, sample, steep)
     with Progress() as progress:
         folders = [work / METHODS[0], work / "fbft_to_the_4th"]
-        audit = audit_maps(folders, category, track=progress.track, settings={"teacher": TEACHER.fingerprint})
+        audit = audit_maps(
+            folders, category, track=progress.track, settings={"teacher": TEACHER.fingerprint, "made_of": digest}
+        )
     write_audit(audit, path)
 
 
@@ -134,11 +146,12 @@ def main(data: Path, work: Path) -> None:
     """Run what has no result yet, then draw the picture."""
     audits = {}
     for name, (category, resolution) in categories(data, work / "drawn").items():
-        made_here = work / TEACHER.fingerprint[:12] / name
-        audits[name] = run(name, category, resolution, made_here)
+        digest = made_of(category, resolution)
+        made_here = work / digest[:12] / name
+        audits[name] = run(name, category, resolution, made_here, digest)
         print(describe_audit(audits[name]), flush=True)
         if name == "synthetic_brushed_metal":
-            rescale(category, made_here)
+            rescale(category, made_here, digest)
     plot_audit([audits["synthetic_brushed_metal"], audits["magnetic_tile_tiny"]], PICTURE)
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tinydefects.benchmark.result import read_result
+from tinydefects.datasets.catalog import load_category
 from tinydefects.defects import centred_span
 from tinydefects.metrics.records import Exhibit
 from tinydefects.metrics.scores import Evaluation
@@ -98,10 +99,13 @@ def draw_detection(axes: Axes, results: Sequence[Evaluation], theme: dict[str, s
 def main(demo: str, family: str) -> None:
     """Write both themes."""
     folder = Path(demo)
-    results = [read_result(path).evaluation for path in sorted((folder / "results/synthetic").glob("*.json"))]
-    evaluation = next(one for one in results if one.category == f"synthetic/{family}")
-    drawn = next((folder / "data/synthetic").glob(f"{family}-*"))
-    image_path = drawn / f"{choose(evaluation).defect.sample_id}.png"
+    stored = [read_result(path) for path in sorted((folder / "results/synthetic").glob("*.json"))]
+    results = [one.evaluation for one in stored]
+    own = next(one for one in stored if one.evaluation.category == f"synthetic/{family}")
+    evaluation = own.evaluation
+    drawn = {name: int(own.provenance.settings[name]) for name in ("seed", "size", "n_train", "n_good", "n_defect")}
+    category = load_category(f"synthetic/{family}", root=folder / "data", **drawn)  # the very images that were scored
+    image_path = next(one.image_path for one in category.test if one.id == choose(evaluation).defect.sample_id)
     PICTURES.mkdir(parents=True, exist_ok=True)
     for name, theme in THEMES.items():
         draw(evaluation, results, image_path, theme).savefig(PICTURES / f"demo_{name}.png")

@@ -1,13 +1,13 @@
 """Every synthetic family with defects of at least 25 px, built-in teacher: python runs/synthetic.py [DATA]
 
 Draws into DATA (default: data), writes results/synthetic/<family>.json, then `python runs/tables.py` prints them. Ten
-minutes on two processor cores; a family whose result is there is left out.
+minutes on two processor cores; a family whose result of these settings is there is left out.
 """
 
 import sys
 from pathlib import Path
 
-from tinydefects.benchmark.result import Result, describe_run, write_result
+from tinydefects.benchmark.result import Result, describe_run, read_result, write_result
 from tinydefects.datasets.catalog import list_categories, load_category
 from tinydefects.detector import Detector
 from tinydefects.metrics.evaluation import evaluate
@@ -26,11 +26,18 @@ def run(address: str, data: Path) -> Result:
     return Result(evaluation=evaluation, provenance=describe_run({**DRAWN, **LEARNT}))
 
 
+def is_made(path: Path) -> bool:
+    """Whether the result is there, and of these settings."""
+    return path.exists() and read_result(path).provenance.settings == {
+        name: str(value) for name, value in {**DRAWN, **LEARNT}.items()
+    }
+
+
 def main(data: Path) -> None:
     """Run what has no result yet."""
     for address in list_categories("synthetic"):
         path = RESULTS / f"{address.split('/')[1]}.json"
-        if not path.exists():
+        if not is_made(path):
             result = run(address, data)
             write_result(result, path)
             print(result.evaluation, flush=True)

@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from benchmark_scene import CATEGORY, SCENE, add_stand_in
 from command_line import run
 from tinydefects.benchmark.result import find_results
 from tinydefects.benchmark.run_folder import read_protocol
+from tinydefects.maps.files import read_header, read_map
+from tinydefects.pixels import write_map
 
 SMALL = [f"--option={name}={value}" for name, value in SCENE.items()]
 COMMON = ("benchmark", "--teacher", "builtin", "--resolutions", "96", "--cost", "off", *SMALL)
@@ -169,13 +172,39 @@ def test_a_damaged_protocol_is_named(benchmark, tmp_path):
     assert "protocol.json: field 'fingerprint'" in err
 
 
-def test_changed_images_are_not_mixed_with_results_of_the_old_ones(benchmark, tmp_path):
+def turn_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("changed", ["train/good/000.png", "test/good/000.png", "ground_truth/*/000_mask.png"])
+@pytest.mark.parametrize("asked_next", ["local_contrast", "subspace"])
+def test_changed_images_and_masks_are_not_mixed_with_results_of_the_old_ones(benchmark, tmp_path, changed, asked_next):
     benchmark("--peers", "local_contrast")
-    image = next((tmp_path / "data").rglob("test/**/*.png"))
-    image.write_bytes(image.read_bytes() + b"0")
-    code, _, err = benchmark("--peers", "local_contrast")
+    turn_a_byte(next(next((tmp_path / "data/synthetic").iterdir()).glob(changed)))  # of the same size as before
+    code, _, err = benchmark("--peers", asked_next)
     assert code == 2
-    assert f"the images of {CATEGORY} have changed" in err
+    assert f"the images or masks of {CATEGORY} have changed" in err
+    shutil.rmtree(tmp_path / "out" / CATEGORY)
+    assert benchmark("--peers", "local_contrast", "--dry-run", "--json")[0] == 0
+
+
+def test_changed_maps_are_scored_again(benchmark, tmp_path):
+    benchmark("--peers", "local_contrast", "--keep-maps", out="first")
+    maps = tmp_path / "first" / CATEGORY / "0/local_contrast/seed_0"
+    imported = f"maps:{maps}"
+    assert benchmark("--peers", imported)[0] == 0
+    (before,) = evaluations(tmp_path / "out").values()
+    code, out, err = benchmark("--peers", imported, "--dry-run")
+    assert (code, "1 jobs, 1 done" in out, "have changed" in err) == (0, True, False)
+    path = next(maps.rglob("test/good/*.tiff"))
+    write_map(path, 1 - read_map(path), description=read_header(path).description)
+    code, _, err = benchmark("--peers", imported)
+    assert code == 0
+    assert "its maps have changed since, so it is scored again" in err
+    (after,) = evaluations(tmp_path / "out").values()
+    assert after != before
 
 
 @pytest.mark.parametrize(

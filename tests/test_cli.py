@@ -14,6 +14,7 @@ import tifffile
 
 from command_line import run
 from submission_trees import draw_dataset
+from tinydefects.benchmark.result import read_result
 from tinydefects.benchmark.submission.layout import N_PRIVATE_IMAGES
 from tinydefects.pixels import read_image, write_png
 
@@ -77,11 +78,23 @@ def test_evaluate_then_report_ends_with_a_file_to_open(inside, monkeypatch, caps
     assert "mvtec_ad/screw" in Path("report.html").read_text()
 
 
-def test_maps_of_another_detector_are_not_mixed_in(inside, monkeypatch, capsys):
+def test_maps_of_another_detector_are_made_again_and_both_are_never_scored_together(inside, monkeypatch, capsys):
     run(monkeypatch, capsys, "fit", "mvtec_ad/screw", *SETTINGS, "--seed", 1, "--out", "other")
+    shutil.copytree("maps", "mixed")
     code, _, err = run(monkeypatch, capsys, "predict", "other", "mvtec_ad/screw", "--out", "maps")
+    assert code == 0
+    assert "2 maps, 2 of them made again: by another detector or with other settings" in err
+    run(monkeypatch, capsys, "predict", "other", "mvtec_ad/screw", "--out", "fresh")
+    for name in ("good/3", "pit/4"):
+        again, fresh = (tifffile.imread(f"{folder}/screw/test/{name}.tiff") for folder in ("maps", "fresh"))
+        np.testing.assert_array_equal(again, fresh)
+    assert run(monkeypatch, capsys, "evaluate", "maps", "mvtec_ad/screw", "--resamples", 0)[0] == 0
+    assert read_result(Path("results/mvtec_ad/screw.json")).provenance.settings["seed"] == "1"
+    shutil.copy("maps/screw/test/pit/4.tiff", "mixed/screw/test/pit/4.tiff")
+    code, _, err = run(monkeypatch, capsys, "evaluate", "mixed", "mvtec_ad/screw", "--out", "none")
     assert code == 2
-    assert "another detector" in err
+    assert "1 other maker (test/pit/4: mixed/screw/test/pit/4.tiff)" in err
+    assert not Path("none/mvtec_ad/screw.json").exists()
 
 
 def test_predict_takes_a_plain_folder_of_photographs(inside, monkeypatch, capsys):
@@ -97,6 +110,36 @@ def test_a_dry_run_needs_no_weights_of_the_teacher_it_counts_for(inside, monkeyp
     code, out, err = run(monkeypatch, capsys, "fit", "mvtec_ad/screw", "--dry-run", "--json")  # the default teacher
     assert code == 0, err
     assert json.loads(out)["n_patches"] == 3 * 74 * 56  # 1036 x 777 px in patches of 14, rounded
+
+
+def test_a_truncated_photograph_stops_no_other(inside, monkeypatch, capsys):
+    Path("data/mvtec_ad/screw/test/pit/4.png").write_bytes(b"")
+    code, out, err = run(monkeypatch, capsys, "predict", "model", "data/mvtec_ad/screw/test", "--out", "new", "--json")
+    assert code == 2
+    assert list(json.loads(out)) == ["images/good/3"]
+    assert Path("new/scores.csv").read_text().splitlines()[1:] == [
+        f"images/good/3,unknown,{json.loads(out)['images/good/3']}"
+    ]
+    assert "images/pit/4" in Path("new/problems.csv").read_text()
+    assert err.splitlines()[-1].startswith(
+        "tinydefects: 1 of 2 photographs; 1 problem, listed in new/problems.csv: data/mvtec_ad/screw/test/pit/4.png: "
+    )
+
+
+def test_fit_names_the_first_bad_image_and_counts_the_others_before_it_learns(inside, monkeypatch, capsys):
+    for name in "02":
+        Path(f"data/mvtec_ad/screw/train/good/{name}.png").write_bytes(b"\x89PNG no")
+    code, _, err = run(monkeypatch, capsys, *FIT)
+    assert code == 2
+    assert "0.png: not a readable image" in err.splitlines()[-1]
+    truncate_an_image()
+    Path("data/mvtec_ad/screw/train/good/0.png").unlink()
+    Path("data/mvtec_ad/screw/train/good/2.png").unlink()
+    shutil.copy("data/mvtec_ad/screw/train/good/1.png", "data/mvtec_ad/screw/train/good/5.png")
+    code, _, err = run(monkeypatch, capsys, *FIT)
+    assert code == 2
+    assert "in all 2 of 2 images cannot be read" in err.splitlines()[-1]
+    assert not Path("again").exists()
 
 
 def test_a_dry_run_says_what_fit_would_spend_and_writes_nothing(inside, monkeypatch, capsys):

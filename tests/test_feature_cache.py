@@ -1,5 +1,6 @@
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,14 @@ def test_another_teacher_pixel_size_or_number_format_is_computed_anew(tmp_path):
     assert teacher.model.passes == 5
     FeatureCache(tmp_path, other, feature_format="float16", limit_bytes=10**9).add(image, grid_of(image))
     assert other.model.passes == 1
+
+
+@pytest.mark.parametrize("change", [{"precision": "highest"}, {"precision": "bfloat16"}, {"compiled": True}])
+def test_products_computed_in_another_way_are_no_longer_the_same_features(tmp_path, change):
+    teacher, image = counting_teacher(), photographs()[0]
+    FeatureCache(tmp_path, teacher, feature_format="float32", limit_bytes=10**9).add(image, grid_of(image))
+    changed = FeatureCache(tmp_path, replace(teacher, **change), feature_format="float32", limit_bytes=10**9)
+    assert not changed.holds(image, grid_of(image))
 
 
 def test_batches_hold_all_patches_of_their_images_in_the_order_asked_for(tmp_path):

@@ -2,13 +2,17 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dataset_trees import draw
 from tinydefects.errors import ImageReadError, TableError
-from tinydefects.maps.pairing import pair_maps, score_in
-from tinydefects.maps.problems import MapProblem, describe_problems
+from tinydefects.maps import origin as origin_module
+from tinydefects.maps.origin import Origin, origin_in, read_photograph
+from tinydefects.maps.pairing import pair_maps, require_one_maker, score_in
+from tinydefects.maps.problems import MapProblem, MapsError, describe_problems
 from tinydefects.pixels import write_map
-from tinydefects.sample import Category, Sample
+from tinydefects.predictions import write_prediction
+from tinydefects.sample import Category, Prediction, Sample
 from tinydefects.tables import write_parquet
 
 SIZE = (4, 6)
@@ -119,6 +123,81 @@ def test_stored_image_scores_must_be_there_for_all_or_for_none(maps, category):
 )
 def test_only_a_score_in_json_is_a_stored_score(description, score):
     assert score_in(description) == score
+
+
+DETECTOR = {"detector": "a", "seed": 3}
+
+
+def save_own_maps(folder, samples, made_by=DETECTOR):
+    for sample in samples:
+        image, photograph = read_photograph(sample)
+        made = Prediction(np.zeros(image.shape[:2], np.float32), 0.5)
+        origin = Origin(photograph=photograph, made_by=made_by)
+        write_prediction(folder, "mvtec_ad/screw", sample, made, origin=origin)
+
+
+def test_maps_that_know_their_photograph_are_paired_and_say_who_made_them(tmp_path, category):
+    save_own_maps(tmp_path / "own", category.test)
+    pairing = pair_maps(tmp_path / "own", category)
+    assert (pairing.problems, pairing.made_by) == ((), DETECTOR)
+
+
+@pytest.mark.parametrize("size", [SIZE, (8, 3)])
+def test_a_map_of_another_photograph_is_found_before_scoring(tmp_path, category, size):
+    save_own_maps(tmp_path / "own", category.test)
+    draw(category.test[0].image_path, size=size, spot=(0, 0))
+    (problem,) = pair_maps(tmp_path / "own", category, resample="bilinear").problems
+    assert (problem.kind, problem.name) == ("other photograph", "test/good/000")
+    assert f"000.tiff was not made of {category.test[0].image_path}" in problem.detail
+    assert "predict again" in describe_problems(tmp_path, [problem])
+
+
+def test_a_photograph_saved_again_without_loss_is_still_the_one_of_its_map(tmp_path, category):
+    save_own_maps(tmp_path / "own", category.test)
+    path = category.test[0].image_path
+    before = path.read_bytes()
+    Image.open(path).save(path, compress_level=0)
+    assert path.read_bytes() != before
+    assert pair_maps(tmp_path / "own", category).problems == ()
+
+
+def test_an_untouched_photograph_at_rest_is_not_read_again(tmp_path, category, monkeypatch):
+    monkeypatch.setattr(origin_module, "SETTLED_SECONDS", -1.0)
+    save_own_maps(tmp_path / "own", category.test)
+    monkeypatch.setattr(origin_module, "file_sha256", lambda path: pytest.fail(f"{path} was read"))
+    assert pair_maps(tmp_path / "own", category).problems == ()
+    monkeypatch.setattr(origin_module, "file_sha256", lambda path: "another")
+    draw(category.test[0].image_path, size=SIZE, spot=(0, 0))
+    assert found(pair_maps(tmp_path / "own", category)) == [("other photograph", "test/good/000")]
+
+
+def test_a_file_that_has_only_just_changed_is_read_again_all_the_same(category):
+    _, photograph = read_photograph(category.test[0])
+    assert photograph.stamp == ""
+
+
+def test_maps_of_two_makers_are_not_scored_together(tmp_path, category):
+    save_own_maps(tmp_path / "own", category.test)
+    save_own_maps(tmp_path / "own", category.test[1:2], made_by={"detector": "b", "seed": 3})
+    assert found(pair_maps(tmp_path / "own", category)) == [("other maker", "test/crack/000")]
+    write_prediction(tmp_path / "own", category.id, category.test[1], Prediction(np.zeros(SIZE, np.float32), 0.5))
+    assert found(pair_maps(tmp_path / "own", category)) == [("other maker", "test/crack/000")]
+
+
+def test_thresholds_and_tested_maps_come_from_one_maker(tmp_path, category):
+    save_own_maps(tmp_path / "own", category.test)
+    save_own_maps(tmp_path / "own", category.train, made_by={"detector": "b", "seed": 3})
+    tested = pair_maps(tmp_path / "own", category)
+    trained = pair_maps(tmp_path / "own", category, samples=category.train)
+    with pytest.raises(MapsError, match=r"1 other maker \(train/good/000"):
+        require_one_maker(tmp_path / "own", [*tested.pairs, *trained.pairs])
+
+
+@pytest.mark.parametrize(
+    "description", ["", "text", "[1]", '{"score": 1}', '{"photograph": 3, "made_by": {}}', '{"photograph": {"a": 1}}']
+)
+def test_only_what_is_whole_is_an_origin(description):
+    assert origin_in(description) is None
 
 
 def names(category, how):

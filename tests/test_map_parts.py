@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from test_evaluate_command import EVALUATE, complaints, run, workplace  # noqa: F401 - fixtures
 from tinydefects.benchmark.result import read_result
@@ -67,3 +68,30 @@ def test_parts_that_do_not_fit_together_are_refused(run):  # noqa: F811
     scores = Path(f"{BASE}.part_2_of_2/part.f32")
     np.fromfile(scores, dtype=np.float32)[:-1].tofile(scores)
     assert "part_2_of_2/part.f32: has" in merge_complaint(run)
+
+
+def darken(path):
+    pixels = np.asarray(Image.open(path)).copy()
+    pixels[0, 0] ^= 255
+    Image.fromarray(pixels).save(path)
+
+
+def add_one(path):
+    np.save(path, np.load(path) + 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        (darken, "data/mvtec_ad/screw/test/pit/002.png"),
+        (darken, "data/mvtec_ad/screw/ground_truth/pit/002_mask.png"),
+        (add_one, "maps/screw/test/pit/002.npy"),
+    ],
+)
+def test_parts_of_files_that_have_changed_since_are_refused(run, change, path):  # noqa: F811
+    for share in ("1/2", "2/2"):
+        assert run(*COMMAND, "--part", share)[0] == 0
+    change(Path(path))
+    assert "part_1_of_2: gathered from other maps, masks or photographs than lie here now" in merge_complaint(run)
+    run(*COMMAND, "--part", "1/2")
+    assert run(*COMMAND, "--merge")[0] == 0

@@ -89,16 +89,17 @@ def test_an_image_that_is_damaged_is_a_problem_of_its_own(reader, category):
 
 def test_thresholds_come_from_good_images_that_are_not_tested(reader, category):
     np.save(reader.source / "parts/test/good/000.npy", np.full(SIZE, 1e6))  # must not matter
-    pixel, image = reader.thresholds(category, "train", 0.01)  # 3 of 384 pixels may exceed it: 191 and 191
+    tested = reader.check(category)
+    pixel, image = reader.thresholds(category, "train", 0.01, tested)  # 3 of 384 pixels may exceed it: 191 and 191
     assert (pixel, image) == (190.0, 191.0)
     with pytest.raises(DatasetError, match="no validation images"):
-        reader.thresholds(category, "validation", 0.01)
+        reader.thresholds(category, "validation", 0.01, tested)
 
 
 def test_a_defective_image_sets_no_threshold(reader, category):
     mixed = Category(id=category.id, train=category.test, test=category.test)
     with pytest.raises(DatasetError, match="test/pit/000: not labelled good"):
-        reader.thresholds(mixed, "train", 0.01)
+        reader.thresholds(mixed, "train", 0.01, reader.check(category))
 
 
 def test_the_cost_is_four_bytes_a_pixel_and_counts_what_is_resampled(reader, category):

@@ -278,9 +278,11 @@ def test_a_folder_in_batches_goes_on_where_it_was_stopped(detector, tmp_path, mo
 
     def predict() -> list[float]:
         told.clear()
-        return predict_to_disk(
+        made = predict_to_disk(
             detector, "parts", samples, tmp_path / "maps", progress=lambda *step: told.append(step), batch_size=2
         )
+        assert (made.problems, made.remarks) == ((), [])
+        return list(made.scores.values())
 
     assert predict() == pytest.approx([prediction.score for prediction in expected], abs=1e-5)
     written = [map_path(tmp_path / "maps", "parts", sample) for sample in samples]
@@ -290,19 +292,21 @@ def test_a_folder_in_batches_goes_on_where_it_was_stopped(detector, tmp_path, mo
     batches = batches_of(detector, monkeypatch)
     assert predict() == pytest.approx([prediction.score for prediction in expected], abs=1e-5)
     assert told[:8] == [("predict", done, 7) for done in range(1, 8)] + [("overlay", 1, 7)]
-    assert batches == [1, 2, 1]
+    assert batches == [2, 1, 1]  # two upright ones, then what is left of each shape
     assert all(written[place].read_bytes() == before[place] for place in (0, 2, 5))
     for path, prediction in zip(written, expected, strict=True):
         np.testing.assert_allclose(read_prediction(path).anomaly_map, prediction.anomaly_map, atol=1e-5)
 
 
-def test_maps_that_wait_for_a_batch_are_on_disk_when_an_unreadable_photograph_is_named(detector, tmp_path):
-    write_parts(tmp_path / "parts", LYING, UPRIGHT, LYING)
-    (tmp_path / "parts/d.png").write_bytes(b"no picture")
+def test_an_unreadable_photograph_in_a_batch_is_listed_and_the_others_are_predicted(detector, tmp_path):
+    images = write_parts(tmp_path / "parts", LYING, UPRIGHT, LYING, LYING)
+    (tmp_path / "parts/b.png").write_bytes(b"no picture")
     samples = find_images(tmp_path / "parts")
-    with pytest.raises(ImageReadError, match=r"d\.png"):
-        predict_to_disk(detector, "parts", samples, tmp_path / "maps", progress=lambda *_: None, batch_size=8)
-    assert {path.stem for path in (tmp_path / "maps").rglob("*.tiff")} == {"a", "b", "c"}
+    made = predict_to_disk(detector, "parts", samples, tmp_path / "maps", progress=lambda *_: None, batch_size=8)
+    expected = {f"images/{name}": detector.predict(images[n]).score for n, name in ((0, "a"), (2, "c"), (3, "d"))}
+    assert made.scores == pytest.approx(expected, abs=1e-5)
+    assert [(problem.kind, problem.name) for problem in made.problems] == [("unreadable", "images/b")]
+    assert {path.stem for path in (tmp_path / "maps").rglob("*.tiff")} == {"a", "c", "d"}
 
 
 DRAWN = [f"--option={option}" for option in ("size=64", "n_train=2", "n_good=2", "n_defect=3")]

@@ -11,7 +11,7 @@ from tinydefects.benchmark.peers.peer import Peer, PeerInputs
 from tinydefects.errors import TinyDefectsError
 from tinydefects.maps.problems import MapsError
 from tinydefects.pixels import write_map, write_png
-from tinydefects.predictions import claim_folder, write_prediction
+from tinydefects.predictions import write_maker, write_prediction
 from tinydefects.sample import Prediction, Sample
 
 SIZES = [(20, 30), (30, 20), (25, 25)]
@@ -76,7 +76,7 @@ def test_a_map_of_another_size_is_refused_or_resampled_on_demand(maps, samples):
 
 
 def test_whoever_made_the_maps_is_in_the_settings(maps):
-    claim_folder(maps, {"preset": "published", "epochs": 50})
+    write_maker(maps, {"preset": "published", "epochs": 50})
     settings = make(f"maps:{maps}").settings
     assert settings["folder"] == str(maps)
     assert settings["made_by.preset"] == "published"

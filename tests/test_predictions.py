@@ -6,15 +6,15 @@ import pytest
 import tifffile
 
 from dataset_trees import draw
-from tinydefects.errors import ImageReadError
+from tinydefects.maps.pairing import pair_maps
 from tinydefects.maps.problems import MapsError
 from tinydefects.predictions import (
-    claim_folder,
     image_score,
     map_path,
     read_maker,
-    read_pairs,
+    read_paired,
     read_prediction,
+    write_maker,
     write_prediction,
 )
 from tinydefects.sample import Category, Prediction, Sample
@@ -35,6 +35,12 @@ def save_maps(folder, *maps):
     folder.mkdir(parents=True, exist_ok=True)
     for number, anomaly_map in enumerate(maps):
         np.save(folder / f"{number:03d}.npy", np.asarray(anomaly_map))
+
+
+def read_pairs(source, category, rule="stored", *, resample="none"):
+    pairing = pair_maps(source, category, resample=resample, stored_scores=rule == "stored")
+    pairing.require_sound()
+    return read_paired(pairing, rule)
 
 
 def test_maps_lie_where_mvtec_looks_for_them():
@@ -125,14 +131,13 @@ def test_a_manifest_brings_maps_and_scores(tmp_path, category):
     assert pairs[1][1].anomaly_map.min() == 1.0
 
 
-def test_a_folder_remembers_who_made_its_maps_and_takes_no_other(tmp_path):
-    claim_folder(tmp_path / "maps", {"detector": "a", "seed": 3})
-    claim_folder(tmp_path / "maps", {"detector": "a", "seed": 3})
+def test_a_folder_remembers_who_made_its_maps_last(tmp_path):
+    write_maker(tmp_path / "maps", {"detector": "a", "seed": 3})
     assert read_maker(tmp_path / "maps") == {"detector": "a", "seed": 3}
     assert read_maker(tmp_path / "maps" / "screw") == {"detector": "a", "seed": 3}
     assert read_maker(tmp_path / "elsewhere" / "screw") == {}
-    with pytest.raises(ImageReadError, match="maps of another detector"):
-        claim_folder(tmp_path / "maps", {"detector": "b", "seed": 3})
+    write_maker(tmp_path / "maps", {"detector": "b", "seed": 3})
+    assert read_maker(tmp_path / "maps")["detector"] == "b"
 
 
 def test_nan_is_found_in_a_map_that_is_resampled_too(tmp_path, category):

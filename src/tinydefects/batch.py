@@ -1,18 +1,28 @@
-"""Many images to disk: anomaly maps, overlays and a table of scores; goes on where it was stopped."""
+"""Many images to disk: anomaly maps, overlays and a table of scores; goes on where it was stopped.
+
+A map that is there is kept only if it was made of this very photograph by this very detector. A photograph that cannot
+be read or predicted is listed with its reason and stops no other.
+"""
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.errors import DatasetError
+from tinydefects.errors import DatasetError, ImageReadError, MissingExtraError, ResolutionMismatchError, ScoreError
+from tinydefects.maps.description import write_problems
+from tinydefects.maps.files import read_header
+from tinydefects.maps.origin import Origin, Photograph, origin_in, pixels_sha256, read_photograph
+from tinydefects.maps.problems import MapProblem, ProblemKind
 from tinydefects.pixels import IMAGE_SUFFIXES, write_png, write_whole
-from tinydefects.predictions import claim_folder, map_path, read_prediction, write_prediction
+from tinydefects.predictions import map_path, read_prediction, write_maker, write_prediction
 from tinydefects.read_ahead import read_ahead
 from tinydefects.sample import Prediction, Sample
 
@@ -22,6 +32,53 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 256
 HEAT_RGB = np.array([255, 40, 0], dtype=np.float32)
+SCORES_FILE, PROBLEMS_FILE, OVERLAYS = "scores.csv", "problems.csv", "overlays"
+BAD_PHOTOGRAPH: dict[type[Exception], ProblemKind] = {
+    ImageReadError: "unreadable",
+    MissingExtraError: "unreadable",
+    ResolutionMismatchError: "wrong size",
+    ScoreError: "not finite",
+}
+Progress = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedFolder:
+    """What `predict_to_disk` leaves behind.
+
+    Attributes:
+        scores: image scores by sample id, in the order of the samples, of all photographs that have a map now.
+        problems: the photographs that have none, and why, in the same order.
+        n_remade: how many maps were there and are made again, by reason.
+        n_strangers: maps that lie among them and belong to none of the photographs.
+    """
+
+    scores: Mapping[str, float]
+    problems: tuple[MapProblem, ...]
+    n_remade: Mapping[str, int]
+    n_strangers: int
+
+    @property
+    def remarks(self) -> list[str]:
+        """A line for whatever a reader would not expect."""
+        lines = []
+        if self.n_remade:
+            reasons = [f"{reason} ({count})" for reason, count in self.n_remade.items()]
+            told = ", ".join(reasons) if len(reasons) > 1 else next(iter(self.n_remade))
+            lines.append(f"{_maps(len(self.scores))}, {sum(self.n_remade.values())} of them made again: {told}")
+        if self.n_strangers:
+            gone = "gone, or not asked for this time"
+            lines.append(f"{_maps(self.n_strangers)} of other photographs ({gone}) beside them: left as they are")
+        return lines
+
+    def require_whole(self, folder: Path) -> None:
+        """Raise an ImageReadError that counts the problems and names the first, if there are any."""
+        if self.problems:
+            n_problems, n_maps = len(self.problems), len(self.scores)
+            raise ImageReadError(
+                f"{n_maps} of {n_maps + n_problems} photographs; {n_problems} problem{'s' * (n_problems > 1)}, "
+                f"listed in {folder / PROBLEMS_FILE}: {self.problems[0].detail}"
+            )
 
 
 def find_images(folder: Path) -> list[Sample]:
@@ -50,36 +107,33 @@ def predict_to_disk(
     samples: Sequence[Sample],
     folder: Path,
     *,
-    progress: Callable[[str, int, int | None], None],
+    progress: Progress,
     batch_size: int = 1,
-) -> list[float]:
-    """Write map and overlay of every sample and one scores.csv; returns the image scores in order.
+) -> PredictedFolder:
+    """Write map and overlay of every sample, one scores.csv, and a problems.csv of the samples that have no map.
 
-    Maps already there are kept if the same detector wrote them. For `batch_size` see `Detector.predict_many`.
+    Maps already there are kept if they were made of the same pixels by the same detector; others are made again. A
+    photograph that is no image, of no size the detector takes, or gone, is a problem; its earlier map is removed. For
+    `batch_size` see `Detector.predict_many`.
 
     Raises:
-        ImageReadError: the folder holds maps of another detector.
-        TinyDefectsError: `batch_size` is too large for the detector or its GPU.
+        TinyDefectsError: the folder cannot be written, or `batch_size` is too large for the detector or its GPU.
     """
-    claim_folder(folder, {"detector": detector.fingerprint, **detector.settings.model_dump(mode="json")})
-    scores, ceilings, floors = [], [], []
-    predictions = _predict_each(detector, category_id, samples, folder, batch_size)
-    for done, prediction in enumerate(predictions, start=1):
-        scores.append(prediction.score)
-        floors.append(float(np.median(prediction.anomaly_map)))
-        ceilings.append(float(prediction.anomaly_map.max()))
-        progress("predict", done, len(samples))
-    scale = (float(np.median(floors)), max(ceilings))
-
-    def write_overlay(sample: Sample) -> None:
-        anomaly_map = read_prediction(map_path(folder, category_id, sample)).anomaly_map
-        overlay_path = map_path(folder / "overlays", category_id, sample).with_suffix(".png")
-        write_png(overlay_path, overlay(sample.image(), anomaly_map, scale))
-
-    for done, _ in enumerate(read_ahead(write_overlay, samples), start=1):
-        progress("overlay", done, len(samples))
-    _write_scores(folder / "scores.csv", samples, scores)
-    return scores
+    made_by = {"detector": detector.fingerprint, **detector.settings.model_dump(mode="json")}
+    write_maker(folder, made_by)
+    for name in (SCORES_FILE, PROBLEMS_FILE):  # those of an earlier run say nothing of this one
+        (folder / name).unlink(missing_ok=True)
+    run = _Run(category_id=category_id, samples=samples, folder=folder, made_by=made_by, progress=progress)
+    run.keep_what_fits()
+    run.predict_the_rest(detector, batch_size)
+    run.draw_overlays()
+    scores = {sample.id: run.done[sample.id].score for sample in samples if sample.id in run.done}
+    problems = tuple(run.problems[sample.id] for sample in samples if sample.id in run.problems)
+    if scores:
+        _write_scores(folder / SCORES_FILE, samples, scores)
+    write_problems(problems, folder / PROBLEMS_FILE)
+    remade = Counter(run.outdated[sample_id] for sample_id in scores if sample_id in run.outdated)
+    return PredictedFolder(scores=scores, problems=problems, n_remade=remade, n_strangers=run.count_strangers())
 
 
 def overlay(
@@ -95,39 +149,204 @@ def overlay(
     return tinted
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """What is kept in memory of a map that is on disk: its score, median and maximum, and of which pixels it is."""
+
+    score: float
+    floor: float
+    ceiling: float
+    pixels_sha256: str
+
+    @classmethod
+    def of(cls, prediction: Prediction, photograph: Photograph) -> "_Made":
+        scores = prediction.anomaly_map
+        return cls(
+            score=prediction.score,
+            floor=float(np.median(scores)),
+            ceiling=float(scores.max()),
+            pixels_sha256=photograph.pixels_sha256,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """One run over many photographs: which are done, which are bad, which maps are out of date and why."""
+
+    category_id: str
+    samples: Sequence[Sample]
+    folder: Path
+    made_by: Mapping[str, object]
+    progress: Progress
+    done: dict[str, _Made] = field(default_factory=dict)
+    problems: dict[str, MapProblem] = field(default_factory=dict)
+    outdated: dict[str, str] = field(default_factory=dict)
+
+    def map_path(self, sample: Sample) -> Path:
+        return map_path(self.folder, self.category_id, sample)
+
+    def overlay_path(self, sample: Sample) -> Path:
+        return map_path(self.folder / OVERLAYS, self.category_id, sample).with_suffix(".png")
+
+    def keep_what_fits(self) -> None:
+        """Look at every map that is there, and read those that answer for their photograph and this detector."""
+        known = [sample for sample in self.samples if self.map_path(sample).is_file()]
+        for sample, found in zip(known, read_ahead(self._kept, known), strict=True):
+            if isinstance(found, _Made):
+                self._note(sample, found)
+            elif isinstance(found, MapProblem):
+                self._give_up(sample, found)
+            else:
+                self.outdated[sample.id] = found
+
+    def predict_the_rest(self, detector: "Detector | ExportedDetector", batch_size: int) -> None:
+        """The next photographs are read while the detector looks at one, and maps are written behind it."""
+        left = [sample for sample in self.samples if sample.id not in self.done and sample.id not in self.problems]
+        for sample, made in read_ahead(self._written, _predict_each(detector, left, batch_size, self._give_up)):
+            self._note(sample, made)
+
+    def draw_overlays(self) -> None:
+        """All on one scale, so that they can be compared."""
+        drawn = [sample for sample in self.samples if sample.id in self.done]
+        if not drawn:
+            return
+        floors, ceilings = zip(*((one.floor, one.ceiling) for one in self.done.values()), strict=True)
+        draw = partial(self._drawn, scale=(float(np.median(floors)), max(ceilings)))
+        for done, (sample, problem) in enumerate(zip(drawn, read_ahead(draw, drawn), strict=True), start=1):
+            if problem is not None:
+                del self.done[sample.id]
+                self._refuse(sample, problem)
+            self.progress("overlay", done, len(drawn))
+
+    def count_strangers(self) -> int:
+        """Maps in the folders of the samples that are none of theirs."""
+        own = {self.map_path(sample) for sample in self.samples}
+        tops = {self.map_path(sample).parents[sample.id.count("/") - 1] for sample in self.samples}
+        found = (path for top in tops for path in top.rglob("*.tiff") if not path.name.startswith("."))
+        return sum(path not in own for path in found)
+
+    def _note(self, sample: Sample, made: _Made) -> None:
+        self.done[sample.id] = made
+        self._tell()
+
+    def _refuse(self, sample: Sample, problem: MapProblem) -> None:
+        """What lies there under the name of a bad photograph is of an earlier one."""
+        self.problems[sample.id] = problem
+        for path in (self.map_path(sample), self.overlay_path(sample)):
+            path.unlink(missing_ok=True)
+
+    def _give_up(self, sample: Sample, problem: MapProblem) -> None:
+        self._refuse(sample, problem)
+        self._tell()
+
+    def _tell(self) -> None:
+        self.progress("predict", len(self.done) + len(self.problems), len(self.samples))
+
+    def _kept(self, sample: Sample) -> "_Made | MapProblem | str":
+        """What is known of a map that fits, or why it does not, or what is wrong with its photograph."""
+        path = self.map_path(sample)
+        try:
+            origin = origin_in(read_header(path).description)
+            prediction = read_prediction(path)
+        except (ImageReadError, ScoreError):
+            return "not readable"
+        if origin is None:
+            return "they do not say of which photograph they are"
+        if origin.made_by != self.made_by:
+            return "by another detector or with other settings"
+        try:
+            fits = origin.photograph.is_of(sample)
+        except tuple(BAD_PHOTOGRAPH) as error:
+            return _problem(sample, error)
+        return _Made.of(prediction, origin.photograph) if fits else "the photograph has changed"
+
+    def _written(self, made: tuple[Sample, Photograph, Prediction]) -> "tuple[Sample, _Made]":
+        sample, photograph, prediction = made
+        self.overlay_path(sample).unlink(missing_ok=True)  # it shows an earlier map
+        origin = Origin(photograph=photograph, made_by=self.made_by)
+        write_prediction(self.folder, self.category_id, sample, prediction, origin=origin)
+        return sample, _Made.of(prediction, photograph)
+
+    def _drawn(self, sample: Sample, scale: tuple[float, float]) -> MapProblem | None:
+        path = sample.image_path
+        try:
+            image, prediction = sample.image(), read_prediction(self.map_path(sample))
+            if pixels_sha256(image) != self.done[sample.id].pixels_sha256:
+                raise ImageReadError(f"{path}: has changed since its map was made; predict again once it is whole")
+        except tuple(BAD_PHOTOGRAPH) as error:
+            return _problem(sample, error)
+        write_png(self.overlay_path(sample), overlay(image, prediction.anomaly_map, scale))
+        return None
+
+
 def _predict_each(
     detector: "Detector | ExportedDetector",
-    category_id: str,
     samples: Sequence[Sample],
-    folder: Path,
     batch_size: int,
-) -> Iterator[Prediction]:
-    """The prediction of every sample, once it is on disk; the next images are read while the detector looks at one."""
+    refuse: Callable[[Sample, MapProblem], None],
+) -> Iterator[tuple[Sample, Photograph, Prediction]]:
+    """Every photograph with its prediction, in order; those that have none are refused."""
+    readings = zip(samples, read_ahead(_read, samples), strict=True)
+    waiting: deque[tuple[Sample, Photograph]] = deque()  # shown to the detector, not answered yet
 
-    def is_on_disk(sample: Sample) -> bool:
-        return map_path(folder, category_id, sample).exists()
-
-    def predictions() -> Iterator[tuple[Sample, Prediction]]:
-        for on_disk, run in groupby(samples, key=is_on_disk):
-            row = list(run)
-            if on_disk:
-                known = read_ahead(lambda sample: read_prediction(map_path(folder, category_id, sample)), row)
-                yield from zip(row, known, strict=True)
+    def images() -> Iterator[NDArray[np.uint8]]:
+        for sample, reading in readings:
+            if isinstance(reading, MapProblem):
+                refuse(sample, reading)
             else:
-                images = read_ahead(Sample.image, row)
-                yield from zip(row, detector.predict_many(images, batch_size=batch_size), strict=True)
+                waiting.append((sample, reading[1]))
+                yield reading[0]
 
-    def keep(made: tuple[Sample, Prediction]) -> Prediction:
-        if not is_on_disk(made[0]):
-            write_prediction(folder, category_id, *made)
-        return made[1]
+    while True:
+        try:
+            for prediction in detector.predict_many(images(), batch_size=batch_size):
+                yield *waiting.popleft(), prediction
+            return
+        except tuple(BAD_PHOTOGRAPH):  # of one of those that wait: each of them alone, then on with the rest
+            if not waiting:
+                raise
+        while waiting:
+            sample, _ = waiting.popleft()
+            reading = _read(sample)
+            try:
+                if not isinstance(reading, MapProblem):
+                    (prediction,) = detector.predict_many([reading[0]], batch_size=batch_size)
+            except tuple(BAD_PHOTOGRAPH) as error:
+                reading = _problem(sample, error)
+            if isinstance(reading, MapProblem):
+                refuse(sample, reading)
+            else:
+                yield sample, reading[1], prediction
 
-    return read_ahead(keep, predictions())
+
+def _read(sample: Sample) -> tuple[NDArray[np.uint8], Photograph] | MapProblem:
+    try:
+        return read_photograph(sample)
+    except tuple(BAD_PHOTOGRAPH) as error:
+        return _problem(sample, error)
 
 
-def _write_scores(path: Path, samples: Sequence[Sample], scores: Sequence[float]) -> None:
+def _maps(count: int) -> str:
+    return "1 map" if count == 1 else f"{count} maps"
+
+
+def _problem(sample: Sample, error: Exception) -> MapProblem:
+    """By the sample's id, with a reason that names the file.
+
+    Raises:
+        MemoryError: it was for lack of memory, which is no fault of the photograph.
+    """
+    if isinstance(error.__cause__, MemoryError):
+        raise error.__cause__
+    kind = next(kind for known, kind in BAD_PHOTOGRAPH.items() if isinstance(error, known))
+    reason = str(error)
+    named = reason if str(sample.image_path) in reason else f"{sample.image_path}: {reason}"
+    return MapProblem(kind=kind, name=sample.id, detail=named)
+
+
+def _write_scores(path: Path, samples: Sequence[Sample], scores: Mapping[str, float]) -> None:
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow(["image", "label", "score"])
-    writer.writerows([sample.id, sample.label, score] for sample, score in zip(samples, scores, strict=True))
+    writer.writerows([sample.id, sample.label, scores[sample.id]] for sample in samples if sample.id in scores)
     write_whole(path, lambda file: file.write(table.getvalue().encode()))

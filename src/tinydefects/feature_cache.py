@@ -1,8 +1,8 @@
 """Teacher features of the training images on disk, so that 50 epochs cost one pass of the teacher.
 
 One .npy file of (2, h, w, C) an image, or of (2, n, C) where only a share of its patches is kept, named after all it
-depends on: teacher, geometry, number format, share and pixels. A sha256 of the numbers follows them. A fit that was
-interrupted or is repeated finds them; a file that is not what was written does not count.
+depends on: teacher, geometry, number format, share, pixels, and how products were computed. A sha256 of the numbers
+follows them. A fit that was interrupted or is repeated finds them; a file that is not what was written does not count.
 """
 
 import contextlib
@@ -23,7 +23,6 @@ from tinydefects.coreset import greedy_coreset
 from tinydefects.errors import TrainingError
 from tinydefects.patch_grid import PatchGrid
 from tinydefects.pixels import write_whole
-from tinydefects.precision import SIXTEEN_BITS
 from tinydefects.students import Batch
 from tinydefects.teacher import Teacher
 
@@ -204,8 +203,10 @@ class FeatureCache:
 
     def _path(self, image: NDArray[np.uint8], grid: PatchGrid, patch_fraction: float | None) -> Path:
         digest = hashlib.sha256(f"{LAYOUT} {self.teacher.fingerprint} {grid} {self.feature_format}".encode())
-        if self.teacher.precision in SIXTEEN_BITS:
-            digest.update(self.teacher.precision.encode())
+        teacher = self.teacher
+        how = (teacher.precision, teacher.device.partition(":")[0], teacher.compiled)
+        if how != ("float32", "cpu", False):  # which differ in the last digits at least
+            digest.update(f"products {how}".encode())
         if patch_fraction is not None:
             digest.update(f"patch_fraction {patch_fraction}".encode())
         digest.update(np.ascontiguousarray(image).data)

@@ -1,11 +1,11 @@
 """Predictions on disk, in MVTec's layout: `<folder>/<category>/<sample id>.tiff`, one 32-bit float map an image.
 
-The image score travels inside the TIFF's description. Maps of other methods carry none; theirs is then computed from
-the map by one named rule.
+The image score travels inside the TIFF's description, with the photograph the map was made of and its maker
+(`maps/origin.py`). Maps of other methods carry none; their score is then computed from the map by one named rule.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from tinydefects.errors import ImageReadError, ScoreError
 from tinydefects.json_files import read_as
 from tinydefects.maps.files import read_header, read_map, resample_bilinear
-from tinydefects.maps.pairing import PairedMap, Pairing, Resample, pair_maps, score_in
+from tinydefects.maps.origin import Origin, describe_map
+from tinydefects.maps.pairing import PairedMap, Pairing, score_in
 from tinydefects.maps.problems import MapProblem, MapsError
 from tinydefects.pixels import write_map, write_whole
-from tinydefects.sample import Category, Prediction, Sample, mean_of_highest
+from tinydefects.sample import Prediction, Sample, mean_of_highest
 
 ImageScoreRule = Literal["stored", "max", "top_0.1_percent"]
-MAKER_FILE = "made_by.json"  # beside the maps: which detector made them, and its settings
+MAKER_FILE = "made_by.json"  # beside the maps: which detector wrote there last, and its settings
 
 
 def map_path(folder: Path, category_id: str, sample: Sample) -> Path:
@@ -29,10 +30,12 @@ def map_path(folder: Path, category_id: str, sample: Sample) -> Path:
     return folder / category_id.split("/")[-1] / f"{sample.id}.tiff"
 
 
-def write_prediction(folder: Path, category_id: str, sample: Sample, prediction: Prediction) -> Path:
-    """Write the map at full size, 32-bit float, with its score; whole or not at all."""
+def write_prediction(
+    folder: Path, category_id: str, sample: Sample, prediction: Prediction, *, origin: Origin | None = None
+) -> Path:
+    """Write the map at full size, 32-bit float, with its score and what it was made of; whole or not at all."""
     path = map_path(folder, category_id, sample)
-    write_map(path, prediction.anomaly_map, description=json.dumps({"score": prediction.score}))
+    write_map(path, prediction.anomaly_map, description=describe_map(prediction.score, origin))
     return path
 
 
@@ -55,26 +58,6 @@ def image_score(anomaly_map: NDArray[np.float32], rule: ImageScoreRule, stored: 
     if rule == "stored" and stored is not None:
         return stored
     return float(anomaly_map.max()) if rule == "max" else mean_of_highest(anomaly_map)
-
-
-def read_pairs(
-    source: Path,
-    category: Category,
-    rule: ImageScoreRule = "stored",
-    *,
-    key: str | None = None,
-    resample: Resample = "none",
-) -> Iterator[tuple[Sample, Prediction]]:
-    """The test samples of a category with their maps from a folder or a manifest, one in memory at a time.
-
-    For the arguments see `pair_maps`; for what happens to a map of another size, `read_paired`.
-
-    Raises:
-        MapsError: before the first map is read, if maps and images do not fit; counts and names what is wrong.
-    """
-    pairing = pair_maps(source, category, key=key, resample=resample, stored_scores=rule == "stored")
-    pairing.require_sound()
-    return read_paired(pairing, rule)
 
 
 def read_paired(pairing: Pairing, rule: ImageScoreRule = "stored") -> Iterator[tuple[Sample, Prediction]]:
@@ -108,20 +91,18 @@ def _read_pair(pair: PairedMap, key: str | None, rule: ImageScoreRule) -> Predic
     return Prediction(anomaly_map, image_score(anomaly_map, rule, pair.stored_score))
 
 
-def claim_folder(folder: Path, maker: dict[str, object]) -> None:
-    """Write down who makes the maps of a folder; one folder holds the maps of one detector.
+def write_maker(folder: Path, made_by: Mapping[str, object]) -> None:
+    """Note beside the maps of a folder who makes them from now on; what each was made by stands in its own text."""
+    write_whole(folder / MAKER_FILE, lambda file: file.write(json.dumps(made_by, indent=1).encode()))
 
-    Raises:
-        ImageReadError: it holds those of another.
-    """
-    known = _read_maker_file(folder / MAKER_FILE)
-    if known and known != maker:
-        raise ImageReadError(f"{folder}: holds maps of another detector; choose another --out or delete the folder")
-    write_whole(folder / MAKER_FILE, lambda file: file.write(json.dumps(maker, indent=1).encode()))
+
+def maker_of(pairing: Pairing) -> Mapping[str, object]:
+    """Who made these maps, as they say themselves, or as it stands beside them; empty for maps of unknown origin."""
+    return pairing.made_by or read_maker(pairing.source)
 
 
 def read_maker(folder: Path) -> dict[str, object]:
-    """What `claim_folder` wrote for this folder or the one above it; empty for maps of unknown origin."""
+    """What `write_maker` wrote for this folder or the one above it; empty for maps of unknown origin."""
     return _read_maker_file(folder / MAKER_FILE) or _read_maker_file(folder.parent / MAKER_FILE)
 
 

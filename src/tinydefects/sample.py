@@ -1,6 +1,6 @@
 """The nouns: one photograph and its truth (Sample), a dataset category, and what a detector says (Prediction)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,9 +8,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError
+from tinydefects.errors import (
+    DatasetError,
+    ImageReadError,
+    MissingExtraError,
+    ResolutionMismatchError,
+    ScoreError,
+    TinyDefectsError,
+)
 from tinydefects.masks import MaskRule, read_mask, require_own_picture
 from tinydefects.pixels import read_image, read_size
+from tinydefects.read_ahead import read_ahead
 
 Label = Literal["good", "defect", "unknown"]
 PIXELS_AT_ONCE = 1 << 24  # of a map that is sorted
@@ -98,6 +106,34 @@ class Prediction:
         extremes = [self.anomaly_map.min(), self.anomaly_map.max(), self.score]  # nan if any pixel is
         if not np.isfinite(extremes).all():
             raise ScoreError("the anomaly map or its score holds nan or infinity; only finite scores can be ranked")
+
+
+def require_readable(samples: Sequence[Sample], progress: Callable[[str, int, int | None], None]) -> None:
+    """Decode every photograph once, before hours of work on them; `progress` is called with ("read", done, total).
+
+    Raises:
+        ImageReadError: some cannot be read; names the first with its reason, and counts them all.
+    """
+    problems: list[tuple[Sample, TinyDefectsError]] = []
+    for done, (sample, problem) in enumerate(zip(samples, read_ahead(_unreadable, samples), strict=True), start=1):
+        if problem is not None:
+            problems.append((sample, problem))
+        progress("read", done, len(samples))
+    if problems:
+        names = ", ".join(str(sample.image_path) for sample, _ in problems[1:4])
+        others = f" ({names}{', …' if len(problems) > 4 else ''})" if names else ""
+        raise ImageReadError(
+            f"{problems[0][1]}; in all {len(problems)} of {len(samples)} images cannot be read{others}, and none is "
+            "left out unasked: mend or remove them, then run the same command again"
+        )
+
+
+def _unreadable(sample: Sample) -> TinyDefectsError | None:
+    try:
+        sample.image()
+    except (ImageReadError, MissingExtraError) as error:
+        return error
+    return None
 
 
 def mean_of_highest(anomaly_map: NDArray[np.float32], share: float = 0.001) -> float:

@@ -13,10 +13,11 @@ from scipy import stats
 from tinydefects.benchmark.result import Provenance, describe_run, nan_to_null
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.json_files import read_as
+from tinydefects.maps.pairing import pair_maps
 from tinydefects.metrics.audit import audit_pairs
 from tinydefects.metrics.audit_rules import EXACT, standard_rules
 from tinydefects.pixels import write_whole
-from tinydefects.predictions import ImageScoreRule, read_maker, read_pairs
+from tinydefects.predictions import ImageScoreRule, maker_of, read_paired
 from tinydefects.sample import Category
 
 FORMAT = 1
@@ -93,13 +94,13 @@ def audit_maps(
         TinyDefectsError: two folders have the same name, or maps and test images do not fit.
     """
     rules = standard_rules(input_px)
-    values = {}
+    values, makers = {}, dict[str, object]()
     for method, folder in _named(folders).items():
-        pairs = track(read_pairs(folder, category, image_score), method, len(category.test))
+        pairing = pair_maps(folder, category, stored_scores=image_score == "stored")
+        pairing.require_sound()
+        pairs = track(read_paired(pairing, image_score), method, len(category.test))
         values[method] = audit_pairs(pairs, rules)
-    makers = {
-        f"{method}.{key}": made for method, one in _named(folders).items() for key, made in read_maker(one).items()
-    }
+        makers |= {f"{method}.{key}": made for key, made in maker_of(pairing).items()}
     return Audit(
         category=category.id,
         n_images=len(category.test),

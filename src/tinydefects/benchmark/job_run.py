@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from math import nan, prod
@@ -12,16 +12,18 @@ from typing import Literal
 from tinydefects.benchmark.cost import measure_cost
 from tinydefects.benchmark.leakage import guarded, seal_for_fit, seal_for_predict
 from tinydefects.benchmark.peers.catalog import PeerKind, parse_peer
+from tinydefects.benchmark.peers.imported_maps import maps_sha256
 from tinydefects.benchmark.peers.patch_source import PatchSource
 from tinydefects.benchmark.peers.peer import Peer, PeerInputs
 from tinydefects.benchmark.protocol import ENUMERATED, NO_RESOLUTION, EvaluationProtocol, Job
 from tinydefects.benchmark.result import Result, describe_run
-from tinydefects.benchmark.run_folder import SECONDS, SPLIT, split_digest
+from tinydefects.benchmark.run_folder import SECONDS, SPLIT, Finished, split_digest
 from tinydefects.benchmark.run_record import CostSheet, RunRecord
 from tinydefects.benchmark.stages import StageClock
 from tinydefects.compute import limited_threads, seed_all, waiting_for
 from tinydefects.datasets.catalog import load_category
 from tinydefects.errors import TeacherError, TinyDefectsError
+from tinydefects.maps.origin import Origin, read_photograph
 from tinydefects.maps.problems import MapsError
 from tinydefects.mask_checks import allowing
 from tinydefects.metrics.evaluation import evaluate
@@ -33,6 +35,7 @@ from tinydefects.sample import Category, Prediction, Sample
 from tinydefects.teacher import Teacher, best_device, load_teacher
 
 LOOKED_UP = "maps:"  # a method that was run elsewhere costs nothing here
+MAPS = "maps_sha256"  # of its maps, among the settings of a run
 CostChoice = Literal["off", "quick", "mvtec"]
 OWN_BLOCKS = "blocks"  # an option of methods; features of other blocks are not shared
 _one_job = threading.Lock()  # threads, seeds and the guard hold for a whole process
@@ -102,6 +105,22 @@ def jobs_spared_training(jobs: Sequence[Job]) -> frozenset[str]:
     return frozenset(spared)
 
 
+def of_these_maps(found: Mapping[str, Finished], categories: Mapping[str, Category]) -> dict[str, Finished]:
+    """The finished jobs, by name, without those that scored other maps than lie in their folder now.
+
+    Raises:
+        TinyDefectsError: a folder of maps is gone or cannot be read.
+    """
+
+    def fits(one: Finished) -> bool:
+        if not one.job.peer.startswith(LOOKED_UP):
+            return True
+        _, options = parse_peer(one.job.peer)
+        return one.settings.get(MAPS) == maps_sha256(options, categories[one.job.category])
+
+    return {name: one for name, one in found.items() if fits(one)}
+
+
 @dataclass(slots=True)
 class Examinee:
     """A method behind the guard: it never sees a label, a mask or, while it learns, a test image."""
@@ -143,7 +162,9 @@ def run_job(job: Job, place: Place) -> Result:
     with _one_job, limited_threads(place.threads):
         seed_all(job.seed)
         category = allowing(load_category(job.category, root=place.root, **job.options), place.allowed)
+        split = split_digest(category)  # before anything is read: what changes meanwhile no longer fits it
         kind, options = parse_peer(job.peer)
+        looked_up = {MAPS: maps_sha256(options, category)} if job.peer.startswith(LOOKED_UP) else {}
         inputs = peer_inputs(job, place, options)
         with guarded(seal_for_fit(category, job.peer)):
             examinee = Examinee(kind.make(inputs), category, job.peer)
@@ -158,7 +179,7 @@ def run_job(job: Job, place: Place) -> Result:
         seed=job.seed,
         protocol=job.protocol.fingerprint,
         job=job.fingerprint,
-        settings={**settings, SPLIT: split_digest(category)},
+        settings={**settings, **looked_up, SPLIT: split},
         n_train=len(category.train),
         fit_seconds=fit_seconds,
         predict_seconds=examinee.seconds,
@@ -230,7 +251,10 @@ def _kept(pairs: Iterator[tuple[Sample, Prediction]], job: Job, place: Place) ->
     for sample, prediction in pairs:
         if place.keep_maps:
             folder = (place.out / job.path).with_suffix("")
-            write_prediction(folder, job.category, sample, prediction)
+            _, photograph = read_photograph(sample)
+            made_by = {"peer": job.peer, "resolution": job.resolution, "seed": job.seed, "job": job.fingerprint}
+            origin = Origin(photograph=photograph, made_by=made_by)
+            write_prediction(folder, job.category, sample, prediction, origin=origin)
         yield sample, prediction
 
 

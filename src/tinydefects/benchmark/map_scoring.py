@@ -8,7 +8,7 @@ from typing import Literal
 
 from tinydefects.errors import DatasetError
 from tinydefects.maps.description import write_problems
-from tinydefects.maps.pairing import Pairing, Resample, pair_maps
+from tinydefects.maps.pairing import Pairing, Resample, pair_maps, require_one_maker
 from tinydefects.maps.problems import MapsError
 from tinydefects.metrics.normal_thresholds import thresholds_of_normals
 from tinydefects.predictions import ImageScoreRule, read_paired
@@ -71,14 +71,16 @@ class MapReader:
                 yield pair
                 self.progress(stage, done, len(pairing.pairs))
 
-    def thresholds(self, category: Category, split: NormalSource, rate: float) -> tuple[float, float]:
-        """Thresholds for pixels and for images from maps of good images that are not tested.
+    def thresholds(self, category: Category, split: NormalSource, rate: float, tested: Pairing) -> tuple[float, float]:
+        """Thresholds for pixels and for images from maps of good images that are not `tested`.
 
         Raises:
-            MapsError, DatasetError: as `check`, or an image of the split that is not good.
+            MapsError, DatasetError: as `check`; maps of another maker than the tested ones; an image that is not good.
             TinyDefectsError: a rate outside [0, 1).
         """
         pairing = self.check(category, split)
+        with self._listing(pairing):
+            require_one_maker(self.source, [*tested.pairs, *pairing.pairs])
         defective = [pair.sample.id for pair in pairing.pairs if pair.sample.label != "good"]
         if defective:
             raise DatasetError(f"{defective[0]}: not labelled good; a threshold comes from good images alone")

@@ -26,7 +26,7 @@ from tinydefects.metrics.spool import ScoreSpool
 from tinydefects.pixels import write_whole
 from tinydefects.sample import Label, Sample
 
-FORMAT = 2  # 1 knew no own peaks
+FORMAT = 2  # 1 knew no own peaks, nor which files a part was gathered from
 HEADER, ARRAYS, SCORES = "part.json", "part.npz", "part.f32"
 AGAIN = "copy it again or gather the part again"
 PICTURES = ("image", "mask", "anomaly_map")
@@ -42,6 +42,7 @@ class _Header:
     n_images: int
     n_exhibits: int
     made_from: str
+    files_sha256: str
     with_contrast: bool
     n_unmarked: int
     lowest: float
@@ -76,6 +77,7 @@ def write_part(part: Part, folder: Path) -> Path:
         n_images=part.n_images,
         n_exhibits=part.n_exhibits,
         made_from=part.made_from,
+        files_sha256=part.files_sha256,
         with_contrast=gathered.with_contrast,
         n_unmarked=gathered.n_unmarked,
         lowest=gathered.lowest,
@@ -178,6 +180,7 @@ def _unpacked(header: _Header, arrays: Any, normal_scores: ScoreSpool) -> Part: 
         positions=tuple(arrays["positions"].tolist()),
         n_exhibits=header.n_exhibits,
         made_from=header.made_from,
+        files_sha256=header.files_sha256,
         gathered=gathered,
     )
 

@@ -13,13 +13,14 @@ from tinydefects.benchmark.protocol import ENUMERATED, PROTOCOL_VERSION, Evaluat
 from tinydefects.benchmark.result import read_result
 from tinydefects.errors import ResultError
 from tinydefects.json_files import read_as
+from tinydefects.maps.origin import describe_sample
 from tinydefects.metrics.figures import figures
 from tinydefects.pixels import write_whole
 from tinydefects.sample import Category
 
 PROTOCOL_FILE = "protocol.json"
 FAILED_SUFFIX = ".failed.json"
-SPLIT = "split"  # digest of the images, among the settings of a run
+SPLIT = "split"  # digest of images and masks, among the settings of a run
 SECONDS = "seconds"  # of a whole job, among the settings of its result
 
 
@@ -37,10 +38,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A job that has a result: on which images, how long it took, its figures by name (`metrics/figures.py`)."""
+    """A job that has a result: its method's settings, how long it took, its figures by name (`metrics/figures.py`)."""
 
     job: Job
-    split: str
+    settings: Mapping[str, str]
     seconds: float
     figures: Mapping[str, float]
 
@@ -111,8 +112,7 @@ def finished(job: Job, out: Path) -> Finished | None:
     if result is None or result.run is None or result.run.job != job.fingerprint:
         return None
     seconds = float(result.provenance.settings.get(SECONDS, "nan"))
-    split = result.run.settings.get(SPLIT, "")
-    return Finished(job=job, split=split, seconds=seconds, figures=figures(result.evaluation))
+    return Finished(job=job, settings=result.run.settings, seconds=seconds, figures=figures(result.evaluation))
 
 
 def find_finished(jobs: Iterable[Job], out: Path) -> dict[str, Finished]:
@@ -121,29 +121,38 @@ def find_finished(jobs: Iterable[Job], out: Path) -> dict[str, Finished]:
     return {name: one for name, one in found.items() if one is not None}
 
 
-def require_same_images(found: Iterable[Finished], categories: Mapping[str, Category]) -> None:
-    """Results of one folder are of the same images, or their numbers cannot stand beside each other.
+def require_same_images(out: Path, categories: Mapping[str, Category]) -> None:
+    """All results of one folder are of the same images, or their numbers cannot stand beside each other.
+
+    Also those that nobody asks for now: a report sets all of them side by side.
 
     Raises:
-        ResultError: the images of a category have changed since a result was made.
+        ResultError: the images or masks of a category have changed since a result was made.
     """
-    digests = {name: split_digest(category) for name, category in categories.items()}
-    for one in found:
-        if one.split != digests[one.job.category]:
+    for name, category in categories.items():
+        splits = {path: _split_of(path) for path in sorted((out / name).rglob("*.json"))}
+        made = {path: split for path, split in splits.items() if split is not None}
+        now = split_digest(category) if made else ""
+        changed = [path for path, split in made.items() if split != now]
+        if changed:
             raise ResultError(
-                f"{one.job.path}: the images of {one.job.category} have changed since; "
-                "bring them back, or choose another --out"
+                f"{changed[0].relative_to(out)}: the images or masks of {name} have changed since (or an earlier "
+                "version made it, which did not look into the files): bring them back, choose another --out, or "
+                f"delete {out / name} to have its results made again"
             )
 
 
 def split_digest(category: Category) -> str:
-    """sha256 over ids, labels and file sizes of the images and masks of all three splits, in their order."""
+    """sha256 over the samples of all three splits, in their order, and the bytes of their images and masks.
+
+    Raises:
+        ImageReadError: a file cannot be read.
+    """
     digest = hashlib.sha256()
     for split in (category.train, category.validation, category.test):
         digest.update(f"split of {len(split)}\n".encode())
         for sample in split:
-            sizes = [path.stat().st_size for path in (sample.image_path, *sample.mask_paths)]
-            digest.update(f"{sample.id} {sample.label} {sizes}\n".encode())
+            digest.update(describe_sample(sample).encode())
     return digest.hexdigest()
 
 
@@ -177,6 +186,14 @@ def read_failures(out: Path) -> list[Failure]:
         read_as(Failure, path, ResultError, kind="failed job", way_out=again)
         for path in sorted(out.rglob(f"*{FAILED_SUFFIX}"))
     ]
+
+
+def _split_of(path: Path) -> str | None:
+    """Which images a result is of, empty where it does not say; None for what is no result of a benchmark."""
+    try:
+        return str(json.loads(path.read_bytes())["run"]["settings"].get(SPLIT, ""))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _failure_path(job: Job, out: Path) -> Path:

@@ -136,7 +136,7 @@ def benchmark(
     --resolutions 384 --option synthetic.size=384 --seeds 0,1,2 --workers 2
     """
     from tinydefects.benchmark.job_costs import plan_jobs, require_space
-    from tinydefects.benchmark.job_run import Place
+    from tinydefects.benchmark.job_run import Place, of_these_maps
     from tinydefects.benchmark.protocol import EvaluationProtocol
     from tinydefects.benchmark.run_folder import find_finished, require_same_images, write_protocol
     from tinydefects.benchmark.run_text import (
@@ -187,8 +187,11 @@ def benchmark(
         teacher=teacher,
     )
     selection = select(asked, names, place)
-    loaded, finished = load_all(selection, place), find_finished(selection.jobs, place.out)
-    require_same_images(finished.values(), loaded)
+    loaded, found_results = load_all(selection, place), find_finished(selection.jobs, place.out)
+    require_same_images(place.out, loaded)
+    finished = of_these_maps(found_results, loaded)
+    for name in found_results.keys() - finished.keys():
+        say(f"{name}: its maps have changed since, so it is scored again")
     with show_progress() as progress:
         for category in loaded.values():
             check_masks_of(category, allow, progress)

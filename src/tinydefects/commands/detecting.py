@@ -163,6 +163,7 @@ def fit(
     """Learn what good parts look like, from the category's defect-free training images."""
     from tinydefects.detector import Detector
     from tinydefects.read_ahead import read_ahead
+    from tinydefects.sample import require_readable
 
     category = load(category_id, root, option)
     detector = Detector(
@@ -191,6 +192,7 @@ def fit(
     say(str(cost))
     detector.require_affordable(cost)
     with show_progress() as progress:
+        require_readable(category.train, progress)
         detector.fit(
             read_ahead(lambda sample: sample.image(), category.train),
             progress=lambda stage, done, total: progress(stage, done, total or cost.n_images),
@@ -259,7 +261,11 @@ def predict(
     ] = 1,
     as_json: Json = False,
 ) -> None:
-    """Write an anomaly map (32-bit float TIFF, full size), an overlay and a score for every image."""
+    """Write an anomaly map (32-bit float TIFF, full size), an overlay and a score for every image.
+
+    Maps that are there are kept if photograph and detector are still the same. A bad photograph stops no other: it is
+    listed in OUT/problems.csv, and the exit code is 2.
+    """
     from tinydefects.batch import find_images, predict_to_disk
 
     folder = Path(images)
@@ -267,9 +273,12 @@ def predict(
     name = folder.resolve().name if folder.is_dir() else images
     detector = _load_model(model, teacher_weights, device, precision, batch_size, compiled)
     with show_progress() as progress:
-        scores = predict_to_disk(detector, name, samples, out, progress=progress, batch_size=batch_size)
-    table = {sample.id: score for sample, score in zip(samples, scores, strict=True)}
-    print_result(table, as_json, f"{len(table)} maps, overlays and scores.csv: {out}")
+        made = predict_to_disk(detector, name, samples, out, progress=progress, batch_size=batch_size)
+    for remark in made.remarks:
+        say(remark)
+    n_maps = len(made.scores)
+    print_result(dict(made.scores), as_json, f"{n_maps} maps, overlays and scores.csv: {out}" if n_maps else "no map")
+    made.require_whole(out)
 
 
 def _load_model(

@@ -222,7 +222,7 @@ def evaluate(
     from tinydefects.maps.description import describe_cost, map_settings, scoring_cost, warnings_about
     from tinydefects.metrics.evaluation import evaluate_gathered
     from tinydefects.metrics.gathering import gather
-    from tinydefects.predictions import read_maker
+    from tinydefects.predictions import maker_of
 
     fpr_limits, size_bins = parse_numbers("--limits", limits), [parse_bins(text, pixel_pitch) for text in bins or ()]
     share = parse_share(part) if part else None
@@ -252,11 +252,11 @@ def evaluate(
             folder = write_map_part(reader, pairing, share, base, origin=origin, n_exhibits=exhibits, contrast=contrast)
             return print_result({"part": str(folder)}, as_json, f"written: {folder}")
         if threshold_from is not None:
-            of_pixels, of_images = reader.thresholds(category, threshold_from.value, threshold_rate)
+            of_pixels, of_images = reader.thresholds(category, threshold_from.value, threshold_rate, pairing)
             threshold = of_pixels if isnan(threshold) else threshold
             image_threshold = of_images if isnan(image_threshold) else image_threshold
         whole = partial(gather, reader.pairs(pairing), n_exhibits=exhibits, with_contrast=contrast)
-        with read_map_parts(base, origin=origin) if merge else nullcontext(whole) as gather_into:
+        with read_map_parts(base, pairing, origin=origin) if merge else nullcontext(whole) as gather_into:
             evaluation = evaluate_gathered(
                 gather_into,
                 category=category.id,
@@ -278,7 +278,7 @@ def evaluate(
         settings["allowed"] = " ".join(allow)
     if threshold_from is not None:
         settings["threshold_from"] = f"{threshold_from.value}, exceeded by at most {threshold_rate:g}"
-    result = Result(evaluation=evaluation, provenance=describe_run({**settings, **read_maker(maps)}))
+    result = Result(evaluation=evaluation, provenance=describe_run({**settings, **maker_of(pairing)}))
     path = write_result(result, base.with_name(f"{base.name}.json"))
     tables = write_defect_table(evaluation, base.with_name(f"{base.name}.defects.csv"))
     written = ", ".join(str(file) for file in (path, *tables))

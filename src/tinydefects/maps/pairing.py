@@ -4,8 +4,9 @@ Maps and images are paired by name, never by order: in a folder by the sample's 
 by id or by the image's path, all without suffix.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -15,6 +16,7 @@ from pydantic_core import from_json
 from tinydefects.errors import ImageReadError, TableError
 from tinydefects.maps.files import MAP_SUFFIXES, MapHeader, read_header
 from tinydefects.maps.manifest import read_manifest
+from tinydefects.maps.origin import Origin, origin_in
 from tinydefects.maps.problems import MapProblem, MapsError
 from tinydefects.pixels import IMAGE_SUFFIXES, read_size
 from tinydefects.sample import Category, Sample
@@ -24,13 +26,14 @@ Resample = Literal["none", "bilinear"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedMap:
-    """A sample and the file of its map, by their headers: size of the image (H, W), score that came with the map."""
+    """A sample and the file of its map, by their headers: size of the image (H, W), what came with the map."""
 
     sample: Sample
     image_size: tuple[int, int]
     path: Path
     header: MapHeader
     stored_score: float | None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,12 @@ class Pairing:
         pairs = [replace(pair, sample=by_id.get(pair.sample.id, pair.sample)) for pair in self.pairs]
         return replace(self, pairs=tuple(pairs))
 
+    @property
+    def made_by(self) -> Mapping[str, object]:
+        """Who made the maps, as each of them says; empty where they do not say."""
+        origin = self.pairs[0].origin if self.pairs else None
+        return origin.made_by if origin else {}
+
     def require_sound(self) -> None:
         """Raise a MapsError with all problems; maps of no image are no reason, but told: they may be misnamed."""
         if any(problem.kind != "extra" for problem in self.problems):
@@ -69,7 +78,9 @@ def pair_maps(
     stored_scores: bool = True,
     progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None,
 ) -> Pairing:
-    """Find the map of every sample in a folder or a manifest and compare sizes; no pixel is read.
+    """Find the map of every sample in a folder or a manifest, compare sizes and origins; no pixel of a map is read.
+
+    A photograph is read only where its map says of which one it was made, and the file has been touched since.
 
     Args:
         source: a folder in MVTec's layout, `[<category>/]<sample id>.<suffix>`, or a manifest (see `read_manifest`).
@@ -94,8 +105,15 @@ def pair_maps(
     problems = [outcome for outcome in outcomes if isinstance(outcome, MapProblem)]
     if stored_scores:
         problems += _without_score(pairs)
+    problems += _makers_apart(pairs)
     problems += [MapProblem(kind="extra", name=name) for name in strangers]
     return Pairing(source=source, key=key, pairs=pairs, problems=tuple(problems))
+
+
+def require_one_maker(source: Path, pairs: Sequence[PairedMap]) -> None:
+    """Raise a MapsError where maps that say who made them, of several pairings perhaps, have several makers."""
+    if problems := _makers_apart(pairs):
+        raise MapsError(source, problems)
 
 
 _Candidate = tuple[Path, float | None]  # a map, and its score if a manifest gives one
@@ -187,8 +205,12 @@ def _pair(
         size = read_size(sample.image_path)
         masks = {mask: read_size(mask) for mask in sample.mask_paths}
         header = read_header(path, key)
+        origin = origin_in(header.description)
+        is_strange = origin is not None and not origin.photograph.is_of(sample)
     except ImageReadError as error:
         return MapProblem(kind="unreadable", name=sample.id, detail=str(error))
+    if is_strange:
+        return MapProblem(kind="other photograph", name=sample.id, detail=f"{path} was not made of {sample.image_path}")
     for mask, mask_size in masks.items():
         if mask_size != size:
             return MapProblem(kind="wrong mask", name=sample.id, detail=f"{mask} is {mask_size}, the image {size}")
@@ -196,7 +218,7 @@ def _pair(
         return MapProblem(kind="wrong size", name=sample.id, detail=f"{path} is {header.size}, the image {size}")
     if score is None:
         score = score_in(header.description)
-    return PairedMap(sample=sample, image_size=size, path=path, header=header, stored_score=score)
+    return PairedMap(sample=sample, image_size=size, path=path, header=header, stored_score=score, origin=origin)
 
 
 def _missing(sample: Sample, source: Path, category_id: str) -> MapProblem:
@@ -219,3 +241,14 @@ def _without_score(pairs: Sequence[PairedMap]) -> list[MapProblem]:
     if len(lacking) == len(pairs):
         return []
     return [MapProblem(kind="without score", name=pair.sample.id, detail=str(pair.path)) for pair in lacking]
+
+
+def _makers_apart(pairs: Sequence[PairedMap]) -> list[MapProblem]:
+    """The maps whose maker is not that of most of these; scores of two detectors cannot stand in one result."""
+    makers = [json.dumps(pair.origin.made_by, sort_keys=True) if pair.origin else "" for pair in pairs]
+    ((most, _),) = Counter(makers).most_common(1) or [("", 0)]
+    return [
+        MapProblem(kind="other maker", name=pair.sample.id, detail=str(pair.path))
+        for pair, maker in zip(pairs, makers, strict=True)
+        if maker != most
+    ]

@@ -8,12 +8,23 @@ from typing import Literal
 from tinydefects.errors import TinyDefectsError
 
 ProblemKind = Literal[
-    "missing", "duplicate", "unreadable", "wrong size", "wrong mask", "not finite", "without score", "extra"
+    "missing",
+    "duplicate",
+    "unreadable",
+    "other photograph",
+    "other maker",
+    "wrong size",
+    "wrong mask",
+    "not finite",
+    "without score",
+    "extra",
 ]
 WAYS_OUT: dict[ProblemKind, str] = {
     "missing": "give one map for each test image",
     "duplicate": "keep one map for each image",
     "unreadable": "write those files again",
+    "other photograph": "predict again, which makes maps of changed photographs anew, or bring the photographs back",
+    "other maker": "predict again with one detector, which makes maps of others anew, or score each in its own folder",
     "wrong size": "upsample those maps (bilinear, centre-aligned) or let --resample bilinear do it; never the mask",
     "wrong mask": "export those masks at the size of their image",
     "not finite": "only finite float32 scores can be ranked",

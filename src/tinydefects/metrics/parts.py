@@ -26,6 +26,7 @@ class Part:
         positions: of these images in the category's test split, from 0, ascending.
         n_exhibits: how many cuts an evaluation of all parts keeps.
         made_from: where the predictions come from, in words; all parts say the same.
+        files_sha256: of the files of this part, for whoever merges parts from disk.
     """
 
     category: str
@@ -33,6 +34,7 @@ class Part:
     positions: tuple[int, ...]
     n_exhibits: int
     made_from: str = ""
+    files_sha256: str = ""
     gathered: Gathered
 
 

@@ -1,12 +1,14 @@
 """Anybody's maps from disk as a method of the benchmark: `maps:FOLDER` in MVTec's layout, or a manifest."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tinydefects.benchmark.peers.peer import PeerInputs
 from tinydefects.errors import TinyDefectsError
-from tinydefects.maps.pairing import Resample, pair_maps
+from tinydefects.maps.origin import file_sha256
+from tinydefects.maps.pairing import PairedMap, Resample, pair_maps, require_one_maker
 from tinydefects.predictions import ImageScoreRule, read_maker, read_paired
 from tinydefects.sample import Category, Prediction, Sample
 
@@ -36,12 +38,14 @@ class ImportedMaps:
         self._folder = Path(options.folder)
         self._category = inputs.category
         self._clock = inputs.clock
+        self._pairs: list[PairedMap] = []  # of all samples so far
         if not self._folder.exists():
             raise TinyDefectsError(f"{self._folder}: no such folder of maps, nor a manifest; check the path")
 
     @property
     def settings(self) -> Mapping[str, object]:
-        made_by = read_maker(self._folder) if self._folder.is_dir() else {}
+        origin = self._pairs[0].origin if self._pairs else None
+        made_by = origin.made_by if origin else read_maker(self._folder)
         return asdict(self._options) | {f"made_by.{name}": str(value) for name, value in made_by.items()}
 
     def fit(self, samples: Sequence[Sample]) -> None:
@@ -55,4 +59,18 @@ class ImportedMaps:
                 self._folder, category, resample=options.resample, stored_scores=options.image_score == "stored"
             )
             pairing.require_sound()
+            self._pairs += pairing.pairs
+            require_one_maker(self._folder, self._pairs)
             return [prediction for _, prediction in read_paired(pairing, options.image_score)]
+
+
+def maps_sha256(options: Mapping[str, str], category: Category) -> str:
+    """Of the files of all maps that a category's test and validation images have in the folder or manifest.
+
+    Raises:
+        TinyDefectsError: there is no such folder or manifest, or it cannot be read.
+    """
+    samples = (*category.test, *category.validation)
+    pairing = pair_maps(Path(options["folder"]), category, samples=samples, resample="bilinear", stored_scores=False)
+    lines = (f"{pair.sample.id} {pair.stored_score} {file_sha256(pair.path)}\n" for pair in pairing.pairs)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

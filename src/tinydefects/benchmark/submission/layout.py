@@ -16,7 +16,7 @@ from pathlib import Path
 from tinydefects.datasets.catalog import load_category
 from tinydefects.datasets.folder import suggest
 from tinydefects.errors import DatasetError
-from tinydefects.maps.pairing import Pairing, pair_maps
+from tinydefects.maps.pairing import Pairing, pair_maps, require_one_maker
 from tinydefects.sample import Category
 
 N_PRIVATE_IMAGES = {
@@ -124,4 +124,6 @@ def _find_object(maps: Path, root: Path, name: str, with_validation: bool) -> Ob
     if with_validation:
         validation = pair_maps(folder, category, samples=category.validation, stored_scores=False)
         validation.require_sound()
+    pairings = [*private.values(), *([validation] if validation else [])]
+    require_one_maker(folder, [pair for pairing in pairings for pair in pairing.pairs])
     return ObjectMaps(name=name, private=private, validation=validation)
