@@ -21,6 +21,7 @@ FLOOR_OF = {
     "metrics": "metrics",
     "timm_guard": "model",
     "device_memory": "model",
+    "devices": "model",
     "builtin_vit": "model",
     "patch_grid": "model",
     "passes": "model",

@@ -27,6 +27,7 @@ from tinydefects.detector_file import (
     write_detector,
 )
 from tinydefects.detector_state import describe_fit, fingerprint_of, restore_students
+from tinydefects.devices import require_device
 from tinydefects.errors import NotFittedError, TinyDefectsError
 from tinydefects.feature_cache import FeatureCache
 from tinydefects.fitting import FitCost, Progress, fill_cache, fit_cost, open_cache, require_affordable, train_epochs
@@ -128,7 +129,7 @@ class Detector:
             raise TinyDefectsError(f"Detector: {first_fault(error)}") from error
         refuse_contradictions(self.settings)
         self.teacher_weights = teacher_weights
-        self.device = device
+        self.device = require_device(device)
         self.compiled = compiled
         self.cache_dir = cache_dir
         self.cache_limit_gb = cache_limit_gb

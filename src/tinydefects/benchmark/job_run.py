@@ -21,6 +21,7 @@ from tinydefects.benchmark.run_record import CostSheet, RunRecord
 from tinydefects.benchmark.stages import StageClock
 from tinydefects.compute import limited_threads, seed_all, waiting_for
 from tinydefects.datasets.catalog import load_category
+from tinydefects.devices import require_device
 from tinydefects.errors import TeacherError, TinyDefectsError
 from tinydefects.maps.problems import MapsError
 from tinydefects.metrics.evaluation import evaluate
@@ -182,9 +183,13 @@ def prepare_features(share: Share, place: Place) -> None:
 
 
 def peer_inputs(job: Job, place: Place, options: dict[str, str]) -> PeerInputs:
-    """What a method is built from."""
+    """What a method is built from.
+
+    Raises:
+        TinyDefectsError: this machine has no such device.
+    """
     clock = StageClock()
-    clock.synchronise = waiting_for(place.device or best_device())
+    clock.synchronise = waiting_for(require_device(place.device) or best_device())
     return PeerInputs(
         teacher=partial(shared_teacher, job.protocol, place),
         resolution=job.resolution,

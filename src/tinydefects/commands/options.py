@@ -34,6 +34,13 @@ class ImageScore(StrEnum):
     top = "top_0.1_percent"
 
 
+def _device_here(device: str | None) -> str | None:
+    """The device as it was named, checked before the command begins."""
+    from tinydefects.devices import require_device
+
+    return require_device(device)
+
+
 CategoryId = Annotated[str, typer.Argument(metavar="DATASET/CATEGORY", help="e.g. mvtec_ad/screw, magnetic_tile/all")]
 Root = Annotated[Path, typer.Option(help="Folder that holds the dataset.")]
 Option = Annotated[
@@ -43,7 +50,10 @@ Option = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best one present when left out.")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:1, mps; the best one present when left out.", callback=_device_here),
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON to standard output.")]
 TeacherWeights = Annotated[
