@@ -17,6 +17,7 @@ FLOOR_OF = {
     "predictions": "vocabulary",
     "defects": "vocabulary",
     "read_ahead": "vocabulary",
+    "image_bits": "vocabulary",
     "datasets": "datasets",
     "metrics": "metrics",
     "timm_guard": "model",

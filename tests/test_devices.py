@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
+
 from command_line import run
 from tiny_teachers import counting_teacher
-
 from tinydefects.benchmark.job_run import Place, peer_inputs
 from tinydefects.benchmark.protocol import EvaluationProtocol, Job
 from tinydefects.demo import DemoSettings, run_demo

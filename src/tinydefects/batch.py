@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.errors import DatasetError
+from tinydefects.image_bits import with_image_bits
 from tinydefects.pixels import IMAGE_SUFFIXES, write_png, write_whole
 from tinydefects.predictions import claim_folder, map_path, read_prediction, write_prediction
 from tinydefects.read_ahead import read_ahead
@@ -61,6 +62,7 @@ def predict_to_disk(
         ImageReadError: the folder holds maps of another detector.
         TinyDefectsError: `batch_size` is too large for the detector or its GPU.
     """
+    samples = with_image_bits(samples, detector.settings.image_bits)
     claim_folder(folder, {"detector": detector.fingerprint, **detector.settings.model_dump(mode="json")})
     scores, ceilings, floors = [], [], []
     predictions = _predict_each(detector, category_id, samples, folder, batch_size)

@@ -76,6 +76,8 @@ class Detector:
         tile: side of the squares into which the scaled image is cut, in its pixels; one pass of the teacher each.
         overlap: pixels that neighbouring tiles share, at least; None is an eighth of a tile.
         stride: pixels from one patch to the next, a divisor of the patch size; half of it is four shifted passes.
+        image_bits: how many bits the values of 16-bit photographs fill, see `image_bits.find_image_bits`; saved for
+            those who read the photographs.
 
     Raises:
         TinyDefectsError: a setting is impossible.
@@ -104,6 +106,7 @@ class Detector:
         patch_fraction: float | None = None,
         validation_fraction: float | None = None,
         patience: int | None = None,
+        image_bits: int = 16,
     ) -> None:
         if resolution is None:
             resolution = DEFAULT_RESOLUTION if tile is None else "native"
@@ -124,6 +127,7 @@ class Detector:
                 patch_fraction=patch_fraction,
                 validation_fraction=validation_fraction,
                 patience=patience,
+                image_bits=image_bits,
             )
         except ValidationError as error:
             raise TinyDefectsError(f"Detector: {first_fault(error)}") from error

@@ -20,9 +20,8 @@ def require_device(device: str | None) -> str | None:
         return device
     present = devices_here()
     if device not in present:
-        raise TinyDefectsError(
-            f"--device {shlex.quote(str(device))}: no such device here; there is {', '.join(present)}{_why_no_cuda(device)}"
-        )
+        there = f"{', '.join(present)}{_why_no_cuda(device)}"
+        raise TinyDefectsError(f"--device {shlex.quote(str(device))}: no such device here; there is {there}")
     return device
 
 
@@ -42,4 +41,5 @@ def _why_no_cuda(device: object) -> str:
         return ""
     import torch
 
-    return "" if torch.backends.cuda.is_built() else " (this torch is built without CUDA)"
+    is_built: bool = torch.backends.cuda.is_built()  # type: ignore[no-untyped-call]
+    return "" if is_built else " (this torch is built without CUDA)"

@@ -1,17 +1,20 @@
 """Pixels on disk: images, masks and anomaly maps, read at full size and written whole or not at all.
 
 Pillow cuts 16-bit RGB to 8 bits and saturates 16-bit gray without a word, so depth is looked up before it decodes.
+Its own limit of size is lifted for as long as it reads a header of ours; ours stands in `LARGEST_IMAGE_PX`.
 EXIF orientation is applied to images and masks alike. Nothing here ever changes a size.
 """
 
-import io
+import math
 import os
 import struct
 import tempfile
-import warnings
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import tifffile
@@ -23,40 +26,97 @@ from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsErr
 MaskRule = Literal["nonzero", "above_127"]
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 FAITHFUL_MODES = frozenset({"1", "L", "LA", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F"})
+LARGEST_IMAGE_PX = 2**30  # 3 GiB as colours: beyond any camera, but not beyond a damaged header
+PIXELS_AT_ONCE = 1 << 22  # of a large image that changes its type
 ORIENTATION_TAG = 0x0112
+HEADER_BYTES, PNG_DEPTH_AT = 26, 24  # of a PNG
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PNG_16_BIT_COLOUR_TYPES = {2: "RGB", 4: "gray with alpha", 6: "RGBA"}
+_pillow_limit = threading.Lock()
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Any photograph as (H, W, 3) uint8: gray is repeated, alpha dropped, 16 bits divided by 257 and rounded.
+def read_image(path: Path, bits: int = 16) -> NDArray[np.uint8]:
+    """Any photograph as (H, W, 3) uint8: gray is repeated, alpha dropped.
+
+    Values of 16-bit files are multiplied by 255 / (2**bits - 1) and rounded: `bits` says how many of the 16 they fill.
 
     Raises:
-        ImageReadError: the file is missing, truncated or in no known format.
+        ImageReadError: the file is missing, truncated, in no known format, larger than `LARGEST_IMAGE_PX`, or holds
+            values that take more than `bits`.
         MissingExtraError: 16-bit colour PNG or LZW-compressed 16-bit TIFF without the extra `codecs`.
     """
-    pixels = _decode(path)
-    if pixels.dtype == np.bool_:
-        pixels = pixels.astype(np.uint8) * np.uint8(255)
+    pixels = _photograph(path)
     if pixels.dtype == np.uint16:
-        pixels = np.rint(pixels.astype(np.float32) / np.float32(257)).astype(np.uint8)
-    if pixels.dtype != np.uint8:
-        raise ImageReadError(f"{path}: pixels are {pixels.dtype}; save the image with 8 or 16 bits a channel")
-    if pixels.ndim == 2 or pixels.shape[2] < 3:
-        gray = pixels if pixels.ndim == 2 else pixels[..., 0]
-        return np.repeat(gray[..., None], 3, axis=2)
-    return np.ascontiguousarray(pixels[..., :3])
+        _require_bits(path, pixels, bits)
+        pixels = _to_8_bits(pixels, bits)
+    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else np.ascontiguousarray(pixels)
+
+
+def largest_value(path: Path) -> int:
+    """Of all pixels and colours of a photograph, as they are stored; alpha does not count.
+
+    Raises:
+        ImageReadError, MissingExtraError: as `read_image`.
+    """
+    return int(_photograph(path).max())
+
+
+def is_deep(path: Path) -> bool:
+    """Whether a photograph has more than 8 bits a channel, from its header alone.
+
+    Raises:
+        ImageReadError: the file is missing or damaged.
+    """
+    with _naming(path):
+        kind, header = _file_kind(path)
+        if kind == "tiff":
+            with tifffile.TiffFile(path) as file:
+                dtype = file.pages.first.dtype
+                return dtype is not None and dtype.itemsize > 1
+        return kind == "png" and len(header) > PNG_DEPTH_AT and header[PNG_DEPTH_AT] == 16
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(H, W) of the upright image, from its header alone."""
-    try:
-        with _open(path) as image:
-            turned = _orientation(image, path) in {5, 6, 7, 8}
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except TinyDefectsError:
-        raise
-    except Exception as error:  # decoders raise whatever they like on damaged files
-        raise ImageReadError(f"{path}: not a readable image ({_reason(error)}); copy or export it again") from error
+    """(H, W) of the upright image, from its header alone.
+
+    Raises:
+        ImageReadError: the file is missing, damaged, in no known format or larger than `LARGEST_IMAGE_PX`.
+    """
+    with _naming(path), open_image(path) as image:
+        turned = _orientation(image, path) in {5, 6, 7, 8}
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def open_image(source: Path | IO[bytes]) -> Image.Image:
+    """An image of which the header is read, by Pillow; of any size up to `LARGEST_IMAGE_PX`.
+
+    Raises:
+        ImageReadError: it is larger, or there is no such file. Other faults are raised as Pillow does.
+    """
+    if isinstance(source, Path):
+        _require_file(source)
+    with _pillow_limit:  # a global of Pillow's: threads that open images at once would restore each other's
+        known, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(source)
+        finally:
+            Image.MAX_IMAGE_PIXELS = known
+    require_bounded(source if isinstance(source, Path) else Path(source.name), image.size[::-1])
+    return image
+
+
+def require_bounded(path: Path, size: tuple[int, ...]) -> None:
+    """Refuse an image (H, W, …) that is too large, before memory is spent on it.
+
+    Raises:
+        ImageReadError: it has more pixels than `LARGEST_IMAGE_PX`.
+    """
+    if math.prod(size[:2]) > LARGEST_IMAGE_PX:
+        raise ImageReadError(
+            f"{path}: says it is {size[0]:,} x {size[1]:,} pixels, more than the {LARGEST_IMAGE_PX:,} that are read; "
+            "cut it into parts, or export it again if it is smaller"
+        )
 
 
 def read_mask(path: Path, rule: MaskRule = "nonzero") -> NDArray[np.bool_]:
@@ -110,45 +170,105 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 def _decode(path: Path) -> NDArray[np.generic]:
     """The stored pixels, (H, W) or (H, W, C), bool, uint8 or uint16, EXIF orientation applied."""
-    if not path.is_file():
-        raise ImageReadError(f"{path}: no such file; check the dataset root and the spelling")
+    with _naming(path):
+        kind, _ = _file_kind(path)
+        decode_deep = {"tiff": _decode_deep_tiff, "png": _decode_deep_png}.get(kind)
+        deep = None if decode_deep is None else decode_deep(path)
+        return _decode_with_pillow(path) if deep is None else deep
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Whatever a decoder raises as one error that names the file."""
+    _require_file(path)
     try:
-        if path.suffix.lower() in {".tif", ".tiff"}:
-            deep = _decode_deep_tiff(path)
-            if deep is not None:
-                return deep
-        if path.suffix.lower() == ".png":
-            deep = _decode_deep_png(path)
-            if deep is not None:
-                return deep
-        return _decode_with_pillow(path)
-    except TinyDefectsError:
+        yield
+    except (TinyDefectsError, MemoryError):
         raise
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise ImageReadError(f"{path}: not a readable image ({_reason(error)}); copy or export it again") from error
 
 
-def _open(source: Path | io.BytesIO) -> Image.Image:
-    if isinstance(source, Path) and not source.is_file():
-        raise ImageReadError(f"{source}: no such file; check the dataset root and the spelling")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # 12,000 x 8,000 is an everyday line scan
-        return Image.open(source)
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise ImageReadError(f"{path}: no such file; check the dataset root and the spelling")
+
+
+def _file_kind(path: Path) -> tuple[str, bytes]:
+    """`png`, `tiff` or nothing, by the content whatever the name, and the first bytes."""
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    if header.startswith(PNG_SIGNATURE) and header[12:16] == b"IHDR":
+        return "png", header
+    return ("tiff" if header.startswith(TIFF_SIGNATURES) else ""), header
+
+
+def _photograph(path: Path) -> NDArray[Any]:
+    """The stored pixels without alpha: gray (H, W), or the first three channels (H, W, 3)."""
+    pixels: NDArray[Any] = _decode(path)
+    if pixels.ndim == 3:
+        pixels = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., 0]
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8) * np.uint8(255)
+    if pixels.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)}:
+        raise ImageReadError(f"{path}: pixels are {pixels.dtype}; save the image with 8 or 16 bits a channel")
+    return pixels
+
+
+def _require_bits(path: Path, pixels: NDArray[np.generic], bits: int) -> None:
+    highest, largest = 2**bits - 1, int(pixels.max()) if bits < 16 else 0
+    if largest > highest:
+        raise ImageReadError(
+            f"{path}: its values reach {largest:,}, beyond {bits} bits (at most {highest:,}), which those of the "
+            "training photographs fill; fit again with photographs like this one, or with --image-bits "
+            f"{largest.bit_length()}"
+        )
+
+
+def _to_8_bits(pixels: NDArray[np.generic], bits: int) -> NDArray[np.uint8]:
+    """Values (H, W, …) up to 2**bits - 1 by a table, a few rows at a time: indices take eight bytes each."""
+    table, scaled = _table_to_8_bits(bits), np.empty(pixels.shape, dtype=np.uint8)
+    for rows in _rows_at_once(pixels.shape):
+        scaled[rows] = table[pixels[rows]]
+    return scaled
+
+
+@lru_cache(maxsize=4)
+def _table_to_8_bits(bits: int) -> NDArray[np.uint8]:
+    table: NDArray[np.uint8] = np.rint(np.arange(2**bits) * (255 / (2**bits - 1))).astype(np.uint8)
+    return table
+
+
+def _rows_at_once(shape: tuple[int, ...]) -> Iterator[slice]:
+    step = max(1, PIXELS_AT_ONCE // max(1, shape[1]))
+    return (slice(top, min(top + step, shape[0])) for top in range(0, shape[0], step))
 
 
 def _decode_with_pillow(path: Path) -> NDArray[np.generic]:
-    # Opened from bytes: Pillow 13 maps a raw TIFF from disk at its stored width and so scrambles it when it is turned.
-    source = io.BytesIO(path.read_bytes()) if path.suffix.lower() in {".tif", ".tiff"} else path
-    with _open(source) as image:
-        orientation = _orientation(image, path)
-        if image.mode not in FAITHFUL_MODES:  # palette, CMYK, YCbCr, …
-            faithful = image.convert("RGBA" if image.has_transparency_data else "RGB")
-        else:
-            faithful = image
-        pixels = np.asarray(faithful)
+    # As an open file: a raw TIFF of that path Pillow 13 maps at its stored width, and scrambles it when it is turned.
+    with path.open("rb") as file, open_image(file) as image:
+        orientation, pixels = _orientation(image, path), _pixels_of(image)
     if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() < 2**16:
         pixels = pixels.astype(np.uint16)
-    return _upright(pixels.astype(pixels.dtype.newbyteorder("=")), orientation)
+    return _upright(pixels, orientation)
+
+
+def _pixels_of(image: Image.Image) -> NDArray[np.generic]:
+    """The pixels of an opened image, a few rows at a time: on its way to NumPy, Pillow copies what it converts."""
+    mode = image.mode
+    if mode not in FAITHFUL_MODES:  # palette, CMYK, YCbCr, …
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+    image.load()
+    whole: NDArray[np.generic] | None = None
+    for rows in _rows_at_once((image.height, image.width)):
+        part = image if rows == slice(0, image.height) else image.crop((0, rows.start, image.width, rows.stop))
+        pixels = np.asarray(part if part.mode == mode else part.convert(mode))
+        if whole is None:
+            whole = np.empty((image.height, *pixels.shape[1:]), dtype=pixels.dtype.newbyteorder("="))
+        whole[rows] = pixels
+    if whole is None:
+        raise ValueError("it holds no pixel")
+    return whole
 
 
 def _decode_deep_tiff(path: Path) -> NDArray[np.generic] | None:
@@ -157,6 +277,7 @@ def _decode_deep_tiff(path: Path) -> NDArray[np.generic] | None:
         page = file.pages.first
         if page.dtype != np.uint16:
             return None
+        require_bounded(path, (page.imagelength, page.imagewidth))
         try:
             pixels = page.asarray()
         except ValueError as error:
@@ -171,13 +292,13 @@ def _decode_deep_tiff(path: Path) -> NDArray[np.generic] | None:
 
 def _decode_deep_png(path: Path) -> NDArray[np.generic] | None:
     """16-bit PNG with colour or alpha through imagecodecs; None for what Pillow reads faithfully."""
-    with path.open("rb") as file:
-        header = file.read(26)
-    if len(header) < 26 or header[12:16] != b"IHDR":
+    kind, header = _file_kind(path)
+    if kind != "png" or len(header) < HEADER_BYTES:
         return None
-    depth, colour_type = struct.unpack("BB", header[24:26])
+    width, height, depth, colour_type = struct.unpack(">IIBB", header[16:])
     if depth != 16 or colour_type not in PNG_16_BIT_COLOUR_TYPES:
         return None
+    require_bounded(path, (height, width))
     try:
         import imagecodecs
     except ImportError as error:

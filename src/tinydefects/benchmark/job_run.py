@@ -23,6 +23,7 @@ from tinydefects.compute import limited_threads, seed_all, waiting_for
 from tinydefects.datasets.catalog import load_category
 from tinydefects.devices import require_device
 from tinydefects.errors import TeacherError, TinyDefectsError
+from tinydefects.image_bits import category_with_image_bits, find_image_bits
 from tinydefects.maps.problems import MapsError
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.normal_thresholds import thresholds_of_normals
@@ -34,6 +35,7 @@ from tinydefects.teacher import Teacher, best_device, load_teacher
 
 LOOKED_UP = "maps:"  # a method that was run elsewhere costs nothing here
 CostChoice = Literal["off", "quick", "mvtec"]
+IMAGE_BITS = "image_bits"  # in the record
 OWN_BLOCKS = "blocks"  # an option of methods; features of other blocks are not shared
 _one_job = threading.Lock()  # threads, seeds and the guard hold for a whole process
 
@@ -140,7 +142,7 @@ def run_job(job: Job, place: Place) -> Result:
     start = time.perf_counter()
     with _one_job, limited_threads(place.threads):
         seed_all(job.seed)
-        category = load_category(job.category, root=place.root, **job.options)
+        category, bits = _read_alike(load_category(job.category, root=place.root, **job.options))
         kind, options = parse_peer(job.peer)
         inputs = peer_inputs(job, place, options)
         with guarded(seal_for_fit(category, job.peer)):
@@ -156,7 +158,7 @@ def run_job(job: Job, place: Place) -> Result:
         seed=job.seed,
         protocol=job.protocol.fingerprint,
         job=job.fingerprint,
-        settings={**settings, SPLIT: split_digest(category)},
+        settings={**settings, SPLIT: split_digest(category), IMAGE_BITS: str(bits)},
         n_train=len(category.train),
         fit_seconds=fit_seconds,
         predict_seconds=examinee.seconds,
@@ -174,7 +176,7 @@ def prepare_features(share: Share, place: Place) -> None:
     """
     with _one_job, limited_threads(place.threads):
         job = Job(protocol=share.protocol, category=share.category, peer="", resolution=share.resolution, seed=0)
-        category = load_category(job.category, root=place.root, **job.options)
+        category, _ = _read_alike(load_category(job.category, root=place.root, **job.options))
         source = PatchSource(peer_inputs(job, place, {}))
         source.training(category.train)
         for sample in (*category.validation, *category.test):
@@ -221,6 +223,12 @@ def shared_teacher(protocol: EvaluationProtocol, place: Place) -> Teacher:
 @lru_cache(maxsize=1)
 def _load_once(name: str, weights: Path | None, device: str | None) -> Teacher:
     return load_teacher(name, weights=weights, device=device)
+
+
+def _read_alike(category: Category) -> tuple[Category, int]:
+    """Photographs of 16 bits are read alike for every method: the bits that the category's training images fill."""
+    bits = find_image_bits(category.train).bits
+    return category_with_image_bits(category, bits), bits
 
 
 def _bare(sample: Sample) -> Sample:
