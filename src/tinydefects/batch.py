@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tinydefects.export.exported import ExportedDetector
 
 ROWS_AT_ONCE = 256
+MEDIAN_OF = 1 << 24  # pixels of a map, evenly spread, say where its colours begin: a median copies what it sorts
 HEAT_RGB = np.array([255, 40, 0], dtype=np.float32)
 
 
@@ -68,15 +69,16 @@ def predict_to_disk(
     predictions = _predict_each(detector, category_id, samples, folder, batch_size)
     for done, prediction in enumerate(predictions, start=1):
         scores.append(prediction.score)
-        floors.append(float(np.median(prediction.anomaly_map)))
+        floors.append(_median(prediction.anomaly_map))
         ceilings.append(float(prediction.anomaly_map.max()))
         progress("predict", done, len(samples))
     scale = (float(np.median(floors)), max(ceilings))
 
     def write_overlay(sample: Sample) -> None:
-        anomaly_map = read_prediction(map_path(folder, category_id, sample)).anomaly_map
-        overlay_path = map_path(folder / "overlays", category_id, sample).with_suffix(".png")
-        write_png(overlay_path, overlay(sample.image(), anomaly_map, scale))
+        prediction = read_prediction(map_path(folder, category_id, sample))
+        tinted = overlay(sample.image(), prediction.anomaly_map, scale)
+        del prediction  # the map of a line scan is larger than its picture
+        write_png(map_path(folder / "overlays", category_id, sample).with_suffix(".png"), tinted)
 
     for done, _ in enumerate(read_ahead(write_overlay, samples), start=1):
         progress("overlay", done, len(samples))
@@ -87,14 +89,18 @@ def predict_to_disk(
 def overlay(
     image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: tuple[float, float]
 ) -> NDArray[np.uint8]:
-    """The image tinted where the map is high: (H, W, 3); nothing at scale[0] and below, full tint at scale[1]."""
+    """The image (H, W, 3), tinted in place where the map is high: nothing at scale[0] and below, all at scale[1]."""
     low, high = scale
-    tinted = np.empty_like(image)
     for start in range(0, len(image), ROWS_AT_ONCE):  # as floats a photograph takes four times its memory, and again
         rows = slice(start, start + ROWS_AT_ONCE)
         strength = np.clip((anomaly_map[rows] - low) / max(high - low, 1e-12), 0, 1)[..., None] * np.float32(0.7)
-        tinted[rows] = np.rint(image[rows] * (1 - strength) + HEAT_RGB * strength)
-    return tinted
+        image[rows] = np.rint(image[rows] * (1 - strength) + HEAT_RGB * strength)
+    return image
+
+
+def _median(anomaly_map: NDArray[np.float32]) -> float:
+    """Of a map (H, W); of a very large one that of some of its pixels, evenly spread."""
+    return float(np.median(anomaly_map.reshape(-1)[:: 1 + anomaly_map.size // MEDIAN_OF]))
 
 
 def _predict_each(

@@ -129,7 +129,7 @@ def read_mask(path: Path, rule: MaskRule = "nonzero") -> NDArray[np.bool_]:
 
 def write_map(path: Path, anomaly_map: NDArray[np.float32], *, description: str = "") -> None:
     """A 32-bit float TIFF, zlib without predictor (readable by Pillow, OpenCV and tifffile alike)."""
-    scores = anomaly_map.astype(np.float32)
+    scores = anomaly_map.astype(np.float32, copy=False)
     write_whole(
         path,
         lambda file: tifffile.imwrite(file, scores, compression="zlib", description=description, metadata=None),

@@ -31,15 +31,12 @@ def read_ahead(
     held = 0
     with ThreadPoolExecutor(max_workers=threads) as pool:  # whatever ends this, what was begun is finished
         for argument in until_failure(arguments, failures):
-            taken = memory_bytes(argument)
-            waiting.append((pool.submit(function, argument), taken))
-            held += taken
+            waiting.append((pool.submit(function, argument), memory_bytes(argument)))
+            held += waiting[-1][1]
             del argument  # large ones would lie in memory until the next is drawn
             while len(waiting) > threads or held > BYTES_AHEAD:
-                future, taken = waiting.popleft()
-                held -= taken
-                yield future.result()
-                del future
+                held -= waiting[0][1]
+                yield waiting.popleft()[0].result()
         while waiting:
             yield waiting.popleft()[0].result()
     if failures:
