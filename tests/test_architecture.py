@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "tinydefects"
 FLOOR_OF = {
     "errors": "vocabulary",
+    "opening": "vocabulary",
     "pixels": "vocabulary",
     "sample": "vocabulary",
     "tables": "vocabulary",
@@ -63,7 +64,16 @@ MAY_IMPORT = {
     "command": {"vocabulary", "datasets", "metrics", "model", "benchmark", "delivery", "command"},
 }
 ONLY_IN = {
-    "PIL": {"pixels", "maps", "patch_grid", "metrics", "planner", "benchmark", "benchmark_report"},  # reads, resizes
+    "PIL": {
+        "opening",
+        "pixels",
+        "maps",
+        "patch_grid",
+        "metrics",
+        "planner",
+        "benchmark",
+        "benchmark_report",
+    },  # reads, resizes
     "tifffile": {"pixels", "maps", "benchmark"},
     "imagecodecs": {"pixels"},
     "pyarrow": {"tables"},

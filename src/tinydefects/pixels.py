@@ -1,17 +1,13 @@
 """Pixels on disk: images, masks and anomaly maps, read at full size and written whole or not at all.
 
 Pillow cuts 16-bit RGB to 8 bits and saturates 16-bit gray without a word, so depth is looked up before it decodes.
-Its own limit of size is lifted for as long as it reads a header of ours; ours stands in `LARGEST_IMAGE_PX`.
 EXIF orientation is applied to images and masks alike. Nothing here ever changes a size.
 """
 
-import math
 import os
 import struct
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -22,18 +18,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
+from tinydefects.opening import (
+    HEADER_BYTES,
+    PILLOW_LIMIT,
+    PNG_DEPTH_AT,
+    file_kind,
+    naming,
+    open_image,
+    reason_of,
+    require_bounded,
+)
 
 MaskRule = Literal["nonzero", "above_127"]
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 FAITHFUL_MODES = frozenset({"1", "L", "LA", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F"})
-LARGEST_IMAGE_PX = 2**30  # 3 GiB as colours: beyond any camera, but not beyond a damaged header
 PIXELS_AT_ONCE = 1 << 22  # of a large image that changes its type
 ORIENTATION_TAG = 0x0112
-HEADER_BYTES, PNG_DEPTH_AT = 26, 24  # of a PNG
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PNG_16_BIT_COLOUR_TYPES = {2: "RGB", 4: "gray with alpha", 6: "RGBA"}
-_pillow_limit = threading.Lock()
 
 
 def read_image(path: Path, bits: int = 16) -> NDArray[np.uint8]:
@@ -68,8 +69,8 @@ def is_deep(path: Path) -> bool:
     Raises:
         ImageReadError: the file is missing or damaged.
     """
-    with _naming(path):
-        kind, header = _file_kind(path)
+    with naming(path):
+        kind, header = file_kind(path)
         if kind == "tiff":
             with tifffile.TiffFile(path) as file:
                 dtype = file.pages.first.dtype
@@ -83,40 +84,9 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageReadError: the file is missing, damaged, in no known format or larger than `LARGEST_IMAGE_PX`.
     """
-    with _naming(path), open_image(path) as image:
+    with naming(path), open_image(path) as image:
         turned = _orientation(image, path) in {5, 6, 7, 8}
         return (image.width, image.height) if turned else (image.height, image.width)
-
-
-def open_image(source: Path | IO[bytes]) -> Image.Image:
-    """An image of which the header is read, by Pillow; of any size up to `LARGEST_IMAGE_PX`.
-
-    Raises:
-        ImageReadError: it is larger, or there is no such file. Other faults are raised as Pillow does.
-    """
-    if isinstance(source, Path):
-        _require_file(source)
-    with _pillow_limit:  # a global of Pillow's: threads that open images at once would restore each other's
-        known, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            image = Image.open(source)
-        finally:
-            Image.MAX_IMAGE_PIXELS = known
-    require_bounded(source if isinstance(source, Path) else Path(source.name), image.size[::-1])
-    return image
-
-
-def require_bounded(path: Path, size: tuple[int, ...]) -> None:
-    """Refuse an image (H, W, …) that is too large, before memory is spent on it.
-
-    Raises:
-        ImageReadError: it has more pixels than `LARGEST_IMAGE_PX`.
-    """
-    if math.prod(size[:2]) > LARGEST_IMAGE_PX:
-        raise ImageReadError(
-            f"{path}: says it is {size[0]:,} x {size[1]:,} pixels, more than the {LARGEST_IMAGE_PX:,} that are read; "
-            "cut it into parts, or export it again if it is smaller"
-        )
 
 
 def read_mask(path: Path, rule: MaskRule = "nonzero") -> NDArray[np.bool_]:
@@ -164,43 +134,17 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        reason = f"cannot write ({_reason(error)})"
+        reason = f"cannot write ({reason_of(error)})"
         raise TinyDefectsError(f"{path}: {reason}; free space or choose another folder") from error
 
 
 def _decode(path: Path) -> NDArray[np.generic]:
     """The stored pixels, (H, W) or (H, W, C), bool, uint8 or uint16, EXIF orientation applied."""
-    with _naming(path):
-        kind, _ = _file_kind(path)
+    with naming(path):
+        kind, _ = file_kind(path)
         decode_deep = {"tiff": _decode_deep_tiff, "png": _decode_deep_png}.get(kind)
         deep = None if decode_deep is None else decode_deep(path)
         return _decode_with_pillow(path) if deep is None else deep
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Whatever a decoder raises as one error that names the file."""
-    _require_file(path)
-    try:
-        yield
-    except (TinyDefectsError, MemoryError):
-        raise
-    except Exception as error:  # decoders raise whatever they like on damaged files
-        raise ImageReadError(f"{path}: not a readable image ({_reason(error)}); copy or export it again") from error
-
-
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        raise ImageReadError(f"{path}: no such file; check the dataset root and the spelling")
-
-
-def _file_kind(path: Path) -> tuple[str, bytes]:
-    """`png`, `tiff` or nothing, by the content whatever the name, and the first bytes."""
-    with path.open("rb") as file:
-        header = file.read(HEADER_BYTES)
-    if header.startswith(PNG_SIGNATURE) and header[12:16] == b"IHDR":
-        return "png", header
-    return ("tiff" if header.startswith(TIFF_SIGNATURES) else ""), header
 
 
 def _photograph(path: Path) -> NDArray[Any]:
@@ -258,7 +202,8 @@ def _pixels_of(image: Image.Image) -> NDArray[np.generic]:
     mode = image.mode
     if mode not in FAITHFUL_MODES:  # palette, CMYK, YCbCr, …
         mode = "RGBA" if image.has_transparency_data else "RGB"
-    image.load()
+    with PILLOW_LIMIT.lifted():  # a TIFF is measured once more
+        image.load()
     whole: NDArray[np.generic] | None = None
     for rows in _rows_at_once((image.height, image.width)):
         part = image if rows == slice(0, image.height) else image.crop((0, rows.start, image.width, rows.stop))
@@ -292,7 +237,7 @@ def _decode_deep_tiff(path: Path) -> NDArray[np.generic] | None:
 
 def _decode_deep_png(path: Path) -> NDArray[np.generic] | None:
     """16-bit PNG with colour or alpha through imagecodecs; None for what Pillow reads faithfully."""
-    kind, header = _file_kind(path)
+    kind, header = file_kind(path)
     if kind != "png" or len(header) < HEADER_BYTES:
         return None
     width, height, depth, colour_type = struct.unpack(">IIBB", header[16:])
@@ -337,7 +282,3 @@ def _upright(pixels: NDArray[np.generic], orientation: int) -> NDArray[np.generi
     if orientation in {2, 3, 6, 7}:
         pixels = pixels[:, ::-1]
     return pixels
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
-from tinydefects.pixels import LARGEST_IMAGE_PX, open_image
+from tinydefects.opening import LARGEST_IMAGE_PX, open_image
 
 MAP_SUFFIXES = (".tiff", ".tif", ".npy", ".npz", ".png")
 NAMED_ARRAY = "anomaly_map"  # the array of an .npz that is meant when it holds several
