@@ -12,6 +12,7 @@ FLOOR_OF = {
     "errors": "vocabulary",
     "json_files": "vocabulary",
     "privacy": "vocabulary",
+    "opening": "vocabulary",
     "pixels": "vocabulary",
     "masks": "vocabulary",
     "mask_checks": "vocabulary",
@@ -21,10 +22,12 @@ FLOOR_OF = {
     "predictions": "vocabulary",
     "defects": "vocabulary",
     "read_ahead": "vocabulary",
+    "image_bits": "vocabulary",
     "datasets": "datasets",
     "metrics": "metrics",
     "timm_guard": "model",
     "device_memory": "model",
+    "devices": "model",
     "builtin_vit": "model",
     "patch_grid": "model",
     "passes": "model",
@@ -66,7 +69,16 @@ MAY_IMPORT = {
     "command": {"vocabulary", "datasets", "metrics", "model", "benchmark", "delivery", "command"},
 }
 ONLY_IN = {
-    "PIL": {"pixels", "maps", "patch_grid", "metrics", "planner", "benchmark", "benchmark_report"},  # reads, resizes
+    "PIL": {
+        "opening",
+        "pixels",
+        "maps",
+        "patch_grid",
+        "metrics",
+        "planner",
+        "benchmark",
+        "benchmark_report",
+    },  # reads, resizes
     "tifffile": {"pixels", "maps", "benchmark"},
     "imagecodecs": {"pixels"},
     "pyarrow": {"tables"},

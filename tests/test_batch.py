@@ -29,7 +29,7 @@ class GrayDetector:
 
     def __init__(self, fingerprint="one", **settings):
         self.fingerprint = fingerprint
-        self.settings = SimpleNamespace(model_dump=lambda mode: settings)
+        self.settings = SimpleNamespace(image_bits=16, model_dump=lambda mode: settings)
         self.seen = 0
 
     def predict_many(self, images, *, batch_size=1):

@@ -259,7 +259,7 @@ def test_a_huge_declared_size_is_refused_before_memory_is_spent(tmp_path, read):
     header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT")
-    with pytest.raises(ImageReadError, match=r"a\.png: not a readable image \(Image size \(10000000000 pixels\)"):
+    with pytest.raises(ImageReadError, match=r"a\.png: says it is 100,000 x 100,000 pixels, more than the "):
         read(tmp_path / "a.png")
 
 

@@ -146,6 +146,19 @@ def test_inspect_recommends_an_input_for_a_latency(monkeypatch, capsys):
     assert "timed now with builtin on cpu" in out
 
 
+def test_a_teacher_alone_sets_the_patches_and_says_what_the_plan_costs(monkeypatch, capsys):
+    monkeypatch.setattr("tinydefects.commands.inspecting.TIMED_PATCHES_A_SIDE", (4, 8))
+    code, out, _ = run(monkeypatch, capsys, *DISCS, "--teacher", "builtin", "--device", "cpu")
+    assert code == 0
+    assert "to keep a defect of 20 px at 2 patches of 8 px" in out
+    assert "ms for an image, one pass\n(estimated from a pass over 16 patches" in out
+    code, out, _ = run(monkeypatch, capsys, *DISCS, "--ms-per-megapixel", 1000)
+    assert code == 0
+    # 20 px at two patches of 14 px enlarge the image 1.4 times, to 60 x 80 patches: two tiles of 60 x 74 of them
+    assert pytest.approx(1740, abs=1) == 2 * 60 * 74 * 14**2 / 1e6 * 1000
+    assert "about 1,740 ms for an image, 2 passes" in out
+
+
 def test_inspect_without_a_latency_times_nothing(monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, *DISCS, "--json")
     assert code == 0
@@ -156,7 +169,7 @@ def test_inspect_without_a_latency_times_nothing(monkeypatch, capsys):
     ("arguments", "expected"),
     [
         (["--latency-ms", "50"], "--latency-ms needs --teacher, which is timed here, or --ms-per-megapixel"),
-        (["--teacher", "builtin"], "--teacher and --ms-per-megapixel say what a pass costs: give --latency-ms, too"),
+        (["--teacher", "builtin", "--ms-per-megapixel", "3"], "give either --teacher, which is timed here, or"),
         (["--latency-ms", "50", "--teacher", "builtin", "--ms-per-megapixel", "3"], "one of them"),
         (["--latency-ms", "50", "--teacher", "builtin", "--patch-size", "14"], "builtin has patches of 8 px"),
     ],

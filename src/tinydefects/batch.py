@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.errors import DatasetError, ImageReadError, MissingExtraError, ResolutionMismatchError, ScoreError
+from tinydefects.image_bits import with_image_bits
 from tinydefects.maps.description import write_problems
 from tinydefects.maps.files import read_header
 from tinydefects.maps.origin import Origin, Photograph, origin_in, pixels_sha256, read_photograph
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tinydefects.export.exported import ExportedDetector
 
 ROWS_AT_ONCE = 256
+MEDIAN_OF = 1 << 24  # pixels of a map, evenly spread, say where its colours begin: a median copies what it sorts
 HEAT_RGB = np.array([255, 40, 0], dtype=np.float32)
 SCORES_FILE, PROBLEMS_FILE, OVERLAYS = "scores.csv", "problems.csv", "overlays"
 BAD_PHOTOGRAPH: dict[type[Exception], ProblemKind] = {
@@ -119,6 +121,7 @@ def predict_to_disk(
     Raises:
         TinyDefectsError: the folder cannot be written, or `batch_size` is too large for the detector or its GPU.
     """
+    samples = with_image_bits(samples, detector.settings.image_bits)
     made_by = {"detector": detector.fingerprint, **detector.settings.model_dump(mode="json")}
     write_maker(folder, made_by)
     for name in (SCORES_FILE, PROBLEMS_FILE):  # those of an earlier run say nothing of this one
@@ -139,14 +142,18 @@ def predict_to_disk(
 def overlay(
     image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: tuple[float, float]
 ) -> NDArray[np.uint8]:
-    """The image tinted where the map is high: (H, W, 3); nothing at scale[0] and below, full tint at scale[1]."""
+    """The image (H, W, 3), tinted in place where the map is high: nothing at scale[0] and below, all at scale[1]."""
     low, high = scale
-    tinted = np.empty_like(image)
     for start in range(0, len(image), ROWS_AT_ONCE):  # as floats a photograph takes four times its memory, and again
         rows = slice(start, start + ROWS_AT_ONCE)
         strength = np.clip((anomaly_map[rows] - low) / max(high - low, 1e-12), 0, 1)[..., None] * np.float32(0.7)
-        tinted[rows] = np.rint(image[rows] * (1 - strength) + HEAT_RGB * strength)
-    return tinted
+        image[rows] = np.rint(image[rows] * (1 - strength) + HEAT_RGB * strength)
+    return image
+
+
+def _median(anomaly_map: NDArray[np.float32]) -> float:
+    """Of a map (H, W); of a very large one that of some of its pixels, evenly spread."""
+    return float(np.median(anomaly_map.reshape(-1)[:: 1 + anomaly_map.size // MEDIAN_OF]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +170,7 @@ class _Made:
         scores = prediction.anomaly_map
         return cls(
             score=prediction.score,
-            floor=float(np.median(scores)),
+            floor=_median(scores),
             ceiling=float(scores.max()),
             pixels_sha256=photograph.pixels_sha256,
         )
@@ -275,7 +282,9 @@ class _Run:
                 raise ImageReadError(f"{path}: has changed since its map was made; predict again once it is whole")
         except tuple(BAD_PHOTOGRAPH) as error:
             return _problem(sample, error)
-        write_png(self.overlay_path(sample), overlay(image, prediction.anomaly_map, scale))
+        tinted = overlay(image, prediction.anomaly_map, scale)
+        del prediction  # the map of a line scan is larger than its picture
+        write_png(self.overlay_path(sample), tinted)
         return None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from tinydefects.benchmark.result import Result, describe_run, write_result
 from tinydefects.datasets.catalog import load_category
 from tinydefects.detector import Detector
+from tinydefects.devices import require_device
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.report import write_report
@@ -33,6 +34,7 @@ class DemoSettings:
 
 def run_demo(folder: Path, settings: DemoSettings, *, device: str | None, progress: Progress) -> list[Result]:
     """Run every family and write `results/` and `report.html` into the folder; returns the results."""
+    require_device(device)
     provenance = describe_run({"command": "demo", **{name: getattr(settings, name) for name in settings.__slots__}})
     results = []
     for family in settings.families:

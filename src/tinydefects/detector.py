@@ -26,6 +26,7 @@ from tinydefects.detector_file import (
     write_detector,
 )
 from tinydefects.detector_state import describe_fit, fingerprint_of, restore_students
+from tinydefects.devices import require_device
 from tinydefects.errors import NotFittedError, TinyDefectsError
 from tinydefects.feature_cache import FeatureCache
 from tinydefects.fitting import FitCost, Progress, fill_cache, fit_cost, open_cache, require_affordable, train_epochs
@@ -75,6 +76,8 @@ class Detector:
         tile: side of the squares into which the scaled image is cut, in its pixels; one pass of the teacher each.
         overlap: pixels that neighbouring tiles share, at least; None is an eighth of a tile.
         stride: pixels from one patch to the next, a divisor of the patch size; half of it is four shifted passes.
+        image_bits: how many bits the values of 16-bit photographs fill, see `image_bits.find_image_bits`; saved for
+            those who read the photographs.
 
     Raises:
         TinyDefectsError: a setting is impossible.
@@ -103,6 +106,7 @@ class Detector:
         patch_fraction: float | None = None,
         validation_fraction: float | None = None,
         patience: int | None = None,
+        image_bits: int = 16,
     ) -> None:
         if resolution is None:
             resolution = DEFAULT_RESOLUTION if tile is None else "native"
@@ -123,12 +127,13 @@ class Detector:
                 patch_fraction=patch_fraction,
                 validation_fraction=validation_fraction,
                 patience=patience,
+                image_bits=image_bits,
             )
         except ValidationError as error:
             raise TinyDefectsError(f"Detector: {first_fault(error)}") from error
         refuse_contradictions(self.settings)
         self.teacher_weights = teacher_weights
-        self.device = device
+        self.device = require_device(device)
         self.compiled = compiled
         self.cache_dir = cache_dir
         self.cache_limit_gb = cache_limit_gb

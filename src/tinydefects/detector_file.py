@@ -79,6 +79,7 @@ class DetectorSettings(BaseModel):
     validation_fraction: float | None = Field(default=None, gt=0, lt=1)
     patience: int | None = Field(default=None, gt=0)
     patch_fraction: float | None = Field(default=None, gt=0, le=1)
+    image_bits: int = Field(default=16, ge=8, le=16)
 
     @property
     def is_one_pass(self) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tinydefects.detector_file import DESCRIPTION_FILE, WEIGHTS_FILE, DetectorSettings, SavedDetector, SavedTeacher
 from tinydefects.errors import ModelFileError
+from tinydefects.image_bits import MOST
 from tinydefects.patch_grid import whole_patches
 from tinydefects.precision import SIXTEEN_BITS
 from tinydefects.students import StudentPair
@@ -47,12 +48,14 @@ def describe_fit(
 
 
 def fingerprint_of(settings: DetectorSettings, teacher: Teacher, students: StudentPair) -> str:
-    """sha256 over all that the maps depend on: preset, resolution, tiles and shifts, teacher and students."""
+    """sha256 over all that the maps depend on: settings of the passes and the photographs, teacher and students."""
     digest = hashlib.sha256(f"{settings.preset} {settings.resolution} {teacher.fingerprint}".encode())
     if not settings.is_one_pass:
         digest.update(f"tile {settings.tile} overlap {settings.overlap} stride {settings.stride}".encode())
     if settings.precision in SIXTEEN_BITS:
         digest.update(settings.precision.encode())
+    if settings.image_bits != MOST:
+        digest.update(f"image_bits {settings.image_bits}".encode())
     for weights in students.state_dict().values():
         digest.update(weights.cpu().contiguous().numpy())
     return digest.hexdigest()

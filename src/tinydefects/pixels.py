@@ -4,15 +4,14 @@ Pillow cuts 16-bit RGB to 8 bits and saturates 16-bit gray without a word, so de
 EXIF orientation is applied to images and masks alike. Nothing here ever changes a size.
 """
 
-import io
 import os
 import struct
 import tempfile
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import tifffile
@@ -20,9 +19,20 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
+from tinydefects.opening import (
+    HEADER_BYTES,
+    PILLOW_LIMIT,
+    PNG_DEPTH_AT,
+    file_kind,
+    naming,
+    open_image,
+    reason_of,
+    require_bounded,
+)
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 FAITHFUL_MODES = frozenset({"1", "L", "LA", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F"})
+PIXELS_AT_ONCE = 1 << 22  # of a large image that changes its type
 ORIENTATION_TAG = 0x0112
 PNG_16_BIT_COLOUR_TYPES = {2: "RGB", 4: "gray with alpha", 6: "RGBA"}
 LOSSY_FORMATS = frozenset({"JPEG", "MPO"})
@@ -31,44 +41,68 @@ LOSSY_TIFF_COMPRESSIONS = frozenset(
 )  # JPEG, JPEG 2000, lossy DNG, WebP
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Any photograph as (H, W, 3) uint8: gray is repeated, alpha dropped, 16 bits divided by 257 and rounded.
+def read_image(path: Path, bits: int = 16) -> NDArray[np.uint8]:
+    """Any photograph as (H, W, 3) uint8: gray is repeated, alpha dropped.
+
+    Values of 16-bit files are multiplied by 255 / (2**bits - 1) and rounded: `bits` says how many of the 16 they fill.
 
     Raises:
-        ImageReadError: the file is missing, truncated or in no known format.
+        ImageReadError: the file is missing, truncated, in no known format, larger than `LARGEST_IMAGE_PX`, or holds
+            values that take more than `bits`.
         MissingExtraError: 16-bit colour PNG or LZW-compressed 16-bit TIFF without the extra `codecs`.
     """
-    pixels = _decode(path)
-    if pixels.dtype == np.bool_:
-        pixels = pixels.astype(np.uint8) * np.uint8(255)
+    pixels = _photograph(path)
     if pixels.dtype == np.uint16:
-        pixels = np.rint(pixels.astype(np.float32) / np.float32(257)).astype(np.uint8)
-    if pixels.dtype != np.uint8:
-        raise ImageReadError(f"{path}: pixels are {pixels.dtype}; save the image with 8 or 16 bits a channel")
-    if pixels.ndim == 2 or pixels.shape[2] < 3:
-        gray = pixels if pixels.ndim == 2 else pixels[..., 0]
-        return np.repeat(gray[..., None], 3, axis=2)
-    return np.ascontiguousarray(pixels[..., :3])
+        _require_bits(path, pixels, bits)
+        pixels = _to_8_bits(pixels, bits)
+    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else np.ascontiguousarray(pixels)
+
+
+def largest_value(path: Path) -> int:
+    """Of all pixels and colours of a photograph, as they are stored; alpha does not count.
+
+    Raises:
+        ImageReadError, MissingExtraError: as `read_image`.
+    """
+    return int(_photograph(path).max())
+
+
+def is_deep(path: Path) -> bool:
+    """Whether a photograph has more than 8 bits a channel, from its header alone.
+
+    Raises:
+        ImageReadError: the file is missing or damaged.
+    """
+    with naming(path):
+        kind, header = file_kind(path)
+        if kind == "tiff":
+            with tifffile.TiffFile(path) as file:
+                dtype = file.pages.first.dtype
+                return dtype is not None and dtype.itemsize > 1
+        return kind == "png" and len(header) > PNG_DEPTH_AT and header[PNG_DEPTH_AT] == 16
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(H, W) of the upright image, from its header alone."""
-    try:
-        with _open(path) as image:
-            turned = _orientation(image, path) in {5, 6, 7, 8}
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except TinyDefectsError:
-        raise
-    except Exception as error:  # decoders raise whatever they like on damaged files
-        size = _tiff_size(path) if isinstance(error, UnidentifiedImageError) else None
-        if size is not None:
+    """(H, W) of the upright image, from its header alone.
+
+    Raises:
+        ImageReadError: the file is missing, damaged, in no known format or larger than `LARGEST_IMAGE_PX`.
+    """
+    with naming(path):
+        try:
+            with open_image(path) as image:
+                turned = _orientation(image, path) in {5, 6, 7, 8}
+                return (image.width, image.height) if turned else (image.height, image.width)
+        except UnidentifiedImageError:
+            size = _tiff_size(path)
+            if size is None:
+                raise
             return size
-        raise ImageReadError(f"{path}: not a readable image ({_reason(error)}); copy or export it again") from error
 
 
 def write_map(path: Path, anomaly_map: NDArray[np.float32], *, description: str = "") -> None:
     """A 32-bit float TIFF, zlib without predictor (readable by Pillow, OpenCV and tifffile alike)."""
-    scores = anomaly_map.astype(np.float32)
+    scores = anomaly_map.astype(np.float32, copy=False)
     write_whole(
         path,
         lambda file: tifffile.imwrite(file, scores, compression="zlib", description=description, metadata=None),
@@ -103,94 +137,132 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        reason = f"cannot write ({_reason(error)})"
+        reason = f"cannot write ({reason_of(error)})"
         raise TinyDefectsError(f"{path}: {reason}; free space or choose another folder") from error
 
 
 def _decode(path: Path) -> NDArray[np.generic]:
     """The stored pixels, (H, W) or (H, W, C), bool, uint8 or uint16, EXIF orientation applied."""
-    if not path.is_file():
-        raise ImageReadError(f"{path}: no such file; check the dataset root and the spelling")
-    try:
-        if path.suffix.lower() in {".tif", ".tiff"}:
-            deep = _decode_deep_tiff(path)
-            if deep is not None:
-                return deep
-        if path.suffix.lower() == ".png":
-            deep = _decode_deep_png(path)
-            if deep is not None:
-                return deep
-        return _decode_with_pillow(path)
-    except TinyDefectsError:
-        raise
-    except Exception as error:  # decoders raise whatever they like on damaged files
-        raise ImageReadError(f"{path}: not a readable image ({_reason(error)}); copy or export it again") from error
+    with naming(path):
+        kind, _ = file_kind(path)
+        decode_deep = {"tiff": _decode_deep_tiff, "png": _decode_deep_png}.get(kind)
+        deep = None if decode_deep is None else decode_deep(path)
+        return _decode_with_pillow(path) if deep is None else deep
 
 
-def _open(source: Path | io.BytesIO) -> Image.Image:
-    if isinstance(source, Path) and not source.is_file():
-        raise ImageReadError(f"{source}: no such file; check the dataset root and the spelling")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # 12,000 x 8,000 is an everyday line scan
-        return Image.open(source)
+def _photograph(path: Path) -> NDArray[Any]:
+    """The stored pixels without alpha: gray (H, W), or the first three channels (H, W, 3)."""
+    pixels: NDArray[Any] = _decode(path)
+    if pixels.ndim == 3:
+        pixels = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., 0]
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8) * np.uint8(255)
+    if pixels.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)}:
+        raise ImageReadError(f"{path}: pixels are {pixels.dtype}; save the image with 8 or 16 bits a channel")
+    return pixels
+
+
+def _require_bits(path: Path, pixels: NDArray[np.generic], bits: int) -> None:
+    highest, largest = 2**bits - 1, int(pixels.max()) if bits < 16 else 0
+    if largest > highest:
+        raise ImageReadError(
+            f"{path}: its values reach {largest:,}, beyond {bits} bits (at most {highest:,}), which those of the "
+            "training photographs fill; fit again with photographs like this one, or with --image-bits "
+            f"{largest.bit_length()}"
+        )
+
+
+def _to_8_bits(pixels: NDArray[np.generic], bits: int) -> NDArray[np.uint8]:
+    """Values (H, W, …) up to 2**bits - 1 by a table, a few rows at a time: indices take eight bytes each."""
+    table, scaled = _table_to_8_bits(bits), np.empty(pixels.shape, dtype=np.uint8)
+    for rows in _rows_at_once(pixels.shape):
+        scaled[rows] = table[pixels[rows]]
+    return scaled
+
+
+@lru_cache(maxsize=4)
+def _table_to_8_bits(bits: int) -> NDArray[np.uint8]:
+    table: NDArray[np.uint8] = np.rint(np.arange(2**bits) * (255 / (2**bits - 1))).astype(np.uint8)
+    return table
+
+
+def _rows_at_once(shape: tuple[int, ...]) -> Iterator[slice]:
+    step = max(1, PIXELS_AT_ONCE // max(1, shape[1]))
+    return (slice(top, min(top + step, shape[0])) for top in range(0, shape[0], step))
 
 
 def _decode_with_pillow(path: Path) -> NDArray[np.generic]:
-    # Opened from bytes: Pillow 13 maps a raw TIFF from disk at its stored width and so scrambles it when it is turned.
-    source = io.BytesIO(path.read_bytes()) if path.suffix.lower() in {".tif", ".tiff"} else path
-    with _open(source) as image:
-        orientation = _orientation(image, path)
-        if image.mode not in FAITHFUL_MODES:  # palette, CMYK, YCbCr, …
-            faithful = image.convert("RGBA" if image.has_transparency_data else "RGB")
-        else:
-            faithful = image
-        pixels = np.asarray(faithful)
+    # As an open file: a raw TIFF of that path Pillow 13 maps at its stored width, and scrambles it when it is turned.
+    with path.open("rb") as file, open_image(file) as image:
+        orientation, pixels = _orientation(image, path), _pixels_of(image)
     if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() < 2**16:
         pixels = pixels.astype(np.uint16)
-    return _upright(pixels.astype(pixels.dtype.newbyteorder("="), copy=False), orientation)
+    return _upright(pixels, orientation)
+
+
+def _pixels_of(image: Image.Image) -> NDArray[np.generic]:
+    """The pixels of an opened image, a few rows at a time: on its way to NumPy, Pillow copies what it converts."""
+    mode = image.mode
+    if mode not in FAITHFUL_MODES:  # palette, CMYK, YCbCr, …
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+    with PILLOW_LIMIT.lifted():  # a TIFF is measured once more
+        image.load()
+    whole: NDArray[np.generic] | None = None
+    for rows in _rows_at_once((image.height, image.width)):
+        part = image if rows == slice(0, image.height) else image.crop((0, rows.start, image.width, rows.stop))
+        pixels = np.asarray(part if part.mode == mode else part.convert(mode))
+        if whole is None:
+            whole = np.empty((image.height, *pixels.shape[1:]), dtype=pixels.dtype.newbyteorder("="))
+        whole[rows] = pixels
+    if whole is None:
+        raise ValueError("it holds no pixel")
+    return whole
 
 
 def _decode_deep_tiff(path: Path) -> NDArray[np.generic] | None:
     """16-bit TIFF through tifffile; None for what Pillow reads faithfully."""
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
-        return _pixels_of(page, path) if page.dtype == np.uint16 else None
+        return _pixels_of_page(page, path) if page.dtype == np.uint16 else None
 
 
 def _tiff_size(path: Path) -> tuple[int, int] | None:
     """(H, W) of an upright TIFF of 64-bit numbers and the like, which Pillow does not know; None of other files."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            orientation = page.tags.get(ORIENTATION_TAG)
-            turned = orientation is not None and int(orientation.value) in {5, 6, 7, 8}
-            return (page.imagewidth, page.imagelength) if turned else (page.imagelength, page.imagewidth)
-    except Exception:  # no TIFF, or a damaged one
+    if file_kind(path)[0] != "tiff":
         return None
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        turned = _tiff_orientation(page) in {5, 6, 7, 8}
+        return (page.imagewidth, page.imagelength) if turned else (page.imagelength, page.imagewidth)
 
 
-def _pixels_of(page: tifffile.TiffPage, path: Path) -> NDArray[np.generic]:
+def _tiff_orientation(page: tifffile.TiffPage) -> int:
+    orientation = page.tags.get(ORIENTATION_TAG)
+    return 1 if orientation is None else int(orientation.value)
+
+
+def _pixels_of_page(page: tifffile.TiffPage, path: Path) -> NDArray[np.generic]:
     """The pixels of a TIFF page by tifffile, upright."""
+    require_bounded(path, (page.imagelength, page.imagewidth))
     try:
         pixels = page.asarray()
     except ValueError as error:
         if "imagecodecs" in str(error):
             raise MissingExtraError(f"{path}: this compression of a deep TIFF", "codecs") from error
         raise
-    orientation = page.tags.get(ORIENTATION_TAG)
     pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
-    return _upright(pixels, 1 if orientation is None else int(orientation.value))
+    return _upright(pixels, _tiff_orientation(page))
 
 
 def _decode_deep_png(path: Path) -> NDArray[np.generic] | None:
     """16-bit PNG with colour or alpha through imagecodecs; None for what Pillow reads faithfully."""
-    with path.open("rb") as file:
-        header = file.read(26)
-    if len(header) < 26 or header[12:16] != b"IHDR":
+    kind, header = file_kind(path)
+    if kind != "png" or len(header) < HEADER_BYTES:
         return None
-    depth, colour_type = struct.unpack("BB", header[24:26])
+    width, height, depth, colour_type = struct.unpack(">IIBB", header[16:])
     if depth != 16 or colour_type not in PNG_16_BIT_COLOUR_TYPES:
         return None
+    require_bounded(path, (height, width))
     try:
         import imagecodecs
     except ImportError as error:
@@ -231,10 +303,6 @@ def _upright(pixels: NDArray[np.generic], orientation: int) -> NDArray[np.generi
     return pixels
 
 
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoredPixels:
     """What a file holds, upright, before anybody decides what it means.
@@ -258,40 +326,38 @@ def read_stored(path: Path) -> StoredPixels:
     Raises:
         ImageReadError, MissingExtraError: as `read_image`.
     """
-    if not path.is_file():
-        raise ImageReadError(f"{path}: no such file; check the dataset root and the spelling")
-    try:
-        if path.suffix.lower() in {".tif", ".tiff"}:
+    with naming(path):
+        kind, _ = file_kind(path)
+        if kind == "tiff":
             return _stored_in_tiff(path)
-        deep = _decode_deep_png(path) if path.suffix.lower() == ".png" else None
+        deep = _decode_deep_png(path) if kind == "png" else None
         return StoredPixels(pixels=deep) if deep is not None else _stored_by_pillow(path)
-    except TinyDefectsError:
-        raise
-    except Exception as error:  # decoders raise whatever they like on damaged files
-        raise ImageReadError(f"{path}: not a readable image ({_reason(error)}); copy or export it again") from error
 
 
 def read_orientation(path: Path) -> int:
     """EXIF orientation of a file, 1 to 8; 1, upright, where it says none."""
-    try:
-        with _open(path) as image:
-            exif = image.getexif() if image.format == "TIFF" else None
-            found = _orientation(image, path) if exif is None else int(exif.get(ORIENTATION_TAG, 1))
-    except TinyDefectsError:
-        raise
-    except Exception as error:
-        raise ImageReadError(f"{path}: not a readable image ({_reason(error)}); copy or export it again") from error
+    with naming(path):
+        if file_kind(path)[0] == "tiff":
+            with tifffile.TiffFile(path) as file:
+                found = _tiff_orientation(file.pages.first)
+        else:
+            with open_image(path) as image:
+                found = _orientation(image, path)
     return found if 1 <= found <= 8 else 1
 
 
 def is_lossy(path: Path) -> bool:
     """Whether a file's values may differ from those that were written, from its header alone."""
-    with _open(path) as image:
-        return _is_lossy(image, path)
+    with naming(path):
+        if file_kind(path)[0] == "tiff":
+            with tifffile.TiffFile(path) as file:
+                return int(file.pages.first.compression) in LOSSY_TIFF_COMPRESSIONS
+        with open_image(path) as image:
+            return _is_lossy(image, path)
 
 
 def _stored_by_pillow(path: Path) -> StoredPixels:
-    with _open(path) as image:
+    with open_image(path) as image:
         lossy, n_pages = _is_lossy(image, path), getattr(image, "n_frames", 1)
         if image.mode != "P":
             pixels, palette = _decode_with_pillow(path), None
@@ -312,13 +378,11 @@ def _stored_in_tiff(path: Path) -> StoredPixels:
         if is_plain or (page.dtype == np.float32 and page.samplesperpixel == 1):
             stored = _stored_by_pillow(path)
             return StoredPixels(pixels=stored.pixels, palette=stored.palette, is_lossy=lossy, n_pages=n_pages)
-        return StoredPixels(pixels=_pixels_of(page, path), is_lossy=lossy, n_pages=n_pages)
+        return StoredPixels(pixels=_pixels_of_page(page, path), is_lossy=lossy, n_pages=n_pages)
 
 
 def _is_lossy(image: Image.Image, path: Path) -> bool:
     if image.format == "WEBP":
         with path.open("rb") as file:
             return b"VP8L" not in file.read(1 << 12)  # the chunk of lossless pixels
-    if image.format == "TIFF":
-        return int(image.tag_v2.get(259, 1)) in LOSSY_TIFF_COMPRESSIONS  # type: ignore[attr-defined]
     return image.format in LOSSY_FORMATS

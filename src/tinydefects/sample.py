@@ -21,6 +21,7 @@ from tinydefects.pixels import read_image, read_size
 from tinydefects.read_ahead import read_ahead
 
 Label = Literal["good", "defect", "unknown"]
+READING_BYTES = 7  # a pixel: while Pillow decodes, it holds colours in four; the array takes three
 PIXELS_AT_ONCE = 1 << 24  # of a map that is sorted
 
 
@@ -31,6 +32,7 @@ class Sample:
     `id` is its place in the category, `split/type/stem` (`test/crack/000`); its anomaly map is stored under the
     same name, which is MVTec's layout. `group` names what must not be split: one part seen under several lightings.
     `mask_rule` says what masks mean, and `allowed` which doubts about them are no mistake; see `masks.py`.
+    `image_bits` is how many bits the values of a 16-bit file fill, see `image_bits.find_image_bits`.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Sample:
     mask_rule: MaskRule = "auto"
     group: str | None = None
     allowed: frozenset[str] = frozenset()
+    image_bits: int = 16
 
     @property
     def defect_type(self) -> str:
@@ -47,8 +50,20 @@ class Sample:
         return self.id.split("/")[-2]
 
     def image(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 at the camera's own resolution."""
-        return read_image(self.image_path)
+        """(H, W, 3) uint8 at the camera's own resolution; 16-bit values are scaled as `image_bits` says.
+
+        Raises:
+            ImageReadError, MissingExtraError: as `read_image`.
+        """
+        return read_image(self.image_path, self.image_bits)
+
+    def memory_bytes(self) -> int:
+        """What reading the photograph takes, from its header; 0 where it cannot be read, which is told later."""
+        try:
+            height, width = read_size(self.image_path)
+        except ImageReadError:
+            return 0
+        return READING_BYTES * height * width
 
     def mask(self) -> NDArray[np.bool_]:
         """(H, W) bool at the image's own size, the union of all mask files; all False where there is none.
@@ -106,6 +121,10 @@ class Prediction:
         extremes = [self.anomaly_map.min(), self.anomaly_map.max(), self.score]  # nan if any pixel is
         if not np.isfinite(extremes).all():
             raise ScoreError("the anomaly map or its score holds nan or infinity; only finite scores can be ranked")
+
+    def memory_bytes(self) -> int:
+        """What the map takes."""
+        return self.anomaly_map.nbytes
 
 
 def require_readable(samples: Sequence[Sample], progress: Callable[[str, int, int | None], None]) -> None:

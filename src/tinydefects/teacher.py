@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from tinydefects.builtin_vit import BLOCK_PAIR, build_builtin_vit
 from tinydefects.detector_file import BUILTIN, PLAIN_NAMES, Precision, is_plain_name
+from tinydefects.devices import devices_here, require_device
 from tinydefects.errors import TeacherError
 from tinydefects.patch_grid import IMAGENET_MEAN, IMAGENET_STD, normalise
 from tinydefects.precision import arithmetic
@@ -117,9 +118,11 @@ def load_teacher(
 
     Raises:
         TeacherError: no such ViT, no weights to be had, or weights that do not belong to it.
+        TinyDefectsError: no such device.
     """
     if not is_plain_name(name):
         raise TeacherError(f"{name}: {PLAIN_NAMES}; a weights file goes to teacher_weights (--teacher-weights FILE)")
+    require_device(device)
     model = build_builtin_vit() if name == BUILTIN else _build_timm_vit(name)
     if name == BUILTIN and weights is None:
         with as_file(files("tinydefects") / "weights" / "builtin.safetensors") as shipped:
@@ -172,9 +175,8 @@ def default_blocks(depth: int) -> tuple[int, int]:
 
 def best_device() -> str:
     """Cuda, mps or cpu, the first there is."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    present = devices_here()
+    return next(device for device in ("cuda", "mps", "cpu") if device in present)
 
 
 def _build_timm_vit(name: str) -> Any:  # noqa: ANN401

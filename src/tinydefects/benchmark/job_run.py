@@ -22,7 +22,9 @@ from tinydefects.benchmark.run_record import CostSheet, RunRecord
 from tinydefects.benchmark.stages import StageClock
 from tinydefects.compute import limited_threads, seed_all, waiting_for
 from tinydefects.datasets.catalog import load_category
+from tinydefects.devices import require_device
 from tinydefects.errors import TeacherError, TinyDefectsError
+from tinydefects.image_bits import category_with_image_bits, find_image_bits
 from tinydefects.maps.origin import Origin, read_photograph
 from tinydefects.maps.problems import MapsError
 from tinydefects.mask_checks import allowing
@@ -37,6 +39,7 @@ from tinydefects.teacher import Teacher, best_device, load_teacher
 LOOKED_UP = "maps:"  # a method that was run elsewhere costs nothing here
 MAPS = "maps_sha256"  # of its maps, among the settings of a run
 CostChoice = Literal["off", "quick", "mvtec"]
+IMAGE_BITS = "image_bits"  # in the record
 OWN_BLOCKS = "blocks"  # an option of methods; features of other blocks are not shared
 _one_job = threading.Lock()  # threads, seeds and the guard hold for a whole process
 
@@ -163,6 +166,7 @@ def run_job(job: Job, place: Place) -> Result:
         seed_all(job.seed)
         category = allowing(load_category(job.category, root=place.root, **job.options), place.allowed)
         split = split_digest(category)  # before anything is read: what changes meanwhile no longer fits it
+        category, bits = _read_alike(category)
         kind, options = parse_peer(job.peer)
         looked_up = {MAPS: maps_sha256(options, category)} if job.peer.startswith(LOOKED_UP) else {}
         inputs = peer_inputs(job, place, options)
@@ -179,7 +183,7 @@ def run_job(job: Job, place: Place) -> Result:
         seed=job.seed,
         protocol=job.protocol.fingerprint,
         job=job.fingerprint,
-        settings={**settings, **looked_up, SPLIT: split},
+        settings={**settings, **looked_up, SPLIT: split, IMAGE_BITS: str(bits)},
         n_train=len(category.train),
         fit_seconds=fit_seconds,
         predict_seconds=examinee.seconds,
@@ -197,7 +201,7 @@ def prepare_features(share: Share, place: Place) -> None:
     """
     with _one_job, limited_threads(place.threads):
         job = Job(protocol=share.protocol, category=share.category, peer="", resolution=share.resolution, seed=0)
-        category = load_category(job.category, root=place.root, **job.options)
+        category, _ = _read_alike(load_category(job.category, root=place.root, **job.options))
         source = PatchSource(peer_inputs(job, place, {}))
         source.training(category.train)
         for sample in (*category.validation, *category.test):
@@ -206,9 +210,13 @@ def prepare_features(share: Share, place: Place) -> None:
 
 
 def peer_inputs(job: Job, place: Place, options: dict[str, str]) -> PeerInputs:
-    """What a method is built from."""
+    """What a method is built from.
+
+    Raises:
+        TinyDefectsError: this machine has no such device.
+    """
     clock = StageClock()
-    clock.synchronise = waiting_for(place.device or best_device())
+    clock.synchronise = waiting_for(require_device(place.device) or best_device())
     return PeerInputs(
         teacher=partial(shared_teacher, job.protocol, place),
         resolution=job.resolution,
@@ -240,6 +248,12 @@ def shared_teacher(protocol: EvaluationProtocol, place: Place) -> Teacher:
 @lru_cache(maxsize=1)
 def _load_once(name: str, weights: Path | None, device: str | None) -> Teacher:
     return load_teacher(name, weights=weights, device=device)
+
+
+def _read_alike(category: Category) -> tuple[Category, int]:
+    """Photographs of 16 bits are read alike for every method: the bits that the category's training images fill."""
+    bits = find_image_bits(category.train).bits
+    return category_with_image_bits(category, bits), bits
 
 
 def _bare(sample: Sample) -> Sample:

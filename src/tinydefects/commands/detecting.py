@@ -146,6 +146,12 @@ def fit(
         int | None,
         typer.Option(min=1, max=MOST_EPOCHS, help="Epochs without 1 % of improvement before that; left out, 3."),
     ] = None,
+    image_bits: Annotated[
+        int | None,
+        typer.Option(
+            min=8, max=16, help="Bits that the values of 16-bit files fill; left out, found on the training images."
+        ),
+    ] = None,
     precision: Precision = None,
     compiled: Compiled = False,
     preset: Annotated[
@@ -162,10 +168,13 @@ def fit(
 ) -> None:
     """Learn what good parts look like, from the category's defect-free training images."""
     from tinydefects.detector import Detector
+    from tinydefects.image_bits import with_image_bits
     from tinydefects.read_ahead import read_ahead
-    from tinydefects.sample import require_readable
+    from tinydefects.sample import Sample, require_readable
 
     category = load(category_id, root, option)
+    bits = _found_bits(category.train) if image_bits is None else image_bits
+    train = with_image_bits(category.train, bits)
     detector = Detector(
         teacher=teacher,
         teacher_weights=teacher_weights,
@@ -185,24 +194,34 @@ def fit(
         cache_limit_gb=cache_limit_gb,
         seed=seed,
         device=device,
+        image_bits=bits,
     )
-    cost = detector.expected_cost([sample.image_path for sample in category.train])
+    cost = detector.expected_cost([sample.image_path for sample in train])
     if dry_run:
-        return print_result(asdict(cost), as_json, str(cost))
+        return print_result(asdict(cost) | {"image_bits": bits}, as_json, str(cost))
     say(str(cost))
     detector.require_affordable(cost)
     with show_progress() as progress:
         require_readable(category.train, progress)
         detector.fit(
-            read_ahead(lambda sample: sample.image(), category.train),
+            read_ahead(Sample.image, train),
             progress=lambda stage, done, total: progress(stage, done, total or cost.n_images),
         )
     detector.save(out)
     if detector.validation_losses:
         say(told_of_the_end(detector))
-    print_result(
-        {"model": str(out), "n_images": len(category.train)}, as_json, f"fitted on {len(category.train)} images: {out}"
-    )
+    print_result({"model": str(out), "n_images": len(train)}, as_json, f"fitted on {len(train)} images: {out}")
+
+
+def _found_bits(samples: "Sequence[Sample]") -> int:
+    """How many bits these photographs fill, said if there is something to say."""
+    from tinydefects.image_bits import find_image_bits
+
+    with show_progress() as progress:
+        found = find_image_bits(samples, progress=lambda done, total: progress("depth of images", done, total))
+    if found.n_deep:
+        say(str(found))
+    return found.bits
 
 
 def told_of_the_end(detector: "Detector") -> str:

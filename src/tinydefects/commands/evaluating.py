@@ -219,16 +219,19 @@ def evaluate(
     from tinydefects.benchmark.map_parts import parse_share, read_map_parts, write_map_part
     from tinydefects.benchmark.map_scoring import MapReader
     from tinydefects.benchmark.result import Result, describe_run, write_result
+    from tinydefects.image_bits import MOST, bits_to_show, category_with_image_bits
     from tinydefects.maps.description import describe_cost, map_settings, scoring_cost, warnings_about
     from tinydefects.metrics.evaluation import evaluate_gathered
     from tinydefects.metrics.gathering import gather
-    from tinydefects.predictions import maker_of
+    from tinydefects.predictions import maker_of, read_maker
 
     fpr_limits, size_bins = parse_numbers("--limits", limits), [parse_bins(text, pixel_pitch) for text in bins or ()]
     share = parse_share(part) if part else None
     if share and merge:
         raise TinyDefectsError("--part and --merge exclude each other: first all parts are gathered, then merged")
     category = load(category_id, root, option, allow)
+    bits = bits_to_show(category, read_maker(maps)) if exhibits or contrast else MOST
+    category = category_with_image_bits(category, bits)
     base = out / category.id
     with show_progress() as progress:
         reader = MapReader(
@@ -272,6 +275,8 @@ def evaluate(
                 seed=seed,
             )
     settings = {"command": "evaluate", "curve": curve.value, **settings}
+    if bits != MOST:
+        settings["image_bits"] = str(bits)
     if option:
         settings["dataset_options"] = " ".join(option)
     if allow:

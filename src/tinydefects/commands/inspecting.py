@@ -67,7 +67,9 @@ def inspect(
         float | None,
         typer.Option(callback=POSITIVE, help="Recommend an input for so many ms an image; needs one of the next two."),
     ] = None,
-    teacher: Annotated[str | None, typer.Option(help="Time this teacher here: any timm ViT, or 'builtin'.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Plan for its patches and time it here: any timm ViT, or 'builtin'.")
+    ] = None,
     ms_per_megapixel: Annotated[
         float | None, typer.Option(callback=POSITIVE, help="Or its time for a million pixels of input.")
     ] = None,
@@ -80,13 +82,11 @@ def inspect(
     from tinydefects.planner.inspection import inspect_defects, inspect_disc
     from tinydefects.planner.plot import write_plot
     from tinydefects.planner.recommendation import recommend_input
-    from tinydefects.planner.text import describe_inspection, describe_recommendation
+    from tinydefects.planner.text import describe_cost, describe_inspection, describe_recommendation
 
     diameter = _diameter_px(defect_px, defect_mm, pixel_pitch)
     cost = None
-    if latency_ms is None and (teacher or ms_per_megapixel):
-        raise TinyDefectsError("--teacher and --ms-per-megapixel say what a pass costs: give --latency-ms, too")
-    if latency_ms is not None:
+    if latency_ms is not None or teacher is not None or ms_per_megapixel is not None:
         patch_size, cost = _pass_cost(teacher, ms_per_megapixel, patch_size, teacher_weights, device)
     patch_size = patch_size or DEFAULT_PATCH_PX
     if category_id is None:
@@ -111,8 +111,11 @@ def inspect(
                 max_input=max_input,
             )
     told, advice = [describe_inspection(title, inspection)], None
-    if latency_ms is not None and cost is not None and inspection.input_plan is not None:
-        advice = recommend_input(inspection.input_plan, cost=cost, latency_ms=latency_ms)
+    if cost is not None and latency_ms is None:
+        told += [describe_cost(inspection, cost)]
+    if cost is not None and latency_ms is not None and inspection.input_plan is not None:
+        counts = {one.image_size_px: one.n_images for one in inspection.by_size}
+        advice = recommend_input(inspection.input_plan, cost=cost, latency_ms=latency_ms, counts=counts)
         told += ["", describe_recommendation(advice)]
     print_result(asdict(inspection) | {"recommendation": advice and asdict(advice)}, as_json, *told)
     if plot is not None:
@@ -130,7 +133,8 @@ def _pass_cost(
     from tinydefects.planner.pass_cost import cost_from_passes, cost_per_megapixel
 
     if (teacher is None) == (ms_per_megapixel is None):
-        raise TinyDefectsError("--latency-ms needs --teacher, which is timed here, or --ms-per-megapixel: one of them")
+        asked = "--latency-ms needs" if teacher is None else "give either"
+        raise TinyDefectsError(f"{asked} --teacher, which is timed here, or --ms-per-megapixel: one of them")
     if teacher is None:
         patch_size = patch_size or DEFAULT_PATCH_PX
         return patch_size, cost_per_megapixel(ms_per_megapixel or 0.0, patch_size=patch_size)

@@ -60,6 +60,13 @@ class Allowed(StrEnum):
     turned = "turned"
 
 
+def _device_here(device: str | None) -> str | None:
+    """The device as it was named, checked before the command begins."""
+    from tinydefects.devices import require_device
+
+    return require_device(device)
+
+
 CategoryId = Annotated[str, typer.Argument(metavar="DATASET/CATEGORY", help="e.g. mvtec_ad/screw, magnetic_tile/all")]
 Root = Annotated[Path, typer.Option(help="Folder that holds the dataset.")]
 Option = Annotated[
@@ -73,7 +80,10 @@ Allow = Annotated[
     typer.Option("--allow", help="Masks that are no mistake, though they look like one. Repeatable."),
 ]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best one present when left out.")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:1, mps; the best one present when left out.", callback=_device_here),
+]
 Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON to standard output.")]
 TeacherWeights = Annotated[

@@ -3,7 +3,6 @@
 Headers are read apart from pixels, so that a thousand maps are checked in a second before the first is scored.
 """
 
-import warnings
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
@@ -17,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
+from tinydefects.opening import LARGEST_IMAGE_PX, open_image
 
 MAP_SUFFIXES = (".tiff", ".tif", ".npy", ".npz", ".png")
 NAMED_ARRAY = "anomaly_map"  # the array of an .npz that is meant when it holds several
-LARGEST_MAP_PX = 2**30  # 4 GiB as float32: beyond any camera, but not beyond a damaged header
 PNG_TYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32"}
 T = TypeVar("T")
 _Header: TypeAlias = tuple[tuple[int, ...], str | np.dtype[Any], str]  # shape, type, description
@@ -49,7 +48,7 @@ def read_header(path: Path, key: str | None = None) -> MapHeader:
             f"{path}: this file holds {dtype} of shape {tuple(shape)}, an anomaly map is (height, width) numbers; "
             "write one map a file"
         )
-    if size[0] * size[1] > LARGEST_MAP_PX:
+    if size[0] * size[1] > LARGEST_IMAGE_PX:
         raise ImageReadError(f"{path}: says it is {size[0]} x {size[1]} pixels, too many to be true; write it again")
     return MapHeader(size=(size[0], size[1]), dtype=str(np.dtype(dtype).newbyteorder("=")), description=description)
 
@@ -120,7 +119,7 @@ def _npz_header(path: Path, key: str | None) -> _Header:
 
 
 def _png_header(path: Path, key: str | None) -> _Header:
-    with _open_png(path) as image:
+    with open_image(path) as image:
         if image.mode not in PNG_TYPES:
             raise ValueError(f"a colour picture ({image.mode}), not a map")
         return (image.height, image.width), PNG_TYPES[image.mode], ""
@@ -148,14 +147,8 @@ def _npz_pixels(path: Path, key: str | None) -> NDArray[np.generic]:
 
 
 def _png_pixels(path: Path, key: str | None) -> NDArray[np.generic]:
-    with _open_png(path) as image:
+    with open_image(path) as image:
         return np.asarray(image)
-
-
-def _open_png(path: Path) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # 12,000 x 8,000 is an everyday line scan
-        return Image.open(path)
 
 
 _HEADERS: dict[str, Callable[[Path, str | None], _Header]] = {

@@ -82,10 +82,10 @@ def plan_input(
     )
 
 
-def describe_plan(plan: InputPlan) -> str:
-    """The plan in two or three lines."""
+def describe_plan(plan: InputPlan, *, is_largest: bool = False) -> str:
+    """The plan in two or three lines; `is_largest` says that it is for the largest of several sizes."""
     height, width = plan.image_size_px
-    size = f"an image of {height}x{width} px"
+    size = f"the largest photograph, {height}x{width} px," if is_largest else f"an image of {height}x{width} px"
     scaled = f"enlarged {plan.scale:.3g} times" if plan.scale > 1 else f"shrunk to {plan.scale:.3g}"
     lines = [
         f"to keep a defect of {plan.defect_px:.3g} px at {PATCHES_ACROSS} patches of {plan.patch_size} px, "
@@ -108,12 +108,18 @@ def describe_plan(plan: InputPlan) -> str:
     return "\n".join(lines)
 
 
-def _fit_options(plan: InputPlan) -> str:
+def tile_and_overlap(plan: InputPlan) -> tuple[int | None, int | None]:
+    """Of the scaled image, in pixels, as `fit` takes them; None where one pass suffices."""
     if plan.n_passes == 1:
-        return f"--resolution {plan.resolution_px}"
+        return None, None
     scale = plan.resolution_px / max(plan.image_size_px)
     overlap_px = math.ceil(OVERLAP_IN_DEFECTS * plan.defect_px * scale / plan.patch_size) * plan.patch_size
-    return f"--resolution {plan.resolution_px} --tile {plan.tile_input_px} --overlap {overlap_px}"
+    return plan.tile_input_px, overlap_px
+
+
+def _fit_options(plan: InputPlan) -> str:
+    tile, overlap = tile_and_overlap(plan)
+    return f"--resolution {plan.resolution_px}" + ("" if tile is None else f" --tile {tile} --overlap {overlap}")
 
 
 def _tiles_along(length: int, tile: int, overlap: int) -> int:

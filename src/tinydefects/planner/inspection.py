@@ -4,15 +4,19 @@ From ground-truth masks alone, before any model runs; or, with no mask at hand, 
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.defects import Defect, find_defects, require_few
 from tinydefects.errors import TinyDefectsError
-from tinydefects.planner.input_plan import InputPlan, plan_input
+from tinydefects.patch_grid import Size
+from tinydefects.pixels import read_size
+from tinydefects.planner.by_size import SizeOutcome, outcomes_by_size
+from tinydefects.planner.input_plan import InputPlan, plan_input, tile_and_overlap
 from tinydefects.planner.mask_loss import SHRINK_RULES, ShrinkRule, kept_by_shrinking
 from tinydefects.sample import Sample
 
@@ -68,6 +72,7 @@ class Inspection:
         pixel_pitch_mm: millimetres a pixel, nan when it was not given.
         input_plan: how to keep the asked-for defect, or the 5 % quantile; None without defects.
         n_crumbs: defects of a single pixel, and the number of images that hold any.
+        by_size: what that plan means for each size of photographs, good ones included; none if all have one size.
     """
 
     n_images: int
@@ -82,6 +87,7 @@ class Inspection:
     input_plan: InputPlan | None
     n_crumbs: int = 0
     n_masks_with_crumbs: int = 0
+    by_size: tuple[SizeOutcome, ...] = ()
 
 
 @dataclass(slots=True)
@@ -119,8 +125,11 @@ def inspect_defects(
     `defect_px` is the diameter that the plan is to keep at two patches in the largest image; None is the 5 % quantile.
     """
     seen = _Seen({(resolution, rule): [] for resolution in (*resolutions, None) for rule in SHRINK_RULES})
-    sizes: dict[tuple[int, int], int] = {}
+    sizes: dict[Size, int] = {}
+    of_good: Counter[Size] = Counter()
     for sample in samples:
+        if sample.label == "good":
+            of_good[read_size(sample.image_path)] += 1
         if sample.label == "defect" and sample.mask_paths:
             mask = sample.mask()
             size = (mask.shape[0], mask.shape[1])
@@ -134,9 +143,10 @@ def inspect_defects(
     if defect_px is None and seen.diameters:
         defect_px = float(np.quantile(seen.diameters, SMALLEST_SHARE))
     plan = None
+    all_sizes = of_good + Counter(sizes)
     if defect_px is not None and sizes:
-        plan = plan_input(defect_px, max(sizes, key=max), patch_size=patch_size, max_input=max_input)
-    return _summary(seen, sizes, patch_size, pixel_pitch_mm, plan)
+        plan = plan_input(defect_px, max(all_sizes, key=max), patch_size=patch_size, max_input=max_input)
+    return replace(_summary(seen, sizes, patch_size, pixel_pitch_mm, plan), by_size=_by_size(plan, all_sizes))
 
 
 def inspect_disc(
@@ -213,6 +223,20 @@ def _summary(
         input_plan=plan,
         n_crumbs=seen.n_crumbs,
         n_masks_with_crumbs=seen.n_masks_with_crumbs,
+    )
+
+
+def _by_size(plan: InputPlan | None, counts: Mapping[Size, int]) -> tuple[SizeOutcome, ...]:
+    if plan is None or len(counts) < 2:
+        return ()
+    tile, overlap = tile_and_overlap(plan)
+    return outcomes_by_size(
+        counts,
+        defect_px=plan.defect_px,
+        patch_size=plan.patch_size,
+        resolution=plan.resolution_px,
+        tile=tile,
+        overlap=overlap,
     )
 
 

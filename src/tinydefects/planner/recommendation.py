@@ -5,14 +5,15 @@ densely, but a defect gets no wider by them: they are named where there is time 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from tinydefects.errors import TinyDefectsError
 from tinydefects.passes import PassPlan, plan_passes
-from tinydefects.patch_grid import PatchGrid
-from tinydefects.planner.input_plan import OVERLAP_IN_DEFECTS, PATCHES_ACROSS, InputPlan
+from tinydefects.patch_grid import PatchGrid, Size
+from tinydefects.planner.by_size import SizeOutcome, outcomes_by_size
+from tinydefects.planner.input_plan import OVERLAP_IN_DEFECTS, PATCHES_ACROSS, InputPlan, tile_and_overlap
 from tinydefects.planner.pass_cost import PassCost
 
 Resolution = int | Literal["native"]
@@ -54,6 +55,7 @@ class Recommendation:
         keeps: whether `best` shows the defect at two patches.
         cheapest_keeping: the cheapest at two patches, in time or not.
         shifted: `best` with shifts by half a patch, in time or not; None for patches of odd size.
+        by_size: what `best` means for each size of photographs; none if all have one size.
     """
 
     defect_px: float
@@ -64,10 +66,15 @@ class Recommendation:
     keeps: bool
     cheapest_keeping: InputOption
     shifted: InputOption | None
+    by_size: tuple[SizeOutcome, ...] = ()
 
 
-def recommend_input(plan: InputPlan, *, cost: PassCost, latency_ms: float) -> Recommendation:
+def recommend_input(
+    plan: InputPlan, *, cost: PassCost, latency_ms: float, counts: Mapping[Size, int] | None = None
+) -> Recommendation:
     """The input to choose for the defect and the image of `plan`; the plan's own is one of the options.
+
+    `counts` says how many photographs there are of each size.
 
     Raises:
         TinyDefectsError: the time is not above zero.
@@ -92,6 +99,30 @@ def recommend_input(plan: InputPlan, *, cost: PassCost, latency_ms: float) -> Re
         keeps=best in keeping,
         cheapest_keeping=keeping[0],
         shifted=None if best is None or patch % 2 else _shifted(best, grids[best.resolution], defect_px, cost),
+        by_size=_by_size(best, defect_px, patch, counts or {}),
+    )
+
+
+def planned_cost(plan: InputPlan, cost: PassCost) -> tuple[float, int]:
+    """Milliseconds and passes that the input of `plan` takes for its image."""
+    grid = PatchGrid.proportional(plan.image_size_px, patch=plan.patch_size, resolution=plan.resolution_px)
+    tile, overlap = tile_and_overlap(plan)
+    option = _option(plan.resolution_px, plan_passes(grid, tile=tile, overlap=overlap), plan.defect_px, cost)
+    return option.ms, option.n_passes
+
+
+def _by_size(
+    best: InputOption | None, defect_px: float, patch_size: int, counts: Mapping[Size, int]
+) -> tuple[SizeOutcome, ...]:
+    if best is None or len(counts) < 2:
+        return ()
+    return outcomes_by_size(
+        counts,
+        defect_px=defect_px,
+        patch_size=patch_size,
+        resolution=best.resolution,
+        tile=best.tile,
+        overlap=best.overlap,
     )
 
 

@@ -2,9 +2,11 @@
 
 import math
 
+from tinydefects.planner.by_size import describe_by_size
 from tinydefects.planner.input_plan import PATCHES_ACROSS, describe_plan
 from tinydefects.planner.inspection import Inspection, ResolutionPlan
-from tinydefects.planner.recommendation import InputOption, Recommendation
+from tinydefects.planner.pass_cost import PassCost
+from tinydefects.planner.recommendation import InputOption, Recommendation, planned_cost
 
 
 def describe_inspection(title: str, inspection: Inspection) -> str:
@@ -34,7 +36,9 @@ def describe_inspection(title: str, inspection: Inspection) -> str:
         " a mask shrunk to this size marks no pixel, and the share of defect pixels that it leaves unmarked)",
     ]
     if inspection.input_plan is not None:
-        lines += ["", describe_plan(inspection.input_plan)]
+        several = bool(inspection.by_size)
+        lines += ["", describe_plan(inspection.input_plan, is_largest=several)]
+        lines += [describe_by_size(inspection.by_size)] if several else []
     return "\n".join(lines)
 
 
@@ -69,7 +73,20 @@ def describe_recommendation(advice: Recommendation) -> str:
         )
     lines.append(f"{'':2}{'patches wide':>12}{'about ms':>10}{'passes':>8}{'patches':>10}  {'input'}")
     lines += [_option_row(option, advice.best) for option in advice.options]
+    if advice.by_size and advice.best is not None:
+        lines += [f"(times and passes are those of the largest photograph; > {_fit_options(advice.best)}:)"]
+        lines += [describe_by_size(advice.by_size)]
     return "\n".join([*lines, f"({advice.cost_source})"])
+
+
+def describe_cost(inspection: Inspection, cost: PassCost) -> str:
+    """What the planned input takes, without a limit to meet."""
+    if inspection.input_plan is None:
+        return f"({cost.source})"
+    ms, n_passes = planned_cost(inspection.input_plan, cost)
+    of = "the largest photograph" if inspection.by_size else "an image"
+    passes = f"{n_passes:,} passes" if n_passes > 1 else "one pass"
+    return f"  about {ms:,.0f} ms for {of}, {passes}\n({cost.source})"
 
 
 def _option_row(option: InputOption, best: InputOption | None) -> str:
