@@ -245,10 +245,10 @@ def test_a_photograph_that_changes_before_its_overlay_is_drawn_is_a_problem(pred
 
 
 def test_a_photograph_that_is_still_being_written_is_a_problem(predict, photographs, monkeypatch):
-    def read_slowly(path):
+    def read_slowly(path, bits):
         if path.name == "b.png":
             save(path, 99)
-        return read_image(path)
+        return read_image(path, bits)
 
     monkeypatch.setattr("tinydefects.sample.read_image", read_slowly)
     made, _ = predict()
@@ -266,7 +266,7 @@ def test_a_folder_that_cannot_be_written_ends_the_run_at_once(predict, tmp_path)
 
 
 def test_lack_of_memory_is_no_fault_of_a_photograph(predict, monkeypatch):
-    def exhaust(path):
+    def exhaust(path, bits):
         raise ImageReadError(f"{path}: not a readable image") from MemoryError()
 
     monkeypatch.setattr("tinydefects.sample.read_image", exhaust)
