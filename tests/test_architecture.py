@@ -10,6 +10,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "tinydefects"
 FLOOR_OF = {
     "errors": "vocabulary",
+    "leftovers": "vocabulary",
+    "together": "vocabulary",
     "pixels": "vocabulary",
     "sample": "vocabulary",
     "tables": "vocabulary",

@@ -5,8 +5,6 @@ weights are read or written: exported detectors use the settings without it.
 """
 
 import math
-import shutil
-import tempfile
 from collections.abc import Callable, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,7 +17,9 @@ from pydantic_core import PydanticCustomError
 from tinydefects.errors import ModelFileError, TinyDefectsError
 from tinydefects.passes import PassPlan, plan_passes
 from tinydefects.patch_grid import PatchGrid, Size
+from tinydefects.pixels import cannot_write
 from tinydefects.sample import mean_of_highest
+from tinydefects.together import replace_together, settle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +29,9 @@ Precision = Literal["highest", "float32", "bfloat16", "float16"]
 SCORED_SHARE = 0.001  # the image score is the mean of the highest 0.1 % of the map
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "detector.json"
+DETECTOR_FILES = frozenset({WEIGHTS_FILE, DESCRIPTION_FILE})
+FOLDER_SET = "folder"  # all files of a model's folder are one set, see `together`
+SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini"})  # put there by file managers, hidden ones apart
 
 
 def _resolution(value: object) -> int | Literal["native"]:
@@ -151,36 +154,39 @@ def write_detector(folder: Path, saved: SavedDetector, weights: "dict[str, Tenso
     Raises:
         ModelFileError: the folder holds other files, or cannot be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save  # save_file writes for this user alone, and raises as it comes on a full disk
 
     def write(new: Path) -> None:
-        save_file(weights, new / WEIGHTS_FILE)
+        (new / WEIGHTS_FILE).write_bytes(save(weights))
         (new / DESCRIPTION_FILE).write_text(saved.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
-    replace_folder(folder, write, own_files={WEIGHTS_FILE, DESCRIPTION_FILE})
+    replace_folder(folder, write, own_files=DETECTOR_FILES)
 
 
 def replace_folder(folder: Path, write: Callable[[Path], object], *, own_files: Set[str]) -> None:
-    """Let `write` fill a temporary neighbour, then rename it: two models are never mixed, half a one never counts.
+    """Let `write` fill a new folder, whose files then replace those of `folder`: two models are never mixed.
+
+    Readers call `settle(folder, FOLDER_SET)` first, see `together`.
 
     Raises:
         ModelFileError: the folder holds files other than `own_files`, or cannot be written.
     """
     folder = folder.absolute()
     try:
-        _refuse_foreign_files(folder, own_files)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            new = temporary / "new"
-            new.mkdir()
-            write(new)
-            _swap(new, folder, temporary / "old")
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        refuse_foreign_files(folder, own_files)
+        replace_together(folder, FOLDER_SET, write, gone=own_files)
     except OSError as error:
-        reason = error.strerror or error
-        raise ModelFileError(f"{folder}: cannot write ({reason}); free space or choose another folder") from error
+        raise ModelFileError(cannot_write(folder, error)) from error
+
+
+def refuse_foreign_files(folder: Path, own_files: Set[str]) -> None:
+    """Raise a ModelFileError if there is anything but `own_files` and hidden files, or no folder at all but a file."""
+    if folder.exists() and not folder.is_dir():
+        raise ModelFileError(f"{folder}: is a file; give the name of a folder")
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    foreign = sorted(name for name in names - own_files if not name.startswith(".") and name not in SYSTEM_FILES)
+    if foreign:
+        raise ModelFileError(f"{folder}: holds {foreign[0]}, which is no part of a detector; choose another folder")
 
 
 def read_detector(folder: Path) -> "tuple[SavedDetector, dict[str, Tensor]]":
@@ -191,6 +197,7 @@ def read_detector(folder: Path) -> "tuple[SavedDetector, dict[str, Tensor]]":
     """
     from safetensors.torch import load_file
 
+    settle(folder, FOLDER_SET)
     description, weights = folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE
     for file in (description, weights):
         if not file.is_file():
@@ -210,23 +217,3 @@ def first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_context=False)[0]
     field = ".".join(map(str, fault["loc"])) or "file"
     return f"{field}: {fault['msg']} (got {str(fault['input'])[:60]!r})"
-
-
-def _swap(new: Path, folder: Path, old: Path) -> None:
-    replaces = folder.exists()
-    if replaces:
-        folder.rename(old)
-    try:
-        new.rename(folder)
-    except OSError:
-        if replaces:
-            old.rename(folder)
-        raise
-
-
-def _refuse_foreign_files(folder: Path, own_files: Set[str]) -> None:
-    if not folder.exists():
-        return
-    foreign = sorted({path.name for path in folder.iterdir()} - own_files)
-    if foreign:
-        raise ModelFileError(f"{folder}: holds {foreign[0]}, which is no part of a detector; choose another folder")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tinydefects.detector_file import DetectorSettings, Precision, Preset
 from tinydefects.errors import TrainingError
 from tinydefects.feature_cache import FeatureCache, FeatureFormat, expected_bytes, n_kept
+from tinydefects.leftovers import scratch_folder
 from tinydefects.passes import PassPlan
 from tinydefects.patch_grid import Size, image_size
 from tinydefects.students import Batch, StudentPair, mean_loss, train_students
@@ -92,7 +93,7 @@ def open_cache(
     """The cache in that folder, or in a temporary one that is gone after the block."""
     with contextlib.ExitStack() as stack:
         if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tinydefects-")))
+            folder = stack.enter_context(scratch_folder(Path(tempfile.gettempdir())))
         yield FeatureCache(
             folder,
             teacher,

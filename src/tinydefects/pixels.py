@@ -7,7 +7,6 @@ EXIF orientation is applied to images and masks alike. Nothing here ever changes
 import io
 import os
 import struct
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
+from tinydefects.leftovers import scratch_file, sweep_once
 
 MaskRule = Literal["nonzero", "above_127"]
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -88,24 +88,28 @@ def write_png(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16] | NDArr
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a temporary neighbour, then rename it: a killed process leaves no half-written file.
 
+    The file has the rights that the user's umask gives. What killed processes have left in the folder is swept.
+
     Raises:
         TinyDefectsError: the disk is full or the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                write(file)
-                file.close()
-                temporary.chmod(0o644)
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+        sweep_once(path.parent)
+        with scratch_file(path.parent) as (file, temporary):
+            write(file)
+            file.flush()
+            if os.name == "nt":
+                file.close()  # an open file cannot be renamed there; elsewhere it stays locked until it is in its place
+            temporary.replace(path)
     except OSError as error:
-        reason = f"cannot write ({_reason(error)})"
-        raise TinyDefectsError(f"{path}: {reason}; free space or choose another folder") from error
+        raise TinyDefectsError(cannot_write(path, error)) from error
+
+
+def cannot_write(path: Path, error: OSError) -> str:
+    """One line for people: what stands in the way of writing there, and what to do."""
+    reason = error.strerror or f"is the disk full? {_reason(error)}"  # NumPy gives no number of the error
+    return f"{path}: cannot write ({reason}); free space or choose another folder"
 
 
 def _decode(path: Path) -> NDArray[np.generic]:

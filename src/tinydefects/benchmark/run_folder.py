@@ -15,6 +15,7 @@ from tinydefects.errors import ResultError
 from tinydefects.metrics.figures import figures
 from tinydefects.pixels import write_whole
 from tinydefects.sample import Category
+from tinydefects.together import settle
 
 PROTOCOL_FILE = "protocol.json"
 FAILED_SUFFIX = ".failed.json"
@@ -110,6 +111,7 @@ def write_protocol(protocol: EvaluationProtocol, out: Path) -> None:
 def finished(job: Job, out: Path) -> Finished | None:
     """What the result of this very job says; None where there is none, or one that cannot be read back whole."""
     path = out / job.path
+    settle(path.parent, path.stem)
     try:
         result = read_result(path) if path.exists() else None
     except ResultError:

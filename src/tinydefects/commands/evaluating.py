@@ -184,10 +184,9 @@ def evaluate(
     A large category can be scored on many machines: one runs this with --part 1/2,
     another with --part 2/2, and then one with --merge; all numbers are the same.
     """
-    from tinydefects.benchmark.defect_table import write_defect_table
     from tinydefects.benchmark.map_parts import parse_share, read_map_parts, write_map_part
     from tinydefects.benchmark.map_scoring import MapReader
-    from tinydefects.benchmark.result import Result, describe_run, write_result
+    from tinydefects.benchmark.result import Result, describe_run, tables_of, write_result
     from tinydefects.maps.description import describe_cost, map_settings, scoring_cost, warnings_about
     from tinydefects.metrics.evaluation import evaluate_gathered
     from tinydefects.metrics.gathering import gather
@@ -245,9 +244,8 @@ def evaluate(
     if threshold_from is not None:
         settings["threshold_from"] = f"{threshold_from.value}, exceeded by at most {threshold_rate:g}"
     result = Result(evaluation=evaluation, provenance=describe_run({**settings, **read_maker(maps)}))
-    path = write_result(result, base.with_name(f"{base.name}.json"))
-    tables = write_defect_table(evaluation, base.with_name(f"{base.name}.defects.csv"))
-    written = ", ".join(str(file) for file in (path, *tables))
+    path = write_result(result, base.with_name(f"{base.name}.json"), with_tables=True)
+    written = ", ".join(map(str, [path, *tables_of(path)]))
     print_result(numbers(evaluation), as_json, str(evaluation), f"\nwritten: {written}")
 
 

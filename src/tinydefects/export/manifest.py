@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tinydefects.detector_file import DetectorSettings, first_fault
+from tinydefects.detector_file import FOLDER_SET, DetectorSettings, first_fault
 from tinydefects.errors import ModelFileError
+from tinydefects.together import settle
 
 Target = Literal["onnx", "openvino", "torch"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -99,6 +100,7 @@ class ExportManifest(BaseModel):
 
 def is_export(folder: Path) -> bool:
     """Whether `export` wrote this folder."""
+    settle(folder, FOLDER_SET)
     return (folder / MANIFEST_FILE).is_file()
 
 
@@ -109,7 +111,7 @@ def read_manifest(folder: Path) -> ExportManifest:
         ModelFileError: a file is missing, damaged or not the one that was written.
     """
     path = folder / MANIFEST_FILE
-    if not path.is_file():
+    if not is_export(folder):
         raise ModelFileError(f"{path}: no such file; give the folder that `tinydefects export` wrote")
     try:
         manifest = ExportManifest.model_validate_json(path.read_bytes())

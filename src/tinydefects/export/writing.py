@@ -4,7 +4,6 @@ The comparison is made on images of noise that are not square: on smooth images 
 square ones swapped sides do.
 """
 
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,6 +30,7 @@ from tinydefects.export.manifest import (
 from tinydefects.export.plan import ExportPlan
 from tinydefects.export.sessions import open_session
 from tinydefects.export.torch_graph import build_graph, save_onnx, save_program
+from tinydefects.leftovers import scratch_folder
 from tinydefects.patch_grid import image_size
 
 CALIBRATION_IMAGES = 64
@@ -88,8 +88,8 @@ def _write_model(detector: Detector, folder: Path, plan: ExportPlan, calibration
     graph = build_graph(detector, in_graph, plan.image_size)
     if plan.target == "torch":
         return save_program(graph, folder / MODEL_FILES["torch"][0], plan.image_size)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as traced:
-        source = Path(traced) / "traced.onnx"
+    with scratch_folder(folder.parent) as traced:
+        source = traced / "traced.onnx"
         save_onnx(graph, source, plan.image_size)
         convert(source, folder, plan.target, plan.precision, _batches(detector, plan, calibration))
 
