@@ -1,6 +1,10 @@
 """The tinydefects command: its subcommands, and one line with exit code 2 for whatever a user can mend."""
 
+import functools
+import signal
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
@@ -14,7 +18,7 @@ from tinydefects.commands import (
     scoring,
     submitting,
 )
-from tinydefects.errors import MissingExtraError, TinyDefectsError
+from tinydefects.errors import MissingExtraError, Stopped, TinyDefectsError
 
 DETECTOR_PACKAGES = {"torch", "torchvision", "timm", "safetensors"}
 
@@ -25,6 +29,25 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: end as after Ctrl-C, and leave nothing half-written."""
+
+
+def stoppable(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, in which Ctrl-C raises `Stopped`; typer ends without a word when it sees a KeyboardInterrupt."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - typer's
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt as stop:
+            line = str(stop) or "stopped; run the same command again to go on"
+            raise Stopped(line, 143 if isinstance(stop, Terminated) else 130) from None
+
+    return run
+
 
 for command in (
     detecting.demo,
@@ -39,11 +62,12 @@ for command in (
     submitting.submit,
     exporting.export,
 ):
-    app.command()(command)
+    app.command()(stoppable(command))
 
 
 def main() -> None:
     """Run the command; an error a user can mend is one line on standard error and exit code 2."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except TinyDefectsError as error:
@@ -58,13 +82,19 @@ def main() -> None:
         )
     except MemoryError:
         message = "out of memory; lower --resolution or close other programs"
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; run the same command again to go on\n")
-        sys.exit(130)
+    except Stopped as stop:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # threads may have to end what they do
+        line, code = stop.args
+        sys.stderr.write(f"{line}\n")
+        sys.exit(code)
     else:
         return
     sys.stderr.write(f"tinydefects: {message}\n")
     sys.exit(2)
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def sweep(folder: Path) -> None:
         for path in [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(PREFIX)]:
             with contextlib.suppress(OSError):
                 if _is_left_over(path):
-                    size += _size(path)
+                    size += size_of(path)
                     remove(path)
                     count += 1
     if count:
@@ -102,6 +102,12 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files)
 
 
 def tell(line: str) -> None:
@@ -124,8 +130,3 @@ def _is_left_over(path: Path) -> bool:
         with lock_file.open("ab") as file:
             is_free = lock(file)
     return bool(is_free and path.name.startswith(THIS_MACHINE)) or (is_free is not False and age > OLD_SECONDS)
-
-
-def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.lstat().st_size for file in files)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tinydefects.commands.fit_place import FitPlace, require_place
 from tinydefects.commands.options import (
     CategoryId,
     Device,
@@ -129,7 +130,9 @@ def fit(
     preset: Annotated[
         Preset, typer.Option(help="'published' repeats the paper's code, quirks included.")
     ] = Preset.default,
-    cache_dir: Annotated[Path | None, typer.Option(help="Keep teacher features here between runs.")] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Keep teacher features here; left out, in OUT until the model is saved.")
+    ] = None,
     cache_limit_gb: Annotated[float, typer.Option(help="Refuse to write more teacher features than this.")] = 20.0,
     seed: Seed = 0,
     device: Device = None,
@@ -140,6 +143,8 @@ def fit(
     from tinydefects.detector import Detector
     from tinydefects.read_ahead import read_ahead
 
+    if not dry_run:
+        require_place(out)
     category = load(category_id, root, option)
     detector = Detector(
         teacher=teacher,
@@ -166,12 +171,11 @@ def fit(
         return print_result(asdict(cost), as_json, str(cost))
     say(str(cost))
     detector.require_affordable(cost)
-    with show_progress() as progress:
-        detector.fit(
-            read_ahead(lambda sample: sample.image(), category.train),
-            progress=lambda stage, done, total: progress(stage, done, total or cost.n_images),
-        )
-    detector.save(out)
+    with FitPlace(detector, out) as place:
+        with show_progress() as progress:
+            images = read_ahead(lambda sample: sample.image(), category.train)
+            detector.fit(images, progress=place.watch(progress, cost.n_images))
+        place.save()
     if detector.validation_losses:
         say(told_of_the_end(detector))
     print_result(
