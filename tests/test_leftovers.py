@@ -170,3 +170,18 @@ def test_a_full_disk_is_one_line_although_numpy_gives_no_number_of_the_error(tmp
     with pytest.raises(TinyDefectsError, match=r"a\.npy: cannot write \(is the disk full\? 1000 requested and 512"):
         write_whole(tmp_path / "a.npy", fill)
     assert names(tmp_path) == []
+
+
+def test_what_is_no_file_is_written_to_and_never_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_whole(pipe, lambda file: (file.write(b"whole"), file.seek(0), file.write(b"W")))
+        assert os.read(reader, 100) == b"Whole"
+    finally:
+        os.close(reader)
+    assert names(tmp_path) == ["pipe"]
+    assert pipe.is_fifo()
+    with pytest.raises(TinyDefectsError, match=r"cannot write \(Is a directory\)"):
+        write_whole(tmp_path, lambda file: file.write(b"whole"))

@@ -88,12 +88,15 @@ def write_png(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16] | NDArr
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a temporary neighbour, then rename it: a killed process leaves no half-written file.
 
-    The file has the rights that the user's umask gives. What killed processes have left in the folder is swept.
+    The file has the rights that the user's umask gives. What killed processes have left in the folder is swept. What
+    stands there and is no file (/dev/null, /dev/stdout, a named pipe) is written to, never replaced.
 
     Raises:
         TinyDefectsError: the disk is full or the folder cannot be written.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            return _pass_on(path, write)
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep_once(path.parent)
         with scratch_file(path.parent) as (file, temporary):
@@ -104,6 +107,28 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             temporary.replace(path)
     except OSError as error:
         raise TinyDefectsError(cannot_write(path, error)) from error
+
+
+def _pass_on(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    whole = io.BytesIO()  # what is no file cannot be gone back in
+    write(whole)
+    with path.open("wb") as file:
+        file.write(whole.getvalue())
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder before anything slow begins whose results could not be written there.
+
+    Raises:
+        TinyDefectsError: the disk is full or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with scratch_file(folder) as (file, _):
+            file.write(b"tried")
+            file.flush()
+    except OSError as error:
+        raise TinyDefectsError(cannot_write(folder, error)) from error
 
 
 def cannot_write(path: Path, error: OSError) -> str:

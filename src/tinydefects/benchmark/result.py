@@ -199,11 +199,17 @@ def find_results(folder: Path) -> list[Path]:
     """
     settle_below(folder)
     paths = (
-        [folder] if folder.is_file() else sorted(p for p in folder.rglob("*.json") if p.with_suffix(".npz").exists())
+        [folder] if folder.is_file() else sorted(path for path in folder.rglob("*.json") if _is_result(path, folder))
     )
     if not paths:
         raise ResultError(f"{folder}: no results here; make some with 'tinydefects evaluate … --out {folder}'")
     return paths
+
+
+def _is_result(path: Path, folder: Path) -> bool:
+    """Whether exhibits lie beside it; what lies in hidden folders is not written to its end."""
+    is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return not is_hidden and path.with_suffix(".npz").exists()
 
 
 def read_named_results(paths: Sequence[Path]) -> dict[str, Result]:

@@ -24,8 +24,11 @@ def audit(
     """Score maps under the rules other work has used: what each does to the numbers and to the ranking."""
     from tinydefects.benchmark.audit import audit_maps, write_audit
     from tinydefects.benchmark.audit_text import describe_audit
+    from tinydefects.pixels import require_writable
 
     category = load(category_id, root)
+    for path in filter(None, (out, plot)):
+        require_writable(path.parent)
     with show_progress() as progress:
         found = audit_maps(maps, category, track=progress.track, input_px=input_px, image_score=image_score.value)
     if out is not None:

@@ -190,6 +190,7 @@ def evaluate(
     from tinydefects.maps.description import describe_cost, map_settings, scoring_cost, warnings_about
     from tinydefects.metrics.evaluation import evaluate_gathered
     from tinydefects.metrics.gathering import gather
+    from tinydefects.pixels import require_writable
     from tinydefects.predictions import read_maker
 
     fpr_limits, size_bins = parse_numbers("--limits", limits), [parse_bins(text, pixel_pitch) for text in bins or ()]
@@ -213,6 +214,7 @@ def evaluate(
         if dry_run:
             cost = scoring_cost(pairing)
             return print_result(cost, as_json, describe_cost(cost))
+        require_writable(base.parent)
         settings = {"image_score": image_score.value, **map_settings(pairing)}
         origin = json.dumps({**settings, "exhibits": exhibits, "contrast": contrast})
         if share:

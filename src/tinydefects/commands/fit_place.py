@@ -153,13 +153,12 @@ def _room_in(out: Path, *, n_bytes: int) -> Iterator[None]:
     refuse_foreign_files(out, DETECTOR_FILES)
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            taken = contextlib.ExitStack()
-            (taken.enter_context(scratch_folder(out)) / "room").write_bytes(bytes(n_bytes))
-        except OSError as error:
-            raise ModelFileError(cannot_write(out, error)) from error
-        with taken:
+        with contextlib.ExitStack() as taken:
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+                (taken.enter_context(scratch_folder(out)) / "room").write_bytes(bytes(n_bytes))
+            except OSError as error:
+                raise ModelFileError(cannot_write(out, error)) from error
             yield
     finally:
         for folder in made:
