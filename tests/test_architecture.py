@@ -13,6 +13,8 @@ FLOOR_OF = {
     "json_files": "vocabulary",
     "privacy": "vocabulary",
     "opening": "vocabulary",
+    "leftovers": "vocabulary",
+    "together": "vocabulary",
     "pixels": "vocabulary",
     "masks": "vocabulary",
     "mask_checks": "vocabulary",

@@ -1,15 +1,18 @@
 import hashlib
 import json
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save
 
+from killed import killed_at_each_step
 from tiny_teachers import TINY_VIT, counting_teacher, tiny_vit, write_weights
 from tinydefects.detector import Detector
-from tinydefects.detector_file import image_score
+from tinydefects.detector_file import image_score, read_detector, write_detector
 from tinydefects.errors import (
     ImageReadError,
     ModelFileError,
@@ -132,11 +135,49 @@ def test_a_save_that_fails_half_way_leaves_the_old_detector(detector, tmp_path, 
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safetensors.torch.save", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(ModelFileError, match="No space left on device"):
         detector.save(tmp_path / "model")
     assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_kill_at_any_step_of_saving_leaves_the_old_detector_or_the_new_one(detector, tmp_path):
+    fitted(epochs=1).save(tmp_path / "model")
+    saved, old = read_detector(tmp_path / "model")
+    detector.save(tmp_path / "new")
+    described, new = read_detector(tmp_path / "new")
+    seen = []
+    for _ in killed_at_each_step(lambda: write_detector(tmp_path / "model", described, new)):
+        found, weights = read_detector(tmp_path / "model")
+        seen.append(found == described)
+        whole = new if seen[-1] else old
+        assert all(torch.equal(weights[name], whole[name]) for name in whole)
+        write_detector(tmp_path / "model", saved, old)
+    assert seen == sorted(seen)
+    assert set(seen) == {False, True}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_models_have_the_rights_of_the_users_umask(detector, tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        detector.save(tmp_path / "model")
+    finally:
+        os.umask(before)
+    rights = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    files = dict.fromkeys(["detector.json", "model.safetensors"], 0o666 & ~umask)
+    assert rights == {"model": 0o777 & ~umask, **files}
+
+
+def test_files_of_the_file_manager_are_no_hindrance_to_saving(detector, tmp_path):
+    for name in (".DS_Store", "Thumbs.db"):
+        (tmp_path / name).touch()
+    detector.save(tmp_path)
+    assert Detector.load(tmp_path, teacher=detector.teacher).fingerprint == detector.fingerprint
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelFileError, match="is a file; give the name of a folder"):
+        detector.save(tmp_path / "file")
 
 
 @pytest.mark.parametrize(

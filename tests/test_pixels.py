@@ -333,7 +333,7 @@ def test_a_folder_that_cannot_be_written_is_a_one_line_error(tmp_path, monkeypat
         raise PermissionError(13, "Permission denied")
 
     # The superuser may write anywhere, so the refusal is played.
-    monkeypatch.setattr(pixels.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(TinyDefectsError, match=r"a\.png: cannot write \(.*Permission denied.*\)") as caught:
         write_png(tmp_path / "a.png", GRAY)
     assert "\n" not in str(caught.value)

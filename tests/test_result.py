@@ -6,9 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from killed import killed_at_each_step
 from random_category import random_pairs, random_samples
-from tinydefects.benchmark.result import Result, describe_run, find_results, numbers_of, read_result, write_result
-from tinydefects.errors import ResultError
+from tinydefects.benchmark import defect_table
+from tinydefects.benchmark.result import (
+    Result,
+    describe_run,
+    find_results,
+    numbers_of,
+    read_result,
+    tables_of,
+    write_result,
+)
+from tinydefects.errors import MissingExtraError, ResultError, TinyDefectsError
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.tally import Tally
 from tinydefects.pixels import write_png
@@ -157,3 +167,50 @@ def test_a_sound_file_of_another_result_is_refused(result, tmp_path, suffix):
     path.with_suffix(suffix).write_bytes(other.with_suffix(suffix).read_bytes())
     with pytest.raises(ResultError, match=r"does not belong to r\.json"):
         read_result(path)
+
+
+def without_pyarrow(*_: object) -> None:
+    raise MissingExtraError("Parquet", "tables")
+
+
+def test_a_kill_at_any_step_of_another_evaluation_leaves_the_old_result_or_the_new_one(result, tmp_path, monkeypatch):
+    monkeypatch.setattr(defect_table, "write_parquet", without_pyarrow)  # its threads are no matter for a fork
+    old, path = replace(result, provenance=replace(result.provenance, machine="old")), tmp_path / "r/a.b.json"
+    new = replace(result, evaluation=replace(result.evaluation, exhibits=(), tally=None, category="new"))
+    write_result(old, path, with_tables=True)
+    seen = []
+    for _ in killed_at_each_step(lambda: write_result(new, path)):
+        assert find_results(tmp_path) == [path]
+        found = read_result(path)
+        is_new = found.evaluation.category == "new"
+        assert (found.provenance.machine == "old") is not is_new
+        assert (found.evaluation.tally is None) is is_new
+        assert bool(tables_of(path)) is not is_new, "the tables tell what the result tells"
+        seen.append(is_new)
+        write_result(old, path, with_tables=True)
+    assert seen == sorted(seen)
+    assert set(seen) == {False, True}
+    assert sorted(file.name for file in path.parent.iterdir() if file.name[0] != ".") == ["a.b.json", "a.b.npz"]
+
+
+def test_a_first_result_that_was_killed_before_it_was_moved_is_found(result, tmp_path):
+    path = write_result(result, tmp_path / "r.json")
+    ready = tmp_path / ".r.ready"
+    ready.mkdir()
+    for file in (path, path.with_suffix(".npz"), path.with_suffix(".tally.npz")):
+        file.rename(ready / file.name)
+    assert find_results(tmp_path) == [path]
+    assert read_result(path).evaluation.tally is not None
+
+
+def test_a_full_disk_leaves_the_earlier_result_and_its_tables(result, tmp_path, monkeypatch):
+    path = write_result(result, tmp_path / "r.json", with_tables=True)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(TinyDefectsError, match=r"r\.json: cannot write \(No space left on device\)"):
+        write_result(replace(result, run=None), path, with_tables=True)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

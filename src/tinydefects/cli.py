@@ -1,11 +1,12 @@
 """The tinydefects command: its subcommands, and one line for whatever goes wrong.
 
-Exit codes: 0, it worked; 2, something a user can mend; 70, a fault of this program; 130, stopped by Ctrl-C; 141, nobody
-reads the output any more.
+Exit codes: 0, it worked; 2, something a user can mend; 70, a fault of this program; 130, stopped by Ctrl-C, and 143, by
+SIGTERM; 141, nobody reads the output any more.
 """
 
 import io
 import os
+import signal
 import sys
 from itertools import pairwise
 from typing import Annotated, Any, NoReturn
@@ -23,13 +24,13 @@ from tinydefects.commands import (
     scoring,
     submitting,
 )
-from tinydefects.commands.options import BASIC_FLAGS, describe_versions, with_basics
-from tinydefects.errors import MissingExtraError, TinyDefectsError
+from tinydefects.commands.options import BASIC_FLAGS, Terminated, describe_versions, with_basics
+from tinydefects.errors import MissingExtraError, Stopped, TinyDefectsError
 from tinydefects.privacy import private_matplotlib, silence_reports
 
 NAME = "tinydefects"
 DETECTOR_PACKAGES = {"torch", "torchvision", "timm", "safetensors"}
-MENDABLE, OUR_FAULT, STOPPED, NOBODY_READS = 2, 70, 130, 141
+MENDABLE, OUR_FAULT, NOBODY_READS = 2, 70, 141
 REPORT_TO = "https://github.com/tinydefects/tinydefects/issues"
 UsageError: type = typer.BadParameter.__bases__[0]  # typer raises it and does not export it
 
@@ -52,6 +53,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
 
 for command in (
     detecting.demo,
@@ -90,6 +92,7 @@ def choose(
 
 def main() -> None:
     """Run the command; whatever goes wrong is one line on standard error, see the module for the exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
     _repair_streams()
     silence_reports()
     try:
@@ -97,9 +100,11 @@ def main() -> None:
         with private_matplotlib():
             code = app(prog_name=NAME, standalone_mode=False)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; run the same command again to go on\n")
-        sys.exit(STOPPED)
+    except Stopped as stop:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # threads may have to end what they do
+        line, code = stop.args
+        sys.stderr.write(f"{line}\n")
+        _leave(code)
     except BrokenPipeError:
         _leave(NOBODY_READS)
     except SystemExit as stop:  # with 1 typer and rich leave a broken pipe
@@ -173,6 +178,10 @@ def _leave(code: str | int | None) -> NoReturn:
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 if __name__ == "__main__":

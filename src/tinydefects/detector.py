@@ -140,6 +140,7 @@ class Detector:
         self.losses: list[float] = []  # mean training loss of every finished epoch
         self.validation_losses: list[float] = []  # of the held-out images after each of them
         self.n_images = 0
+        self.n_resumed = 0  # of them, those whose features an earlier fit had left in the cache
         given = teacher if isinstance(teacher, Teacher) else None
         self._teacher = given and self._prepared(given)
         self._students: StudentPair | None = None
@@ -176,9 +177,9 @@ class Detector:
         self._students, self.losses, self.validation_losses = None, [], []
         report = progress or (lambda stage, done, total: None)
         with open_cache(self.cache_dir, self.teacher, self.settings, limit_gb=self.cache_limit_gb) as cache:
-            n_passes = fill_cache(cache, images, self.passes, report)
-            self.n_images = len(n_passes)
-            self._train(cache, n_passes, report)
+            filled = fill_cache(cache, images, self.passes, report)
+            self.n_images, self.n_resumed = len(filled.n_passes), filled.n_found
+            self._train(cache, filled.n_passes, report)
         return self
 
     def predict(self, image: NDArray[np.uint8], *, batch_size: int = 1) -> Prediction:

@@ -7,9 +7,7 @@ weights are read or written: exported detectors use the settings without it.
 import hashlib
 import math
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -23,7 +21,9 @@ from tinydefects.errors import ModelFileError, TinyDefectsError
 from tinydefects.json_files import read_as
 from tinydefects.passes import PassPlan, plan_passes
 from tinydefects.patch_grid import PatchGrid, Size
+from tinydefects.pixels import cannot_write
 from tinydefects.sample import mean_of_highest
+from tinydefects.together import replace_together, settle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +49,9 @@ def _plain_name(teacher: str) -> str:
 
 
 TeacherName = Annotated[str, AfterValidator(_plain_name)]
+DETECTOR_FILES = frozenset({WEIGHTS_FILE, DESCRIPTION_FILE})
+FOLDER_SET = "folder"  # all files of a model's folder are one set, see `together`
+SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini"})  # put there by file managers, hidden ones apart
 
 
 def _resolution(value: object) -> int | Literal["native"]:
@@ -174,7 +177,7 @@ def write_detector(folder: Path, saved: SavedDetector, weights: "dict[str, Tenso
     Raises:
         ModelFileError: the folder holds other files, or cannot be written.
     """
-    from safetensors.torch import save
+    from safetensors.torch import save  # save_file writes for this user alone, and raises as it comes on a full disk
 
     def write(new: Path) -> None:
         content = save(weights)
@@ -182,30 +185,33 @@ def write_detector(folder: Path, saved: SavedDetector, weights: "dict[str, Tenso
         (new / WEIGHTS_FILE).write_bytes(content)
         (new / DESCRIPTION_FILE).write_text(described.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
-    replace_folder(folder, write, own_files={WEIGHTS_FILE, DESCRIPTION_FILE})
+    replace_folder(folder, write, own_files=DETECTOR_FILES)
 
 
 def replace_folder(folder: Path, write: Callable[[Path], object], *, own_files: Set[str]) -> None:
-    """Let `write` fill a temporary neighbour, then rename it: two models are never mixed, half a one never counts.
+    """Let `write` fill a new folder, whose files then replace those of `folder`: two models are never mixed.
+
+    Readers call `settle(folder, FOLDER_SET)` first, see `together`.
 
     Raises:
         ModelFileError: the folder holds files other than `own_files`, or cannot be written.
     """
     folder = folder.absolute()
     try:
-        _refuse_foreign_files(folder, own_files)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            new = temporary / "new"
-            new.mkdir()
-            write(new)
-            _swap(new, folder, temporary / "old")
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        refuse_foreign_files(folder, own_files)
+        replace_together(folder, FOLDER_SET, write, gone=own_files)
     except OSError as error:
-        reason = error.strerror or error
-        raise ModelFileError(f"{folder}: cannot write ({reason}); free space or choose another folder") from error
+        raise ModelFileError(cannot_write(folder, error)) from error
+
+
+def refuse_foreign_files(folder: Path, own_files: Set[str]) -> None:
+    """Raise a ModelFileError if there is anything but `own_files` and hidden files, or no folder at all but a file."""
+    if folder.exists() and not folder.is_dir():
+        raise ModelFileError(f"{folder}: is a file; give the name of a folder")
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    foreign = sorted(name for name in names - own_files if not name.startswith(".") and name not in SYSTEM_FILES)
+    if foreign:
+        raise ModelFileError(f"{folder}: holds {foreign[0]}, which is no part of a detector; choose another folder")
 
 
 def read_detector(folder: Path) -> "tuple[SavedDetector, dict[str, Tensor]]":
@@ -214,6 +220,7 @@ def read_detector(folder: Path) -> "tuple[SavedDetector, dict[str, Tensor]]":
     Raises:
         ModelFileError: a file is missing, damaged or says something impossible.
     """
+    settle(folder, FOLDER_SET)
     description, weights = folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE
     for file in (description, weights):
         if not file.is_file():
@@ -246,23 +253,3 @@ def _read_weights(path: Path, expected: str | None) -> "dict[str, Tensor]":
         if str(values.dtype) != "torch.float32" or not values.isfinite().all():
             raise ModelFileError(f"{path}: {name} is not of finite float32 numbers; copy the folder again or fit again")
     return weights
-
-
-def _swap(new: Path, folder: Path, old: Path) -> None:
-    replaces = folder.exists()
-    if replaces:
-        folder.rename(old)
-    try:
-        new.rename(folder)
-    except OSError:
-        if replaces:
-            old.rename(folder)
-        raise
-
-
-def _refuse_foreign_files(folder: Path, own_files: Set[str]) -> None:
-    if not folder.exists():
-        return
-    foreign = sorted({path.name for path in folder.iterdir()} - own_files)
-    if foreign:
-        raise ModelFileError(f"{folder}: holds {foreign[0]}, which is no part of a detector; choose another folder")

@@ -5,6 +5,10 @@ class TinyDefectsError(Exception):
     """Every error a user can mend; the command line prints it as one line and exits with code 2."""
 
 
+class Stopped(BaseException):
+    """The user stopped a command (Ctrl-C, or the signal to terminate): one line that says how to go on."""
+
+
 class ImageReadError(TinyDefectsError, ValueError):
     """A file cannot be read as an image, a mask or an anomaly map."""
 

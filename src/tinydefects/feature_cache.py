@@ -82,18 +82,22 @@ class FeatureCache:
         self.limit_bytes = limit_bytes
         self.patch_fraction = patch_fraction
         self._files: list[Path] = []
+        self._written: set[Path] = set()
         self._unchecked_bytes = 0  # may be written before the folder is looked through again
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def add(self, image: NDArray[np.uint8], grid: PatchGrid) -> None:
-        """Append the features of one (H, W, 3) image; the teacher runs only if neither they nor more are on disk yet.
+    def add(self, image: NDArray[np.uint8], grid: PatchGrid) -> bool:
+        """Append the features of one (H, W, 3) image, and say whether an earlier run had left them on the disk.
+
+        The teacher runs only if neither they nor more are there yet.
 
         Raises:
             TrainingError: the limit or the free space does not suffice.
         """
         self._files.append(self._keep(image, grid))
+        return self._files[-1] not in self._written
 
     def holds(self, image: NDArray[np.uint8], grid: PatchGrid) -> bool:
         """Whether the features of this image are on disk, whole."""
@@ -166,6 +170,7 @@ class FeatureCache:
             if self.patch_fraction is not None:
                 both = spread_patches(both, n_kept(grid, self.patch_fraction))
             write_whole(path, lambda file: _write(file, both))
+            self._written.add(path)
         return path
 
     def _features(self, image: NDArray[np.uint8], grid: PatchGrid) -> NDArray[np.floating]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tinydefects.detector_file import DetectorSettings, Precision, Preset
 from tinydefects.errors import TrainingError
 from tinydefects.feature_cache import FeatureCache, FeatureFormat, expected_bytes, n_kept
+from tinydefects.leftovers import scratch_folder
 from tinydefects.passes import PassPlan
 from tinydefects.patch_grid import Size, image_size
 from tinydefects.students import Batch, StudentPair, mean_loss, train_students
@@ -61,6 +62,14 @@ class Epoch:
     is_last: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilledCache:
+    """How many passes each image took, and of how many images the features were there, all of them, before."""
+
+    n_passes: list[int]
+    n_found: int
+
+
 def fit_cost(plans: Sequence[PassPlan], settings: DetectorSettings, *, dim: int) -> FitCost:
     """What fitting to images with these passes takes, with a teacher of `dim` channels."""
     grids = [grid for plan in plans for grid in plan.grids]
@@ -92,7 +101,7 @@ def open_cache(
     """The cache in that folder, or in a temporary one that is gone after the block."""
     with contextlib.ExitStack() as stack:
         if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tinydefects-")))
+            folder = stack.enter_context(scratch_folder(Path(tempfile.gettempdir())))
         yield FeatureCache(
             folder,
             teacher,
@@ -107,8 +116,8 @@ def fill_cache(
     images: Iterable[NDArray[np.uint8]],
     plan_of: Callable[[Size], PassPlan],
     report: Progress,
-) -> list[int]:
-    """Show every image to the teacher; how many passes each one took.
+) -> FilledCache:
+    """Show every image to the teacher, unless its features are there already.
 
     Raises:
         TrainingError: no images, or no room for their features.
@@ -116,16 +125,15 @@ def fill_cache(
     if isinstance(images, (list, tuple)):  # all at hand: a disk that is too small shows before the first pass
         views = (view for image in images for view in plan_of(image_size(image)).views(image))
         cache.require_space(grid for pixels, grid in views if not cache.holds(pixels, grid))
-    total, n_passes = operator.length_hint(images) or None, list[int]()
+    total, n_passes, n_found = operator.length_hint(images) or None, list[int](), 0
     for image in images:
-        before = len(cache)
-        for pixels, grid in plan_of(image_size(image)).views(image):
-            cache.add(pixels, grid)
-        n_passes.append(len(cache) - before)
+        found = [cache.add(pixels, grid) for pixels, grid in plan_of(image_size(image)).views(image)]
+        n_passes.append(len(found))
+        n_found += all(found)
         report("teacher", len(n_passes), total)
     if not n_passes:
         raise TrainingError("there are no training images: give defect-free ones, a handful at least")
-    return n_passes
+    return FilledCache(n_passes=n_passes, n_found=n_found)
 
 
 def split_passes(n_passes: Sequence[int], fraction: float | None, *, seed: int) -> tuple[list[int], list[int]]:

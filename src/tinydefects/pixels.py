@@ -4,9 +4,9 @@ Pillow cuts 16-bit RGB to 8 bits and saturates 16-bit gray without a word, so de
 EXIF orientation is applied to images and masks alike. Nothing here ever changes a size.
 """
 
+import io
 import os
 import struct
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
+from tinydefects.leftovers import scratch_file, sweep_once
 from tinydefects.opening import (
     HEADER_BYTES,
     PILLOW_LIMIT,
@@ -121,24 +122,53 @@ def write_png(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16] | NDArr
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a temporary neighbour, then rename it: a killed process leaves no half-written file.
 
+    The file has the rights that the user's umask gives. What killed processes have left in the folder is swept. What
+    stands there and is no file (/dev/null, /dev/stdout, a named pipe) is written to, never replaced.
+
     Raises:
         TinyDefectsError: the disk is full or the folder cannot be written.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            return _pass_on(path, write)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                write(file)
-                file.close()
-                temporary.chmod(0o644)
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+        sweep_once(path.parent)
+        with scratch_file(path.parent) as (file, temporary):
+            write(file)
+            file.flush()
+            if os.name == "nt":
+                file.close()  # an open file cannot be renamed there; elsewhere it stays locked until it is in its place
+            temporary.replace(path)
     except OSError as error:
-        reason = f"cannot write ({reason_of(error)})"
-        raise TinyDefectsError(f"{path}: {reason}; free space or choose another folder") from error
+        raise TinyDefectsError(cannot_write(path, error)) from error
+
+
+def _pass_on(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    whole = io.BytesIO()  # what is no file cannot be gone back in
+    write(whole)
+    with path.open("wb") as file:
+        file.write(whole.getvalue())
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder before anything slow begins whose results could not be written there.
+
+    Raises:
+        TinyDefectsError: the disk is full or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with scratch_file(folder) as (file, _):
+            file.write(b"tried")
+            file.flush()
+    except OSError as error:
+        raise TinyDefectsError(cannot_write(folder, error)) from error
+
+
+def cannot_write(path: Path, error: OSError) -> str:
+    """One line for people: what stands in the way of writing there, and what to do."""
+    reason = error.strerror or f"is the disk full? {reason_of(error)}"  # NumPy gives no number of the error
+    return f"{path}: cannot write ({reason}); free space or choose another folder"
 
 
 def _decode(path: Path) -> NDArray[np.generic]:

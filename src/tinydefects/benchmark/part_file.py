@@ -1,4 +1,4 @@
-"""A part of a category on disk, to be merged elsewhere: `part.json`, written last, beside `part.npz` and `part.f32`.
+"""A part of a category on disk, to be merged elsewhere: `part.json` beside `part.npz` and `part.f32`, one set of files.
 
 The normal scores in `part.f32`, four bytes a pixel, are nearly all of it. Each file's length and digest stand in the
 JSON and are compared before anything is believed.
@@ -11,23 +11,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.errors import ResultError
+from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.json_files import read_as, read_file
 from tinydefects.metrics.exhibits import Cut, ExhibitKeeper
 from tinydefects.metrics.gathering import Gathered
 from tinydefects.metrics.parts import Part
 from tinydefects.metrics.records import DefectRecord
 from tinydefects.metrics.spool import ScoreSpool
-from tinydefects.pixels import write_whole
+from tinydefects.pixels import cannot_write
 from tinydefects.sample import Label, Sample
+from tinydefects.together import replace_together, settle
 
 FORMAT = 2  # 1 knew no own peaks, nor which files a part was gathered from
 HEADER, ARRAYS, SCORES = "part.json", "part.npz", "part.f32"
+PART_SET = "part"
 AGAIN = "copy it again or gather the part again"
 PICTURES = ("image", "mask", "anomaly_map")
 COLUMNS = ("sample_id", "area_px", "diameter_px", "peak", "own_peak", "contrast")
@@ -58,19 +60,23 @@ def write_part(part: Part, folder: Path) -> Path:
     Raises:
         TinyDefectsError: the disk is full or the folder cannot be written.
     """
-    gathered = part.gathered
-    (folder / HEADER).unlink(missing_ok=True)  # what stands there is no longer whole
-    digest = hashlib.sha256()
+    try:
+        replace_together(folder, PART_SET, lambda new: _write_files(part, new))
+    except OSError as error:
+        raise TinyDefectsError(cannot_write(folder, error)) from error
+    return folder
 
-    def write_runs(file: IO[bytes]) -> None:
+
+def _write_files(part: Part, folder: Path) -> None:
+    gathered = part.gathered
+    digest = hashlib.sha256()
+    with (folder / SCORES).open("wb") as file:
         for run in gathered.normal_scores.runs():
             content = run.tobytes()
             digest.update(content)
             file.write(content)
-
     packed = _packed(part)
-    write_whole(folder / SCORES, write_runs)
-    write_whole(folder / ARRAYS, lambda file: file.write(packed))
+    (folder / ARRAYS).write_bytes(packed)
     header = _Header(
         format=FORMAT,
         category=part.category,
@@ -86,9 +92,7 @@ def write_part(part: Part, folder: Path) -> Path:
         scores_sha256=digest.hexdigest(),
         arrays_sha256=hashlib.sha256(packed).hexdigest(),
     )
-    text = json.dumps(asdict(header), indent=1, allow_nan=False)
-    write_whole(folder / HEADER, lambda file: file.write(text.encode()))
-    return folder
+    (folder / HEADER).write_text(json.dumps(asdict(header), indent=1, allow_nan=False), encoding="utf-8")
 
 
 @contextmanager
@@ -98,6 +102,7 @@ def read_part(folder: Path) -> Iterator[Part]:
     Raises:
         ResultError: a file is missing, truncated, changed, or of another format.
     """
+    settle(folder, PART_SET)
     header = _read_header(folder / HEADER)
     packed = _read(folder / ARRAYS)
     if hashlib.sha256(packed).hexdigest() != header.arrays_sha256:

@@ -1,7 +1,7 @@
 """A result on disk: one evaluation and everything needed to repeat it, as strict JSON beside its exhibits and tally.
 
-`<name>.json` holds the numbers (nan is null) and is written last; `<name>.npz` holds the exhibits' pixels, and
-`<name>.tally.npz` the counts that later comparisons resample. A result whose JSON is there is therefore whole.
+`<name>.json` holds the numbers (nan is null), `<name>.npz` the exhibits' pixels, and `<name>.tally.npz` the counts that
+later comparisons resample. They are one set of files, see `together`: a kill leaves the earlier result or the new one.
 """
 
 import hashlib
@@ -23,21 +23,24 @@ from zipfile import BadZipFile
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_config
 
+from tinydefects.benchmark.defect_table import write_defect_table
 from tinydefects.benchmark.old_results import add_keys, with_members
 from tinydefects.benchmark.run_record import RunRecord
 from tinydefects.benchmark.tally_file import pack_tally, unpack_tally
-from tinydefects.errors import ResultError
+from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.json_files import first_fault, read_file, read_json
 from tinydefects.metrics.records import Exhibit
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.tally import Tally
-from tinydefects.pixels import write_whole
+from tinydefects.pixels import cannot_write
+from tinydefects.together import replace_together, settle, settle_below
 
 FORMAT = 4  # 1 had neither tally nor intervals, 2 no run record, 3 groups without key and members; all can be read
 RECORDED_PACKAGES = ("tinydefects", "numpy", "scipy", "pillow", "tifffile", "torch", "timm")
 with_config(ConfigDict(arbitrary_types_allowed=True))(Exhibit)  # its arrays are checked when they are cut again
 with_config(ConfigDict(arbitrary_types_allowed=True))(Tally)  # stored and read on its own
 TALLY_SUFFIX = ".tally.npz"
+TABLE_SUFFIXES = (".defects.csv", ".defects.parquet")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,19 +91,46 @@ def describe_run(settings: Mapping[str, object]) -> Provenance:
     )
 
 
-def write_result(result: Result, path: Path) -> Path:
-    """Write `path` (.json), and beside it the exhibits (.npz) and the tally (.tally.npz) where there is one."""
-    path = path.with_suffix(".json")
-    packed = _pack(result.evaluation.exhibits)
-    write_whole(path.with_suffix(".npz"), lambda file: file.write(packed))
-    packed_tally = pack_tally(result.evaluation.tally) if result.evaluation.tally else b""
-    path.with_suffix(TALLY_SUFFIX).unlink(missing_ok=True)
-    if packed_tally:
-        write_whole(path.with_suffix(TALLY_SUFFIX), lambda file: file.write(packed_tally))
+def write_result(result: Result, path: Path, *, with_tables: bool = False) -> Path:
+    """Write `path` (.json) and beside it the exhibits (.npz) and the tally (.tally.npz) where there is one.
+
+    `with_tables` adds the tables of all defects, see `write_defect_table`. Those of an earlier result go in any case.
+    Returns the path of the JSON.
+
+    Raises:
+        TinyDefectsError: the disk is full or the folder cannot be written; an earlier result is as it was.
+    """
+    path, evaluation = path.with_suffix(".json"), result.evaluation
+
+    def write(new: Path) -> None:
+        packed, packed_tally = _pack(evaluation.exhibits), pack_tally(evaluation.tally) if evaluation.tally else b""
+        (new / path.with_suffix(".npz").name).write_bytes(packed)
+        if packed_tally:
+            (new / path.with_suffix(TALLY_SUFFIX).name).write_bytes(packed_tally)
+        if with_tables:
+            write_defect_table(evaluation, new / path.with_suffix(TABLE_SUFFIXES[0]).name)
+        text = json.dumps(nan_to_null(_content(result, packed, packed_tally)), indent=1, allow_nan=False)
+        (new / path.name).write_bytes(text.encode())
+
+    gone = [path.with_suffix(suffix).name for suffix in (TALLY_SUFFIX, *TABLE_SUFFIXES)]
+    try:
+        replace_together(path.parent, path.stem, write, gone=gone)
+    except OSError as error:
+        raise TinyDefectsError(cannot_write(path, error)) from error
+    return path
+
+
+def tables_of(path: Path) -> list[Path]:
+    """The tables of defects that lie beside a result."""
+    return [table for suffix in TABLE_SUFFIXES if (table := path.with_suffix(suffix)).is_file()]
+
+
+def _content(result: Result, packed: bytes, packed_tally: bytes) -> dict[str, Any]:
+    """What the JSON says, with the digests of the files beside it."""
     evaluation = asdict(replace(result.evaluation, exhibits=(), tally=None))
     del evaluation["tally"]
     evaluation["exhibits"] = [asdict(exhibit.defect) for exhibit in result.evaluation.exhibits]
-    content = {
+    return {
         "format": FORMAT,
         "exhibits_sha256": hashlib.sha256(packed).hexdigest(),
         "tally_sha256": hashlib.sha256(packed_tally).hexdigest() if packed_tally else "",
@@ -108,9 +138,6 @@ def write_result(result: Result, path: Path) -> Path:
         **({"run": _run_content(result.run)} if result.run else {}),
         "evaluation": evaluation,
     }
-    text = json.dumps(nan_to_null(content), indent=1, allow_nan=False)
-    write_whole(path, lambda file: file.write(text.encode()))
-    return path
 
 
 def read_result(path: Path) -> Result:
@@ -119,6 +146,7 @@ def read_result(path: Path) -> Result:
     Raises:
         ResultError: a file is missing, truncated, changed, or of another format.
     """
+    settle(path.parent, path.stem)
     try:
         content = read_json(path, ResultError, kind="result", way_out="evaluate again")
         if int(content["format"]) > FORMAT:
@@ -177,12 +205,19 @@ def find_results(folder: Path) -> list[Path]:
     Raises:
         ResultError: there is none.
     """
+    settle_below(folder)
     paths = (
-        [folder] if folder.is_file() else sorted(p for p in folder.rglob("*.json") if p.with_suffix(".npz").exists())
+        [folder] if folder.is_file() else sorted(path for path in folder.rglob("*.json") if _is_result(path, folder))
     )
     if not paths:
         raise ResultError(f"{folder}: no results here; make some with 'tinydefects evaluate … --out {folder}'")
     return paths
+
+
+def _is_result(path: Path, folder: Path) -> bool:
+    """Whether exhibits lie beside it; what lies in hidden folders is not written to its end."""
+    is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return not is_hidden and path.with_suffix(".npz").exists()
 
 
 def read_named_results(paths: Sequence[Path]) -> dict[str, Result]:

@@ -17,6 +17,7 @@ from tinydefects.maps.origin import describe_sample
 from tinydefects.metrics.figures import figures
 from tinydefects.pixels import write_whole
 from tinydefects.sample import Category
+from tinydefects.together import settle
 
 PROTOCOL_FILE = "protocol.json"
 FAILED_SUFFIX = ".failed.json"
@@ -105,6 +106,7 @@ def write_protocol(protocol: EvaluationProtocol, out: Path) -> None:
 def finished(job: Job, out: Path) -> Finished | None:
     """What the result of this very job says; None where there is none, or one that cannot be read back whole."""
     path = out / job.path
+    settle(path.parent, path.stem)
     try:
         result = read_result(path) if path.exists() else None
     except ResultError:

@@ -39,9 +39,12 @@ def audit(
     """Score maps under the rules other work has used: what each does to the numbers and to the ranking."""
     from tinydefects.benchmark.audit import audit_maps, write_audit
     from tinydefects.benchmark.audit_text import describe_audit
+    from tinydefects.pixels import require_writable
 
     category = load(category_id, root, option, allow)
     settings = {"dataset_options": " ".join(option)} if option else {}
+    for path in filter(None, (out, plot)):
+        require_writable(path.parent)
     with show_progress() as progress:
         category = check_masks_of(category, allow, progress)
         found = audit_maps(

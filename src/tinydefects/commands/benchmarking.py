@@ -224,14 +224,10 @@ def _run_all(
     from tinydefects.commands.job_display import JobDisplay
 
     jobs = [estimate.job for estimate in plan.left]
-    try:
-        with show_progress() as progress, _workers(place, n_workers, cluster, resources) as (executor, n_at_once):
-            display = JobDisplay(progress, plan, n_workers)
-            for outcome in run(jobs, place, executor, n_at_once=n_at_once, started=display.start):
-                display.finish(outcome)
-    except KeyboardInterrupt:
-        say("stopped; run the same command again to go on")
-        raise typer.Exit(130) from None
+    with show_progress() as progress, _workers(place, n_workers, cluster, resources) as (executor, n_at_once):
+        display = JobDisplay(progress, plan, n_workers)
+        for outcome in run(jobs, place, executor, n_at_once=n_at_once, started=display.start):
+            display.finish(outcome)
     return display.failed
 
 

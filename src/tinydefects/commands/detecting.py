@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tinydefects.commands.fit_place import FitPlace, require_place
 from tinydefects.commands.options import (
     MOST_EPOCHS,
     MOST_GB,
@@ -157,7 +158,9 @@ def fit(
     preset: Annotated[
         Preset, typer.Option(help="'published' repeats the paper's code, quirks included.")
     ] = Preset.default,
-    cache_dir: Annotated[Path | None, typer.Option(help="Keep teacher features here between runs.")] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Keep teacher features here; left out, in OUT until the model is saved.")
+    ] = None,
     cache_limit_gb: Annotated[
         float, typer.Option(callback=bounded(0, MOST_GB), help="Refuse to write more teacher features than this.")
     ] = 20.0,
@@ -172,6 +175,8 @@ def fit(
     from tinydefects.read_ahead import read_ahead
     from tinydefects.sample import Sample, require_readable
 
+    if not dry_run:
+        require_place(out)
     category = load(category_id, root, option)
     bits = _found_bits(category.train) if image_bits is None else image_bits
     train = with_image_bits(category.train, bits)
@@ -201,13 +206,11 @@ def fit(
         return print_result(asdict(cost) | {"image_bits": bits}, as_json, str(cost))
     say(str(cost))
     detector.require_affordable(cost)
-    with show_progress() as progress:
-        require_readable(category.train, progress)
-        detector.fit(
-            read_ahead(Sample.image, train),
-            progress=lambda stage, done, total: progress(stage, done, total or cost.n_images),
-        )
-    detector.save(out)
+    with FitPlace(detector, out) as place:
+        with show_progress() as progress:
+            require_readable(category.train, progress)
+            detector.fit(read_ahead(Sample.image, train), progress=place.watch(progress, cost.n_images))
+        place.save()
     if detector.validation_losses:
         say(told_of_the_end(detector))
     print_result({"model": str(out), "n_images": len(train)}, as_json, f"fitted on {len(train)} images: {out}")

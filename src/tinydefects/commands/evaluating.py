@@ -215,14 +215,14 @@ def evaluate(
     A large category can be scored on many machines: one runs this with --part 1/2,
     another with --part 2/2, and then one with --merge; all numbers are the same.
     """
-    from tinydefects.benchmark.defect_table import write_defect_table
     from tinydefects.benchmark.map_parts import parse_share, read_map_parts, write_map_part
     from tinydefects.benchmark.map_scoring import MapReader
-    from tinydefects.benchmark.result import Result, describe_run, write_result
+    from tinydefects.benchmark.result import Result, describe_run, tables_of, write_result
     from tinydefects.image_bits import MOST, bits_to_show, category_with_image_bits
     from tinydefects.maps.description import describe_cost, map_settings, scoring_cost, warnings_about
     from tinydefects.metrics.evaluation import evaluate_gathered
     from tinydefects.metrics.gathering import gather
+    from tinydefects.pixels import require_writable
     from tinydefects.predictions import maker_of, read_maker
 
     fpr_limits, size_bins = parse_numbers("--limits", limits), [parse_bins(text, pixel_pitch) for text in bins or ()]
@@ -249,6 +249,7 @@ def evaluate(
         if dry_run:
             cost = scoring_cost(pairing)
             return print_result(cost, as_json, describe_cost(cost))
+        require_writable(base.parent)
         settings = {"image_score": image_score.value, **map_settings(pairing)}
         origin = json.dumps({**settings, "exhibits": exhibits, "contrast": contrast})
         if share:
@@ -284,9 +285,8 @@ def evaluate(
     if threshold_from is not None:
         settings["threshold_from"] = f"{threshold_from.value}, exceeded by at most {threshold_rate:g}"
     result = Result(evaluation=evaluation, provenance=describe_run({**settings, **maker_of(pairing)}))
-    path = write_result(result, base.with_name(f"{base.name}.json"))
-    tables = write_defect_table(evaluation, base.with_name(f"{base.name}.defects.csv"))
-    written = ", ".join(str(file) for file in (path, *tables))
+    path = write_result(result, base.with_name(f"{base.name}.json"), with_tables=True)
+    written = ", ".join(map(str, [path, *tables_of(path)]))
     print_result(numbers(evaluation), as_json, str(evaluation), f"\nwritten: {written}")
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tinydefects.errors import TinyDefectsError
+from tinydefects.errors import Stopped, TinyDefectsError
 from tinydefects.privacy import go_offline
 
 if TYPE_CHECKING:
@@ -100,6 +100,10 @@ Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing, as with
 BASIC_FLAGS = {"--quiet", "-q", "--offline", "--traceback"}
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: end as after Ctrl-C, and leave nothing half-written."""
+
+
 def with_basics(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the options that all have: --quiet, --offline and --traceback."""
 
@@ -110,6 +114,9 @@ def with_basics(command: Callable[..., None]) -> Callable[..., None]:
         before = IS_QUIET.set(quiet)
         try:
             command(**options)
+        except KeyboardInterrupt as stop:  # typer would end without a word
+            line = str(stop) or "stopped; run the same command again to go on"
+            raise Stopped(line, 143 if isinstance(stop, Terminated) else 130) from None
         except Exception as error:
             if show_traceback and not isinstance(error, typer.Exit):
                 traceback.print_exc()

@@ -54,6 +54,7 @@ def submit(
     from tinydefects.benchmark.submission.check import check_submission
     from tinydefects.benchmark.submission.layout import describe_maps, find_maps, object_names
     from tinydefects.benchmark.submission.writing import describe_submission, prepare, write_submission
+    from tinydefects.pixels import require_writable
 
     names = object_names(objects or [])
     if check:
@@ -68,6 +69,7 @@ def submit(
     planned = find_maps(maps, root, names, with_validation=threshold is None or rescale)
     if dry_run:
         return print_result([one.name for one in planned], as_json, describe_maps(planned))
+    require_writable(out.parent)
     with show_progress() as progress:
         prepared = prepare(
             planned, threshold=threshold, rule=threshold_from.value, alpha=alpha, rescale=rescale, report=progress

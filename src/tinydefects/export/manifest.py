@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from tinydefects.detector_file import DetectorSettings
+from tinydefects.detector_file import FOLDER_SET, DetectorSettings
 from tinydefects.errors import ModelFileError
 from tinydefects.json_files import read_as
+from tinydefects.together import settle
 
 Target = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -101,6 +102,7 @@ class ExportManifest(BaseModel):
 
 def is_export(folder: Path) -> bool:
     """Whether `export` wrote this folder."""
+    settle(folder, FOLDER_SET)
     return (folder / MANIFEST_FILE).is_file()
 
 
@@ -111,7 +113,7 @@ def read_manifest(folder: Path) -> ExportManifest:
         ModelFileError: a file is missing, damaged or not the one that was written.
     """
     path = folder / MANIFEST_FILE
-    if not path.is_file():
+    if not is_export(folder):
         raise ModelFileError(f"{path}: no such file; give the folder that `tinydefects export` wrote")
     if (folder / TORCH_FILE).exists():
         raise ModelFileError(

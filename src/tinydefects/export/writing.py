@@ -4,7 +4,6 @@ The comparison is made on images of noise that are not square: on smooth images 
 square ones swapped sides do.
 """
 
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,6 +28,7 @@ from tinydefects.export.manifest import (
 from tinydefects.export.plan import ExportPlan
 from tinydefects.export.sessions import open_session
 from tinydefects.export.torch_graph import build_graph, save_onnx
+from tinydefects.leftovers import scratch_folder
 from tinydefects.patch_grid import image_size
 
 CALIBRATION_IMAGES = 64
@@ -83,8 +83,8 @@ def calibration_choice(n_train: int) -> list[int]:
 def _write_model(detector: Detector, folder: Path, plan: ExportPlan, calibration: Sequence[NDArray[np.uint8]]) -> None:
     # int8 and OpenVINO's bf16 come later, from the float32 graph; its own fp16 would also halve the resize matrices.
     graph = build_graph(detector, plan.precision, plan.image_size)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as traced:
-        source = Path(traced) / "traced.onnx"
+    with scratch_folder(folder.parent) as traced:
+        source = traced / "traced.onnx"
         save_onnx(graph, source, plan.image_size)
         convert(source, folder, plan.target, plan.precision, _batches(detector, plan, calibration))
 

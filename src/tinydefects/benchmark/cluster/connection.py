@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from tinydefects.benchmark.cluster.admission import Admission, ClusterError, open_admission, own_versions, refusal_of
 from tinydefects.benchmark.cluster.executor import ClusterExecutor, Workforce
 from tinydefects.errors import MissingExtraError
+from tinydefects.leftovers import scratch_folder
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -102,7 +103,7 @@ def _local_scheduler(n_workers: int, n_threads: int, resources: Mapping[str, flo
     from distributed import LocalCluster
 
     with (
-        tempfile.TemporaryDirectory(prefix="tinydefects-cluster-", ignore_cleanup_errors=True) as scratch,
+        scratch_folder(Path(tempfile.gettempdir())) as scratch,
         dask.config.set({"distributed.scheduler.allowed-failures": retries}),
         LocalCluster(  # type: ignore[no-untyped-call]
             n_workers=n_workers,
@@ -110,7 +111,7 @@ def _local_scheduler(n_workers: int, n_threads: int, resources: Mapping[str, flo
             processes=True,
             host="127.0.0.1",
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-            local_directory=scratch,
+            local_directory=str(scratch),
             memory_limit=0,  # dask would pause a worker that grows, and wait
             resources=dict(resources),
             env=dict.fromkeys(THREAD_SETTINGS, n_threads),

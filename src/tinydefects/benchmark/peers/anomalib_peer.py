@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ from tinydefects.benchmark.peers.input_geometry import InputGeometry, Pixels, le
 from tinydefects.benchmark.peers.peer import PeerInputs
 from tinydefects.datasets.folder import suggest
 from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
+from tinydefects.leftovers import scratch_folder
 from tinydefects.patch_grid import Size, image_size
 from tinydefects.privacy import announce, is_offline, without_reporting
 from tinydefects.sample import Prediction, Sample, mean_of_highest
@@ -92,11 +94,11 @@ class AnomalibPeer:
         random.seed(self._seed)
         np.random.seed(self._seed)
         torch.manual_seed(self._seed)
-        with quiet(), self._named_failures(), tempfile.TemporaryDirectory(prefix="tinydefects-") as folder:
+        with quiet(), self._named_failures(), scratch_folder(Path(tempfile.gettempdir())) as folder:
             self._model = self._build()
             batches = training_batches(samples, self._options.batch, self._seed)
             self._n_epochs = train_model(
-                self._model, batches, epochs=self._options.epochs, device=self._device, folder=folder
+                self._model, batches, epochs=self._options.epochs, device=self._device, folder=str(folder)
             )
         self._model.eval().to(self._device)
         self._geometry(image_size(samples[0].image()))  # what cannot be undone shows now

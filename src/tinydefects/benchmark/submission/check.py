@@ -25,6 +25,7 @@ from tinydefects.benchmark.submission.layout import (
     private_category,
 )
 from tinydefects.errors import DatasetError, ResultError
+from tinydefects.leftovers import scratch_folder
 from tinydefects.pixels import read_size
 
 Report = Callable[[str, int, int | None], None]
@@ -176,17 +177,17 @@ def _unpacked(path: Path, check: SubmissionCheck) -> Iterator[Path]:
     name = path.name.removesuffix(ARCHIVE_SUFFIX)
     if name == path.name:
         check.faults.append(f"{path.name}: the name of the archive does not end in {ARCHIVE_SUFFIX}")
-    with tempfile.TemporaryDirectory(prefix="tinydefects-") as temporary:
+    with scratch_folder(Path(tempfile.gettempdir())) as temporary:
         try:
             with tarfile.open(path, mode="r:gz") as archive:
                 archive.extractall(temporary, filter="data")
         except (tarfile.TarError, EOFError, ValueError) as error:
             raise ResultError(f"{path}: cannot be unpacked ({error}); write it again") from error
-        tops = sorted(Path(temporary).iterdir())
+        tops = sorted(temporary.iterdir())
         if [top.name for top in tops] != [name]:
             names = ", ".join(top.name for top in tops[:NAMED]) or "nothing"
             check.faults.append(f"{path.name}: holds {names}; it should hold one folder called {name}")
-        yield next((top for top in tops if top.is_dir()), Path(temporary))
+        yield next((top for top in tops if top.is_dir()), temporary)
 
 
 def _compare_names(folder: Path, expected: set[str], check: SubmissionCheck) -> None:

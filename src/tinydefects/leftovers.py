@@ -1,0 +1,132 @@
+"""Temporary files and folders that go with their run; what a run that died has left is swept by the next one.
+
+Each is locked as long as its run lives: the system gives the lock back however a run ends. Where no locks can be had,
+or another machine made the thing and its locks may not be seen, nothing is swept that is younger than a week.
+"""
+
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+PREFIX = ".tinydefects-"
+THIS_MACHINE = f"{PREFIX}{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]}-"
+LOCK_FILE = "lock"
+FILES = "files"
+YOUNG_SECONDS = 1.0  # what was made just now may not be locked yet
+OLD_SECONDS = 7 * 24 * 3600.0
+
+
+@contextlib.contextmanager
+def scratch_file(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """A new locked file in a folder, open for writing, with the rights of the user's umask; gone after the block."""
+    path = folder / _new_name()
+    with path.open("x+b") as file:
+        try:
+            lock(file)
+            yield file, path
+        finally:
+            if os.name == "nt":
+                file.close()  # an open file cannot be removed there
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A new folder, alone in a locked one below `parent`; gone after the block with all that lies there.
+
+    What dead runs have left below `parent` is swept first.
+    """
+    sweep_once(parent)
+    outer = parent / _new_name()
+    outer.mkdir(mode=0o700)
+    try:
+        with (outer / LOCK_FILE).open("wb") as file:
+            lock(file)
+            (outer / FILES).mkdir()
+            yield outer / FILES
+    finally:
+        shutil.rmtree(outer, ignore_errors=True)
+
+
+def lock(file: IO[bytes], *, shared: bool = False) -> bool | None:
+    """Whether the lock of an open file is now this run's, or (`shared`) also this run's; None: no locks here."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some file systems have none
+        return None
+    return True
+
+
+def sweep(folder: Path) -> None:
+    """Remove what runs that died have left in this folder, if they were this user's, and log one line about it."""
+    count, size = 0, 0
+    with contextlib.suppress(OSError):  # it cannot be looked into: then nothing can be swept
+        for path in [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(PREFIX)]:
+            with contextlib.suppress(OSError):
+                if _is_left_over(path):
+                    size += size_of(path)
+                    remove(path)
+                    count += 1
+    if count:
+        things = "one temporary thing" if count == 1 else f"{count} temporary things"
+        tell(f"swept from {folder}: {things} of runs that were killed ({size / 1e6:.1f} MB)")
+
+
+@functools.cache
+def sweep_once(folder: Path) -> None:
+    """`sweep`, the first time that this process writes into a folder."""
+    sweep(folder)
+
+
+def remove(path: Path) -> None:
+    """A file, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files)
+
+
+def tell(line: str) -> None:
+    """One line to whoever follows the log of this package; on standard error where nobody has set that up."""
+    logging.getLogger("tinydefects").warning("%s", line)
+
+
+def _new_name() -> str:
+    return f"{THIS_MACHINE}{secrets.token_hex(6)}"
+
+
+def _is_left_over(path: Path) -> bool:
+    status = path.lstat()
+    age = time.time() - status.st_mtime
+    if age < YOUNG_SECONDS or status.st_uid != getattr(os, "getuid", lambda: status.st_uid)():
+        return False
+    lock_file = path / LOCK_FILE if path.is_dir() else path
+    is_free = None
+    if lock_file.is_file():  # without it, a folder is being made or removed
+        with lock_file.open("ab") as file:
+            is_free = lock(file)
+    return bool(is_free and path.name.startswith(THIS_MACHINE)) or (is_free is not False and age > OLD_SECONDS)
