@@ -24,6 +24,7 @@ from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsErr
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 FAITHFUL_MODES = frozenset({"1", "L", "LA", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F"})
 ORIENTATION_TAG = 0x0112
+TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 PNG_16_BIT_COLOUR_TYPES = {2: "RGB", 4: "gray with alpha", 6: "RGBA"}
 LOSSY_FORMATS = frozenset({"JPEG", "MPO"})
 LOSSY_TIFF_COMPRESSIONS = frozenset(
@@ -60,9 +61,10 @@ def read_size(path: Path) -> tuple[int, int]:
     except TinyDefectsError:
         raise
     except Exception as error:  # decoders raise whatever they like on damaged files
-        size = _tiff_size(path) if isinstance(error, UnidentifiedImageError) else None
-        if size is not None:
-            return size
+        page = _tiff_page(path) if isinstance(error, UnidentifiedImageError) else None
+        if page is not None:
+            turned = _tiff_orientation(page) in {5, 6, 7, 8}
+            return (page.imagewidth, page.imagelength) if turned else (page.imagelength, page.imagewidth)
         raise ImageReadError(f"{path}: not a readable image ({_reason(error)}); copy or export it again") from error
 
 
@@ -112,7 +114,7 @@ def _decode(path: Path) -> NDArray[np.generic]:
     if not path.is_file():
         raise ImageReadError(f"{path}: no such file; check the dataset root and the spelling")
     try:
-        if path.suffix.lower() in {".tif", ".tiff"}:
+        if path.suffix.lower() in TIFF_SUFFIXES:
             deep = _decode_deep_tiff(path)
             if deep is not None:
                 return deep
@@ -137,7 +139,7 @@ def _open(source: Path | io.BytesIO) -> Image.Image:
 
 def _decode_with_pillow(path: Path) -> NDArray[np.generic]:
     # Opened from bytes: Pillow 13 maps a raw TIFF from disk at its stored width and so scrambles it when it is turned.
-    source = io.BytesIO(path.read_bytes()) if path.suffix.lower() in {".tif", ".tiff"} else path
+    source = io.BytesIO(path.read_bytes()) if path.suffix.lower() in TIFF_SUFFIXES else path
     with _open(source) as image:
         orientation = _orientation(image, path)
         if image.mode not in FAITHFUL_MODES:  # palette, CMYK, YCbCr, …
@@ -157,16 +159,18 @@ def _decode_deep_tiff(path: Path) -> NDArray[np.generic] | None:
         return _pixels_of(page, path) if page.dtype == np.uint16 else None
 
 
-def _tiff_size(path: Path) -> tuple[int, int] | None:
-    """(H, W) of an upright TIFF of 64-bit numbers and the like, which Pillow does not know; None of other files."""
+def _tiff_page(path: Path) -> tifffile.TiffPage | None:
+    """The header of the first page of a TIFF, of types that Pillow does not know, too; None of what is no TIFF."""
     try:
         with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            orientation = page.tags.get(ORIENTATION_TAG)
-            turned = orientation is not None and int(orientation.value) in {5, 6, 7, 8}
-            return (page.imagewidth, page.imagelength) if turned else (page.imagelength, page.imagewidth)
-    except Exception:  # no TIFF, or a damaged one
+            return file.pages.first
+    except Exception:  # decoders raise whatever they like on damaged files
         return None
+
+
+def _tiff_orientation(page: tifffile.TiffPage) -> int:
+    tag = page.tags.get(ORIENTATION_TAG)
+    return 1 if tag is None else int(tag.value)
 
 
 def _pixels_of(page: tifffile.TiffPage, path: Path) -> NDArray[np.generic]:
@@ -177,9 +181,8 @@ def _pixels_of(page: tifffile.TiffPage, path: Path) -> NDArray[np.generic]:
         if "imagecodecs" in str(error):
             raise MissingExtraError(f"{path}: this compression of a deep TIFF", "codecs") from error
         raise
-    orientation = page.tags.get(ORIENTATION_TAG)
     pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
-    return _upright(pixels, 1 if orientation is None else int(orientation.value))
+    return _upright(pixels, _tiff_orientation(page))
 
 
 def _decode_deep_png(path: Path) -> NDArray[np.generic] | None:
@@ -261,7 +264,7 @@ def read_stored(path: Path) -> StoredPixels:
     if not path.is_file():
         raise ImageReadError(f"{path}: no such file; check the dataset root and the spelling")
     try:
-        if path.suffix.lower() in {".tif", ".tiff"}:
+        if path.suffix.lower() in TIFF_SUFFIXES:
             return _stored_in_tiff(path)
         deep = _decode_deep_png(path) if path.suffix.lower() == ".png" else None
         return StoredPixels(pixels=deep) if deep is not None else _stored_by_pillow(path)
@@ -272,34 +275,47 @@ def read_stored(path: Path) -> StoredPixels:
 
 
 def read_orientation(path: Path) -> int:
-    """EXIF orientation of a file, 1 to 8; 1, upright, where it says none."""
+    """EXIF orientation of a file, 1 to 8; 1, upright, where it says none.
+
+    Raises:
+        ImageReadError: the file is missing or in no known format.
+    """
+    page = _tiff_page(path) if path.suffix.lower() in TIFF_SUFFIXES else None
     try:
-        with _open(path) as image:
-            exif = image.getexif() if image.format == "TIFF" else None
-            found = _orientation(image, path) if exif is None else int(exif.get(ORIENTATION_TAG, 1))
+        if page is not None:
+            found = _tiff_orientation(page)
+        else:
+            with _open(path) as image:
+                found = _orientation(image, path)
     except TinyDefectsError:
         raise
-    except Exception as error:
+    except Exception as error:  # decoders raise whatever they like on damaged files
         raise ImageReadError(f"{path}: not a readable image ({_reason(error)}); copy or export it again") from error
     return found if 1 <= found <= 8 else 1
 
 
 def is_lossy(path: Path) -> bool:
-    """Whether a file's values may differ from those that were written, from its header alone."""
+    """Whether the values in a readable file may differ from those that were written, from its header alone."""
+    page = _tiff_page(path) if path.suffix.lower() in TIFF_SUFFIXES else None
+    if page is not None:
+        return int(page.compression) in LOSSY_TIFF_COMPRESSIONS
     with _open(path) as image:
-        return _is_lossy(image, path)
+        if image.format != "WEBP":
+            return image.format in LOSSY_FORMATS
+    with path.open("rb") as file:
+        return b"VP8L" not in file.read(1 << 12)  # the chunk of lossless pixels
 
 
 def _stored_by_pillow(path: Path) -> StoredPixels:
     with _open(path) as image:
-        lossy, n_pages = _is_lossy(image, path), getattr(image, "n_frames", 1)
+        n_pages = getattr(image, "n_frames", 1)
         if image.mode != "P":
             pixels, palette = _decode_with_pillow(path), None
         else:
             colours = image.getpalette("RGB") or []
             palette = np.array(colours, dtype=np.uint8).reshape(-1, 3)
             pixels = _upright(np.asarray(image), _orientation(image, path))
-    return StoredPixels(pixels=pixels, palette=palette, is_lossy=lossy, n_pages=n_pages)
+    return StoredPixels(pixels=pixels, palette=palette, is_lossy=is_lossy(path), n_pages=n_pages)
 
 
 def _stored_in_tiff(path: Path) -> StoredPixels:
@@ -313,12 +329,3 @@ def _stored_in_tiff(path: Path) -> StoredPixels:
             stored = _stored_by_pillow(path)
             return StoredPixels(pixels=stored.pixels, palette=stored.palette, is_lossy=lossy, n_pages=n_pages)
         return StoredPixels(pixels=_pixels_of(page, path), is_lossy=lossy, n_pages=n_pages)
-
-
-def _is_lossy(image: Image.Image, path: Path) -> bool:
-    if image.format == "WEBP":
-        with path.open("rb") as file:
-            return b"VP8L" not in file.read(1 << 12)  # the chunk of lossless pixels
-    if image.format == "TIFF":
-        return int(image.tag_v2.get(259, 1)) in LOSSY_TIFF_COMPRESSIONS  # type: ignore[attr-defined]
-    return image.format in LOSSY_FORMATS
