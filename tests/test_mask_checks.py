@@ -315,6 +315,16 @@ def test_crumbs_are_pointed_out(run, parts):
     assert (numbers["n_defects"], numbers["n_crumbs"], numbers["n_masks_with_crumbs"]) == (5, 2, 2)
 
 
+def test_inspect_counts_the_defective_images_that_it_leaves_out(run, parts, monkeypatch):
+    loaded = load_category("folder/parts", root=parts.parent)
+    bare = [replace(sample, mask_paths=()) if sample.id == "test/dark/1" else sample for sample in loaded.test]
+    monkeypatch.setattr("tinydefects.commands.inspecting.load", lambda *_: replace(loaded, test=bare))
+    code, out, err = run("inspect", "folder/parts")
+    assert code == 0, err
+    assert "folder/parts: 1 defective images have no mask and are left out" in err
+    assert "2 defects in 2 images" in out
+
+
 def test_learning_reads_no_mask(run, parts):
     rewrite(parts, inverted)
     (parts / "ground_truth/dark/1.png").write_bytes(b"no picture")

@@ -26,8 +26,11 @@ HIGHEST = 2**31 - 1
 FULL_SCALES = (255, 65_535)
 VOC_VOID = 255  # the index of Pascal VOC for pixels that belong neither to an object nor to the background
 PHOTOGRAPH_LEVELS = 16  # fewer values are class numbers
-NEAR_END, SURE_END = 31, 64  # levels by which JPEG moves black and white: as a rule, and at most
-MOST_BETWEEN = 0.1  # gray pixels to white ones: above, JPEG has moved edges by pixels (measured on discs of 1 to 20 px)
+NEAR_END = 31  # levels by which JPEG moves black and white, as a rule
+UNSURE = slice(96, 160)  # levels that JPEG may have moved across the half
+MOST_UNSURE = (
+    0.005  # to each marked pixel: above, edges have moved (measured on discs of 1 to 20 px, qualities 10 to 90)
+)
 
 
 def checked_rule(rule: MaskRule) -> MaskRule:
@@ -192,12 +195,13 @@ def _half(values: Values, path: Path) -> float:
 def _upper_half(values: Values, path: Path) -> NDArray[np.bool_]:
     """The upper half of 8-bit values that were black and white once; refused where that cannot be told any more."""
     marked = np.asarray(values > FULL_SCALES[0] / 2)
-    n_between = np.count_nonzero((values >= SURE_END) & (values < 256 - SURE_END))
-    n_white = np.count_nonzero(values >= 256 - SURE_END)
-    if n_between > MOST_BETWEEN * n_white or (not marked.any() and values.max() > 0):
+    n_unsure = np.count_nonzero((values >= UNSURE.start) & (values < UNSURE.stop))
+    n_sure = np.count_nonzero(values >= UNSURE.stop)
+    nothing = not n_sure and values.max() > 0
+    if n_unsure > MOST_UNSURE * n_sure or nothing:
+        why = "none surely above half" if nothing else f"{n_unsure:,} pixels about the middle, so that edges have moved"
         raise MaskError(
-            f"{path}: is lossy (JPEG) with {_described(values)}; {n_between:,} pixels lie between black and white and "
-            f"{n_white:,} at white, too few to tell edges; save the mask as PNG, or give --option "
+            f"{path}: is lossy (JPEG) with {_described(values)}, {why}; save the mask as PNG, or give --option "
             "mask_rule=above_half or above_N"
         )
     return marked

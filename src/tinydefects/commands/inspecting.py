@@ -103,6 +103,9 @@ def inspect(
         category, title = load(category_id, root, option, allow), category_id
         with show_progress() as progress:
             category = check_masks_of(category, allow, progress)
+            n_bare = sum(sample.label == "defect" and not sample.mask_paths for sample in category.test)
+            if n_bare:
+                say(f"{category_id}: {n_bare} defective images have no mask and are left out")
             inspection = inspect_defects(
                 progress.track(category.test, "read masks", len(category.test)),
                 patch_size=patch_size,
