@@ -129,6 +129,41 @@ def test_pure_noise_yields_a_false_verdict_in_about_one_family_of_twenty():
     assert 8 <= false <= 34  # 400 families at 5 %: 20 expected, three standard deviations are 13
 
 
+def test_two_perfect_methods_may_differ_by_what_so_many_images_cannot_show(samples):
+    perfect = {
+        name: evaluate(random_pairs(samples, seed=n, contrast=500), n_resamples=0) for n, name in enumerate("ab")
+    }
+    one = by_figure(compare(perfect, names=["image_auroc"], n_resamples=100))["image_auroc"]
+    reach = 1 - 0.025 ** (1 / 20)
+    assert (one.interval.low, one.interval.high) == pytest.approx((-reach, reach), abs=1e-9)
+    assert (one.verdict, one.corrected_p) == ("not distinguishable", 1)
+
+
+def test_a_single_image_decides_nothing(tmp_path):
+    kinds = ["scratch"] * 7 + ["rare"]
+    some = [
+        replace(sample, id=f"test/{kinds[number - 8]}/{number:03d}") if number >= 8 else sample
+        for number, sample in enumerate(random_samples(tmp_path))
+    ]
+    both = {"a": random_pairs(some, contrast=500), "b": random_pairs(some, contrast=0.1)}
+    evaluations = {name: evaluate(pairs, n_resamples=0) for name, pairs in both.items()}
+    found = by_figure(compare(evaluations, names=["aupro_rare@0.3", "aupro_scratch@0.3"], n_resamples=200))
+    assert found["aupro_rare@0.3"].value_a - found["aupro_rare@0.3"].value_b > 0.5
+    assert np.isnan(found["aupro_rare@0.3"].corrected_p)
+    assert found["aupro_rare@0.3"].verdict == "not distinguishable"
+    assert found["aupro_scratch@0.3"].verdict == "a higher"
+
+
+def test_sizes_found_by_different_rules_are_not_compared(samples):
+    evaluations = {
+        rule: evaluate(random_pairs(samples), detection_rule=rule, n_resamples=0)
+        for rule in ("own_peak_at_image_fpr", "peak_at_image_fpr")
+    }
+    assert "a90_px" not in by_figure(compare(evaluations, n_resamples=100))
+    with pytest.raises(ResultError, match=r"a50 and a90 are not compared.*own_peak_at_image_fpr at 0\.05"):
+        compare(evaluations, names=["a90_px"], n_resamples=100)
+
+
 def test_other_images_are_refused_by_name(tmp_path, evaluations):
     fewer = random_samples(tmp_path, n_good=20, n_defective=19)
     with pytest.raises(ResultError, match=r"strong and short hold different images.*test/scratch/039"):

@@ -132,6 +132,46 @@ def test_the_rules_about_pixels_look_at_the_first_and_at_the_median_pixel():
     assert measure_detectability(defects, TWENTY, rule="half_at_pixel_fpr", rate=0.4).hits == (True, False, True)
 
 
+def test_what_only_a_neighbours_glow_lifts_over_the_threshold_is_missed_and_counted():
+    glowing, own, lone = with_peaks([30, 30, 1])
+    defects = [replace(glowing, own_peak=math.nan), own, lone]
+    found = measure_detectability(defects, TWENTY)
+    assert (found.hits, found.n_by_glow) == ((False, True, False), 1)
+    assert "  1 more reaches the threshold only in a neighbour's glow, and counts as missed" in describe(found)
+    by_peak = measure_detectability(defects, TWENTY, rule="peak_at_image_fpr")
+    assert (by_peak.hits, by_peak.n_by_glow) == ((True, True, False), 0)
+    for rule, hits in (("own_peak_at_pixel_fpr", (False, True, True)), ("peak_at_pixel_fpr", (True, True, True))):
+        dim = [replace(one, first_touched_fpr=0.005, own_touched_fpr=0.005) for one in defects]
+        dim[0] = replace(dim[0], own_touched_fpr=math.nan)
+        assert measure_detectability(dim, TWENTY, rule=rule).hits == hits
+
+
+def test_a_glow_is_missed_from_the_map_on_and_in_every_resample(tmp_path):
+    """A dot 4 px beside a bright crack, on its slope; eight good images that score less."""
+    rows, columns = np.mgrid[:40, :60]
+    mask = np.zeros((40, 60), bool)
+    mask[18:22, 10:30], mask[20, 34] = True, True
+    slope = np.exp(-(np.hypot(rows - 20, np.maximum(columns - 25, 0)) ** 2) / 100) * 9
+    random = np.random.default_rng(1)
+
+    def pair(number, label):
+        image, outline = tmp_path / f"{number}.png", tmp_path / f"{number}_mask.png"
+        write_png(image, np.zeros((40, 60), np.uint8))
+        write_png(outline, mask & (label == "defect"))
+        scores = (slope if label == "defect" else random.random((40, 60))).astype(np.float32)
+        sample = Sample(id=f"test/{label}/{number}", image_path=image, label=label, mask_paths=(outline,))
+        return sample, Prediction(scores, float(scores.max()))
+
+    pairs = [pair(number, "good" if number < 8 else "defect") for number in range(12)]
+    found = evaluate(pairs, n_resamples=0)
+    assert found.detectability.hits == (True, False) * 4
+    assert (found.detectability.n_by_glow, found.detectability.smallest_detected_px > 5) == (4, True)
+    assert evaluate(pairs, n_resamples=0, detection_rule="peak_at_image_fpr").detectability.hits == (True,) * 8
+    tally = found.tally
+    assert np.isnan(tally.own_peak[1::2]).all()
+    np.testing.assert_array_equal(tally.own_peak[::2], tally.peak[::2])
+
+
 def test_the_extremes_are_those_of_the_hits_and_the_misses():
     defects = with_peaks([30, 1, 30, 1])
     found = measure_detectability(defects, TWENTY)

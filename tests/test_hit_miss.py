@@ -175,3 +175,14 @@ def test_a_resample_without_a_maximum_is_nan_and_leaves_the_others_alone():
     a50, a90 = fit_resamples(diameters, hits, weights)
     assert np.isfinite([a50[0], a90[0]]).all()
     assert np.isnan([a50[1:], a90[1:]]).all()
+
+
+def test_ten_defects_are_fitted_and_nine_are_not():
+    diameters = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], dtype=float)
+    hits = np.array([0, 0, 1, 0, 0, 1, 0, 1, 1, 1], dtype=bool)
+    assert not math.isnan(fit_sizes(diameters, hits).a50_px)
+    fewer = fit_sizes(diameters[1:], hits[1:])
+    assert (math.isnan(fewer.a50_px), fewer.remarks) == (
+        True,
+        ("only 9 defects: fewer than 10 say nothing about size",),
+    )

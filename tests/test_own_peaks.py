@@ -76,6 +76,10 @@ def test_a_defect_whose_top_lies_in_a_glow_keeps_a_lower_peak_further_off():
     assert peaks_of(scores, mask) == [5, 9]
 
 
+def test_the_highest_of_several_peaks_counts():
+    assert peaks_of([4, 2, 6, 2, 5, 1, 9], [1, 1, 1, 1, 1, 0, 1]) == [6, 9]
+
+
 def test_ways_lead_over_corners():
     scores = [[3, 0, 0], [0, 4, 0], [0, 0, 9]]
     found = peaks_of(scores, [[1, 0, 0], [0, 0, 0], [0, 0, 1]])

@@ -80,3 +80,8 @@ def test_one_image_alone_has_no_band():
 def test_the_same_defects_give_the_same_band():
     arguments = np.geomspace(2, 40, 40), np.linspace(0, 1, 40), names(40)
     assert np.array_equal(size_curve(*arguments).low, size_curve(*arguments).low)
+
+
+def test_five_defects_of_one_size_carry_a_point_and_four_do_not():
+    assert size_curve(np.full(5, 3.0), np.ones(5), names(5)).n_defects == pytest.approx(np.full(64, 5.0))
+    assert not size_curve(np.full(4, 3.0), np.ones(4), names(4)).diameter_px.size

@@ -3,15 +3,25 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 from scipy.stats import bootstrap
 
 from random_category import random_pairs, random_samples
 from reference.slow_tally import members_of, random_images, tally_of
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.figures import figures
+from tinydefects.metrics.records import Interval
 from tinydefects.metrics.resampling import Plan, Resampler
 from tinydefects.metrics.size import SizeBins
-from tinydefects.metrics.uncertainty import bca_interval, draw_weights, intervals, plan_of, tally_intervals
+from tinydefects.metrics.uncertainty import (
+    bca_interval,
+    draw_weights,
+    intervals,
+    n_trials,
+    opened,
+    plan_of,
+    tally_intervals,
+)
 
 LIMITS = (0.3, 0.05)
 
@@ -112,10 +122,62 @@ def test_figures_that_no_defect_or_no_good_image_defines_have_undefined_interval
     assert width(only_defective.intervals["aupro@0.3"]) > 0
 
 
-def test_a_perfect_detector_has_an_interval_of_no_width(tmp_path):
+def test_a_perfect_detector_is_known_to_be_as_good_as_so_many_images_can_tell(tmp_path):
+    """Eight good and eight defective images: whoever fails one time in 1 / (1 - 0.025^(1/8)) = 2.7 was not seen to."""
     perfect = evaluate(random_pairs(random_samples(tmp_path), contrast=500), n_resamples=50)
-    assert perfect.intervals["aupro@0.3"].low == pytest.approx(1, abs=1e-9)
-    assert perfect.intervals["image_auroc"].high == pytest.approx(1, abs=1e-9)
+    bound = 0.025 ** (1 / 8)
+    for name in ("aupro@0.3", "pixel_auroc", "image_auroc", "image_average_precision", "image_best_f1"):
+        assert perfect.intervals[name].low == pytest.approx(bound, abs=1e-9), name
+        assert perfect.intervals[name].high == pytest.approx(1, abs=1e-9), name
+    false_alarms = perfect.intervals["image_fpr_at_95_tpr"]
+    assert (false_alarms.low, false_alarms.high) == pytest.approx((0, 1 - bound), abs=1e-9)
+    assert "image AUROC 1.0000 (0.631-1.000)" in str(perfect)
+
+
+def test_a_group_is_known_by_its_own_images_and_one_image_tells_nothing(tmp_path):
+    samples = random_samples(tmp_path)
+    kinds = {8: "rare", 9: "seldom", 10: "seldom"}
+    renamed = [
+        replace(sample, id=f"test/{kinds.get(number, 'common')}/{number:03d}") if sample.label == "defect" else sample
+        for number, sample in enumerate(samples)
+    ]
+    perfect = evaluate(random_pairs(renamed, contrast=500), n_resamples=50).intervals
+    assert perfect["aupro_common@0.3"].low == pytest.approx(0.025 ** (1 / 5), abs=1e-9)
+    assert perfect["aupro_seldom@0.3"].low == pytest.approx(0.025 ** (1 / 2), abs=1e-9)
+    assert perfect["image_auroc_seldom"].low == pytest.approx(0.025 ** (1 / 2), abs=1e-9)
+    assert math.isnan(perfect["aupro_rare@0.3"].low)
+    assert math.isnan(perfect["image_auroc_rare"].low)
+
+
+def test_an_interval_is_opened_where_it_would_be_printed_shut_and_nowhere_else():
+    def ends(low, high, n):
+        interval = opened(Interval(low=low, high=high), n)
+        return interval.low, interval.high
+
+    assert ends(1.0, 1.0, 3) == pytest.approx((0.2924, 1), abs=1e-4)
+    assert ends(0.99951, 0.9999, 3) == pytest.approx((0.2924, 1), abs=1e-4)
+    assert ends(0.0, 0.0004, 3) == pytest.approx((0, 0.7076), abs=1e-4)
+    assert ends(0.9994, 1.0, 3) == (0.9994, 1.0)
+    assert ends(0.0, 0.0005, 3) == (0.0, 0.0005)
+    for nothing in ((0.5, 0.5, 30), (1.0, 1.0, 1), (0.2, 0.9, 1), (0.2, 0.9, 0)):
+        assert np.isnan(ends(*nothing)).all(), nothing
+
+
+def test_lightings_of_one_scene_are_one_trial():
+    tally = tally_of(random_images(0, n_good=12, n_defective=12, n_groups=4), n_thresholds=50)
+    plan = Plan(fpr_limits=LIMITS, members=members_of(tally))
+    assert n_trials("image_auroc", tally, plan) == 4
+    assert n_trials("aupro@0.3", tally, plan) == 4
+
+
+@pytest.mark.parametrize(("n", "gap"), [(3, 1.0), (3, 3.0), (10, 2.0), (10, 4.0)])
+def test_the_opened_interval_of_the_auroc_holds_the_truth_in_at_least_95_of_100_perfect_sets(n, gap):
+    """Normal scores `gap` apart: their AUROC is Phi(gap / sqrt 2). Counted over all sets that come out perfect."""
+    random, truth = np.random.default_rng(n), float(ndtr(gap / math.sqrt(2)))
+    sets = random.standard_normal((4000, 2, n)) + np.array([[0.0], [gap]])
+    n_perfect = int(np.count_nonzero(sets[:, 0].max(axis=1) < sets[:, 1].min(axis=1)))
+    missed = n_perfect if opened(Interval(low=1.0, high=1.0), n).low > truth else 0
+    assert missed <= 0.025 * 4000 + 3 * math.sqrt(0.025 * 4000)  # three standard deviations
 
 
 def test_the_interval_of_a_skewed_mean_is_that_of_scipy():

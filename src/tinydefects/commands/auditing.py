@@ -50,6 +50,8 @@ def audit(
         found = audit_maps(
             maps, category, track=progress.track, input_px=input_px, image_score=image_score.value, settings=settings
         )
+    if not any(figures["n_defects"] for by_rule in found.values.values() for figures in by_rule.values()):
+        say(f"{category.id}: no defective image is outlined; only the image figures are defined")
     if out is not None:
         say(f"audit: {write_audit(found, out)}")
     if plot is not None:

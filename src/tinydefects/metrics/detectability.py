@@ -218,7 +218,8 @@ def rate_in_words(detectability: Detectability, *more: Detectability) -> str:
 
 def glow_in_words(n_defects: int) -> str:
     """`reach the threshold only in a neighbour's glow`, for a number of defects."""
-    return f"{'reaches' if n_defects == 1 else 'reach'} the threshold only in a neighbour's glow, and count as missed"
+    reach, count = ("reaches", "counts") if n_defects == 1 else ("reach", "count")
+    return f"{reach} the threshold only in a neighbour's glow, and {count} as missed"
 
 
 def format_size(diameter_px: float, pixel_pitch_mm: float = math.nan) -> str:

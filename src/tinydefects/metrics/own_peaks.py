@@ -30,6 +30,10 @@ def own_peaks(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], defects
 
 def _own_peak(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], defect: Defect) -> float:
     scores = np.where(defect.pixels, anomaly_map[defect.box], -np.inf)
+    top = np.unravel_index(np.argmax(scores), scores.shape)
+    pixel = (int(top[0]) + defect.box[0].start, int(top[1]) + defect.box[1].start)
+    if np.count_nonzero(anomaly_map[_window(pixel, 1, anomaly_map.shape)] >= anomaly_map[pixel]) == 1:
+        return float(anomaly_map[pixel])  # a summit by itself: most are
     summits = defect.pixels & (scores == ndimage.maximum_filter(scores, size=3, mode="constant", cval=-np.inf))
     rows, columns = np.nonzero(summits)  # only there: uphill of any other pixel lies a better one
     for place in np.argsort(-scores[rows, columns], kind="stable"):
