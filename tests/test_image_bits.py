@@ -19,7 +19,7 @@ from tinydefects.detector import Detector
 from tinydefects.detector_file import DetectorSettings
 from tinydefects.errors import ImageReadError, TinyDefectsError
 from tinydefects.image_bits import bits_to_show, find_image_bits, with_image_bits
-from tinydefects.pixels import is_deep, largest_value, read_image
+from tinydefects.pixels import count_values, is_deep, read_image
 from tinydefects.sample import Category, Sample
 
 RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)
@@ -61,7 +61,7 @@ def test_without_a_word_all_16_bits_count_and_are_divided_by_257(tmp_path):
 def test_a_value_beyond_the_bits_is_refused_and_never_cut(tmp_path):
     path = save(tmp_path / "a.png", deep(4096))
     with pytest.raises(
-        ImageReadError, match=r"a\.png: its values reach 4,096, beyond 12 bits \(at most 4,095\)"
+        ImageReadError, match=r"a\.png: its values reach 4,096, beyond the 12 bits \(at most 4,095\)"
     ) as told:
         read_image(path, 12)
     assert "--image-bits 13" in str(told.value)
@@ -94,7 +94,8 @@ def test_every_kind_of_file_of_16_bits_is_read_alike(tmp_path):
     values, expected = deep(4095), np.rint(RAMP * 4095).astype(int)
     for path in write_variants(tmp_path / "files", values):
         assert is_deep(path), path.name
-        assert largest_value(path) == 4095, path.name  # an opaque alpha of 65,535 does not count
+        counts = count_values(path)  # of an opaque alpha, 65,535, nothing
+        assert (counts.nonzero()[0][-1], counts.sum() % values.size) == (4095, 0), path.name
         image = read_image(path, 12)
         np.testing.assert_array_equal(image, np.rint(expected / 4095 * 255)[..., None].repeat(3, 2), path.name)
 
@@ -128,7 +129,7 @@ def test_the_fewest_usual_bits_that_hold_the_largest_value_of_all_are_taken(tmp_
 
 def test_8_bit_files_are_looked_at_no_further_than_their_headers(tmp_path, monkeypatch):
     samples = folder_of(tmp_path, *[deep(200).astype(np.uint8)] * 3)
-    monkeypatch.setattr("tinydefects.image_bits.largest_value", lambda path: pytest.fail("decoded"))
+    monkeypatch.setattr("tinydefects.image_bits.count_values", lambda path: pytest.fail("decoded"))
     assert (found := find_image_bits(samples)).bits == 8
     assert found.n_deep == 0
     assert find_image_bits([]).bits == 16
@@ -141,6 +142,15 @@ def test_photographs_of_both_kinds_are_named(tmp_path):
         "photograph are read as 10 bits (0 to 1,023); the other 1 have 8: all are brought to one range; "
         "--image-bits sets another number"
     )
+
+
+def test_a_few_values_far_beyond_the_others_are_pointed_out(tmp_path):
+    dead = np.full((200, 200), 3000, dtype=np.uint16)
+    dead[0, :3] = 65_535
+    found = find_image_bits(folder_of(tmp_path, dead, deep(4095)))
+    assert (found.bits, found.few_beyond) == (16, (12, 3))
+    assert "; only 3 values lie beyond 12 bits: if they are dead pixels or marks, mend them first;" in str(found)
+    assert find_image_bits(folder_of(tmp_path, deep(4095))).few_beyond is None
 
 
 def test_crops_of_an_evaluation_follow_the_maker_of_the_maps_and_else_the_training_photographs(tmp_path):
@@ -216,7 +226,7 @@ def test_fit_says_what_it_found_and_saves_it_and_predict_uses_it(tmp_path, monke
     save(tmp_path / "new/bright.png", deep(5000))
     code, _, err = run(monkeypatch, capsys, "predict", tmp_path / "model", tmp_path / "new", "--out", tmp_path / "maps")
     assert code == 2
-    assert "bright.png: its values reach 5,000, beyond 12 bits (at most 4,095)" in err
+    assert "bright.png: its values reach 5,000, beyond the 12 bits (at most 4,095)" in err
 
 
 def test_a_benchmark_reads_alike_for_every_method_and_records_it(tmp_path):

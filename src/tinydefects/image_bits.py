@@ -8,12 +8,15 @@ largest value of all training photographs decides, and a later one beyond it is 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tinydefects.pixels import is_deep, largest_value
+import numpy as np
+
+from tinydefects.pixels import count_values, is_deep
 from tinydefects.read_ahead import read_ahead
 from tinydefects.sample import Category, Sample
 
 CHOICES = (8, 10, 12, 14, 16)
 MOST = CHOICES[-1]
+FEW = 1e-4  # of all values: rather dead pixels and marks than parts of the photograph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,21 +27,27 @@ class ImageBits:
         bits: that the values of 16-bit files fill, one of `CHOICES`; 8 if no file is one, 16 if there is no file.
         n_images: photographs that were looked at; `n_deep` of them have more than 8 bits a channel.
         largest: value of those, 0 without any.
+        few_beyond: the fewest bits that nearly all values fit, and how many do not; None where there are no such few.
     """
 
     bits: int
     n_images: int
     n_deep: int
     largest: int
+    few_beyond: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        others = self.n_images - self.n_deep
-        mixed = f"; the other {others:,} have 8: all are brought to one range" if others else ""
-        return (
+        told = (
             f"{self.n_deep:,} of {self.n_images:,} training photographs have 16 bits a channel; their largest value "
             f"is {self.largest:,}, so the values of every photograph are read as {self.bits} bits "
-            f"(0 to {2**self.bits - 1:,}){mixed}; --image-bits sets another number"
+            f"(0 to {2**self.bits - 1:,})"
         )
+        if self.n_deep < self.n_images:
+            told += f"; the other {self.n_images - self.n_deep:,} have 8: all are brought to one range"
+        if self.few_beyond is not None:
+            bits, count = self.few_beyond
+            told += f"; only {count:,} values lie beyond {bits} bits: if they are dead pixels or marks, mend them first"
+        return f"{told}; --image-bits sets another number"
 
 
 def find_image_bits(
@@ -51,13 +60,20 @@ def find_image_bits(
         MissingExtraError: its compression needs the extra `codecs`.
     """
     deep = [sample for sample in samples if is_deep(sample.image_path)]
-    largest = 0
-    values = read_ahead(lambda sample: largest_value(sample.image_path), deep)
-    for done, value in enumerate(values, start=1):
-        largest = max(largest, value)
+    counts = np.zeros(2**MOST, dtype=np.int64)
+    for done, found in enumerate(read_ahead(lambda sample: count_values(sample.image_path), deep), start=1):
+        counts += found
         progress(done, len(deep))
-    bits = next(bits for bits in CHOICES if largest < 2**bits) if samples else MOST
-    return ImageBits(bits=bits, n_images=len(samples), n_deep=len(deep), largest=largest)
+    beyond = {bits: int(counts[2**bits :].sum()) for bits in CHOICES}
+    bits = next(bits for bits in CHOICES if not beyond[bits]) if samples else MOST
+    few = next((choice for choice in CHOICES if 0 < beyond[choice] <= FEW * counts.sum()), None)
+    return ImageBits(
+        bits=bits,
+        n_images=len(samples),
+        n_deep=len(deep),
+        largest=int(np.flatnonzero(counts)[-1]) if deep else 0,
+        few_beyond=None if few is None else (few, beyond[few]),
+    )
 
 
 def bits_to_show(category: Category, maker: Mapping[str, object]) -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tinydefects.errors import ImageReadError, TinyDefectsError
 
@@ -107,4 +107,6 @@ def file_kind(path: Path) -> tuple[str, bytes]:
 
 def reason_of(error: Exception) -> str:
     """What an error says, in one line."""
+    if isinstance(error, UnidentifiedImageError):  # its own words name the file once more, or an object in memory
+        return "no known image format"
     return (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__

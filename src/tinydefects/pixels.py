@@ -59,13 +59,16 @@ def read_image(path: Path, bits: int = 16) -> NDArray[np.uint8]:
     return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else np.ascontiguousarray(pixels)
 
 
-def largest_value(path: Path) -> int:
-    """Of all pixels and colours of a photograph, as they are stored; alpha does not count.
+def count_values(path: Path) -> NDArray[np.int64]:
+    """(65536,) how often each value is stored in a photograph, over all its colours; alpha does not count.
 
     Raises:
         ImageReadError, MissingExtraError: as `read_image`.
     """
-    return int(_photograph(path).max())
+    pixels, counts = _photograph(path), np.zeros(2**16, dtype=np.int64)
+    for rows in _rows_at_once(pixels.shape):
+        counts += np.bincount(pixels[rows].reshape(-1), minlength=2**16)
+    return counts
 
 
 def is_deep(path: Path) -> bool:
@@ -196,8 +199,8 @@ def _require_bits(path: Path, pixels: NDArray[np.generic], bits: int) -> None:
     highest, largest = 2**bits - 1, int(pixels.max()) if bits < 16 else 0
     if largest > highest:
         raise ImageReadError(
-            f"{path}: its values reach {largest:,}, beyond {bits} bits (at most {highest:,}), which those of the "
-            "training photographs fill; fit again with photographs like this one, or with --image-bits "
+            f"{path}: its values reach {largest:,}, beyond the {bits} bits (at most {highest:,}) that were found "
+            "on the training photographs or given; fit again with photographs like this one, or with --image-bits "
             f"{largest.bit_length()}"
         )
 
