@@ -89,7 +89,7 @@ def test_every_photograph_has_a_map_a_score_and_an_overlay_and_nothing_is_a_prob
     told = []
     made, seen = predict(progress=lambda *step: told.append(step))
     assert made.scores == scores_on_disk(tmp_path) == {"images/a": 100.0, "images/b": 110.0, "images/c": 120.0}
-    assert (made.problems, made.remarks, seen) == ((), [], 3)
+    assert (str(made), made.problems, made.remarks, seen) == ("3 maps, overlays and scores.csv", (), [], 3)
     assert not (tmp_path / "out/problems.csv").exists()
     assert read_image(overlay_of(tmp_path, "c")).shape == (*SIZE, 3)
     assert told == [(stage, done, 3) for stage in ("predict", "overlay") for done in (1, 2, 3)]
@@ -226,7 +226,7 @@ def test_without_any_good_photograph_there_are_no_scores(predict, photographs, t
     for name in "abc":
         (photographs / f"{name}.png").write_bytes(b"")
     made, _ = predict()
-    assert (made.scores, len(made.problems)) == ({}, 3)
+    assert (str(made), made.scores, len(made.problems)) == ("no map", {}, 3)
     assert not (tmp_path / "out/scores.csv").exists()
 
 

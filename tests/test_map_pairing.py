@@ -7,7 +7,7 @@ from PIL import Image
 from dataset_trees import draw
 from tinydefects.errors import ImageReadError, TableError
 from tinydefects.maps import origin as origin_module
-from tinydefects.maps.origin import Origin, origin_in, read_photograph
+from tinydefects.maps.origin import Origin, origin_in, pixels_sha256, read_photograph
 from tinydefects.maps.pairing import pair_maps, require_one_maker, score_in
 from tinydefects.maps.problems import MapProblem, MapsError, describe_problems
 from tinydefects.pixels import write_map
@@ -169,6 +169,12 @@ def test_an_untouched_photograph_at_rest_is_not_read_again(tmp_path, category, m
     monkeypatch.setattr(origin_module, "file_sha256", lambda path: "another")
     draw(category.test[0].image_path, size=SIZE, spot=(0, 0))
     assert found(pair_maps(tmp_path / "own", category)) == [("other photograph", "test/good/000")]
+
+
+def test_the_same_pixels_in_another_shape_are_another_photograph():
+    pixels = np.arange(36, dtype=np.uint8)
+    assert pixels_sha256(pixels.reshape(2, 6, 3)) == pixels_sha256(pixels.reshape(2, 6, 3).copy())
+    assert pixels_sha256(pixels.reshape(2, 6, 3)) != pixels_sha256(pixels.reshape(3, 4, 3))
 
 
 def test_a_file_that_has_only_just_changed_is_read_again_all_the_same(category):

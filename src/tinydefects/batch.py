@@ -60,6 +60,9 @@ class PredictedFolder:
     n_remade: Mapping[str, int]
     n_strangers: int
 
+    def __str__(self) -> str:
+        return f"{_maps(len(self.scores))}, overlays and {SCORES_FILE}" if self.scores else "no map"
+
     @property
     def remarks(self) -> list[str]:
         """A line for whatever a reader would not expect."""

@@ -298,8 +298,7 @@ def predict(
         made = predict_to_disk(detector, name, samples, out, progress=progress, batch_size=batch_size)
     for remark in made.remarks:
         say(remark)
-    n_maps = len(made.scores)
-    print_result(dict(made.scores), as_json, f"{n_maps} maps, overlays and scores.csv: {out}" if n_maps else "no map")
+    print_result(dict(made.scores), as_json, f"{made}: {out}")
     made.require_whole(out)
 
 
