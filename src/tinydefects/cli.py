@@ -36,15 +36,18 @@ class Terminated(KeyboardInterrupt):
 
 
 def stoppable(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, in which Ctrl-C raises `Stopped`; typer ends without a word when it sees a KeyboardInterrupt."""
+    """The command, in which Ctrl-C and SIGTERM raise `Stopped`; of a KeyboardInterrupt typer would not say a word."""
 
     @functools.wraps(command)
     def run(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - typer's
+        before = signal.signal(signal.SIGTERM, _terminate)
         try:
             command(*arguments, **options)
         except KeyboardInterrupt as stop:
             line = str(stop) or "stopped; run the same command again to go on"
             raise Stopped(line, 143 if isinstance(stop, Terminated) else 130) from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     return run
 
@@ -67,7 +70,6 @@ for command in (
 
 def main() -> None:
     """Run the command; an error a user can mend is one line on standard error and exit code 2."""
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except TinyDefectsError as error:
