@@ -24,7 +24,7 @@ from tinydefects.commands import (
     scoring,
     submitting,
 )
-from tinydefects.commands.options import BASIC_FLAGS, Terminated, describe_versions, with_basics
+from tinydefects.commands.options import BASIC_FLAGS, describe_versions, with_basics
 from tinydefects.errors import MissingExtraError, Stopped, TinyDefectsError
 from tinydefects.privacy import private_matplotlib, silence_reports
 
@@ -92,7 +92,6 @@ def choose(
 
 def main() -> None:
     """Run the command; whatever goes wrong is one line on standard error, see the module for the exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
     _repair_streams()
     silence_reports()
     try:
@@ -178,10 +177,6 @@ def _leave(code: str | int | None) -> NoReturn:
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
-
-
-def _terminate(*_: object) -> None:
-    raise Terminated
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class FitPlace:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        kept = self._features.close() if self._features else None
+        kept = self._features.close() if self._features else ""
         self._room.close()
         if isinstance(error, KeyboardInterrupt):
             raise type(error)("; ".join(filter(None, ["stopped", kept, GO_ON]))) from error
@@ -169,8 +169,10 @@ def _room_in(out: Path, *, n_bytes: int) -> Iterator[None]:
 def _model_bytes(detector: "Detector") -> int:
     from tinydefects.students import StudentPair
 
-    weights = StudentPair(detector.teacher.dim).state_dict().values()
-    return DESCRIPTION_BYTES + sum(int(one.numel()) * int(one.element_size()) for one in weights)
+    n_bytes = DESCRIPTION_BYTES
+    for weights in StudentPair(detector.teacher.dim).parameters():
+        n_bytes += weights.numel() * weights.element_size()
+    return n_bytes
 
 
 def _key(settings: "DetectorSettings") -> str:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import platform
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -104,6 +105,10 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM came: end as after Ctrl-C, and leave nothing half-written."""
 
 
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
 def with_basics(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the options that all have: --quiet, --offline and --traceback."""
 
@@ -112,6 +117,7 @@ def with_basics(command: Callable[..., None]) -> Callable[..., None]:
         if offline:
             go_offline()
         before = IS_QUIET.set(quiet)
+        handler = signal.signal(signal.SIGTERM, _terminate)
         try:
             command(**options)
         except KeyboardInterrupt as stop:  # typer would end without a word
@@ -122,6 +128,7 @@ def with_basics(command: Callable[..., None]) -> Callable[..., None]:
                 traceback.print_exc()
             raise
         finally:
+            signal.signal(signal.SIGTERM, handler)
             IS_QUIET.reset(before)
 
     own = inspect.signature(command, eval_str=True)
