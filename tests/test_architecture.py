@@ -17,6 +17,8 @@ FLOOR_OF = {
     "predictions": "vocabulary",
     "defects": "vocabulary",
     "read_ahead": "vocabulary",
+    "walk": "vocabulary",
+    "photographs": "delivery",
     "datasets": "datasets",
     "metrics": "metrics",
     "timm_guard": "model",

@@ -20,6 +20,7 @@ from tinydefects.errors import ModelFileError, TinyDefectsError
 from tinydefects.passes import PassPlan, plan_passes
 from tinydefects.patch_grid import PatchGrid, Size
 from tinydefects.sample import mean_of_highest
+from tinydefects.walk import is_stray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -227,6 +228,6 @@ def _swap(new: Path, folder: Path, old: Path) -> None:
 def _refuse_foreign_files(folder: Path, own_files: Set[str]) -> None:
     if not folder.exists():
         return
-    foreign = sorted({path.name for path in folder.iterdir()} - own_files)
+    foreign = sorted({path.name for path in folder.iterdir() if not is_stray(path.name)} - own_files)
     if foreign:
         raise ModelFileError(f"{folder}: holds {foreign[0]}, which is no part of a detector; choose another folder")

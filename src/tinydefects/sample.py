@@ -32,8 +32,8 @@ class Sample:
 
     @property
     def defect_type(self) -> str:
-        """The second part of the id: `good`, `crack`, …"""
-        return self.id.split("/")[-2]
+        """`good`, `crack`, …"""
+        return defect_type_of(self.id)
 
     def image(self) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 at the camera's own resolution."""
@@ -63,12 +63,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Category:
-    """One kind of object or texture, addressed everywhere by `dataset/category` (`mvtec_ad/screw`)."""
+    """One kind of object or texture, addressed everywhere by `dataset/category` (`mvtec_ad/screw`).
+
+    `remarks` are lines about what its folder left open: what was left out, assumed or missing.
+    """
 
     id: str
     train: Sequence[Sample]
     test: Sequence[Sample]
     validation: Sequence[Sample] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +94,12 @@ class Prediction:
         extremes = [self.anomaly_map.min(), self.anomaly_map.max(), self.score]  # nan if any pixel is
         if not np.isfinite(extremes).all():
             raise ScoreError("the anomaly map or its score holds nan or infinity; only finite scores can be ranked")
+
+
+def defect_type_of(sample_id: str) -> str:
+    """The second part of an id, whatever sub-folders follow; of two parts (`test_private/000`) the first."""
+    parts = sample_id.split("/")
+    return parts[1] if len(parts) > 2 else parts[0]
 
 
 def mean_of_highest(anomaly_map: NDArray[np.float32], share: float = 0.001) -> float:

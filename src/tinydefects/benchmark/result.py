@@ -29,6 +29,7 @@ from tinydefects.metrics.records import Exhibit
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.tally import Tally
 from tinydefects.pixels import write_whole
+from tinydefects.walk import walk
 
 FORMAT = 3  # 1 had neither tally nor intervals, 2 no run record; both can be read
 RECORDED_PACKAGES = ("tinydefects", "numpy", "scipy", "pillow", "tifffile", "torch", "timm")
@@ -169,9 +170,10 @@ def find_results(folder: Path) -> list[Path]:
     Raises:
         ResultError: there is none.
     """
-    paths = (
-        [folder] if folder.is_file() else sorted(p for p in folder.rglob("*.json") if p.with_suffix(".npz").exists())
-    )
+    if folder.is_file():
+        return [folder]
+    found = walk(folder, {".json"}, with_own=True).files if folder.is_dir() else ()
+    paths = [path for _, path in found if path.with_suffix(".npz").exists()]
     if not paths:
         raise ResultError(f"{folder}: no results here; make some with 'tinydefects evaluate … --out {folder}'")
     return paths

@@ -15,6 +15,7 @@ from tinydefects.errors import ResultError
 from tinydefects.metrics.figures import figures
 from tinydefects.pixels import write_whole
 from tinydefects.sample import Category
+from tinydefects.walk import walk
 
 PROTOCOL_FILE = "protocol.json"
 FAILED_SUFFIX = ".failed.json"
@@ -179,7 +180,8 @@ def read_failures(out: Path) -> list[Failure]:
         ResultError: a file is damaged.
     """
     failures = []
-    for path in sorted(out.rglob(f"*{FAILED_SUFFIX}")):
+    there = walk(out, {".json"}, with_own=True).files if out.is_dir() else ()
+    for path in (path for _, path in there if path.name.endswith(FAILED_SUFFIX)):
         try:
             failures.append(TypeAdapter(Failure).validate_json(path.read_bytes()))
         except (OSError, ValidationError) as error:
