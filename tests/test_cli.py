@@ -193,7 +193,7 @@ PREDICT = ["predict", "model", "mvtec_ad/screw", "--out", "fresh"]
     ("mishap", "arguments", "named"),
     [
         (truncate_an_image, FIT, "1.png"),
-        (remove_a_mask, FIT, "4.png"),
+        (remove_a_mask, EVALUATE, "4.png"),
         (shrink_a_map, EVALUATE, "test/pit/4"),
         (put_nan_into_a_map, EVALUATE, "4.tiff"),
         (resize_a_mask, EVALUATE, "4_mask.png"),

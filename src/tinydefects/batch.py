@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.errors import DatasetError
-from tinydefects.pixels import IMAGE_SUFFIXES, write_png, write_whole
+from tinydefects.photographs import find_images as find_images
+from tinydefects.pixels import write_png, write_whole
 from tinydefects.predictions import claim_folder, map_path, read_prediction, write_prediction
 from tinydefects.read_ahead import read_ahead
 from tinydefects.sample import Prediction, Sample
@@ -22,26 +22,6 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 256
 HEAT_RGB = np.array([255, 40, 0], dtype=np.float32)
-
-
-def find_images(folder: Path) -> list[Sample]:
-    """Every image below a folder as an unlabelled Sample, in the order of their paths.
-
-    Raises:
-        DatasetError: the folder is missing or holds no image, or two images share a stem and so would share a map.
-    """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise DatasetError(
-            f"{folder}: no images here ({', '.join(sorted(IMAGE_SUFFIXES))}); name a folder of photographs"
-        )
-    by_name: dict[str, Path] = {}
-    for path in paths:
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in by_name:
-            raise DatasetError(f"{path}: {by_name[name].name} has the same stem; stems must differ, rename one")
-        by_name[name] = path
-    return [Sample(id=f"images/{name}", image_path=path, label="unknown") for name, path in by_name.items()]
 
 
 def predict_to_disk(

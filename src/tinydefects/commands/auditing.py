@@ -6,13 +6,24 @@ from typing import Annotated
 
 import typer
 
-from tinydefects.commands.options import CategoryId, ImageScore, Json, Root, load, print_result, say, show_progress
+from tinydefects.commands.options import (
+    Allow,
+    CategoryId,
+    ImageScore,
+    Json,
+    Root,
+    load,
+    print_result,
+    say,
+    show_progress,
+)
 
 
 def audit(
     maps: Annotated[list[Path], typer.Argument(help="One folder of maps a method, named after it; two or more rank.")],
     category_id: CategoryId,
     root: Root = Path("data"),
+    allow: Allow = None,
     out: Annotated[Path | None, typer.Option(help="Write the numbers to this JSON file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw every rule and method to this file (.png, .svg).")] = None,
     input_px: Annotated[
@@ -25,7 +36,7 @@ def audit(
     from tinydefects.benchmark.audit import audit_maps, write_audit
     from tinydefects.benchmark.audit_text import describe_audit
 
-    category = load(category_id, root)
+    category = load(category_id, root, allow=allow)
     with show_progress() as progress:
         found = audit_maps(maps, category, track=progress.track, input_px=input_px, image_score=image_score.value)
     if out is not None:

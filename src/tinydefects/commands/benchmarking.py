@@ -18,6 +18,7 @@ from tinydefects.commands.options import (
     TeacherWeights,
     print_result,
     say,
+    say_remarks,
     show_progress,
 )
 from tinydefects.errors import TinyDefectsError
@@ -170,6 +171,8 @@ def benchmark(
     )
     selection = select(asked, names, place)
     loaded, finished = load_all(selection, place), find_finished(selection.jobs, place.out)
+    for category in loaded.values():
+        say_remarks(category)
     require_same_images(finished.values(), loaded)
     plan = plan_jobs(selection.jobs, loaded, finished, place)
     totals = describe_totals(plan, place, n_workers)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tinydefects.commands.options import (
+    Allow,
     CategoryId,
     CurveRule,
     ImageScore,
@@ -59,6 +60,7 @@ def evaluate(
     category_id: CategoryId,
     root: Root = Path("data"),
     option: Option = None,
+    allow: Allow = None,
     key: Annotated[
         str | None, typer.Option(help="Array of .npz maps; else 'anomaly_map' or the only one.", rich_help_panel=MAPS)
     ] = None,
@@ -197,7 +199,7 @@ def evaluate(
     share = parse_share(part) if part else None
     if share and merge:
         raise TinyDefectsError("--part and --merge exclude each other: first all parts are gathered, then merged")
-    category = load(category_id, root, option)
+    category = load(category_id, root, option, allow=allow)
     base = out / category.id
     with show_progress() as progress:
         reader = MapReader(
@@ -209,7 +211,7 @@ def evaluate(
             progress=progress,
         )
         pairing = reader.check(category)
-        for remark in (*licence_of(category_id), *warnings_about(pairing)):
+        for remark in (*licence_of(category.id), *warnings_about(pairing)):
             say(remark)
         if dry_run:
             cost = scoring_cost(pairing)

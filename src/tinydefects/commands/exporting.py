@@ -63,16 +63,20 @@ def export(
     plan = plan_export(detector, target=to.value, precision=precision.value, image_size=size)
     if dry_run:
         return print_result(asdict(plan), as_json, f"{out}: {plan}")
-    calibration = _training_images(calibrate, root, option) if calibrate else []
-    manifest = write_export(detector, out, plan, calibration=calibration, category=calibrate or "")
+    category, calibration = _training_images(calibrate, root, option) if calibrate else ("", [])
+    manifest = write_export(detector, out, plan, calibration=calibration, category=category)
     say(f"predict with it: tinydefects predict {out} IMAGES")
     print_result(manifest.model_dump(mode="json"), as_json, f"{out}: {plan.outcome(manifest.check)}")
 
 
-def _training_images(category_id: str, root: Path, options: Sequence[str] | None) -> "list[NDArray[np.uint8]]":
+def _training_images(
+    category_id: str, root: Path, options: Sequence[str] | None
+) -> "tuple[str, list[NDArray[np.uint8]]]":
+    """Address and a choice of the training images; nothing else of the category is looked at."""
     from tinydefects.export.writing import calibration_choice
 
-    train = load(category_id, root, options).train
+    category = load(category_id, root, options, training_only=True)
+    train = category.train
     if not train:
         raise TinyDefectsError(f"{category_id}: has no training images; int8 is calibrated with nothing else")
-    return [train[number].image() for number in calibration_choice(len(train))]
+    return category.id, [train[number].image() for number in calibration_choice(len(train))]

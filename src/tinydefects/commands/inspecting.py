@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tinydefects.commands.options import (
+    Allow,
     Device,
     Json,
     Option,
@@ -33,6 +34,7 @@ def inspect(
     ] = None,
     root: Root = Path("data"),
     option: Option = None,
+    allow: Allow = None,
     patch_size: Annotated[
         int | None, typer.Option(min=1, help="Patch size of the teacher in pixels; left out, the teacher's, or 14.")
     ] = None,
@@ -79,7 +81,8 @@ def inspect(
             diameter, parse_size(image_size), patch_size=patch_size, pixel_pitch_mm=pixel_pitch, max_input=max_input
         )
     else:
-        category, title = load(category_id, root, option), category_id
+        category = load(category_id, root, option, allow=allow)
+        title = category.id
         with show_progress() as progress:
             inspection = inspect_defects(
                 progress.track(category.test, "read masks", len(category.test)),

@@ -34,12 +34,26 @@ class ImageScore(StrEnum):
     top = "top_0.1_percent"
 
 
+class Allowed(StrEnum):
+    """What is refused unless it is meant."""
+
+    unmarked = "unmarked"
+
+
 CategoryId = Annotated[str, typer.Argument(metavar="DATASET/CATEGORY", help="e.g. mvtec_ad/screw, magnetic_tile/all")]
 Root = Annotated[Path, typer.Option(help="Folder that holds the dataset.")]
 Option = Annotated[
     list[str] | None,
     typer.Option(
         "--option", metavar="NAME=VALUE", help="Option of the dataset's loader, e.g. n_train=300. Repeatable."
+    ),
+]
+Allow = Annotated[
+    list[Allowed] | None,
+    typer.Option(
+        "--allow",
+        help="What is refused unless it is meant: 'unmarked' counts defective images without mask for image figures. "
+        "Repeatable.",
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
@@ -51,13 +65,31 @@ TeacherWeights = Annotated[
 ]
 
 
-def load(category_id: str, root: Path, options: Sequence[str] | None = None) -> "Category":
-    """The category named on the command line, with the options its loader is given."""
-    from tinydefects.datasets.catalog import load_category
+def load(
+    category_id: str,
+    root: Path,
+    options: Sequence[str] | None = None,
+    *,
+    allow: Sequence[Allowed] | None = None,
+    training_only: bool = False,
+) -> "Category":
+    """The category named on the command line, with the options its loader is given; what was left out is said."""
+    from tinydefects.datasets.catalog import load_category, load_training, parse_address
     from tinydefects.datasets.loader_options import parse_options
 
-    parsed = parse_options(category_id.split("/")[0], options) if options else {}
-    return load_category(category_id, root=root, **parsed)
+    parsed = parse_options(parse_address(category_id)[0], options) if options else {}
+    if training_only:
+        category = load_training(category_id, root=root, **parsed)
+    else:
+        category = load_category(category_id, root=root, allow_unmarked=Allowed.unmarked in (allow or ()), **parsed)
+    say_remarks(category)
+    return category
+
+
+def say_remarks(category: "Category") -> None:
+    """What its folder left open, once, for people."""
+    for remark in category.remarks:
+        say(f"{category.id}: {remark}")
 
 
 def parse_size(text: str) -> tuple[int, int]:
