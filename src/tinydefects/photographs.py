@@ -19,6 +19,7 @@ from tinydefects.walk import (
     UNKNOWN_FORMAT,
     LeftOut,
     by_stem,
+    counted,
     is_folder,
     nfc,
     on_disk,
@@ -47,8 +48,8 @@ class Photographs:
     @property
     def remarks(self) -> list[str]:
         """How many there are and what was left out, and a warning where a dataset is taken for photographs."""
-        noun = "photograph" if len(self.samples) == 1 else "photographs"
-        lines = [f"{self.folder}: {len(self.samples)} {noun}{f'; {self.left_out}' if self.left_out else ''}"]
+        left = f"; {self.left_out}" if self.left_out else ""
+        lines = [f"{self.folder}: {counted('photograph', len(self.samples))}{left}"]
         if is_folder(self.folder / "train"):
             lines.append(
                 f"{self.folder}: holds train/, so images to learn from, and masks if there are any, count as "
@@ -72,7 +73,7 @@ def photographs_in(folder: Path) -> Photographs:
     Raises:
         DatasetError: it is missing, holds no image or is one of maps, or two images share a stem and so a map.
     """
-    if (folder / MAPS_MARK).is_file() or _marked_folder_of_overlay(folder / "any.png"):
+    if (folder / MAPS_MARK).is_file():
         raise DatasetError(f"{folder}: holds maps that 'predict' wrote; name a folder of photographs")
     found = walk(folder, IMAGE_SUFFIXES)
     return _samples(folder, found.files, found.left_out)
@@ -86,25 +87,26 @@ def find_photographs(words: Sequence[str]) -> Photographs:
     Raises:
         DatasetError: a word names nothing, or what `photographs_in` refuses.
     """
-    if len(words) == 1 and (folder := _real(words[0])).is_dir():
+    if len(words) == 1 and words[0] and (folder := _real(words[0])).is_dir():
         return photographs_in(folder)
-    files, holders, left = dict[Path, None](), list[Path](), list[tuple[str, str]]()
+    files, holders, left_out = list[Path](), list[Path](), LeftOut()
     for path in _expanded(words):
-        if path.is_dir():
-            found = photographs_in(path) if not (path / MAPS_MARK).is_file() else None
-            left += found.left_out.things if found else [("folder(s) of own output", str(path))]
-            files |= dict.fromkeys(sample.image_path for sample in found.samples) if found else {}
-            holders += [path] if found else []
-        elif path.suffix.lower() not in IMAGE_SUFFIXES:
-            left += [] if DOCUMENT.fullmatch(path.name) else [(UNKNOWN_FORMAT, path.name)]
-        elif _marked_folder_of_overlay(path) or _is_map(path):
-            left.append(("file(s) of own output", path.name))
-        else:
-            files[path] = None
+        if path.is_dir() and (path / MAPS_MARK).is_file():
+            left_out += LeftOut((("folder(s) of own output", str(path)),))
+        elif path.is_dir():
+            found = walk(path, IMAGE_SUFFIXES)
+            files += [file for _, file in found.files]
+            holders += [path] if found.files else []
+            left_out += found.left_out
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            files.append(path)
             holders.append(path.parent)
+        elif not DOCUMENT.fullmatch(path.name):
+            left_out += LeftOut(((UNKNOWN_FORMAT, path.name),))
     folder = Path(os.path.commonpath([holder.absolute() for holder in holders])) if holders else Path(words[0])
-    named = [(nfc(os.path.relpath(path, folder)).replace(os.sep, "/"), path) for path in files]
-    return _samples(folder, sorted(named), LeftOut(tuple(left)))
+    unique = {path.absolute(): path for path in files}
+    named = [(nfc(os.path.relpath(path, folder)).replace(os.sep, "/"), path) for path in unique.values()]
+    return _samples(folder, sorted(named), LeftOut(tuple(dict.fromkeys(left_out.things))))
 
 
 def address_among(words: Sequence[str], root: Path) -> str | None:
@@ -159,8 +161,10 @@ def require_own_folder(out: Path, name: str, samples: Iterable[Sample], folders:
             )
 
 
-def _samples(folder: Path, files: Iterable[tuple[str, Path]], left_out: LeftOut) -> Photographs:
-    found = by_stem(files)
+def _samples(folder: Path, files: Sequence[tuple[str, Path]], left_out: LeftOut) -> Photographs:
+    own = _own_files([path for _, path in files])
+    left_out += LeftOut(tuple(("file(s) of own output", name) for name, path in files if path in own))
+    found = by_stem((name, path) for name, path in files if path not in own)
     if not found:
         left = f" ({left_out})" if left_out else ""
         raise DatasetError(f"{folder}: no images here{left}; name photographs or a folder of them ({FORMATS})")
@@ -200,22 +204,25 @@ def _nothing_there(word: str, path: Path) -> str:
         return f"{word}: no file matches this pattern; check it, or name the folder"
     if missing is not None:
         return f"{word}: no such file, there is no folder {missing}; check the path"
-    names = [one.name for _, one in walk(path.parent, IMAGE_SUFFIXES, deep=False).files]
-    near = get_close_matches(path.name, [*names, *sub_folders(path.parent)], n=1)
-    hint = f"did you mean {path.parent / near[0]}?" if near else f"{path.parent} holds {len(names)} images"
+    if not path.parent.is_dir():
+        return f"{word}: {path.parent} is a file, no folder; check the path"
+    images = [one.name for _, one in walk(path.parent, IMAGE_SUFFIXES, deep=False).files]
+    there = {name.lower(): name for name in (*images, *sub_folders(path.parent))}
+    near = [path.parent / there[name] for name in get_close_matches(path.name.lower(), there, n=1)]
+    hint = f"did you mean {near[0]}?" if near else f"{path.parent} holds {counted('image', len(images))}"
     return f"{word}: no such file; {hint}"
 
 
-def _marked_folder_of_overlay(path: Path) -> Path | None:
-    """The folder of maps in whose overlays a file lies, if it does."""
-    holders = (parent.parent for parent in path.absolute().parents if parent.name == OVERLAYS)
-    return next((folder for folder in holders if (folder / MAPS_MARK).is_file()), None)
-
-
-def _is_map(path: Path) -> bool:
-    """Whether a file lies in a folder of maps and has an overlay there."""
-    path = path.absolute()
-    if path.suffix.lower() != ".tiff":
-        return False
-    marked = (folder for folder in path.parents if is_folder(folder / OVERLAYS) and (folder / MAPS_MARK).is_file())
-    return any((folder / OVERLAYS / path.relative_to(folder).with_suffix(".png")).is_file() for folder in marked)
+def _own_files(paths: Iterable[Path]) -> set[Path]:
+    """Those of the files that `predict` wrote: maps and overlays below a folder of maps, which each name leads to."""
+    own, marked = set[Path](), dict[Path, list[Path]]()
+    for path in paths:
+        whole = path.absolute()
+        if whole.parent not in marked:
+            marked[whole.parent] = [folder for folder in whole.parents if (folder / MAPS_MARK).is_file()]
+        for folder in marked[whole.parent]:
+            name = whole.relative_to(folder)
+            is_map = whole.suffix == ".tiff" and (folder / OVERLAYS / name).with_suffix(".png").is_file()
+            if is_map or name.parts[0] == OVERLAYS:
+                own.add(path)
+    return own

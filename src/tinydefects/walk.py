@@ -46,7 +46,7 @@ class LeftOut:
     def __str__(self) -> str:
         """`left out: 1 hidden file, 2 files of no known format (.heic)`; nothing where nothing was."""
         counts = Counter(kind for kind, _ in self.things)
-        told = [f"{n} {kind.replace('(s)', '' if n == 1 else 's', 1)}{self._named(kind)}" for kind, n in counts.items()]
+        told = [counted(kind, n) + self._named(kind) for kind, n in counts.items()]
         return f"left out: {', '.join(told)}" if told else ""
 
     def _named(self, kind: str) -> str:
@@ -71,17 +71,26 @@ class Walk:
     left_out: LeftOut
 
 
+def counted(noun: str, n: int) -> str:
+    """`1 image`, `2 images`; a noun that does not end in its own plural carries `(s)` where the s goes."""
+    noun = noun if "(s)" in noun else f"{noun}(s)"
+    return f"{n} {noun.replace('(s)', '' if n == 1 else 's', 1)}"
+
+
 def nfc(name: str) -> str:
     """A name as it is compared.
 
     Raises:
         DatasetError: it is not UTF-8, so that no table or map could bear it.
     """
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise DatasetError(f"{os.fsencode(name)!r}: this name is not UTF-8; rename the file or folder") from None
+    if not is_utf8(name):
+        raise DatasetError(f"{os.fsencode(name)!r}: this name is not UTF-8; rename the file or folder")
     return unicodedata.normalize("NFC", name)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written into a table; Linux allows any bytes."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def walk(
@@ -102,7 +111,7 @@ def walk(
         with_own: whether the program's own output is wanted, too.
 
     Raises:
-        DatasetError: there is no such folder, one may not be read, or a name is not UTF-8.
+        DatasetError: there is no such folder, or one may not be read.
     """
     files: list[tuple[str, Path]] = []
     left: list[tuple[str, str]] = []
@@ -121,6 +130,8 @@ def walk(
         for entry in entries:
             name, path = f"{place}/{entry.name}".lstrip("/"), here / entry.name
             kind = _kind(entry, suffixes, with_own=with_own)
+            if kind in {"file", "folder"} and not is_utf8(entry.name):
+                kind, name = f"{kind}(s) whose name is not UTF-8", ascii(name)
             if path in skip or ("folder" in kind and not deep):
                 continue
             if kind == "folder":
@@ -138,7 +149,7 @@ def sub_folders(folder: Path) -> dict[str, Path]:
     Raises:
         DatasetError: there is no such folder, or it may not be read.
     """
-    found = [entry for entry in _list(folder) if _kind(entry, (), with_own=False) == "folder"]
+    found = [one for one in _list(folder) if _kind(one, (), with_own=False) == "folder" and is_utf8(one.name)]
     return dict(sorted((nfc(entry.name), folder / entry.name) for entry in found))
 
 
@@ -172,7 +183,7 @@ def is_folder(path: Path) -> bool:
 
 def is_own_output(folder: Path, names: Collection[str]) -> bool:
     """Whether a folder that holds these names was written by this program."""
-    if any(mark <= set(names) for mark in OWN_MARKS):
+    if any(mark <= set(names) for mark in OWN_MARKS) or any(map(OWN_FILE.fullmatch, names)):
         return True
     try:
         return BENCHMARK_MARK in names and b'"fingerprint"' in (folder / BENCHMARK_MARK).read_bytes()[:4096]

@@ -83,9 +83,14 @@ def inspect(
     else:
         category = load(category_id, root, option, allow=allow)
         title = category.id
+        outlined = [sample for sample in category.test if sample.label == "good" or sample.mask_paths]
+        if not any(sample.mask_paths for sample in outlined):
+            raise TinyDefectsError(
+                f"{title}: no defect is outlined, there is no size to measure; give --image-size HxW with --defect-px"
+            )
         with show_progress() as progress:
             inspection = inspect_defects(
-                progress.track(category.test, "read masks", len(category.test)),
+                progress.track(outlined, "read masks", len(outlined)),
                 patch_size=patch_size,
                 pixel_pitch_mm=pixel_pitch,
                 defect_px=diameter,

@@ -13,7 +13,7 @@ from tinydefects.datasets.synthetic.dataset import SYNTHETIC_FAMILIES, load_synt
 from tinydefects.datasets.visa import VISA, load_visa
 from tinydefects.errors import DatasetError
 from tinydefects.sample import Category, Sample
-from tinydefects.walk import nfc, sub_folders
+from tinydefects.walk import is_folder, nfc, sub_folders
 
 DRAWN = "synthetic"  # whole, with every mask
 WRITTEN = "a category is written dataset/category"
@@ -69,8 +69,10 @@ def load_training(address: str, *, root: Path | str = "data", **options: object)
     return replace(LOADERS[dataset](name, root=Path(root), **options), test=(), validation=())
 
 
-def parse_address(text: str) -> tuple[str, str]:
+def parse_address(text: str, root: Path | str = "data") -> tuple[str, str]:
     """Dataset and category of an address as people type it: any case, back-slashes, `./` before it or `/` behind.
+
+    `root` only helps to say what to write instead of something else.
 
     Raises:
         DatasetError: it is a path, has not two parts, or names no dataset; the message says what to write.
@@ -78,7 +80,7 @@ def parse_address(text: str) -> tuple[str, str]:
     slashed = nfc(text).replace("\\", "/")
     parts = [part for part in slashed.split("/") if part not in {"", "."}]
     if slashed.startswith(("/", "~")) or ":" in slashed.split("/")[0] or ".." in parts:
-        raise DatasetError(f"{text!r}: {WRITTEN}, not a path{_instead(text)}")
+        raise DatasetError(f"{text!r}: {WRITTEN}, not a path{_instead(text, root)}")
     datasets = [next((known for known in LOADERS if plain(known) == plain(part)), None) for part in parts]
     first = next((index for index, dataset in enumerate(datasets) if dataset), None)
     if first is not None and first < len(parts) - 1 and (first or len(parts) > 2):
@@ -88,9 +90,9 @@ def parse_address(text: str) -> tuple[str, str]:
         root = f" --root {'/'.join(above)}" if above else ""
         raise DatasetError(f"{text!r}: {WRITTEN}, write {datasets[first]}/{behind[0]}{root}")
     if len(parts) < 2 or (first is None and len(parts) > 2):
-        raise DatasetError(f"{text!r}: {WRITTEN}, for example mvtec_ad/screw{_instead(text)}")
+        raise DatasetError(f"{text!r}: {WRITTEN}, for example mvtec_ad/screw{_instead(text, root)}")
     if datasets[0] is None:
-        raise DatasetError(f"{parts[0]}: no such dataset; {suggest(parts[0], LOADERS)}{_instead(text)}")
+        raise DatasetError(f"{parts[0]}: no such dataset; {suggest(parts[0], LOADERS)}{_instead(text, root)}")
     return datasets[0], parts[1]
 
 
@@ -100,7 +102,7 @@ def find_address(text: str, root: Path | str = "data") -> str:
     Raises:
         DatasetError: what `parse_address` refuses, or `root` may not be read.
     """
-    dataset, name = parse_address(text)
+    dataset, name = parse_address(text, root)
     there = _names(dataset, Path(root))
     alike = [own for own in there if own.casefold() == name.casefold()]
     return f"{dataset}/{name if name in there or len(alike) != 1 else alike[0]}"
@@ -143,13 +145,19 @@ def _names(dataset: str, root: Path) -> list[str]:
     return list(LAYOUTS[dataset].categories(root, training_only=True))
 
 
-def _instead(text: str) -> str:
-    """What to write for a folder that is there."""
-    folder = Path(text).expanduser()
-    if not text.strip() or not folder.is_dir():
+def _instead(text: str, root: Path | str) -> str:
+    """What to write for a folder that is there, or for all that lies there of a dataset."""
+    if not text.strip():
+        return ""
+    known = next((dataset for dataset in LOADERS if dataset == text.strip("/").lower()), None)
+    if known is not None:
+        there = list_categories(known, root) if is_folder(Path(root)) else []
+        return f"; there are {', '.join(there)}" if there else ""
+    folder = next((one for one in (Path(text).expanduser(), Path(root, text)) if is_folder(one)), None)
+    if folder is None:
         return ""
     real = folder.resolve()
-    return f"; for that folder write folder/{real.name} --root {real.parent}"
+    return f"; for the folder {folder} write folder/{real.name} --root {real.parent}"
 
 
 def _about_outlines(samples: Sequence[Sample]) -> list[str]:
@@ -159,5 +167,6 @@ def _about_outlines(samples: Sequence[Sample]) -> list[str]:
     if not bare:
         return []
     if len(bare) == len(defective):
-        return [f"no outlines of its {len(bare)} defective images: image figures only"]
-    return [f"{len(bare)} of {len(defective)} defective images without outline ({bare[0]}, …): image figures only"]
+        return ["no outlines: image figures only"]
+    named = ", ".join(bare[:3]) + (", …" if len(bare) > 3 else "")
+    return [f"{len(bare)} of {len(defective)} defective images without outline ({named}): image figures only"]

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from tinydefects.errors import DatasetError
 from tinydefects.pixels import IMAGE_SUFFIXES, MaskRule
 from tinydefects.sample import Category, Sample
-from tinydefects.walk import UNKNOWN_FORMAT, LeftOut, by_stem, is_folder, nfc, sub_folders, walk
+from tinydefects.walk import UNKNOWN_FORMAT, LeftOut, by_stem, counted, is_folder, nfc, sub_folders, walk
 
 MASK_ENDINGS = ("", "_mask", "_GT", "_gt", "_label")
 DOCUMENTS = {".txt", ".md", ".csv", ".json", ".xml", ".pdf"}
@@ -143,7 +143,7 @@ def load_folder(
         n_good = len(train)
         train, test = _hold_back(train, held_back, seed)
         if test:
-            remarks.append(f"{len(test)} of {n_good} good images are kept for the test (held_back={held_back:g})")
+            remarks.append(f"{len(test)} of {n_good} good images kept for the test (--option held_back=0 keeps none)")
     elif not training_only:
         test = good_samples(root / test_good, "test/good")
     if defect is not None and not training_only:
@@ -306,7 +306,7 @@ def accounted(category: Category, folder: Path, *, skip: Collection[Path] = ()) 
     left_out = LeftOut((*places, *things))
     if not left_out:
         return category
-    return replace(category, remarks=(*category.remarks, f"{len(samples)} images; {left_out}"))
+    return replace(category, remarks=(*category.remarks, f"{counted('image', len(samples))}; {left_out}"))
 
 
 def shuffled(names: Iterable[str], seed: int) -> list[str]:

@@ -95,12 +95,15 @@ def _recognise(folder: Path, given: dict[str, Any], training_only: bool) -> _Rec
     known.aside += [*masks, *bad, *([test] if test else [])]
     if split is not None:
         known.options |= {"good": _below(folder, split), "held_back": 0.0}  # who has such a folder has chosen
+    elif "good" in given:
+        pass
     elif good := _first(there, GOOD):
         _take(known, folder, good=good)
-    elif "good" not in given:
+    else:
         _take_loose_images(folder, known, alone=not bad and test is None)
     known.options |= {"defect": None, "mask": None}
     if training_only:
+        known.remarks += [f"{one.name}/ is taken as defective, not learnt from" for one in bad if one.name != "defect"]
         return known
     if test is not None and split is not None:
         _recognise_test(folder, test, known)
@@ -108,10 +111,10 @@ def _recognise(folder: Path, given: dict[str, Any], training_only: bool) -> _Rec
     elif len(bad) > 1 and "defect" not in given:
         names = " and ".join(f"{one.name}/" for one in bad)
         raise DatasetError(f"{folder}: holds {names}; say which is meant with --option defect={bad[0].name}")
-    elif bad and n_images(bad[0]):
+    elif bad and "defect" not in given and n_images(bad[0]):
         _take(known, folder, defect=bad[0])
     filled = [one for one in masks if n_images(one)]
-    if filled:
+    if filled and "mask" not in given:
         _take(known, folder, mask=filled[0])
     return known
 
