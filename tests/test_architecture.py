@@ -25,6 +25,8 @@ FLOOR_OF = {
     "defects": "vocabulary",
     "read_ahead": "vocabulary",
     "image_bits": "vocabulary",
+    "walk": "vocabulary",
+    "photographs": "delivery",
     "datasets": "datasets",
     "metrics": "metrics",
     "timm_guard": "model",

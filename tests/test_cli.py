@@ -78,6 +78,43 @@ def test_evaluate_then_report_ends_with_a_file_to_open(inside, monkeypatch, caps
     assert "mvtec_ad/screw" in Path("report.html").read_text()
 
 
+def stems(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.tiff"))
+
+
+def test_a_second_run_takes_the_same_photographs_though_its_maps_lie_among_them(inside, monkeypatch, capsys):
+    shutil.copytree("data/mvtec_ad/screw/train/good", "in")
+    for told in ("in: 3 photographs", "in: 3 photographs; left out: 1 folder of own output (maps)"):
+        code, out, err = run(monkeypatch, capsys, "predict", "model", "in", "--out", "in/maps", "--json")
+        assert (code, list(json.loads(out))) == (0, ["images/0", "images/1", "images/2"])
+        assert err.splitlines()[0] == told
+    for out in ("in", "."):
+        code, _, err = run(monkeypatch, capsys, "predict", "model", "in", "--out", out)
+        assert (code, "the maps would lie among the photographs" in err) == (2, True)
+
+
+def test_predict_takes_files_and_patterns_and_keeps_their_maps_where_those_of_the_folder_lie(
+    inside, monkeypatch, capsys
+):
+    good = Path("data/mvtec_ad/screw/train/good")
+    for words in ([good], [good / "*.png"], sorted(good.iterdir())):
+        assert run(monkeypatch, capsys, "predict", "model", *words, "--out", "theirs")[0] == 0
+        assert stems(Path("theirs")) == ["good/images/0", "good/images/1", "good/images/2"]
+
+
+def test_standing_in_the_data_folder_an_address_means_the_category(inside, monkeypatch, capsys):
+    monkeypatch.chdir("data")
+    arguments = ("predict", "../model", "mvtec_ad/screw", "--root", ".", "--out", "../theirs")
+    code, _, err = run(monkeypatch, capsys, *arguments)
+    assert (code, stems(Path("../theirs"))) == (0, ["screw/test/good/3", "screw/test/pit/4"])
+    assert "mvtec_ad/screw: a folder here, and a category below --root .: its 2 images are meant" in err
+
+
+def test_an_address_typed_otherwise_leaves_the_same_results(inside, monkeypatch, capsys):
+    assert run(monkeypatch, capsys, "evaluate", "maps", "MVTEC_AD\\Screw/", "--resamples", "0")[0] == 0
+    assert Path("results/mvtec_ad/screw.json").is_file()
+
+
 def test_maps_of_another_detector_are_made_again_and_both_are_never_scored_together(inside, monkeypatch, capsys):
     run(monkeypatch, capsys, "fit", "mvtec_ad/screw", *SETTINGS, "--seed", 1, "--out", "other")
     shutil.copytree("maps", "mixed")
@@ -243,7 +280,7 @@ PREDICT = ["predict", "model", "mvtec_ad/screw", "--out", "fresh"]
     ("mishap", "arguments", "named"),
     [
         (truncate_an_image, FIT, "1.png"),
-        (remove_a_mask, FIT, "4.png"),
+        (remove_a_mask, EVALUATE, "4.png"),
         (shrink_a_map, EVALUATE, "test/pit/4"),
         (put_nan_into_a_map, EVALUATE, "4.tiff"),
         (resize_a_mask, EVALUATE, "4_mask.png"),
@@ -251,6 +288,11 @@ PREDICT = ["predict", "model", "mvtec_ad/screw", "--out", "fresh"]
         (damage_the_model, PREDICT, "model"),
         (truncate_the_settings, PREDICT, "model"),
         (break_nothing, ["fit", "mvtec_ad/scrw", *SETTINGS], "screw"),
+        (break_nothing, ["fit", "mvtec_ad/..", *SETTINGS], "not a path"),
+        (break_nothing, ["evaluate", "maps", "folder/..", "--root", "data/mvtec_ad"], "not a path"),
+        (break_nothing, ["predict", "model", "in/000.png"], "in/000.png: no such file, there is no folder in"),
+        (break_nothing, ["predict", "model", "maps"], "maps: holds maps that 'predict' wrote"),
+        (break_nothing, ["predict", "model", "data", "--split", "validation"], "for the address of a category"),
         (break_nothing, ["fit", "mvtec/screw", *SETTINGS], "mvtec_ad"),
         (break_nothing, ["fit", "mvtec_ad/screw", "--root", "nowhere", *SETTINGS], "nowhere"),
         (break_nothing, [*FIT, "--teacher", "no_such_vit"], "no_such_vit"),

@@ -1,4 +1,5 @@
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 from dataset_trees import draw
 from tinydefects.errors import ImageReadError, TableError
 from tinydefects.maps import origin as origin_module
+from tinydefects.maps.description import warnings_about
 from tinydefects.maps.origin import Origin, origin_in, pixels_sha256, read_photograph
 from tinydefects.maps.pairing import pair_maps, require_one_maker, score_in
 from tinydefects.maps.problems import MapProblem, MapsError, describe_problems
@@ -289,3 +291,28 @@ def test_problems_are_told_in_one_line_by_kind_with_the_first_names(tmp_path):
     assert "5 missing (0: expected 0.npy, 1, 2, and 2 more), 1 not finite (x: x.npy); " in line
     assert "give one map for each test image" in line
     assert "\n" not in line
+
+
+def test_names_of_maps_meet_in_any_composition_and_below_sub_folders(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "b\u00e4r") for form in ("NFC", "NFD"))
+    image = draw(tmp_path / f"data/screw/test/good/cam1/{decomposed}.png", size=SIZE)
+    sample = Sample(id=f"test/good/cam1/{composed}", image_path=image, label="good")
+    category = Category(id="mvtec_ad/screw", train=[], test=[sample])
+    path = save(tmp_path / f"maps/screw/test/good/cam1/{decomposed}.npy")
+    assert [pair.path for pair in pair_maps(tmp_path / "maps", category).pairs] == [path]
+    for name in (f"test/good/cam1/{composed}", f"cam1/{decomposed}.png"):
+        manifest = tmp_path / "maps.csv"
+        manifest.write_text(f"id,map\n{name},maps/screw/test/good/cam1/{composed}.npy\n")
+        pairing = pair_maps(manifest, category)
+        assert ([pair.path for pair in pairing.pairs], pairing.problems) == ([path], ())
+
+
+def test_what_is_no_map_in_a_folder_of_maps_is_counted(maps, category):
+    (maps / "made_by.json").write_text("{}")
+    for name in ("screw/test/good/._000.npy", "screw/test/good/Thumbs.db", "screw/test/good/notes.txt"):
+        (maps / name).write_bytes(b"")
+    pairing = pair_maps(maps, category)
+    pairing.require_sound()
+    told = "left out: 1 file of no known format (.txt), 1 hidden file, 1 system file"
+    assert str(pairing.left_out) == told
+    assert warnings_about(pairing) == [f"{maps}: 3 maps; {told}"]

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.errors import DatasetError, ImageReadError, MissingExtraError, ResolutionMismatchError, ScoreError
+from tinydefects.errors import ImageReadError, MissingExtraError, ResolutionMismatchError, ScoreError
 from tinydefects.image_bits import with_image_bits
 from tinydefects.maps.description import write_problems
 from tinydefects.maps.files import read_header
 from tinydefects.maps.origin import Origin, Photograph, origin_in, pixels_sha256, read_photograph
 from tinydefects.maps.problems import MapProblem, ProblemKind
-from tinydefects.pixels import IMAGE_SUFFIXES, write_png, write_whole
+from tinydefects.photographs import find_images as find_images
+from tinydefects.pixels import write_png, write_whole
 from tinydefects.predictions import map_path, read_prediction, write_maker, write_prediction
 from tinydefects.read_ahead import read_ahead
 from tinydefects.sample import Prediction, Sample
@@ -84,26 +85,6 @@ class PredictedFolder:
                 f"{n_maps} of {n_maps + n_problems} photographs; {n_problems} problem{'s' * (n_problems > 1)}, "
                 f"listed in {folder / PROBLEMS_FILE}: {self.problems[0].detail}"
             )
-
-
-def find_images(folder: Path) -> list[Sample]:
-    """Every image below a folder as an unlabelled Sample, in the order of their paths.
-
-    Raises:
-        DatasetError: the folder is missing or holds no image, or two images share a stem and so would share a map.
-    """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise DatasetError(
-            f"{folder}: no images here ({', '.join(sorted(IMAGE_SUFFIXES))}); name a folder of photographs"
-        )
-    by_name: dict[str, Path] = {}
-    for path in paths:
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in by_name:
-            raise DatasetError(f"{path}: {by_name[name].name} has the same stem; stems must differ, rename one")
-        by_name[name] = path
-    return [Sample(id=f"images/{name}", image_path=path, label="unknown") for name, path in by_name.items()]
 
 
 def predict_to_disk(

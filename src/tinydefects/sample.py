@@ -46,8 +46,8 @@ class Sample:
 
     @property
     def defect_type(self) -> str:
-        """The second part of the id: `good`, `crack`, …"""
-        return self.id.split("/")[-2]
+        """`good`, `crack`, …"""
+        return defect_type_of(self.id)
 
     def image(self) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 at the camera's own resolution; 16-bit values are scaled as `image_bits` says.
@@ -94,12 +94,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Category:
-    """One kind of object or texture, addressed everywhere by `dataset/category` (`mvtec_ad/screw`)."""
+    """One kind of object or texture, addressed everywhere by `dataset/category` (`mvtec_ad/screw`).
+
+    `remarks` are lines about what its folder left open: what was left out, assumed or missing.
+    """
 
     id: str
     train: Sequence[Sample]
     test: Sequence[Sample]
     validation: Sequence[Sample] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,6 +157,12 @@ def _unreadable(sample: Sample) -> TinyDefectsError | None:
     except (ImageReadError, MissingExtraError) as error:
         return error
     return None
+
+
+def defect_type_of(sample_id: str) -> str:
+    """The second part of an id, whatever sub-folders follow; of two parts (`test_private/000`) the first."""
+    parts = sample_id.split("/")
+    return parts[1] if len(parts) > 2 else parts[0]
 
 
 def mean_of_highest(anomaly_map: NDArray[np.float32], share: float = 0.001) -> float:

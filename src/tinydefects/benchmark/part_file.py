@@ -24,7 +24,7 @@ from tinydefects.metrics.parts import Part
 from tinydefects.metrics.records import DefectRecord
 from tinydefects.metrics.spool import ScoreSpool
 from tinydefects.pixels import cannot_write
-from tinydefects.sample import Label, Sample
+from tinydefects.sample import Label, Sample, defect_type_of
 from tinydefects.together import replace_together, settle
 
 FORMAT = 2  # 1 knew no own peaks, nor which files a part was gathered from
@@ -195,7 +195,7 @@ def _records(arrays: Any) -> list[DefectRecord]:  # noqa: ANN401 - numpy's NpzFi
     return [
         DefectRecord(
             **dict(zip(COLUMNS, row, strict=True)),
-            defect_type=row[0].split("/")[-2],
+            defect_type=defect_type_of(row[0]),
             box_px=tuple(box),
             first_touched_fpr=float("nan"),
             half_covered_fpr=float("nan"),

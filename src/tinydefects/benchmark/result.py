@@ -35,6 +35,7 @@ from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.tally import Tally
 from tinydefects.pixels import cannot_write
 from tinydefects.together import replace_together, settle, settle_below
+from tinydefects.walk import walk
 
 FORMAT = 4  # 1 had neither tally nor intervals, 2 no run record, 3 groups without key and members; all can be read
 RECORDED_PACKAGES = ("tinydefects", "numpy", "scipy", "pillow", "tifffile", "torch", "timm")
@@ -213,10 +214,11 @@ def find_results(folder: Path) -> list[Path]:
     Raises:
         ResultError: there is none.
     """
+    if folder.is_file():
+        return [folder]
     settle_below(folder)
-    paths = (
-        [folder] if folder.is_file() else sorted(path for path in folder.rglob("*.json") if _is_result(path, folder))
-    )
+    found = walk(folder, {".json"}, with_own=True).files if folder.is_dir() else ()
+    paths = [path for _, path in found if _is_result(path, folder)]
     if not paths:
         raise ResultError(f"{folder}: no results here; make some with 'tinydefects evaluate … --out {folder}'")
     return paths
@@ -323,7 +325,7 @@ def _git(*arguments: str) -> str:
 
 def _instructions() -> str:
     """The widest instructions in use, `numpy AVX512_SPR, torch AVX512`; torch only where something has loaded it."""
-    found = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[index]  # NumPy types it as None
+    found = np.show_config(mode="dicts")["SIMD Extensions"]
     used = [f"numpy {(found.get('found') or found.get('baseline') or ['unknown'])[-1]}"]
     torch = sys.modules.get("torch")
     if torch is not None:

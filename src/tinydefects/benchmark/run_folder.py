@@ -18,6 +18,7 @@ from tinydefects.metrics.figures import figures
 from tinydefects.pixels import write_whole
 from tinydefects.sample import Category
 from tinydefects.together import settle
+from tinydefects.walk import walk
 
 PROTOCOL_FILE = "protocol.json"
 FAILED_SUFFIX = ".failed.json"
@@ -184,9 +185,10 @@ def read_failures(out: Path) -> list[Failure]:
         ResultError: a file is damaged.
     """
     again = "delete it and run the benchmark again"
+    there = walk(out, {".json"}, with_own=True).files if out.is_dir() else ()
     return [
         read_as(Failure, path, ResultError, kind="failed job", way_out=again)
-        for path in sorted(out.rglob(f"*{FAILED_SUFFIX}"))
+        for path in (path for _, path in there if path.name.endswith(FAILED_SUFFIX))
     ]
 
 

@@ -9,7 +9,7 @@ from tinydefects.benchmark.job_run import Place, shared_teacher
 from tinydefects.benchmark.peers.catalog import PEERS, parse_peer
 from tinydefects.benchmark.protocol import NO_RESOLUTION, EvaluationProtocol, Job, list_jobs
 from tinydefects.benchmark.run_folder import joined
-from tinydefects.datasets.catalog import list_categories, load_category
+from tinydefects.datasets.catalog import find_address, list_categories, load_category, parse_address
 from tinydefects.datasets.folder import suggest
 from tinydefects.datasets.loader_options import option_kinds, parse_options
 from tinydefects.detector_file import BUILTIN
@@ -79,10 +79,11 @@ def find_categories(text: str, root: Path) -> tuple[str, ...]:
     """
     found: list[str] = []
     for pattern in _words("--categories", text):
-        dataset, separator, name = pattern.partition("/")
-        if not separator or not name:
+        if "/" not in pattern.replace("\\", "/"):
             raise DatasetError(f"--categories {pattern}: write dataset/category or dataset/*, such as mvtec_ad/screw")
+        dataset, name = parse_address(pattern)
         there = list_categories(dataset, root)
+        pattern = f"{dataset}/{name}" if any(sign in name for sign in "*?[") else find_address(pattern, root)
         matching = [address for address in there if fnmatchcase(address, pattern)]
         if not matching and there:
             raise DatasetError(f"{pattern}: no such category below {root}; {suggest(pattern, there)}")

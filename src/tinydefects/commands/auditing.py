@@ -41,7 +41,7 @@ def audit(
     from tinydefects.benchmark.audit_text import describe_audit
     from tinydefects.pixels import require_writable
 
-    category = load(category_id, root, option, allow)
+    category = load(category_id, root, option, allow=allow)
     settings = {"dataset_options": " ".join(option)} if option else {}
     for path in filter(None, (out, plot)):
         require_writable(path.parent)

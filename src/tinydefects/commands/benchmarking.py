@@ -24,6 +24,7 @@ from tinydefects.commands.options import (
     check_masks_of,
     print_result,
     say,
+    say_remarks,
     show_progress,
 )
 from tinydefects.errors import TinyDefectsError
@@ -188,6 +189,8 @@ def benchmark(
     )
     selection = select(asked, names, place)
     loaded, found_results = load_all(selection, place), find_finished(selection.jobs, place.out)
+    for category in loaded.values():
+        say_remarks(category)
     require_same_images(place.out, loaded)
     finished = of_these_maps(found_results, loaded)
     for name in found_results.keys() - finished.keys():

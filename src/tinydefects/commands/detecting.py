@@ -13,6 +13,7 @@ from tinydefects.commands.options import (
     MOST_EPOCHS,
     MOST_GB,
     MOST_PIXELS,
+    Allowed,
     CategoryId,
     Device,
     Json,
@@ -27,6 +28,7 @@ from tinydefects.commands.options import (
     numbers,
     print_result,
     say,
+    say_remarks,
     show_progress,
 )
 from tinydefects.errors import TinyDefectsError
@@ -178,7 +180,7 @@ def fit(
 
     if not dry_run:
         require_place(out)
-    category = load(category_id, root, option)
+    category = load(category_id, root, option, training_only=True)
     bits = _found_bits(category.train) if image_bits is None else image_bits
     train = with_image_bits(category.train, bits)
     detector = Detector(
@@ -248,23 +250,56 @@ def _resolution(text: str | None) -> int | Literal["native"] | None:
     return int(text)
 
 
-def _samples_of(category_id: str, root: Path, options: Sequence[str] | None, split: Split) -> "list[Sample]":
+def _samples_of(address: str, root: Path, options: Sequence[str] | None, split: Split) -> "tuple[str, list[Sample]]":
+    """Address and images of a category; no mask is needed to predict."""
     if split in {Split.test_private, Split.test_private_mixed}:
         from tinydefects.benchmark.submission.layout import object_names, private_category
 
-        (name,) = object_names([category_id])
-        return list(private_category(name, split.value, root).test)
-    category = load(category_id, root, options)
+        (name,) = object_names([address])
+        category = private_category(name, split.value, root)
+        say_remarks(category)
+        return category.id, list(category.test)
+    category = load(address, root, options, allow=[Allowed.unmarked])
     of_split = {Split.test: category.test, Split.train: category.train, Split.validation: category.validation}
     samples = list(of_split[split])
     if not samples:
-        raise TinyDefectsError(f"{category_id}: has no {split.value} images; leave out --split")
-    return samples
+        raise TinyDefectsError(
+            f"{category.id}: has no {split.value} images; name photographs or a folder of them, or another --split"
+        )
+    return category.id, samples
+
+
+def _images_of(
+    words: "list[str]", root: Path, options: Sequence[str] | None, split: Split, out: Path
+) -> "tuple[str, list[Sample]]":
+    """The name that maps are kept under and the images that the words mean: photographs, or one category."""
+    from tinydefects.photographs import address_among, exists, find_photographs, require_own_folder
+
+    address = address_among(words, root)
+    if address is not None:
+        name, samples = _samples_of(address, root, options, split)
+        if exists(address):
+            say(f"{address}: a folder here, and a category below --root {root}: its {len(samples)} images are meant")
+        require_own_folder(out, name, samples)
+        return name, samples
+    if options or split is not Split.test:
+        raise TinyDefectsError(f"{words[0]}: --split and --option are for the address of a category; leave them out")
+    found = find_photographs(words)
+    for line in found.remarks:
+        say(line)
+    require_own_folder(out, found.name, found.samples, [found.folder])
+    return found.name, found.samples
 
 
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder written by 'tinydefects fit' or 'tinydefects export'.")],
-    images: Annotated[str, typer.Argument(metavar="FOLDER|DATASET/CATEGORY", help="Photographs, or a test split.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PHOTOGRAPHS|DATASET/CATEGORY",
+            help="Files, folders or patterns such as 'in/*.png'; or one category, for its test images.",
+        ),
+    ],
     root: Root = Path("data"),
     option: Option = None,
     split: Annotated[Split, typer.Option(help="Which images of the category; the private ones are MVTec AD 2's.")] = (
@@ -290,11 +325,9 @@ def predict(
     Maps that are there are kept if photograph and detector are still the same. A bad photograph stops no other: it is
     listed in OUT/problems.csv, and the exit code is 2.
     """
-    from tinydefects.batch import find_images, predict_to_disk
+    from tinydefects.batch import predict_to_disk
 
-    folder = Path(images)
-    samples = find_images(folder) if folder.is_dir() else _samples_of(images, root, option, split)
-    name = folder.resolve().name if folder.is_dir() else images
+    name, samples = _images_of(images, root, option, split, out)
     detector = _load_model(model, teacher_weights, device, precision, batch_size, compiled)
     with show_progress() as progress:
         made = predict_to_disk(detector, name, samples, out, progress=progress, batch_size=batch_size)

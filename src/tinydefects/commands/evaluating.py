@@ -229,7 +229,7 @@ def evaluate(
     share = parse_share(part) if part else None
     if share and merge:
         raise TinyDefectsError("--part and --merge exclude each other: first all parts are gathered, then merged")
-    category = load(category_id, root, option, allow)
+    category = load(category_id, root, option, allow=allow)
     bits = bits_to_show(category, read_maker(maps)) if exhibits or contrast else MOST
     category = category_with_image_bits(category, bits)
     base = out / category.id
@@ -243,7 +243,7 @@ def evaluate(
             progress=progress,
         )
         pairing = reader.check(category)
-        for remark in (*licence_of(category_id), *warnings_about(pairing)):
+        for remark in (*licence_of(category.id), *warnings_about(pairing)):
             say(remark)
         pairing = pairing.with_samples(check_masks_of(category, allow, progress).test)
         if dry_run:

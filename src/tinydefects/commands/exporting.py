@@ -62,19 +62,22 @@ def export(
     plan = plan_export(detector, target=to.value, precision=precision.value, image_size=size)
     if dry_run:
         return print_result(asdict(plan), as_json, f"{out}: {plan}")
-    calibration = _training_images(calibrate, root, option, detector.settings.image_bits) if calibrate else []
-    manifest = write_export(detector, out, plan, calibration=calibration, category=calibrate or "")
+    bits = detector.settings.image_bits
+    category, calibration = _training_images(calibrate, root, option, bits) if calibrate else ("", [])
+    manifest = write_export(detector, out, plan, calibration=calibration, category=category)
     say(f"predict with it: tinydefects predict {out} IMAGES")
     print_result(manifest.model_dump(mode="json"), as_json, f"{out}: {plan.outcome(manifest.check)}")
 
 
 def _training_images(
     category_id: str, root: Path, options: Sequence[str] | None, image_bits: int
-) -> "list[NDArray[np.uint8]]":
+) -> "tuple[str, list[NDArray[np.uint8]]]":
+    """Address and a choice of the training images; nothing else of the category is looked at."""
     from tinydefects.export.writing import calibration_choice
     from tinydefects.image_bits import with_image_bits
 
-    train = with_image_bits(load(category_id, root, options).train, image_bits)
+    category = load(category_id, root, options, training_only=True)
+    train = with_image_bits(category.train, image_bits)
     if not train:
         raise TinyDefectsError(f"{category_id}: has no training images; int8 is calibrated with nothing else")
-    return [train[number].image() for number in calibration_choice(len(train))]
+    return category.id, [train[number].image() for number in calibration_choice(len(train))]

@@ -100,14 +100,17 @@ def inspect(
             diameter, parse_size(image_size), patch_size=patch_size, pixel_pitch_mm=pixel_pitch, max_input=max_input
         )
     else:
-        category, title = load(category_id, root, option, allow), category_id
+        category = load(category_id, root, option, allow=allow)
+        title = category.id
+        if not any(sample.mask_paths for sample in category.test):
+            raise TinyDefectsError(
+                f"{title}: no defect is outlined, there is no size to measure; give --image-size HxW with --defect-px"
+            )
         with show_progress() as progress:
             category = check_masks_of(category, allow, progress)
-            n_bare = sum(sample.label == "defect" and not sample.mask_paths for sample in category.test)
-            if n_bare:
-                say(f"{category_id}: {n_bare} defective images have no mask and are left out")
+            outlined = [sample for sample in category.test if sample.label == "good" or sample.mask_paths]
             inspection = inspect_defects(
-                progress.track(category.test, "read masks", len(category.test)),
+                progress.track(outlined, "read masks", len(outlined)),
                 patch_size=patch_size,
                 pixel_pitch_mm=pixel_pitch,
                 defect_px=diameter,

@@ -54,6 +54,7 @@ class ImageScore(StrEnum):
 class Allowed(StrEnum):
     """What looks like a mistake, and is none when it is named."""
 
+    unmarked = "unmarked"
     mostly_marked = "mostly-marked"
     nothing_marked = "nothing-marked"
     multi_page = "multi-page"
@@ -78,7 +79,11 @@ Option = Annotated[
 ]
 Allow = Annotated[
     list[Allowed] | None,
-    typer.Option("--allow", help="Masks that are no mistake, though they look like one. Repeatable."),
+    typer.Option(
+        "--allow",
+        help="What looks like a mistake and is none: defective images without a mask (they count for image figures), "
+        "or masks that are refused. Repeatable.",
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Device = Annotated[
@@ -171,15 +176,32 @@ def describe_versions() -> str:
 
 
 def load(
-    category_id: str, root: Path, options: Sequence[str] | None = None, allow: Sequence[Allowed] | None = None
+    category_id: str,
+    root: Path,
+    options: Sequence[str] | None = None,
+    *,
+    allow: Sequence[Allowed] | None = None,
+    training_only: bool = False,
 ) -> "Category":
-    """The category named on the command line, with the options its loader is given and what is allowed on purpose."""
-    from tinydefects.datasets.catalog import load_category
+    """The category named on the command line, with the options its loader is given; what was left out is said."""
+    from tinydefects.datasets.catalog import load_category, load_training, parse_address
     from tinydefects.datasets.loader_options import parse_options
     from tinydefects.mask_checks import allowing
 
-    parsed = parse_options(category_id.split("/")[0], options) if options else {}
-    return allowing(load_category(category_id, root=root, **parsed), allow or ())
+    parsed = parse_options(parse_address(category_id)[0], options) if options else {}
+    if training_only:
+        category = load_training(category_id, root=root, **parsed)
+    else:
+        unmarked = Allowed.unmarked in (allow or ())
+        category = allowing(load_category(category_id, root=root, allow_unmarked=unmarked, **parsed), allow or ())
+    say_remarks(category)
+    return category
+
+
+def say_remarks(category: "Category") -> None:
+    """What its folder left open, once, for people."""
+    for remark in category.remarks:
+        say(f"{category.id}: {remark}")
 
 
 def check_masks_of(category: "Category", allow: Sequence[Allowed] | None, progress: "Progress") -> "Category":

@@ -6,7 +6,7 @@ Source: Mishra et al., "VT-ADL", ISIE 2021. Folders say `ok` and `ko`; ids say `
 from dataclasses import replace
 from pathlib import Path
 
-from tinydefects.datasets.folder import Layout, load_folder
+from tinydefects.datasets.folder import Layout, load_layout
 from tinydefects.sample import Category
 
 BTAD = Layout(
@@ -14,14 +14,14 @@ BTAD = Layout(
 )
 
 
-def load_btad(name: str, *, root: Path) -> Category:
+def load_btad(name: str, *, root: Path, allow_unmarked: bool = False, training_only: bool = False) -> Category:
     """Products `01`, `02`, `03`; masks in `ground_truth/ko` under the image's stem, whatever their format.
 
     Raises:
         DatasetError: the product is not under `root`, or is incomplete.
     """
-    folder = BTAD.find(name, root)
-    category = load_folder(
-        folder, good="train/ok", test_good="test/ok", defect="test", mask="ground_truth", mask_rule="nonzero"
+    folder = BTAD.find(name, root, training_only=training_only)
+    category = load_layout(
+        folder, good="ok", mask_rule="nonzero", allow_unmarked=allow_unmarked, training_only=training_only
     )
     return replace(category, id=f"btad/{name}")

@@ -1,19 +1,23 @@
 """Every dataset by name: a category is addressed by one string, `dataset/category` (`mvtec_ad/screw`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tinydefects.datasets.btad import BTAD, load_btad
-from tinydefects.datasets.folder import list_folder, load_named_folder, suggest
+from tinydefects.datasets.folder import plain, suggest
 from tinydefects.datasets.magnetic_tile import CATEGORIES, MAGNETIC_TILE, load_magnetic_tile
 from tinydefects.datasets.mvtec import MVTEC_AD, MVTEC_AD2, MVTEC_LOCO, load_mvtec_ad, load_mvtec_ad2, load_mvtec_loco
+from tinydefects.datasets.named_folder import load_named_folder
 from tinydefects.datasets.synthetic.dataset import SYNTHETIC_FAMILIES, load_synthetic
 from tinydefects.datasets.visa import VISA, load_visa
 from tinydefects.errors import DatasetError
 from tinydefects.masks import MaskRule, checked_rule
-from tinydefects.sample import Category
+from tinydefects.sample import Category, Sample
+from tinydefects.walk import is_folder, nfc, sub_folders
 
+DRAWN = "synthetic"  # whole, with every mask
+WRITTEN = "a category is written dataset/category"
 LOADERS: dict[str, Callable[..., Category]] = {
     "mvtec_ad": load_mvtec_ad,
     "mvtec_ad2": load_mvtec_ad2,
@@ -41,22 +45,81 @@ def load_category(address: str, *, root: Path | str = "data", **options: object)
     """The samples of one category, for example `load_category("mvtec_ad/screw")`; no pixel is read yet.
 
     Args:
-        address: `dataset/category`.
+        address: `dataset/category`, in any case.
         root: the folder that holds the dataset's folder (`data` with `data/mvtec_ad/screw`), or the dataset's folder
-            itself. The folder's name may differ in case and punctuation, or be the one its archive unpacks to.
-        options: what the loader of this dataset takes besides, such as `split="test_private"` of `mvtec_ad2`, and
-            `mask_rule`, what masks mean instead of the dataset's own rule; see `masks.py`.
+            itself, or the category's. The dataset's folder may differ in case and punctuation, or be the one its
+            archive unpacks to.
+        options: what the loader of this dataset takes besides, such as `split="test_private"` of `mvtec_ad2`;
+            `mask_rule`, what masks mean instead of the dataset's own rule, see `masks.py`; and `allow_unmarked`:
+            whether a defective image may lack its mask and then counts for image figures only.
 
     Raises:
         DatasetError: no such dataset or category (the message names the near one and what exists), or it is incomplete.
     """
-    dataset, separator, name = address.partition("/")
-    _check(dataset)
-    if not separator or not name:
-        raise DatasetError(f"{address!r}: a category is written dataset/category, for example mvtec_ad/screw")
+    dataset, name = find_address(address, root).split("/")
+    if dataset == DRAWN:
+        options.pop("allow_unmarked", None)
     rule = options.pop("mask_rule", None)
     category = LOADERS[dataset](name, root=Path(root), **options)
-    return category if rule is None else _with_mask_rule(category, checked_rule(str(rule)))
+    category = category if rule is None else _with_mask_rule(category, checked_rule(str(rule)))
+    return replace(category, remarks=(*category.remarks, *_about_outlines(category.test)))
+
+
+def load_training(address: str, *, root: Path | str = "data", **options: object) -> Category:
+    """The training samples of a category alone: no folder of tests and no mask is looked at, nor need they exist."""
+    dataset, name = find_address(address, root).split("/")
+    if dataset != DRAWN:
+        options["training_only"] = True
+    options.pop("mask_rule", None)  # no mask is read
+    return replace(LOADERS[dataset](name, root=Path(root), **options), test=(), validation=())
+
+
+def parse_address(text: str, root: Path | str = "data") -> tuple[str, str]:
+    """Dataset and category of an address as people type it: any case, back-slashes, `./` before it or `/` behind.
+
+    `root` only helps to say what to write instead of something else.
+
+    Raises:
+        DatasetError: it is a path, has not two parts, or names no dataset; the message says what to write.
+    """
+    slashed = nfc(text).replace("\\", "/")
+    parts = [part for part in slashed.split("/") if part not in {"", "."}]
+    if slashed.startswith(("/", "~")) or ":" in slashed.split("/")[0] or ".." in parts:
+        raise DatasetError(f"{text!r}: {WRITTEN}, not a path{_instead(text, root)}")
+    datasets = [next((known for known in LOADERS if plain(known) == plain(part)), None) for part in parts]
+    first = next((index for index, dataset in enumerate(datasets) if dataset), None)
+    if first is not None and first < len(parts) - 1 and (first or len(parts) > 2):
+        above, behind = parts[:first], parts[first + 1 :]
+        if datasets[first] == "folder":
+            above, behind = [*(above or ["ROOT"]), *behind[:-1]], behind[-1:]
+        root = f" --root {'/'.join(above)}" if above else ""
+        raise DatasetError(f"{text!r}: {WRITTEN}, write {datasets[first]}/{behind[0]}{root}")
+    if len(parts) < 2 or (first is None and len(parts) > 2):
+        raise DatasetError(f"{text!r}: {WRITTEN}, for example mvtec_ad/screw{_instead(text, root)}")
+    if datasets[0] is None:
+        raise DatasetError(f"{parts[0]}: no such dataset; {suggest(parts[0], LOADERS)}{_instead(text, root)}")
+    return datasets[0], parts[1]
+
+
+def find_address(text: str, root: Path | str = "data") -> str:
+    """The address in the words of this package and of the disk; a category that is not there stays as it was typed.
+
+    Raises:
+        DatasetError: what `parse_address` refuses, or `root` may not be read.
+    """
+    dataset, name = parse_address(text, root)
+    there = _names(dataset, Path(root))
+    alike = [own for own in there if own.casefold() == name.casefold()]
+    return f"{dataset}/{name if name in there or len(alike) != 1 else alike[0]}"
+
+
+def holds(root: Path, text: str) -> bool:
+    """Whether a text is the address of a category that lies below `root`."""
+    try:
+        dataset, name = find_address(text, root).split("/")
+        return name in _names(dataset, root)
+    except DatasetError:
+        return False
 
 
 def list_categories(dataset: str, root: Path | str = "data") -> list[str]:
@@ -65,22 +128,54 @@ def list_categories(dataset: str, root: Path | str = "data") -> list[str]:
     Raises:
         DatasetError: no such dataset.
     """
-    _check(dataset)
-    if dataset == "synthetic":
-        names = list(SYNTHETIC_FAMILIES)
-    elif dataset == "folder":
-        names = [child.name for child in list_folder(Path(root)) if child.is_dir()]
-    elif dataset == "magnetic_tile":
-        names = list(CATEGORIES) if "MT_Free" in MAGNETIC_TILE.categories(Path(root)) else []
-    else:
-        names = list(LAYOUTS[dataset].categories(Path(root)))
-    return [f"{dataset}/{name}" for name in names]
+    if dataset not in LOADERS:
+        raise DatasetError(f"{dataset}: no such dataset; {suggest(dataset, LOADERS)}")
+    if dataset == "folder":
+        return [f"folder/{name}" for name in sub_folders(Path(root))]
+    if dataset in LAYOUTS:
+        return [f"{dataset}/{name}" for name in LAYOUTS[dataset].categories(Path(root))]
+    return [f"{dataset}/{name}" for name in _names(dataset, Path(root))]
+
+
+def _names(dataset: str, root: Path) -> list[str]:
+    """The categories under `root`, those without tests too, and a folder of one's own that is `root` itself."""
+    if dataset == DRAWN:
+        return list(SYNTHETIC_FAMILIES)
+    if not root.is_dir():
+        return []
+    if dataset == "folder":
+        return [*sub_folders(root), nfc(root.resolve().name)]
+    if dataset == "magnetic_tile":
+        return list(CATEGORIES) if "MT_Free" in MAGNETIC_TILE.categories(root) else []
+    return list(LAYOUTS[dataset].categories(root, training_only=True))
+
+
+def _instead(text: str, root: Path | str) -> str:
+    """What to write for a folder that is there, or for all that lies there of a dataset."""
+    if not text.strip():
+        return ""
+    known = next((dataset for dataset in LOADERS if dataset == text.strip("/").lower()), None)
+    if known is not None:
+        there = list_categories(known, root) if is_folder(Path(root)) else []
+        return f"; there are {', '.join(there)}" if there else ""
+    folder = next((one for one in (Path(text).expanduser(), Path(root, text)) if is_folder(one)), None)
+    if folder is None:
+        return ""
+    real = folder.resolve()
+    return f"; for the folder {folder} write folder/{real.name} --root {real.parent}"
 
 
 def _with_mask_rule(category: Category, rule: MaskRule) -> Category:
     return replace(category, test=[replace(sample, mask_rule=rule) for sample in category.test])
 
 
-def _check(dataset: str) -> None:
-    if dataset not in LOADERS:
-        raise DatasetError(f"{dataset}: no such dataset; {suggest(dataset, LOADERS)}")
+def _about_outlines(samples: Sequence[Sample]) -> list[str]:
+    """A remark where defective images have no outline."""
+    defective = [sample for sample in samples if sample.label == "defect"]
+    bare = [sample.id for sample in defective if not sample.mask_paths]
+    if not bare:
+        return []
+    if len(bare) == len(defective):
+        return ["no outlines: image figures only"]
+    named = ", ".join(bare[:3]) + (", …" if len(bare) > 3 else "")
+    return [f"{len(bare)} of {len(defective)} defective images without outline ({named}): image figures only"]

@@ -1,22 +1,25 @@
 """Any folder of photographs: where a dataset's folder is looked for, and the one rule that pairs images and masks.
 
-Images and masks meet by stem, never by sort order; extensions may have any case; what is not an image is ignored.
-Nothing here opens a file: a loader reads folders only.
+Images and masks meet by stem, below the same sub-folders, never by sort order; extensions may have any case; what is
+not an image is left out and counted. Nothing here opens a file: a loader reads folders only.
 """
 
 import hashlib
+import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 from tinydefects.errors import DatasetError
 from tinydefects.masks import MaskRule, checked_rule
 from tinydefects.pixels import IMAGE_SUFFIXES
 from tinydefects.sample import Category, Sample
+from tinydefects.walk import UNKNOWN_FORMAT, LeftOut, by_stem, counted, is_folder, nfc, sub_folders, walk
 
 MASK_ENDINGS = ("", "_mask", "_GT", "_gt", "_label")
+DOCUMENTS = {".txt", ".md", ".csv", ".json", ".xml", ".pdf"}
+LEVELS_ABOVE, FOLDERS_BELOW = 4, 200  # looked through for a dataset that is not where it was said to be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,42 +35,74 @@ class Layout:
     marks: tuple[tuple[str, ...], ...]
     inner: tuple[str, ...] = ("",)
 
-    def categories(self, root: Path) -> dict[str, Path]:
-        """The folder of every category found under `root`; where two places hold the same one, the first counts."""
+    def categories(self, root: Path, *, training_only: bool = False) -> dict[str, Path]:
+        """The folder of every category found under `root`; where two places hold the same one, the first counts.
+
+        With `training_only` the first folder of a mark, that of the training images, is enough.
+        """
         found: dict[str, Path] = {}
         for place in self.places(root):
-            for folder in (child for child in list_folder(place) if child.is_dir()):
+            for name, folder in sub_folders(place).items():
                 # Some archives unpack as <category>/<category>/.
                 for candidate in (folder, folder / folder.name):
-                    if any(all((candidate / part).is_dir() for part in mark) for mark in self.marks):
-                        found.setdefault(folder.name, candidate)
+                    if self._is_category(candidate, training_only):
+                        found.setdefault(name, candidate)
+        if self._is_category(root, training_only):
+            found.setdefault(nfc(root.resolve().name), root)
         return dict(sorted(found.items()))
 
-    def find(self, name: str, root: Path) -> Path:
+    def find(self, name: str, root: Path, *, training_only: bool = False) -> Path:
         """The folder of category `name`.
 
         Raises:
             DatasetError: it is not there; the message names the paths tried, the near name and what exists.
         """
         found = self.categories(root)
+        if training_only and name not in found:
+            found = self.categories(root, training_only=True)
         if name in found:
             return found[name]
         places = dict.fromkeys([root / self.folder_names[0], *self.places(root), root])
-        tried = ", ".join(str(place / name) for place in places)
-        address = f"{self.dataset}/{name}"
+        tried, address = [place / name for place in places], f"{self.dataset}/{name}"
+        for folder in filter(is_folder, tried):
+            if not os.access(folder, os.R_OK | os.X_OK):
+                raise DatasetError(f"{address}: {folder} may not be read; give yourself the right to")
+            wanted = " or ".join(" and ".join(f"{part}/" for part in mark) for mark in self.marks)
+            raise DatasetError(f"{address}: {folder} is incomplete, it should hold {wanted}; unpack it again")
+        paths, elsewhere = ", ".join(map(str, tried)), self._elsewhere(name, root)
+        if elsewhere is not None:
+            raise DatasetError(
+                f"{address}: not found, tried {paths}; it lies below {elsewhere}: write --root {elsewhere}"
+            )
         if not found:
             raise DatasetError(
-                f"{address}: not found, tried {tried}; `root` is the folder that holds "
+                f"{address}: not found, tried {paths}; `root` is the folder that holds "
                 f"{self.folder_names[0]}/, or that folder itself"
             )
-        raise DatasetError(f"{address}: no such category, tried {tried}; {suggest(name, found)}")
+        raise DatasetError(f"{address}: no such category, tried {paths}; {suggest(name, found)}")
 
     def places(self, root: Path) -> list[Path]:
         """Folders that may hold the categories, in the order they are tried."""
-        wanted = {_plain(name) for name in self.folder_names}
-        named = [child for child in list_folder(root) if _plain(child.name) in wanted] if root.is_dir() else []
+        wanted = {plain(name) for name in self.folder_names}
+        named = [folder for name, folder in sub_folders(root).items() if plain(name) in wanted] if root.is_dir() else []
         folders = (parent / inner for parent in [*named, root] for inner in self.inner)
         return [folder for folder in folders if folder.is_dir()]
+
+    def _is_category(self, folder: Path, training_only: bool) -> bool:
+        marks = [mark[:1] for mark in self.marks] if training_only else self.marks
+        return any(all(is_folder(folder / part) for part in mark) for mark in marks)
+
+    def _elsewhere(self, name: str, root: Path) -> Path | None:
+        """A folder one level below or a few above `root` that would be the right one."""
+        above = list(root.resolve().parents)[:LEVELS_ABOVE]
+        below = list(sub_folders(root).values())[:FOLDERS_BELOW] if root.is_dir() else []
+        for place in (*below, *above):
+            try:
+                if name in self.categories(place):
+                    return place
+            except DatasetError:
+                continue  # may not be read
+        return None
 
 
 def load_folder(
@@ -80,6 +115,8 @@ def load_folder(
     held_back: float = 0.2,
     seed: int = 0,
     mask_rule: MaskRule = "auto",
+    allow_unmarked: bool = False,
+    training_only: bool = False,
 ) -> Category:
     """Your own photographs: `good/` to learn from, `defect/` to be tested on, `mask/` with the truth.
 
@@ -95,130 +132,201 @@ def load_folder(
         defect: None when there is no image of a defect yet.
         mask: None when defects are not outlined: such images can be predicted but not scored by pixel.
         mask_rule: which values of a mask are defective, see `masks.py`: auto, nonzero, zero, above_half, above_127, …
+        allow_unmarked: whether a defective image may lack its mask; it then counts for image figures only.
+        training_only: look at `good` alone, whatever else is there or is not.
 
     Raises:
         DatasetError: a folder is missing or empty, a defective image has no mask or two, two images share a
             stem, or there is no such mask rule.
     """
-    root = Path(root)
+    root, remarks = Path(root), []
     checked_rule(mask_rule)
-    train = good_samples(root / good, "train/good")
-    if test_good is not None:
-        test = good_samples(root / test_good, "test/good")
-    else:
+    train, test = good_samples(root / good, "train/good", deep=root / good != root), list[Sample]()
+    if test_good is None:
+        n_good = len(train)
         train, test = _hold_back(train, held_back, seed)
-    if defect is not None:
+        if test:
+            remarks.append(f"{len(test)} of {n_good} good images kept for the test (--option held_back=0 keeps none)")
+    elif not training_only:
+        test = good_samples(root / test_good, "test/good")
+    if defect is not None and not training_only:
         masks = None if mask is None else root / mask
         taken = {root / good, root / (test_good or good), *([masks, *masks.parents] if masks else [])}
-        test = test + typed_defect_samples(root / defect, masks, taken=taken, mask_rule=mask_rule)
-    return Category(id=f"folder/{root.resolve().name}", train=train, test=test)
+        test = test + typed_defect_samples(
+            root / defect, masks, taken=taken, mask_rule=mask_rule, allow_unmarked=allow_unmarked
+        )
+    return Category(id=f"folder/{nfc(root.resolve().name)}", train=train, test=test, remarks=tuple(remarks))
 
 
-def load_named_folder(name: str, *, root: Path, **options: Any) -> Category:  # noqa: ANN401 - passed on
-    """`root/name` as a category, in the MVTec layout if it has `train/good`, else `good/`, `defect/` and `mask/`.
+def load_layout(
+    folder: Path,
+    *,
+    good: str = "good",
+    mask: str = "ground_truth",
+    mask_rule: MaskRule = "auto",
+    allow_unmarked: bool,
+    training_only: bool,
+) -> Category:
+    """A published category in MVTec's layout: `train/<good>`, `test/<good>`, `test/<type>`, masks by type."""
+    category = load_folder(
+        folder,
+        good=f"train/{good}",
+        test_good=f"test/{good}",
+        defect="test",
+        mask=mask,
+        mask_rule=mask_rule,
+        allow_unmarked=allow_unmarked,
+        training_only=training_only,
+    )
+    return accounted(category, folder, skip=beside_training(folder) if training_only else ())
 
-    Folders that are not there yet (defects, masks) are left out; `options` are those of `load_folder`.
-    """
-    folder = root / name
-    if (folder / "train" / "good").is_dir():
-        layout = {"good": "train/good", "test_good": "test/good", "defect": "test", "mask": "ground_truth"}
-    else:
-        layout = {"good": "good", "defect": "defect", "mask": "mask"}
-    present = {key: part for key, part in layout.items() if key == "good" or (folder / part).is_dir()}
-    absent = dict.fromkeys(key for key in ("defect", "mask") if key not in present)
-    return load_folder(folder, **{**present, **absent, **options})
+
+def beside_training(folder: Path) -> list[Path]:
+    """The folders of a published category that its training does not look at."""
+    return [child for name, child in sub_folders(folder).items() if name != "train"]
 
 
-def list_folder(folder: Path) -> list[Path]:
-    """What lies in `folder`, sorted, hidden files left out (macOS puts a `._000.png` beside each `000.png`).
+def image_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES, *, deep: bool = True) -> dict[str, Path]:
+    """The images in `folder` and its sub-folders by stem (`000`, `cam1/000`), sorted; other files are ignored.
 
     Raises:
-        DatasetError: there is no such folder, or it may not be read.
+        DatasetError: the folder is missing or may not be read, or two images share a stem.
     """
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise DatasetError(f"{folder}: cannot list this folder ({reason}); check `root` and unpack again") from error
+    return by_stem(walk(folder, suffixes, deep=deep).files)
 
 
-def image_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
-    """The images directly in `folder` by stem, sorted; other files are ignored.
-
-    Raises:
-        DatasetError: the folder is missing, or two images share a stem.
-    """
-    found: dict[str, Path] = {}
-    for path in list_folder(folder):
-        if path.suffix.lower() not in suffixes:
-            continue
-        if path.stem in found:
-            raise DatasetError(f"{path}: {found[path.stem].name} has the same stem; stems must differ, rename one")
-        found[path.stem] = path
-    return found
-
-
-def find_mask(image_path: Path, masks: Mapping[str, Path], mask_folder: Path) -> Path:
-    """The mask of an image: the same stem, alone or followed by one of `MASK_ENDINGS`.
+def find_mask(image_path: Path, masks: Mapping[str, Path], mask_folder: Path, *, name: str = "") -> Path:
+    """The mask of an image: the same stem, alone or followed by one of `MASK_ENDINGS`; `name` has sub-folders before.
 
     Raises:
         DatasetError: there is none, or more than one.
     """
-    stems = [image_path.stem + ending for ending in MASK_ENDINGS]
+    stems = _mask_stems(name or nfc(image_path.stem))
     candidates = [masks[stem] for stem in stems if stem in masks]
     if not candidates:
         tried = ", ".join(f"{stem}.*" for stem in stems)
-        raise DatasetError(f"{image_path}: no mask for this defective image, tried {tried} in {mask_folder}; add it")
+        raise DatasetError(
+            f"{image_path}: no mask for this defective image, tried {tried} in {mask_folder}; add it, or let "
+            "--allow unmarked count such images for image figures only"
+        )
     if len(candidates) > 1:
         names = " and ".join(path.name for path in candidates)
         raise DatasetError(f"{image_path}: two masks for one image, {names} in {mask_folder}; remove one")
     return candidates[0]
 
 
-def good_samples(folder: Path, prefix: str) -> list[Sample]:
+def mask_paths(
+    image_path: Path, masks: Mapping[str, Path], mask_folder: Path, *, name: str = "", allow_unmarked: bool = False
+) -> tuple[Path, ...]:
+    """The mask that `find_mask` finds; none where it is missing and may be."""
+    if allow_unmarked and not any(stem in masks for stem in _mask_stems(name or nfc(image_path.stem))):
+        return ()
+    return (find_mask(image_path, masks, mask_folder, name=name),)
+
+
+def good_samples(folder: Path, prefix: str, *, deep: bool = True) -> list[Sample]:
     """One defect-free sample for each image in `folder`, at least one; ids are `prefix/stem`."""
+    found = walk(folder, IMAGE_SUFFIXES, deep=deep)
     samples = [
-        Sample(id=f"{prefix}/{stem}", image_path=path, label="good") for stem, path in image_files(folder).items()
+        Sample(id=f"{prefix}/{stem}", image_path=path, label="good") for stem, path in by_stem(found.files).items()
     ]
     if not samples:
-        raise DatasetError(f"{folder}: no image here; expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}")
+        left = f" ({found.left_out})" if found.left_out else ""
+        raise DatasetError(
+            f"{folder}: no image here{left}; expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
     return samples
 
 
-def defect_samples(folder: Path, mask_folder: Path | None, prefix: str, mask_rule: MaskRule = "auto") -> list[Sample]:
-    """One defective sample for each image in `folder`, with its mask; without `mask_folder`, without mask."""
+def defect_samples(
+    folder: Path,
+    mask_folder: Path | None,
+    prefix: str,
+    mask_rule: MaskRule = "auto",
+    *,
+    allow_unmarked: bool = False,
+    deep: bool = True,
+) -> list[Sample]:
+    """One defective sample for each image in `folder`, with its mask; without `mask_folder`, without mask.
+
+    Masks lie below the same sub-folders as their images, or all together directly in `mask_folder`.
+    """
     masks = image_files(mask_folder) if mask_folder is not None and mask_folder.is_dir() else {}
+    together = not any("/" in name for name in masks)
     samples = []
-    for stem, path in image_files(folder).items():
-        paths = () if mask_folder is None else (find_mask(path, masks, mask_folder),)
-        sample_id = f"{prefix}/{stem}"
-        samples.append(Sample(id=sample_id, image_path=path, label="defect", mask_paths=paths, mask_rule=mask_rule))
+    for name, path in image_files(folder, deep=deep).items():
+        own = name.rpartition("/")[2] if together else name
+        paths = mask_folder and mask_paths(path, masks, mask_folder, name=own, allow_unmarked=allow_unmarked)
+        sample_id = f"{prefix}/{name}"
+        samples.append(
+            Sample(id=sample_id, image_path=path, label="defect", mask_paths=paths or (), mask_rule=mask_rule)
+        )
     return samples
 
 
 def typed_defect_samples(
-    folder: Path, mask_folder: Path | None, *, taken: Collection[Path] = (), mask_rule: MaskRule = "auto"
+    folder: Path,
+    mask_folder: Path | None,
+    *,
+    taken: Collection[Path] = (),
+    mask_rule: MaskRule = "auto",
+    allow_unmarked: bool = False,
 ) -> list[Sample]:
     """The defects of a test folder with one sub-folder for each type, `taken` left out; loose images are `defect`.
 
     The masks lie in sub-folders of the same names, or together when `mask_folder` has no sub-folders.
 
     Raises:
-        DatasetError: no image at all, or what `find_mask` and `image_files` refuse.
+        DatasetError: no image at all, one mask for two images, or what `find_mask` and `image_files` refuse.
     """
-    samples = defect_samples(folder, mask_folder, "test/defect", mask_rule)
-    together = mask_folder is None or not mask_folder.is_dir() or not any(map(Path.is_dir, list_folder(mask_folder)))
-    for kind in (child for child in list_folder(folder) if child.is_dir() and child not in taken):
-        masks = mask_folder if mask_folder is None or together else mask_folder / kind.name
-        samples += defect_samples(kind, masks, f"test/{kind.name}", mask_rule)
+    samples = defect_samples(folder, mask_folder, "test/defect", mask_rule, allow_unmarked=allow_unmarked, deep=False)
+    by_type = sub_folders(mask_folder) if mask_folder is not None and mask_folder.is_dir() else {}
+    for name, kind in sub_folders(folder).items():
+        if kind in taken:
+            continue
+        masks = mask_folder and (by_type.get(name, mask_folder / kind.name) if by_type else mask_folder)
+        samples += defect_samples(kind, masks, f"test/{name}", mask_rule, allow_unmarked=allow_unmarked)
     if not samples:
-        raise DatasetError(f"{folder}: no defective image here or one folder below; add some or pass defect=None")
+        raise DatasetError(f"{folder}: no defective image here or below; add some, or leave the folder out")
+    owners: dict[Path, Path] = {}
+    for sample in samples:
+        for mask in sample.mask_paths:
+            if owners.setdefault(mask, sample.image_path) != sample.image_path:
+                raise DatasetError(
+                    f"{mask}: one mask for two images, {owners[mask]} and {sample.image_path}; "
+                    "put masks into sub-folders like those of their images"
+                )
     return samples
+
+
+def accounted(category: Category, folder: Path, *, skip: Collection[Path] = ()) -> Category:
+    """The category with a remark that counts its images and whatever else lies in its folder; `skip` is not looked at.
+
+    Documents directly in the folder, which published datasets bring along, are not worth a word.
+    """
+    samples = (*category.train, *category.validation, *category.test)
+    used = {str(path) for sample in samples for path in (sample.image_path, *sample.mask_paths)}
+    found = walk(folder, IMAGE_SUFFIXES, skip=skip)
+    spare = [(name, path) for name, path in found.files if str(path) not in used]
+    if spare:  # a folder linked twice is found under one of its names
+        real = set(map(os.path.realpath, used))
+        spare = [(name, path) for name, path in spare if os.path.realpath(path) not in real]
+    places = [(f"image(s) in {name.rpartition('/')[0] or '.'}/", name) for name, _ in spare]
+    things = [(kind, name) for kind, name in found.left_out.things if kind != UNKNOWN_FORMAT or not _is_document(name)]
+    left_out = LeftOut((*places, *things))
+    if not left_out:
+        return category
+    return replace(category, remarks=(*category.remarks, f"{counted('image', len(samples))}; {left_out}"))
 
 
 def shuffled(names: Iterable[str], seed: int) -> list[str]:
     """Names in an order that depends on each name and the seed alone: the same on every machine and version."""
     return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+
+
+def plain(name: str) -> str:
+    """A name without case and punctuation."""
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -239,5 +347,9 @@ def _hold_back(samples: list[Sample], share: float, seed: int) -> tuple[list[Sam
     return train, test
 
 
-def _plain(name: str) -> str:
-    return "".join(filter(str.isalnum, name.casefold()))
+def _mask_stems(name: str) -> list[str]:
+    return [name + ending for ending in MASK_ENDINGS]
+
+
+def _is_document(name: str) -> bool:
+    return "/" not in name and PurePosixPath(name).suffix.lower() in DOCUMENTS

@@ -11,7 +11,7 @@ from tinydefects.datasets.folder import load_folder, suggest
 from tinydefects.errors import DatasetError
 from tinydefects.masks import MaskRule
 
-NOT_FROM_TEXT = {"root", "progress"}
+NOT_FROM_TEXT = {"root", "progress", "allow_unmarked", "training_only"}
 
 
 def parse_options(dataset: str, texts: Sequence[str]) -> dict[str, object]:

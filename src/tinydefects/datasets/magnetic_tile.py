@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from tinydefects.datasets.folder import Layout, find_mask, image_files, shuffled, suggest
+from tinydefects.datasets.folder import Layout, image_files, mask_paths, shuffled, suggest
 from tinydefects.errors import DatasetError
 from tinydefects.sample import Category, Sample
 
@@ -33,7 +33,14 @@ NUMBER_JUMP = 1000
 
 
 def load_magnetic_tile(
-    name: str, *, root: Path, n_train: int = 330, n_good: int | None = None, seed: int = 0
+    name: str,
+    *,
+    root: Path,
+    n_train: int = 330,
+    n_good: int | None = None,
+    seed: int = 0,
+    allow_unmarked: bool = False,
+    training_only: bool = False,
 ) -> Category:
     """Train on defect-free tiles; test on the other defect-free photographs and the defects of category `name`.
 
@@ -60,8 +67,8 @@ def load_magnetic_tile(
     left = [tiles[stem] for stem in free if tiles[stem] not in train_tiles]
     test_tiles = set(left) if n_good is None else _choose_tiles(left, seed, n_good=n_good)
     test = [replace(sample, id=f"test/{sample.id}") for sample in samples if sample.group in test_tiles]
-    for kind in CATEGORIES[name]:
-        test += _defects(kind, defects[kind], tiles)
+    for kind in () if training_only else CATEGORIES[name]:
+        test += _defects(kind, defects[kind], tiles, allow_unmarked)
     return Category(id=f"magnetic_tile/{name}", train=train, test=test)
 
 
@@ -96,7 +103,9 @@ def _photographs(folder: Path, kind: str) -> dict[str, Path]:
     return found
 
 
-def _defects(kind: str, photographs: Mapping[str, Path], tiles: Mapping[str, str]) -> list[Sample]:
+def _defects(
+    kind: str, photographs: Mapping[str, Path], tiles: Mapping[str, str], allow_unmarked: bool
+) -> list[Sample]:
     folder = next(iter(photographs.values())).parent
     masks = image_files(folder, MASKS)
     return [
@@ -104,7 +113,7 @@ def _defects(kind: str, photographs: Mapping[str, Path], tiles: Mapping[str, str
             id=f"test/{kind}/{stem}",
             image_path=path,
             label="defect",
-            mask_paths=(find_mask(path, masks, folder),),
+            mask_paths=mask_paths(path, masks, folder, allow_unmarked=allow_unmarked),
             mask_rule="above_127",
             group=tiles[stem],
         )

@@ -9,15 +9,17 @@ from typing import Literal
 
 from tinydefects.datasets.folder import (
     Layout,
+    accounted,
+    beside_training,
     defect_samples,
     good_samples,
     image_files,
-    list_folder,
-    load_folder,
+    load_layout,
     suggest,
 )
 from tinydefects.errors import DatasetError
 from tinydefects.sample import Category, Sample
+from tinydefects.walk import sub_folders
 
 MVTEC_AD = Layout(
     dataset="mvtec_ad",
@@ -37,19 +39,24 @@ MVTEC_LOCO = Layout(
 AD2_SPLITS = ("test_public", "test_private", "test_private_mixed")
 
 
-def load_mvtec_ad(name: str, *, root: Path) -> Category:
+def load_mvtec_ad(name: str, *, root: Path, allow_unmarked: bool = False, training_only: bool = False) -> Category:
     """`train/good`, `test/<type>` and `ground_truth/<type>/NNN_mask.png`.
 
     Raises:
         DatasetError: the category is not under `root`, or is incomplete.
     """
-    folder = MVTEC_AD.find(name, root)
-    category = load_folder(folder, good="train/good", test_good="test/good", defect="test", mask="ground_truth")
+    folder = MVTEC_AD.find(name, root, training_only=training_only)
+    category = load_layout(folder, allow_unmarked=allow_unmarked, training_only=training_only)
     return replace(category, id=f"mvtec_ad/{name}")
 
 
 def load_mvtec_ad2(
-    name: str, *, root: Path, split: Literal["test_public", "test_private", "test_private_mixed"] = "test_public"
+    name: str,
+    *,
+    root: Path,
+    split: Literal["test_public", "test_private", "test_private_mixed"] = "test_public",
+    allow_unmarked: bool = False,
+    training_only: bool = False,
 ) -> Category:
     """The stem says scene and lighting (`003_overexposed`); the lightings of one scene share a `group`.
 
@@ -61,21 +68,26 @@ def load_mvtec_ad2(
     """
     if split not in AD2_SPLITS:
         raise DatasetError(f"mvtec_ad2/{name}: no split {split!r}; {suggest(split, AD2_SPLITS)}")
-    folder = MVTEC_AD2.find(name, root)
+    folder = MVTEC_AD2.find(name, root, training_only=training_only)
+    train = _grouped_by_scene(good_samples(folder / "train" / "good", "train/good"))
+    if training_only:
+        return accounted(Category(id=f"mvtec_ad2/{name}", train=train, test=()), folder, skip=beside_training(folder))
     if split == "test_public":
         test = good_samples(folder / split / "good", f"{split}/good")
-        test += defect_samples(folder / split / "bad", folder / split / "ground_truth" / "bad", f"{split}/bad")
+        masks = folder / split / "ground_truth" / "bad"
+        test += defect_samples(folder / split / "bad", masks, f"{split}/bad", allow_unmarked=allow_unmarked)
     else:
         test = [replace(sample, label="unknown") for sample in good_samples(folder / split, split)]
-    return Category(
+    category = Category(
         id=f"mvtec_ad2/{name}",
-        train=_grouped_by_scene(good_samples(folder / "train" / "good", "train/good")),
+        train=train,
         validation=_grouped_by_scene(good_samples(folder / "validation" / "good", "validation/good")),
         test=_grouped_by_scene(test),
     )
+    return accounted(category, folder, skip=[folder / other for other in AD2_SPLITS if other != split])
 
 
-def load_mvtec_loco(name: str, *, root: Path) -> Category:
+def load_mvtec_loco(name: str, *, root: Path, allow_unmarked: bool = False, training_only: bool = False) -> Category:
     """Several masks for one image, `ground_truth/<type>/<stem>/*.png`; their union is the truth.
 
     Mask values tell kinds of defect apart (`defects_config.json`); here every value above zero is a defect.
@@ -83,16 +95,15 @@ def load_mvtec_loco(name: str, *, root: Path) -> Category:
     Raises:
         DatasetError: the category is not under `root`, or is incomplete.
     """
-    folder = MVTEC_LOCO.find(name, root)
+    folder = MVTEC_LOCO.find(name, root, training_only=training_only)
+    train = good_samples(folder / "train" / "good", "train/good")
+    if training_only:
+        return accounted(Category(id=f"mvtec_loco/{name}", train=train, test=()), folder, skip=beside_training(folder))
     test = good_samples(folder / "test" / "good", "test/good")
-    for kind in (child for child in list_folder(folder / "test") if child.is_dir() and child.name != "good"):
-        test += _loco_defects(kind, folder / "ground_truth" / kind.name)
-    return Category(
-        id=f"mvtec_loco/{name}",
-        train=good_samples(folder / "train" / "good", "train/good"),
-        validation=good_samples(folder / "validation" / "good", "validation/good"),
-        test=test,
-    )
+    for kind in (child for own, child in sub_folders(folder / "test").items() if own != "good"):
+        test += _loco_defects(kind, folder / "ground_truth" / kind.name, allow_unmarked)
+    validation = good_samples(folder / "validation" / "good", "validation/good")
+    return accounted(Category(id=f"mvtec_loco/{name}", train=train, validation=validation, test=test), folder)
 
 
 def _grouped_by_scene(samples: list[Sample]) -> list[Sample]:
@@ -105,12 +116,15 @@ def _scene(sample_id: str) -> str:
     return f"{folder}/{stem.partition('_')[0]}"
 
 
-def _loco_defects(kind: Path, mask_folder: Path) -> list[Sample]:
+def _loco_defects(kind: Path, mask_folder: Path, allow_unmarked: bool) -> list[Sample]:
     samples = []
     for stem, path in image_files(kind).items():
         masks = tuple(image_files(mask_folder / stem).values()) if (mask_folder / stem).is_dir() else ()
-        if not masks:
-            raise DatasetError(f"{path}: no mask for this defective image, tried {mask_folder / stem}/*.png; add it")
+        if not masks and not allow_unmarked:
+            raise DatasetError(
+                f"{path}: no mask for this defective image, tried {mask_folder / stem}/*.png; add it, or let "
+                "--allow unmarked count such images for image figures only"
+            )
         samples.append(
             Sample(
                 id=f"test/{kind.name}/{stem}", image_path=path, label="defect", mask_paths=masks, mask_rule="nonzero"

@@ -7,10 +7,11 @@ is defective when it is not zero.
 from dataclasses import replace
 from pathlib import Path
 
-from tinydefects.datasets.folder import Layout, find_mask, image_files, load_folder
+from tinydefects.datasets.folder import Layout, accounted, image_files, load_layout, mask_paths
 from tinydefects.errors import DatasetError
 from tinydefects.sample import Category, Sample
 from tinydefects.tables import read_rows
+from tinydefects.walk import nfc
 
 # The re-organising scripts in use write visa_pytorch/1cls/<class> or visa/visa_pytorch/<class>.
 VISA = Layout(
@@ -23,33 +24,35 @@ SPLIT_FILE = "split_csv/1cls.csv"
 COLUMNS = {"object", "split", "label", "image", "mask"}
 
 
-def load_visa(name: str, *, root: Path) -> Category:
+def load_visa(name: str, *, root: Path, allow_unmarked: bool = False, training_only: bool = False) -> Category:
     """The one-class split: raw with `split_csv/1cls.csv`, or `train/good`, `test/{good,bad}` and masks for `bad`.
 
     Raises:
         DatasetError: the class is not under `root`, is incomplete, or its split file is.
     """
-    folder = VISA.find(name, root)
+    folder = VISA.find(name, root, training_only=training_only)
     if (folder / "Data" / "Images").is_dir():
-        return _load_raw(name, folder)
+        return _load_raw(name, folder, allow_unmarked, training_only)
     nested = (folder / "test" / "ground_truth").is_dir()
     mask = "test/ground_truth" if nested else "ground_truth"
-    category = load_folder(
-        folder, good="train/good", test_good="test/good", defect="test", mask=mask, mask_rule="nonzero"
+    category = load_layout(
+        folder, mask=mask, mask_rule="nonzero", allow_unmarked=allow_unmarked, training_only=training_only
     )
     return replace(category, id=f"visa/{name}")
 
 
-def _load_raw(name: str, folder: Path) -> Category:
+def _load_raw(name: str, folder: Path, allow_unmarked: bool, training_only: bool) -> Category:
     normal = image_files(folder / "Data" / "Images" / "Normal")
-    anomaly = image_files(folder / "Data" / "Images" / "Anomaly")
+    anomaly = {} if training_only else image_files(folder / "Data" / "Images" / "Anomaly")
     mask_folder = folder / "Data" / "Masks" / "Anomaly"
-    masks = image_files(mask_folder)
+    masks = {} if training_only else image_files(mask_folder)
     samples: dict[str, list[Sample]] = {"train": [], "test": []}
     split_file, rows = _read_split(folder)
     for row in (row for row in rows if row["object"] == name):
         good = row["label"] == "normal"
-        stem = Path(row["image"]).stem
+        if training_only and not good:
+            continue
+        stem = nfc(Path(row["image"]).stem)
         path = (normal if good else anomaly).get(stem)
         if path is None or row["split"] not in samples:
             raise DatasetError(f"{split_file}: {row['image']} ({row['split']}) is not in {folder}; unpack VisA again")
@@ -58,14 +61,16 @@ def _load_raw(name: str, folder: Path) -> Category:
                 id=f"{row['split']}/{'good' if good else 'bad'}/{stem}",
                 image_path=path,
                 label="good" if good else "defect",
-                mask_paths=() if good else (find_mask(path, masks, mask_folder),),
+                mask_paths=() if good else mask_paths(path, masks, mask_folder, allow_unmarked=allow_unmarked),
                 mask_rule="nonzero",
             )
         )
-    if not samples["train"] or not samples["test"]:
+    if not samples["train"] or not (samples["test"] or training_only):
         raise DatasetError(f"{split_file}: lists no train or no test image of {name}; unpack VisA again")
     by_id = {split: sorted(listed, key=lambda sample: sample.id) for split, listed in samples.items()}
-    return Category(id=f"visa/{name}", train=by_id["train"], test=by_id["test"])
+    category = Category(id=f"visa/{name}", train=by_id["train"], test=by_id["test"])
+    aside = [folder / "Data" / "Images" / "Anomaly", folder / "Data" / "Masks"] if training_only else []
+    return accounted(category, folder, skip=aside)
 
 
 def _read_split(folder: Path) -> tuple[Path, list[dict[str, str]]]:

@@ -65,6 +65,8 @@ def warnings_about(pairing: Pairing) -> list[str]:
     shallow = sum(pair.header.dtype in EIGHT_BITS for pair in pairing.pairs)
     extra = [problem for problem in pairing.problems if problem.kind == "extra"]
     remarks = [describe_problems(pairing.source, extra)] if extra else []
+    if pairing.left_out:
+        remarks.append(f"{pairing.source}: {len(pairing.pairs)} maps; {pairing.left_out}")
     if shallow:
         remarks.append(
             f"{shallow} maps have 8 bits: 256 levels tie many pixels, which small false-positive rates feel first; "

@@ -7,7 +7,7 @@ by id or by the image's path, all without suffix.
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -20,6 +20,7 @@ from tinydefects.maps.origin import Origin, origin_in
 from tinydefects.maps.problems import MapProblem, MapsError
 from tinydefects.pixels import IMAGE_SUFFIXES, read_size
 from tinydefects.sample import Category, Sample
+from tinydefects.walk import LeftOut, nfc, on_disk, walk
 
 Resample = Literal["none", "bilinear"]
 
@@ -38,12 +39,16 @@ class PairedMap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairing:
-    """The pairs that could be made, in the order of the samples, and all problems; maps in .npz are called `key`."""
+    """The pairs that could be made, in the order of the samples, and all problems; maps in .npz are called `key`.
+
+    `left_out` is what lies in a folder of maps and is no map.
+    """
 
     source: Path
     key: str | None
     pairs: tuple[PairedMap, ...]
     problems: tuple[MapProblem, ...]
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
     def resampled(self) -> tuple[PairedMap, ...]:
@@ -96,7 +101,7 @@ def pair_maps(
         TableError, MissingExtraError: a manifest that cannot be read.
     """
     samples = category.test if samples is None else samples
-    found, strangers = _find_maps(source, category)
+    found, strangers, left_out = _find_maps(source, category)
     outcomes: list[PairedMap | MapProblem] = []
     for done, sample in enumerate(samples, start=1):
         outcomes.append(_pair(sample, found.get(sample.id, []), key, resample) or _missing(sample, source, category.id))
@@ -107,7 +112,7 @@ def pair_maps(
         problems += _without_score(pairs)
     problems += _makers_apart(pairs)
     problems += [MapProblem(kind="extra", name=name) for name in strangers]
-    return Pairing(source=source, key=key, pairs=pairs, problems=tuple(problems))
+    return Pairing(source=source, key=key, pairs=pairs, problems=tuple(problems), left_out=left_out)
 
 
 def require_one_maker(source: Path, pairs: Sequence[PairedMap]) -> None:
@@ -117,10 +122,11 @@ def require_one_maker(source: Path, pairs: Sequence[PairedMap]) -> None:
 
 
 _Candidate = tuple[Path, float | None]  # a map, and its score if a manifest gives one
+_Found = tuple[dict[str, list[_Candidate]], list[str], LeftOut]
 
 
-def _find_maps(source: Path, category: Category) -> tuple[dict[str, list[_Candidate]], list[str]]:
-    """The maps of each sample by id, and the names of those that belong to no image of the category."""
+def _find_maps(source: Path, category: Category) -> _Found:
+    """The maps of each sample by id, the names of those that belong to no image of the category, what is no map."""
     if source.is_file():
         return _maps_of_manifest(source, category)
     if source.is_dir():
@@ -128,20 +134,22 @@ def _find_maps(source: Path, category: Category) -> tuple[dict[str, list[_Candid
     raise ImageReadError(f"{source}: no such folder of maps, nor a manifest; check the path")
 
 
-def _maps_of_folder(folder: Path, category: Category) -> tuple[dict[str, list[_Candidate]], list[str]]:
+def _maps_of_folder(folder: Path, category: Category) -> _Found:
     known = {sample.id for sample in _all_samples(category)}
     found: dict[str, list[_Candidate]] = defaultdict(list)
-    strangers = []
-    for base in (folder / category.id.split("/")[-1], folder):
+    strangers, left_out = [], LeftOut()
+    for base in (on_disk(folder / category.id.split("/")[-1]), folder):
         for top in sorted({sample_id.split("/")[0] for sample_id in known}):
-            for path in sorted((base / top).rglob("*")):
-                if path.suffix.lower() not in MAP_SUFFIXES or path.name.startswith("."):
-                    continue
-                sample_id = path.relative_to(base).with_suffix("").as_posix()
+            if not (base / top).is_dir():
+                continue
+            walked = walk(base / top, MAP_SUFFIXES, with_own=True)
+            left_out += walked.left_out
+            for name, path in walked.files:
+                sample_id = PurePosixPath(top, name).with_suffix("").as_posix()
                 found[sample_id].append((path, None))
                 if sample_id not in known:
                     strangers.append(str(path))
-    return {sample_id: _without_pictures(maps) for sample_id, maps in found.items()}, strangers
+    return {sample_id: _without_pictures(maps) for sample_id, maps in found.items()}, strangers, left_out
 
 
 def _without_pictures(maps: list[_Candidate]) -> list[_Candidate]:
@@ -149,11 +157,12 @@ def _without_pictures(maps: list[_Candidate]) -> list[_Candidate]:
     return [candidate for candidate in maps if candidate[0].suffix.lower() != ".png"] or maps
 
 
-def _maps_of_manifest(path: Path, category: Category) -> tuple[dict[str, list[_Candidate]], list[str]]:
+def _maps_of_manifest(path: Path, category: Category) -> _Found:
     by_stem = defaultdict(list)
     for sample in _all_samples(category):
-        by_stem[sample.image_path.stem].append(sample)
-        if sample.id.split("/")[-1] != sample.image_path.stem:
+        stem = nfc(sample.image_path.stem)
+        by_stem[stem].append(sample)
+        if sample.id.split("/")[-1] != stem:
             by_stem[sample.id.split("/")[-1]].append(sample)
     found: dict[str, list[_Candidate]] = defaultdict(list)
     strangers = []
@@ -168,8 +177,8 @@ def _maps_of_manifest(path: Path, category: Category) -> tuple[dict[str, list[_C
                 f"{path}: row {number} names {row.image}, which fits {len(named)} images ({ids}); write ids"
             )
         for sample in named:
-            found[sample.id].append((row.map_path, row.score))
-    return found, strangers
+            found[sample.id].append((on_disk(row.map_path), row.score))
+    return found, strangers, LeftOut()
 
 
 def _names(name: PurePosixPath, sample: Sample, category_id: str) -> bool:
@@ -184,7 +193,7 @@ def _ends_with(path: PurePosixPath, end: PurePosixPath) -> bool:
 
 
 def _without_image_suffix(name: str) -> PurePosixPath:
-    path = PurePosixPath(name.replace("\\", "/"))
+    path = PurePosixPath(nfc(name).replace("\\", "/"))
     return path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path
 
 

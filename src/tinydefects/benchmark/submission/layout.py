@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinydefects.datasets.catalog import load_category
+from tinydefects.datasets.catalog import load_category, parse_address
 from tinydefects.datasets.folder import suggest
 from tinydefects.errors import DatasetError
 from tinydefects.maps.pairing import Pairing, pair_maps, require_one_maker
@@ -63,6 +63,7 @@ def object_names(categories: Sequence[str]) -> list[str]:
     known = {f"mvtec_ad2/{name}": name for name in N_PRIVATE_IMAGES}
     if not categories or "mvtec_ad2" in categories:
         return list(N_PRIVATE_IMAGES)
+    categories = ["/".join(parse_address(address)).lower() for address in categories]
     for address in categories:
         if address not in known:
             raise DatasetError(f"{address}: the server takes the objects of mvtec_ad2; {suggest(address, known)}")
