@@ -83,7 +83,7 @@ ONLY_IN = {
         "benchmark",
         "benchmark_report",
     },  # reads, resizes
-    "tifffile": {"pixels", "maps", "benchmark"},
+    "tifffile": {"opening", "pixels", "maps", "benchmark"},
     "imagecodecs": {"pixels"},
     "pyarrow": {"tables"},
     "timm": {"teacher", "timm_guard", "builtin_vit"},

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.errors import DatasetError, MaskError
-from tinydefects.pixels import StoredPixels, read_orientation, read_stored
+from tinydefects.opening import read_orientation
+from tinydefects.pixels import StoredPixels, read_stored
 
 MaskRule = str
 Doubt = Literal["mostly-marked", "nothing-marked", "multi-page", "photograph-as-mask", "turned"]

@@ -4,18 +4,24 @@ Pillow's own limit of size is lifted for as long as it reads an image of ours; o
 """
 
 import math
+import os
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tinydefects.errors import ImageReadError, TinyDefectsError
 
 LARGEST_IMAGE_PX = 2**30  # 3 GiB as colours: beyond any camera, but not beyond a damaged header
 HEADER_BYTES, PNG_DEPTH_AT = 26, 24  # of a PNG
+ORIENTATION_TAG = 0x0112
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -110,3 +116,52 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):  # its own words name the file once more, or an object in memory
         return "no known image format"
     return (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
+
+
+def read_orientation(path: Path) -> int:
+    """EXIF orientation of a file, 1 to 8; 1, upright, where it says none."""
+    with naming(path):
+        if file_kind(path)[0] == "tiff":
+            with tifffile.TiffFile(path) as file:
+                found = tiff_orientation(file.pages.first)
+        else:
+            with open_image(path) as image:
+                found = orientation_of(image, path)
+    return found if 1 <= found <= 8 else 1
+
+
+def orientation_of(image: Image.Image, path: Path) -> int:
+    """What is still to be undone after Pillow: it turns a TIFF by itself and reports its upright size."""
+    if image.format == "TIFF":
+        return 1
+    return png_orientation(path) if image.format == "PNG" else int(image.getexif().get(ORIENTATION_TAG, 1))
+
+
+def png_orientation(path: Path) -> int:
+    """From the chunks alone: the eXIf chunk may come last, and Pillow decodes every pixel to get there."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"eXIf":
+                exif = Image.Exif()
+                exif.load(file.read(length))
+                return int(exif.get(ORIENTATION_TAG, 1))
+            file.seek(length + 4, os.SEEK_CUR)
+    return 1
+
+
+def tiff_orientation(page: tifffile.TiffPage) -> int:
+    orientation = page.tags.get(ORIENTATION_TAG)
+    return 1 if orientation is None else int(orientation.value)
+
+
+def upright(pixels: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:
+    """EXIF orientations 1 to 8 (JEITA CP-3451, tag 0x0112) undone."""
+    if orientation in {5, 6, 7, 8}:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in {3, 4, 7, 8}:
+        pixels = pixels[::-1]
+    if orientation in {2, 3, 6, 7}:
+        pixels = pixels[:, ::-1]
+    return pixels

@@ -27,14 +27,17 @@ from tinydefects.opening import (
     file_kind,
     naming,
     open_image,
+    orientation_of,
+    png_orientation,
     reason_of,
     require_bounded,
+    tiff_orientation,
+    upright,
 )
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 FAITHFUL_MODES = frozenset({"1", "L", "LA", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F"})
 PIXELS_AT_ONCE = 1 << 22  # of a large image that changes its type
-ORIENTATION_TAG = 0x0112
 PNG_16_BIT_COLOUR_TYPES = {2: "RGB", 4: "gray with alpha", 6: "RGBA"}
 LOSSY_FORMATS = frozenset({"JPEG", "MPO"})
 LOSSY_TIFF_COMPRESSIONS = frozenset(
@@ -95,7 +98,7 @@ def read_size(path: Path) -> tuple[int, int]:
     with naming(path):
         try:
             with open_image(path) as image:
-                turned = _orientation(image, path) in {5, 6, 7, 8}
+                turned = orientation_of(image, path) in {5, 6, 7, 8}
                 return (image.width, image.height) if turned else (image.height, image.width)
         except UnidentifiedImageError:
             size = _tiff_size(path)
@@ -227,10 +230,10 @@ def _rows_at_once(shape: tuple[int, ...]) -> Iterator[slice]:
 def _decode_with_pillow(path: Path) -> NDArray[np.generic]:
     # As an open file: a raw TIFF of that path Pillow 13 maps at its stored width, and scrambles it when it is turned.
     with path.open("rb") as file, open_image(file) as image:
-        orientation, pixels = _orientation(image, path), _pixels_of(image)
+        orientation, pixels = orientation_of(image, path), _pixels_of(image)
     if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() < 2**16:
         pixels = pixels.astype(np.uint16)
-    return _upright(pixels, orientation)
+    return upright(pixels, orientation)
 
 
 def _pixels_of(image: Image.Image) -> NDArray[np.generic]:
@@ -265,13 +268,8 @@ def _tiff_size(path: Path) -> tuple[int, int] | None:
         return None
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
-        turned = _tiff_orientation(page) in {5, 6, 7, 8}
+        turned = tiff_orientation(page) in {5, 6, 7, 8}
         return (page.imagewidth, page.imagelength) if turned else (page.imagelength, page.imagewidth)
-
-
-def _tiff_orientation(page: tifffile.TiffPage) -> int:
-    orientation = page.tags.get(ORIENTATION_TAG)
-    return 1 if orientation is None else int(orientation.value)
 
 
 def _pixels_of_page(page: tifffile.TiffPage, path: Path) -> NDArray[np.generic]:
@@ -284,7 +282,7 @@ def _pixels_of_page(page: tifffile.TiffPage, path: Path) -> NDArray[np.generic]:
             raise MissingExtraError(f"{path}: this compression of a deep TIFF", "codecs") from error
         raise
     pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
-    return _upright(pixels, _tiff_orientation(page))
+    return upright(pixels, tiff_orientation(page))
 
 
 def _decode_deep_png(path: Path) -> NDArray[np.generic] | None:
@@ -301,39 +299,7 @@ def _decode_deep_png(path: Path) -> NDArray[np.generic] | None:
     except ImportError as error:
         raise MissingExtraError(f"{path}: 16-bit {PNG_16_BIT_COLOUR_TYPES[colour_type]} PNG", "codecs") from error
     pixels: NDArray[np.generic] = imagecodecs.png_decode(path.read_bytes())
-    return _upright(pixels, _png_orientation(path))
-
-
-def _orientation(image: Image.Image, path: Path) -> int:
-    """What is still to be undone after Pillow: it turns a TIFF by itself and reports its upright size."""
-    if image.format == "TIFF":
-        return 1
-    return _png_orientation(path) if image.format == "PNG" else int(image.getexif().get(ORIENTATION_TAG, 1))
-
-
-def _png_orientation(path: Path) -> int:
-    """From the chunks alone: the eXIf chunk may come last, and Pillow decodes every pixel to get there."""
-    with path.open("rb") as file:
-        file.seek(8)
-        while len(head := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if kind == b"eXIf":
-                exif = Image.Exif()
-                exif.load(file.read(length))
-                return int(exif.get(ORIENTATION_TAG, 1))
-            file.seek(length + 4, os.SEEK_CUR)
-    return 1
-
-
-def _upright(pixels: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:
-    """EXIF orientations 1 to 8 (JEITA CP-3451, tag 0x0112) undone."""
-    if orientation in {5, 6, 7, 8}:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in {3, 4, 7, 8}:
-        pixels = pixels[::-1]
-    if orientation in {2, 3, 6, 7}:
-        pixels = pixels[:, ::-1]
-    return pixels
+    return upright(pixels, png_orientation(path))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -367,18 +333,6 @@ def read_stored(path: Path) -> StoredPixels:
         return StoredPixels(pixels=deep) if deep is not None else _stored_by_pillow(path)
 
 
-def read_orientation(path: Path) -> int:
-    """EXIF orientation of a file, 1 to 8; 1, upright, where it says none."""
-    with naming(path):
-        if file_kind(path)[0] == "tiff":
-            with tifffile.TiffFile(path) as file:
-                found = _tiff_orientation(file.pages.first)
-        else:
-            with open_image(path) as image:
-                found = _orientation(image, path)
-    return found if 1 <= found <= 8 else 1
-
-
 def is_lossy(path: Path) -> bool:
     """Whether a file's values may differ from those that were written, from its header alone."""
     with naming(path):
@@ -397,7 +351,7 @@ def _stored_by_pillow(path: Path) -> StoredPixels:
         else:
             colours = image.getpalette("RGB") or []
             palette = np.array(colours, dtype=np.uint8).reshape(-1, 3)
-            pixels = _upright(np.asarray(image), _orientation(image, path))
+            pixels = upright(np.asarray(image), orientation_of(image, path))
     return StoredPixels(pixels=pixels, palette=palette, is_lossy=lossy, n_pages=n_pages)
 
 
