@@ -137,7 +137,7 @@ def _open(source: Path | io.BytesIO) -> Image.Image:
         return Image.open(source)
 
 
-def _decode_with_pillow(path: Path) -> NDArray[np.generic]:
+def _decode_with_pillow(path: Path, *, writable: bool = True) -> NDArray[np.generic]:
     # Opened from bytes: Pillow 13 maps a raw TIFF from disk at its stored width and so scrambles it when it is turned.
     source = io.BytesIO(path.read_bytes()) if path.suffix.lower() in TIFF_SUFFIXES else path
     with _open(source) as image:
@@ -149,7 +149,7 @@ def _decode_with_pillow(path: Path) -> NDArray[np.generic]:
         pixels = np.asarray(faithful)
     if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() < 2**16:
         pixels = pixels.astype(np.uint16)
-    return _upright(pixels.astype(pixels.dtype.newbyteorder("="), copy=False), orientation)
+    return _upright(pixels.astype(pixels.dtype.newbyteorder("="), copy=writable), orientation)
 
 
 def _decode_deep_tiff(path: Path) -> NDArray[np.generic] | None:
@@ -310,7 +310,7 @@ def _stored_by_pillow(path: Path) -> StoredPixels:
     with _open(path) as image:
         n_pages = getattr(image, "n_frames", 1)
         if image.mode != "P":
-            pixels, palette = _decode_with_pillow(path), None
+            pixels, palette = _decode_with_pillow(path, writable=False), None
         else:
             colours = image.getpalette("RGB") or []
             palette = np.array(colours, dtype=np.uint8).reshape(-1, 3)
