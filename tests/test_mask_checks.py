@@ -148,6 +148,12 @@ def test_the_photographs_in_the_place_of_masks_are_found_by_bytes_by_pixels_and_
         check(parts)
 
 
+def test_an_empty_mask_of_a_black_photograph_is_not_the_photograph(parts):
+    for place in ("test", "ground_truth"):
+        put(parts / place / "dark/0.png", np.zeros((SIDE, SIDE), np.uint8))
+    assert check(parts)[0].startswith("1 (test/dark/0) of 3 defective images: no pixel is marked")
+
+
 def test_a_photograph_of_two_values_stored_anew_is_no_mask_either(parts):
     for number, truth in enumerate(TRUTHS):
         put(parts / f"test/dark/{number}.png", np.uint8(255) * (truth | (photograph(number) > 106)))

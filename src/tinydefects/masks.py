@@ -73,9 +73,12 @@ def require_own_picture(image_path: Path, mask_path: Path, size: tuple[int, int]
     Raises:
         MaskError: it is one of these and not among the `allowed`.
     """
-    if "photograph-as-mask" not in allowed and _same_bytes(image_path, mask_path):
+    is_same = "photograph-as-mask" not in allowed and _same_bytes(image_path, mask_path)
+    if is_same and _varies(read_stored(mask_path).pixels):  # an empty mask of a black picture may be
         raise MaskError(
-            f"{mask_path}: is the photograph {image_path} itself; put the mask there", doubt="photograph-as-mask"
+            f"{mask_path}: is the photograph {image_path} itself; put the mask there, or let --allow "
+            "photograph-as-mask pass it",
+            doubt="photograph-as-mask",
         )
     if "turned" in allowed:
         return
