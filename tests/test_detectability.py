@@ -186,6 +186,8 @@ def test_without_good_images_the_default_rule_says_why_it_is_undefined():
     assert found.hits == ()
     assert math.isnan(found.threshold)
     assert "choose a rule about pixels" in found.fit.remarks[0]
+    reason = "no good image: its false alarms cannot be counted; choose a rule about pixels"
+    assert describe(found) == [f"detected: undefined; {reason}"]
     assert measure_detectability(with_peaks([1, 2], fpr=0.0), TWENTY[:0], rule="peak_at_pixel_fpr").hits == (True, True)
 
 

@@ -184,6 +184,8 @@ def describe(
     fit = detectability.fit
     if not fit.n_defects:
         return []
+    if not detectability.hits:
+        return [f"detected: undefined; {remark}" for remark in fit.remarks]
     extremes = (
         f"smallest detected {format_size(detectability.smallest_detected_px, pixel_pitch_mm)}, "
         f"largest missed {format_size(detectability.largest_missed_px, pixel_pitch_mm)}"

@@ -31,6 +31,7 @@ from tinydefects.metrics.tally import Tally
 LEVEL = 0.95
 N_RESAMPLES = 1000
 MIN_FREEDOM = 2.0
+ROUNDING = 1e-9  # of sums in another order
 EDGE = 0.0005  # what lies as near to 0 or to 1 is printed as 0.000 or 1.000
 UNDEFINED = Interval(low=float("nan"), high=float("nan"))
 
@@ -93,7 +94,7 @@ def opened(interval: Interval, n: int) -> Interval:
         return Interval(low=min(low, interval.low), high=1.0)
     if interval.high < EDGE:
         return Interval(low=0.0, high=max(high, interval.high))
-    return UNDEFINED if interval.low == interval.high else interval
+    return UNDEFINED if interval.high - interval.low < ROUNDING else interval
 
 
 def exact_interval(n_found: int, n: int) -> tuple[float, float]:
