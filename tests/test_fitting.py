@@ -21,7 +21,7 @@ from tinydefects.patch_grid import PatchGrid
 from tinydefects.pixels import write_png
 from tinydefects.students import StudentPair, mean_loss, pair_loss
 
-CACHE_BYTES = 128 + 2 * 12 * 2  # of one patch of the counting teacher
+CACHE_BYTES = 128 + 32 + 2 * 12 * 2  # of one patch of the counting teacher
 
 
 def textures(n: int, seed: int = 0) -> list[np.ndarray]:
@@ -229,12 +229,12 @@ def test_the_cache_shrinks_and_the_bytes_foretold_are_those_on_disk(tmp_path):
     cost = detector.expected_cost(sorted(tmp_path.glob("*.png")))
     detector.fit(textures(2))
     assert (cost.n_patches, cost.n_kept) == (96, 24)
-    assert cost.cache_bytes == sum(path.stat().st_size for path in cache_files(tmp_path)) == 2 * (128 + 12 * 12 * 4)
-    assert str(cost) == "2 images, 96 patches, 24 of them kept, 1.41e-06 GB of teacher features"
+    assert cost.cache_bytes == sum(path.stat().st_size for path in cache_files(tmp_path)) == 2 * (160 + 12 * 12 * 4)
+    assert str(cost) == "2 images, 96 patches, 24 of them kept, 1.47e-06 GB of teacher features"
 
 
 def test_the_limit_of_the_folder_is_that_of_the_kept_patches():
-    limit_gb = 4 * (128 + 12 * 12 * 4) / 1e9
+    limit_gb = 4 * (160 + 12 * 12 * 4) / 1e9
     untrained(patch_fraction=0.25, cache_limit_gb=limit_gb, epochs=1).fit(textures(4))
     for settings in ({"patch_fraction": 0.5}, {}, {"patch_fraction": 0.25, "cache_limit_gb": limit_gb * 0.99}):
         with pytest.raises(TrainingError, match="raise cache_limit_gb"):
