@@ -18,7 +18,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 def limited_threads(n_threads: int) -> Iterator[None]:
     """Every numeric library, loaded already or inside the block, uses `n_threads` threads.
 
-    Sums in another order give other last digits: results of different machines agree only with equal threads.
+    Sums in another order give other last digits: results repeat only with equal threads (and equal processors).
 
     Raises:
         MissingExtraError: threadpoolctl is not installed.

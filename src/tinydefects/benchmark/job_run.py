@@ -130,7 +130,9 @@ class Examinee:
 
 
 def run_job(job: Job, place: Place) -> Result:
-    """The result of one job; the same on any machine with equal packages and threads, but for its times.
+    """The result of one job; again the same, but for its times, on this machine with equal packages and threads.
+
+    Elsewhere its last digits differ, and what is trained a little more: see "What is equal" in docs/conventions.md.
 
     Raises:
         LeakError: the method opened what it must not see.

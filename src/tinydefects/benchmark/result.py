@@ -11,6 +11,7 @@ import math
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -41,19 +42,25 @@ TALLY_SUFFIX = ".tally.npz"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where a number comes from: code, machine, versions, and the settings that made it (seed among them)."""
+    """Where a number comes from: code, machine, versions, and the settings that made it (seed among them).
+
+    `instructions` are those of the processor that the libraries use, on which last digits depend; results of 0.1.0 do
+    not know them.
+    """
 
     created: str
     commit: str
     machine: str
+    instructions: str = ""
     versions: Mapping[str, str]
     settings: Mapping[str, str]
 
     def facts(self) -> dict[str, str]:
         """Everything in one flat table, for a reader."""
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        run = {"created": self.created, "commit": self.commit, "machine": self.machine, "versions": versions}
-        return {**run, **self.settings}
+        run = {"created": self.created, "commit": self.commit, "machine": self.machine}
+        known = {"instructions": self.instructions} if self.instructions else {}
+        return {**run, **known, "versions": versions, **self.settings}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,6 +89,7 @@ def describe_run(settings: Mapping[str, object]) -> Provenance:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=_commit(),
         machine=f"{platform.machine()} {platform.system()}, {_processor()}",
+        instructions=_instructions(),
         versions={"python": platform.python_version(), **_versions()},
         settings={name: str(value) for name, value in settings.items()},
     )
@@ -267,6 +275,16 @@ def _git(*arguments: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def _instructions() -> str:
+    """The widest instructions in use, `numpy AVX512_SPR, torch AVX512`; torch only where something has loaded it."""
+    found = np.show_config(mode="dicts")["SIMD Extensions"]
+    used = [f"numpy {(found.get('found') or found.get('baseline') or ['unknown'])[-1]}"]
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        used.append(f"torch {torch.backends.cpu.get_cpu_capability()}")
+    return ", ".join(used)
 
 
 def _processor() -> str:

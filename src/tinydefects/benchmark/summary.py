@@ -209,6 +209,7 @@ def _common_provenance(every: Sequence[Provenance]) -> Provenance:
         newest,
         commit=", ".join(sorted({one.commit for one in every})),
         machine="; ".join(sorted({one.machine for one in every})),
+        instructions="; ".join(sorted({one.instructions for one in every} - {""})),
         settings={name: value for name, value in newest.settings.items() if (name, value) in shared},
     )
 
