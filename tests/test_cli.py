@@ -256,7 +256,8 @@ def test_without_torch_scoring_works_and_learning_names_the_extra(inside):
     refused = finish(*FIT)
     assert refused.returncode == 2
     assert (
-        refused.stderr == "tinydefects: this command needs the extra 'detector': pip install 'tinydefects[detector]'\n"
+        refused.stderr
+        == "tinydefects: this command needs the extra 'detector': pip install '.[detector]' in the checkout\n"
     )
 
 

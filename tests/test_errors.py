@@ -9,4 +9,4 @@ def test_a_missing_extra_arrives_from_another_process_with_its_message():
     error = MissingExtraError("a memory bank", "benchmark")
     arrived = pickle.loads(pickle.dumps(error))
     assert type(arrived) is MissingExtraError
-    assert str(arrived) == "a memory bank needs the extra 'benchmark': pip install 'tinydefects[benchmark]'"
+    assert str(arrived) == "a memory bank needs the extra 'benchmark': pip install '.[benchmark]' in the checkout"

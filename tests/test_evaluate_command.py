@@ -302,7 +302,7 @@ def test_without_torch_and_without_pyarrow_maps_are_scored_and_parquet_names_its
     Path("maps.parquet").write_bytes(b"PAR1")
     refused = without("evaluate", "maps.parquet", "mvtec_ad/screw")
     assert refused.returncode == 2
-    assert "pip install 'tinydefects[tables]'" in complaints(refused.stderr)[0]
+    assert "pip install '.[tables]'" in complaints(refused.stderr)[0]
 
 
 def test_the_help_shows_its_options_in_groups_and_examples(workplace):

@@ -104,7 +104,7 @@ def test_a_fitted_detector_says_what_it_lacks_where_torch_is_not_installed(detec
     write_png(tmp_path / "parts" / "a.png", noise(7))
     finished = run_program(WITHOUT_TORCH, "predict", tmp_path / "model", tmp_path / "parts")
     assert finished.returncode == 2
-    assert "tinydefects[detector]" in finished.stderr
+    assert ".[detector]" in finished.stderr
 
 
 def test_openvino_and_nncf_report_nothing_and_leave_nothing_in_the_users_home(onnx_folder, tmp_path):

@@ -220,5 +220,5 @@ def test_neighbours_of_vectors_of_the_bank_are_themselves():
 
 def test_without_faiss_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'tinydefects\[benchmark\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[benchmark\]'"):
         NearestNeighbours(np.zeros((3, 2), np.float32))

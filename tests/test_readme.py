@@ -1,17 +1,27 @@
-"""The README keeps its promises: its Python runs, its order is the promised one, it carries no loose numbers."""
+"""The README keeps its promises: its Python and its commands run, its order is right, it carries no loose numbers."""
 
 import functools
 import re
 import runpy
+import shlex
+import shutil
+import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+import typer
 
+from command_line import run
+from tinydefects import cli
 from tinydefects.datasets.catalog import LOADERS
 from tinydefects.datasets.synthetic.dataset import load_synthetic
+from tinydefects.pixels import write_map, write_png
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 LINES = README.read_text().splitlines()
+DOCUMENTS = (README, *sorted((README.parent / "docs").glob("*.md")))
+OF_OTHERS = {"--nthreads", "--resources"}  # of dask's own worker command
 
 
 def first_line_with(pattern: str) -> int:
@@ -62,3 +72,85 @@ def test_its_python_runs(tmp_path, monkeypatch):
     assert names["evaluation"].n_images == 6
     assert "brushed_metal" in (tmp_path / "metal.html").read_text()
     assert sorted(path.name for path in (tmp_path / "metal").iterdir()) == ["detector.json", "model.safetensors"]
+
+
+def shell_lines(document: Path) -> list[str]:
+    """What a reader would type, without comments, in the order of the page."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE)
+    typed = [block for language, block in blocks if language in {"", "bash"}]
+    lines = [re.sub(r"\s+#.*", "", line) for block in typed for line in block.splitlines()]
+    return [line for line in lines if re.match(r"(tinydefects|make|pip|git) ", line)]
+
+
+def parts_to_learn_from(folder: Path, seed: int) -> Path:
+    """The layout that the README shows: noise with a bright square as defect."""
+    noise = np.random.default_rng(seed)
+    names = [*(f"train/good/{n}" for n in range(3)), *(f"test/good/{n}" for n in range(2))]
+    for name in (*names, "test/scratch/0", "test/scratch/1"):
+        image = noise.integers(90, 130, (64, 48), dtype=np.uint8)
+        if "scratch" in name:
+            image[20:26, 30:36] = 255
+            write_png(folder / f"ground_truth/{name.removeprefix('test/')}.png", image == 255)
+        write_png(folder / f"{name}.png", image)
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path) -> Path:
+    """All that the README takes for given: own images, photographs, a dataset, three methods' maps of it."""
+    parts_to_learn_from(tmp_path / "parts", seed=0)
+    shutil.copytree(tmp_path / "parts/test", tmp_path / "photographs")
+    screw = parts_to_learn_from(tmp_path / "data/mvtec_ad/screw", seed=1)
+    noise = np.random.default_rng(2)
+    for method in ("maps_a", "maps_b", "their_maps"):
+        for photograph in (screw / "test").rglob("*.png"):
+            scores = noise.random((64, 48), dtype=np.float32)
+            scores[20:26, 30:36] += "scratch" in photograph.parts
+            write_map(tmp_path / method / "screw" / photograph.relative_to(screw).with_suffix(".tiff"), scores)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_its_commands_work_as_typed_from_top_to_bottom(place, monkeypatch, capsys):
+    for package in ("openvino", "faiss", "threadpoolctl"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("tinydefects.detector.DEFAULT_RESOLUTION", 64)  # as typed, but on 64 px instead of 1036
+    typed = [shlex.split(line) for line in shell_lines(README)]
+    commands = [words[1:] for words in typed if words[0] == "tinydefects"]
+    assert {"inspect", "fit", "predict", "export", "benchmark", "evaluate", "compare"} <= {one[0] for one in commands}
+    for words in commands:
+        code, _, err = run(monkeypatch, capsys, *words)
+        assert code == 0, f"tinydefects {' '.join(words)}\n{err}"
+    for page in ("report.html", "screw.html", "maps/scores.csv", "small/export.json"):
+        assert (place / page).is_file(), page
+
+
+def test_its_other_commands_can_be_followed():
+    words = [shlex.split(line) for line in shell_lines(README)]
+    targets = re.findall(r"^([a-z]+):", (README.parent / "Makefile").read_text(), re.MULTILINE)
+    extras = tomllib.loads((README.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {typed[1] for typed in words if typed[0] == "make"} <= set(targets)
+    for document in (README, *(README.parent / "docs").glob("*.md")):
+        for asked in re.findall(r"pip install '?([^'\s`]+)", document.read_text()):
+            assert asked.startswith("."), f"{document.name}: {asked}: the package is on no index"
+            assert set(re.findall(r"\w+", asked)) <= set(extras), f"{document.name}: {asked}"
+
+
+def options_of(command: str) -> set[str]:
+    (one,) = (one for one in cli.app.registered_commands if (one.name or one.callback.__name__) == command)
+    runner = typer.main.get_command_from_info(one, pretty_exceptions_short=False, rich_markup_mode=None)
+    return {name for parameter in runner.params for name in parameter.opts} | {"-h", "--help"}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_and_option_that_a_page_names_exists(document):
+    known = {one.name or one.callback.__name__ for one in cli.app.registered_commands}
+    text = re.sub(r"\\\n\s*", " ", document.read_text())
+    for line in re.findall(r"(?:^|`)tinydefects +([a-z][^`\n#]*)", text, re.MULTILINE):
+        command = line.split()[0]
+        assert command in known, f"tinydefects {line}"
+        named = set(re.findall(r"(?<=\s)(--[a-z][a-z-]*)", line))
+        assert named <= options_of(command), f"tinydefects {line}"
+    everywhere = {name for command in known for name in options_of(command)} | {"--version", *OF_OTHERS}
+    assert set(re.findall(r"(?<=[\s`(])--[a-z][a-z-]*", text)) <= everywhere

@@ -53,7 +53,7 @@ class MissingExtraError(TinyDefectsError, ImportError):
     """An optional part of the package that is not installed; the message names the extra."""
 
     def __init__(self, purpose: str, extra: str) -> None:
-        super().__init__(f"{purpose} needs the extra '{extra}': pip install 'tinydefects[{extra}]'")
+        super().__init__(f"{purpose} needs the extra '{extra}': pip install '.[{extra}]' in the checkout")
         self._parts = (purpose, extra)
 
     def __reduce__(self) -> tuple[type["MissingExtraError"], tuple[str, str]]:
