@@ -45,6 +45,7 @@ class Split(StrEnum):
     """Which images of a category."""
 
     test = "test"
+    train = "train"
     validation = "validation"
     test_private = "test_private"
     test_private_mixed = "test_private_mixed"
@@ -230,7 +231,8 @@ def _samples_of(category_id: str, root: Path, options: Sequence[str] | None, spl
         (name,) = object_names([category_id])
         return list(private_category(name, split.value, root).test)
     category = load(category_id, root, options)
-    samples = list(category.test if split is Split.test else category.validation)
+    of_split = {Split.test: category.test, Split.train: category.train, Split.validation: category.validation}
+    samples = list(of_split[split])
     if not samples:
         raise TinyDefectsError(f"{category_id}: has no {split.value} images; leave out --split")
     return samples

@@ -219,7 +219,7 @@ def evaluate(
     from tinydefects.metrics.gathering import gather
     from tinydefects.predictions import read_maker
 
-    fpr_limits, size_bins = parse_numbers("--limits", limits), [parse_bins(text, pixel_pitch) for text in bins or ()]
+    fpr_limits, size_bins = parse_rates("--limits", limits), [parse_bins(text, pixel_pitch) for text in bins or ()]
     share = parse_share(part) if part else None
     if share and merge:
         raise TinyDefectsError("--part and --merge exclude each other: first all parts are gathered, then merged")
@@ -286,6 +286,14 @@ def parse_numbers(option: str, text: str) -> tuple[float, ...]:
     if not all(isfinite(number) for number in numbers):
         raise TinyDefectsError(f"{option} {text!r}: write finite numbers between commas, such as 0.3,0.05")
     return numbers
+
+
+def parse_rates(option: str, text: str) -> tuple[float, ...]:
+    """Shares above 0, up to 1, between commas."""
+    rates = parse_numbers(option, text)
+    if not all(0 < rate <= 1 for rate in rates):
+        raise TinyDefectsError(f"{option} {text!r}: write rates in (0, 1] between commas, such as 0.3,0.05")
+    return rates
 
 
 def parse_bins(text: str, pixel_pitch: float) -> "SizeBins":

@@ -34,6 +34,8 @@ SYNTHETIC_FAMILIES: tuple[str, ...] = tuple(PAINTERS)
 FORMAT_VERSION = 1  # raised with every change of what is drawn, so that old folders are left alone
 SMALLEST_SIDE_PX, LARGEST_SIDE_PX = 64, 4096
 LARGEST_AREA_SHARE = 0.10
+MOST_SEED = 2**32 - 1
+MOST_IMAGES = 100_000  # of one kind
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 Series = Literal["train", "good", "defect"]
 Progress = Callable[[int, int], None]
@@ -290,9 +292,11 @@ def _check(settings: Settings) -> None:
         f"the size is {settings.height} x {settings.width}; {limits}": not all(
             SMALLEST_SIDE_PX <= side <= LARGEST_SIDE_PX for side in (settings.height, settings.width)
         ),
-        f"the seed is {settings.seed}; use 0 or a positive number": settings.seed < 0,
+        f"the seed is {settings.seed}; use 0 to {MOST_SEED}": not 0 <= settings.seed <= MOST_SEED,
         f"n_train, n_good and n_defect are {settings.n_train}, {settings.n_good} and {settings.n_defect}; "
-        "use 0 or positive numbers": min(settings.n_train, settings.n_good, settings.n_defect) < 0,
+        f"use 0 to {MOST_IMAGES:,} each": not all(
+            0 <= number <= MOST_IMAGES for number in (settings.n_train, settings.n_good, settings.n_defect)
+        ),
         f"max_area_share is {settings.max_area_share}; use a share above 0 and at most {LARGEST_AREA_SHARE}": not (
             0 < settings.max_area_share <= LARGEST_AREA_SHARE
         ),
