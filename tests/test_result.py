@@ -70,6 +70,16 @@ def test_it_records_commit_machine_versions_and_seed(result):
     assert facts["machine"]
 
 
+def test_it_records_the_instructions_in_use_and_reads_results_that_do_not(result, tmp_path):
+    assert result.provenance.facts()["instructions"].startswith("numpy ")
+    path = write_result(result, tmp_path / "r.json")
+    content = json.loads(path.read_text())
+    del content["provenance"]["instructions"]  # as version 0.1.0 wrote it
+    path.write_text(json.dumps(content))
+    assert read_result(path).provenance == replace(result.provenance, instructions="")
+    assert "instructions" not in read_result(path).provenance.facts()
+
+
 def cut_json(path: Path) -> None:
     path.write_text(path.read_text()[:500])
 

@@ -1,6 +1,7 @@
 """One category, several methods, every rule: what other work's ways of scoring do to the numbers and to the ranking."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -131,6 +132,8 @@ def agreement(audit: Audit, rule: str, figure: str) -> Agreement:
 
 def write_audit(audit: Audit, path: Path) -> Path:
     """Write `path` (.json), whole or not at all; undefined numbers are null."""
+    if not path.name:
+        raise TinyDefectsError(f"{path}: names no file; give one, such as audit.json")
     content = {"format": FORMAT, "audit": nan_to_null(asdict(audit))}
     text = json.dumps(content, indent=1, allow_nan=False)
     write_whole(path.with_suffix(".json"), lambda file: file.write(text.encode()))
@@ -150,7 +153,7 @@ def read_audit(path: Path) -> Audit:
 def _named(folders: Sequence[Path]) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for folder in folders:
-        name = folder.resolve().name
+        name = Path(os.path.realpath(folder)).name
         if name in named:
             raise TinyDefectsError(
                 f"{folder} and {named[name]}: both are called {name}, and methods are named after the folders of their "

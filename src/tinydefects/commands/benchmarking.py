@@ -166,11 +166,11 @@ def benchmark(
     taken = parse_resources(resources)
     n_workers = workers or (os.cpu_count() if cluster == "local" else None) or 1
     place = Place(
-        root=root.resolve(),
-        out=out.resolve(),
-        features=(features or out / "features").resolve(),
+        root=_real(root),
+        out=_real(out),
+        features=_real(features or out / "features"),
         features_limit_gb=features_limit_gb,
-        teacher_weights=teacher_weights.resolve() if teacher_weights else None,
+        teacher_weights=_real(teacher_weights) if teacher_weights else None,
         device=device,
         threads=threads,
         cost=cost.value,
@@ -217,6 +217,11 @@ def benchmark(
         say(f"{len(failed)} of {len(selection.jobs)} jobs failed; the same command tries them again:")
         say("\n".join(f"  {name}: {reason}" for name, reason in failed.items()))
         raise typer.Exit(2)
+
+
+def _real(path: Path) -> Path:
+    """The path that workers elsewhere find; a loop of links is left for whoever opens it."""
+    return Path(os.path.realpath(path))
 
 
 def _run_all(
