@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from math import nan, prod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tinydefects.benchmark.cost import measure_cost
 from tinydefects.benchmark.leakage import guarded, seal_for_fit, seal_for_predict
@@ -40,6 +40,7 @@ LOOKED_UP = "maps:"  # a method that was run elsewhere costs nothing here
 MAPS = "maps_sha256"  # of its maps, among the settings of a run
 CostChoice = Literal["off", "quick", "mvtec"]
 IMAGE_BITS = "image_bits"  # in the record
+UNMARKED = "unmarked"  # among what is allowed: defective images without a mask
 OWN_BLOCKS = "blocks"  # an option of methods; features of other blocks are not shared
 _one_job = threading.Lock()  # threads, seeds and the guard hold for a whole process
 
@@ -71,6 +72,11 @@ class Place:
     n_beside: int = 0
     keep_maps: bool = False
     allowed: tuple[str, ...] = ()
+
+    def load(self, address: str, options: Mapping[str, Any]) -> Category:
+        """A category below `root`, with what is allowed of it."""
+        unmarked = UNMARKED in self.allowed
+        return allowing(load_category(address, root=self.root, allow_unmarked=unmarked, **options), self.allowed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +172,7 @@ def run_job(job: Job, place: Place) -> Result:
     start = time.perf_counter()
     with _one_job, limited_threads(place.threads):
         seed_all(job.seed)
-        category = allowing(load_category(job.category, root=place.root, **job.options), place.allowed)
+        category = place.load(job.category, job.options)
         split = split_digest(category)  # before anything is read: what changes meanwhile no longer fits it
         category, bits = _read_alike(category)
         kind, options = parse_peer(job.peer)
@@ -203,7 +209,7 @@ def prepare_features(share: Share, place: Place) -> None:
     """
     with _one_job, limited_threads(place.threads):
         job = Job(protocol=share.protocol, category=share.category, peer="", resolution=share.resolution, seed=0)
-        category, _ = _read_alike(load_category(job.category, root=place.root, **job.options))
+        category, _ = _read_alike(place.load(job.category, job.options))
         source = PatchSource(peer_inputs(job, place, {}))
         source.training(category.train)
         for sample in (*category.validation, *category.test):

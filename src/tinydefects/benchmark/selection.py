@@ -9,12 +9,11 @@ from tinydefects.benchmark.job_run import Place, shared_teacher
 from tinydefects.benchmark.peers.catalog import PEERS, parse_peer
 from tinydefects.benchmark.protocol import NO_RESOLUTION, EvaluationProtocol, Job, list_jobs
 from tinydefects.benchmark.run_folder import joined
-from tinydefects.datasets.catalog import find_address, list_categories, load_category, parse_address
+from tinydefects.datasets.catalog import find_address, list_categories, parse_address
 from tinydefects.datasets.folder import suggest
 from tinydefects.datasets.loader_options import option_kinds, parse_options
 from tinydefects.detector_file import BUILTIN
 from tinydefects.errors import DatasetError, TinyDefectsError
-from tinydefects.mask_checks import allowing
 from tinydefects.sample import Category
 
 ALL = "all"
@@ -53,8 +52,7 @@ def select(asked: EvaluationProtocol, peers: Sequence[str], place: Place) -> Sel
 def load_all(selection: Selection, place: Place) -> dict[str, Category]:
     """The categories of all jobs by address; drawn ones are drawn here, once, before workers ask for them."""
     options = {job.category: job.options for job in selection.jobs}
-    loaded = {name: load_category(name, root=place.root, **own) for name, own in options.items()}
-    return {name: allowing(category, place.allowed) for name, category in loaded.items()}
+    return {name: place.load(name, own) for name, own in options.items()}
 
 
 def parse_peers(text: str) -> tuple[str, ...]:

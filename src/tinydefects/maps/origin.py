@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +70,7 @@ def describe_sample(sample: Sample) -> str:
     Raises:
         ImageReadError: a file cannot be read.
     """
-    facts = {
-        item.name: getattr(sample, item.name) for item in fields(sample) if not item.name.endswith(("path", "paths"))
-    }
+    facts = (sample.id, sample.label, sample.group, sample.mask_rule, sorted(sample.allowed))
     digests = [file_sha256(path) for path in (sample.image_path, *sample.mask_paths)]
     return f"{facts} {digests}\n"
 
