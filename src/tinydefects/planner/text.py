@@ -11,6 +11,8 @@ from tinydefects.planner.recommendation import InputOption, Recommendation, plan
 
 def describe_inspection(title: str, inspection: Inspection) -> str:
     """The inspection as a short text: sizes, what each resolution leaves, and what to do."""
+    if not inspection.n_images:
+        return f"{title}: no defects, as there is no defective image"
     if not inspection.n_defects:
         return (
             f"{title}: no defect is outlined in {inspection.n_images} defective images, "
