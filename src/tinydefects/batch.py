@@ -130,4 +130,4 @@ def _write_scores(path: Path, samples: Sequence[Sample], scores: Sequence[float]
     writer = csv.writer(table)
     writer.writerow(["image", "label", "score"])
     writer.writerows([sample.id, sample.label, score] for sample, score in zip(samples, scores, strict=True))
-    write_whole(path, lambda file: file.write(table.getvalue().encode()))
+    write_whole(path, lambda file: file.write(table.getvalue().encode(errors="backslashreplace")))

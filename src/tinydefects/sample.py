@@ -63,12 +63,21 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Category:
-    """One kind of object or texture, addressed everywhere by `dataset/category` (`mvtec_ad/screw`)."""
+    """One kind of object or texture, addressed everywhere by `dataset/category` (`mvtec_ad/screw`).
+
+    Raises:
+        DatasetError: a name is not UTF-8, which no result could hold.
+    """
 
     id: str
     train: Sequence[Sample]
     test: Sequence[Sample]
     validation: Sequence[Sample] = ()
+
+    def __post_init__(self) -> None:
+        for sample in (*self.train, *self.test, *self.validation):
+            if not _is_text(f"{self.id} {sample.id}"):
+                raise DatasetError(f"{sample.image_path}: the name is not UTF-8, as those in results are; rename it")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +99,11 @@ class Prediction:
         extremes = [self.anomaly_map.min(), self.anomaly_map.max(), self.score]  # nan if any pixel is
         if not np.isfinite(extremes).all():
             raise ScoreError("the anomaly map or its score holds nan or infinity; only finite scores can be ranked")
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name has no bytes that are no UTF-8; Python keeps those as lone surrogates."""
+    return name.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in name)
 
 
 def mean_of_highest(anomaly_map: NDArray[np.float32], share: float = 0.001) -> float:
