@@ -245,3 +245,18 @@ def test_an_address_that_names_nothing_is_one_line(inside, monkeypatch, capsys, 
 def test_what_else_cannot_be_is_one_line(inside, monkeypatch, capsys, arguments, named):
     code, _, err = run(monkeypatch, capsys, *arguments)
     require_one_line(code, err, named)
+
+
+@pytest.mark.parametrize("command", [FIT, ("evaluate", "maps", SCREW), ("predict", "model", SCREW), ("inspect", SCREW)])
+def test_a_name_in_a_dataset_that_is_no_utf_8_is_named(inside, monkeypatch, capsys, command):
+    odd = os.fsdecode(b"data/mvtec_ad/screw/test/good/odd\xff.png")
+    shutil.copy(inside / "data/mvtec_ad/screw/test/good/3.png", inside / odd)
+    code, _, err = run(monkeypatch, capsys, *command)
+    require_one_line(code, err, "odd\\udcff.png: the name is not UTF-8")
+
+
+def test_photographs_may_have_any_name(inside, monkeypatch, capsys):
+    shutil.copy(inside / "data/mvtec_ad/screw/test/good/3.png", inside / os.fsdecode(b"data/odd\xff.png"))
+    code, _, err = run(monkeypatch, capsys, "predict", "model", "data", "--out", "o")
+    assert code == 0, err
+    assert "odd\\udcff" in (inside / "o/scores.csv").read_text()

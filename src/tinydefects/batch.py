@@ -342,4 +342,4 @@ def _write_scores(path: Path, samples: Sequence[Sample], scores: Mapping[str, fl
     writer = csv.writer(table)
     writer.writerow(["image", "label", "score"])
     writer.writerows([sample.id, sample.label, scores[sample.id]] for sample in samples if sample.id in scores)
-    write_whole(path, lambda file: file.write(table.getvalue().encode()))
+    write_whole(path, lambda file: file.write(table.getvalue().encode(errors="backslashreplace")))

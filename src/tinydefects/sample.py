@@ -97,6 +97,9 @@ class Category:
     """One kind of object or texture, addressed everywhere by `dataset/category` (`mvtec_ad/screw`).
 
     `remarks` are lines about what its folder left open: what was left out, assumed or missing.
+
+    Raises:
+        DatasetError: a name is not UTF-8, which no result could hold.
     """
 
     id: str
@@ -104,6 +107,11 @@ class Category:
     test: Sequence[Sample]
     validation: Sequence[Sample] = ()
     remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for sample in (*self.train, *self.test, *self.validation):
+            if not _is_text(f"{self.id} {sample.id}"):
+                raise DatasetError(f"{sample.image_path}: the name is not UTF-8, as those in results are; rename it")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,6 +171,11 @@ def defect_type_of(sample_id: str) -> str:
     """The second part of an id, whatever sub-folders follow; of two parts (`test_private/000`) the first."""
     parts = sample_id.split("/")
     return parts[1] if len(parts) > 2 else parts[0]
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name has no bytes that are no UTF-8; Python keeps those as lone surrogates."""
+    return name.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in name)
 
 
 def mean_of_highest(anomaly_map: NDArray[np.float32], share: float = 0.001) -> float:

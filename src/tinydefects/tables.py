@@ -38,12 +38,15 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def write_csv(path: Path, columns: Columns) -> None:
-    """Write columns of equal length under their names, whole or not at all; None and nan become empty cells."""
+    """Write columns of equal length under their names, whole or not at all.
+
+    None and nan become empty cells, bytes of a name that are no UTF-8 become escapes.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(map(_cell, row) for row in zip(*columns.values(), strict=True))
-    write_whole(path, lambda file: file.write(text.getvalue().encode()))
+    write_whole(path, lambda file: file.write(text.getvalue().encode(errors="backslashreplace")))
 
 
 def write_parquet(path: Path, columns: Columns) -> None:

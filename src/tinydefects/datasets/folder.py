@@ -321,7 +321,7 @@ def accounted(category: Category, folder: Path, *, skip: Collection[Path] = ()) 
 
 def shuffled(names: Iterable[str], seed: int) -> list[str]:
     """Names in an order that depends on each name and the seed alone: the same on every machine and version."""
-    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest())
 
 
 def plain(name: str) -> str:
