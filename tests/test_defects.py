@@ -113,3 +113,8 @@ def test_a_large_crooked_region_is_not_taken_for_many():
     comb[::1, ::2] = True
     comb[-1] = True  # 10,050 teeth of one comb
     assert most_regions(comb) == 1
+
+
+def test_a_slanting_line_is_one_region_to_the_quick_bound_whichever_way_it_slants():
+    line = np.eye(30, 50, dtype=bool)
+    assert (most_regions(line), most_regions(line[:, ::-1])) == (1, 1)

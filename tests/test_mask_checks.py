@@ -210,7 +210,9 @@ def test_samples_without_a_mask_are_not_looked_at(parts):
 def test_remembered_masks_are_those_that_were_read(parts):
     corner = np.zeros((SIDE, SIDE), dtype=bool)
     corner[0, 0] = corner[-1, -1] = True
-    strips = [corner, np.eye(SIDE, dtype=bool), np.zeros((SIDE, SIDE), dtype=bool)]
+    aside = np.zeros((SIDE, SIDE), dtype=bool)
+    aside[3:6, 40:51] = np.random.default_rng(0).random((3, 11)) > 0.5
+    strips = [corner, aside, np.zeros((SIDE, SIDE), dtype=bool)]
     rewrite(parts, lambda number, truth: np.uint8(255) * strips[number])
     category = load_category("folder/parts", root=parts.parent)
     checked = check_masks(category).category
