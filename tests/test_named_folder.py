@@ -97,6 +97,11 @@ def test_training_and_test_agree_on_which_good_images_are_kept_back(tmp_path):
     assert whole.remarks[0] == "2 of 10 good images kept for the test (--option held_back=0 keeps none)"
 
 
+def test_of_a_folder_called_train_nothing_is_kept_back(tmp_path):
+    parts = load(tmp_path, " ".join(f"train/good/{number}.png" for number in range(10)))
+    assert (len(parts.train), len(parts.test)) == (10, 0)
+
+
 def test_empty_folders_are_as_good_as_none(tmp_path):
     for folder in ("test/dark", "ground_truth/dark"):
         (tmp_path / "parts" / folder).mkdir(parents=True)
