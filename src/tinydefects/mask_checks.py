@@ -16,7 +16,7 @@ from tinydefects.read_ahead import read_ahead
 from tinydefects.sample import Category, Sample
 
 THREADS = 2
-N_COMPARED = 3
+N_COMPARED = 1
 INSIDE_OUT = 0.9  # a mask that marks more, but not all, is taken for the background with the defect left out
 REMEMBERED_BYTES = 2**28  # of all masks together; those beyond are read again
 NEVER_LOSSY = frozenset({".png", ".bmp"})
