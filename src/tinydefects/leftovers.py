@@ -62,6 +62,19 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(outer, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def present(folder: Path) -> Iterator[None]:
+    """The folder is there in the block; it and its parents, if they had to be made, go again if they end up empty."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for place in made:
+            with contextlib.suppress(OSError):  # not empty: something was written
+                place.rmdir()
+
+
 def lock(file: IO[bytes], *, shared: bool = False) -> bool | None:
     """Whether the lock of an open file is now this run's, or (`shared`) also this run's; None: no locks here."""
     if fcntl is None:
