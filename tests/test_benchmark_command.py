@@ -7,14 +7,16 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmark_scene import CATEGORY, SCENE, add_stand_in
 from command_line import run
 from tinydefects.benchmark.result import find_results
 from tinydefects.benchmark.run_folder import read_protocol
 from tinydefects.maps.files import read_header, read_map
-from tinydefects.pixels import write_map
+from tinydefects.pixels import write_map, write_png
 
 SMALL = [f"--option={name}={value}" for name, value in SCENE.items()]
 COMMON = ("benchmark", "--teacher", "builtin", "--resolutions", "96", "--cost", "off", *SMALL)
@@ -63,7 +65,7 @@ def test_a_dry_run_lists_jobs_and_costs_and_writes_nothing(benchmark, tmp_path):
         ("local_contrast", 0),
     ]
     assert {(job["n_train"], job["n_test"], job["is_done"]) for job in plan["jobs"]} == {(4, 10, False)}
-    patches, channels, header = 12 * 12, 192, 128
+    patches, channels, header = 12 * 12, 192, 128 + 32  # and a digest behind
     assert plan["feature_bytes"] == 4 * (patches * 2 * channels * 2 + header) + 10 * (
         patches * 2 * channels * 4 + header
     )
@@ -172,17 +174,16 @@ def test_a_damaged_protocol_is_named(benchmark, tmp_path):
     assert "protocol.json: field 'fingerprint'" in err
 
 
-def turn_a_byte(path):
-    content = bytearray(path.read_bytes())
-    content[-20] ^= 1
-    path.write_bytes(content)
+def turn(path):
+    """Another picture of the same size under the same name."""
+    write_png(path, np.asarray(Image.open(path))[::-1])
 
 
 @pytest.mark.parametrize("changed", ["train/good/000.png", "test/good/000.png", "ground_truth/*/000_mask.png"])
 @pytest.mark.parametrize("asked_next", ["local_contrast", "subspace"])
 def test_changed_images_and_masks_are_not_mixed_with_results_of_the_old_ones(benchmark, tmp_path, changed, asked_next):
     benchmark("--peers", "local_contrast")
-    turn_a_byte(next(next((tmp_path / "data/synthetic").iterdir()).glob(changed)))  # of the same size as before
+    turn(next(next((tmp_path / "data/synthetic").iterdir()).glob(changed)))  # of the same size in pixels as before
     code, _, err = benchmark("--peers", asked_next)
     assert code == 2
     assert f"the images or masks of {CATEGORY} have changed" in err

@@ -126,11 +126,10 @@ def test_without_defects_there_is_a_test_of_good_images(parts):
     assert ids(load_folder(parts, defect=None).test) == [ids(load_folder(parts).test)[0]]
 
 
-def test_without_masks_the_defects_can_be_predicted_but_not_scored_by_pixel(parts):
+def test_without_masks_no_pixel_of_a_defective_image_is_marked(parts):
     defect = load_folder(parts, mask=None).test[-1]
     assert (defect.label, defect.mask_paths) == ("defect", ())
-    with pytest.raises(DatasetError, match="has no mask"):
-        defect.mask()
+    assert not defect.mask().any()
 
 
 def test_the_mask_rule_is_carried_by_every_defect(parts):

@@ -263,7 +263,9 @@ def test_a_model_that_names_anything_but_a_plain_teacher_is_refused(detector, tm
     for section, field in (("settings", "teacher"), ("teacher", "name")):
         if f"{section}.{field}" == part:
             edit(tmp_path / "model", field, name, part=section)
-    with pytest.raises(ModelFileError, match=rf"detector.json: {part}: a teacher is 'builtin' or a plain model name"):
+    with pytest.raises(
+        ModelFileError, match=rf"detector.json: field '{part}': a teacher is 'builtin' or a plain model name"
+    ):
         Detector.load(tmp_path / "model")
     with pytest.raises(TinyDefectsError, match="a teacher is 'builtin' or a plain model name"):
         Detector(teacher=name)

@@ -211,7 +211,7 @@ def test_maps_that_are_not_finite_are_all_found_and_no_result_is_written(run):
     [
         (["nowhere", "mvtec_ad/screw"], "nowhere: no such folder of maps"),
         (["maps", "mvtec_ad/screw", "--limits", "0.3,x"], "--limits '0.3,x': write numbers between commas"),
-        (["maps", "mvtec_ad/screw", "--limits", "2"], "false-positive rates in (0, 1]"),
+        (["maps", "mvtec_ad/screw", "--limits", "2"], "write rates in (0, 1]"),
         (["maps", "mvtec_ad/screw", "--bins", "2,5"], "--bins 2,5: write UNIT:EDGES"),
         (["maps", "mvtec_ad/screw", "--bins", "inch:2"], "size unit 'inch' is unknown"),
         (["maps", "mvtec_ad/screw", "--bins", "area_mm2:2"], "need --pixel-pitch"),

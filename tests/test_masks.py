@@ -10,7 +10,7 @@ from PIL import Image
 
 from tinydefects.errors import DatasetError, MaskError
 from tinydefects.masks import read_mask
-from tinydefects.pixels import ORIENTATION_TAG
+from tinydefects.opening import ORIENTATION_TAG
 
 TRUTH = np.zeros((64, 80), dtype=bool)
 TRUTH[10:20, 30:44] = True

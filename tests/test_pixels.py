@@ -10,9 +10,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tinydefects import pixels
 from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
 from tinydefects.masks import read_mask
+from tinydefects.opening import ORIENTATION_TAG
 from tinydefects.pixels import (
     read_image,
     read_size,
@@ -51,7 +51,7 @@ def save(path: Path, stored: np.ndarray, **options: object) -> Path:
 
 def save_turned(path: Path, orientation: int) -> Path:
     exif = Image.Exif()
-    exif[pixels.ORIENTATION_TAG] = orientation
+    exif[ORIENTATION_TAG] = orientation
     return save(path, np.array(STORED[orientation], dtype=np.uint8), exif=exif)
 
 
@@ -153,7 +153,7 @@ def test_exif_orientation_is_undone_for_image_mask_and_size_alike(tmp_path, suff
     path = tmp_path / f"a{suffix}"
     if suffix == ".webp":
         exif = Image.Exif()
-        exif[pixels.ORIENTATION_TAG] = orientation
+        exif[ORIENTATION_TAG] = orientation
         save(path, np.array(STORED[orientation], dtype=np.uint8), exif=exif, lossless=True)
     else:
         save_turned(path, orientation)
@@ -165,7 +165,7 @@ def test_exif_orientation_is_undone_for_image_mask_and_size_alike(tmp_path, suff
 @pytest.mark.parametrize("orientation", STORED)
 def test_exif_orientation_of_a_jpeg_is_undone(tmp_path, orientation):
     exif = Image.Exif()
-    exif[pixels.ORIENTATION_TAG] = orientation
+    exif[ORIENTATION_TAG] = orientation
     blocks = np.kron(np.array(STORED[orientation], dtype=np.uint8) * 4, np.ones((16, 16), dtype=np.uint8))
     path = save(tmp_path / "a.jpg", blocks, exif=exif, quality=100)
     image = read_image(path)
@@ -176,7 +176,7 @@ def test_exif_orientation_of_a_jpeg_is_undone(tmp_path, orientation):
 @pytest.mark.parametrize("orientation", STORED)
 def test_exif_orientation_of_16_bit_files_is_undone(tmp_path, orientation):
     stored = np.array(STORED[orientation], dtype=np.uint16) * 257
-    tag = [(pixels.ORIENTATION_TAG, "H", 1, orientation, True)]
+    tag = [(ORIENTATION_TAG, "H", 1, orientation, True)]
     tifffile.imwrite(tmp_path / "a.tif", stored, extratags=tag)
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[..., 0], UPRIGHT)
     assert read_size(tmp_path / "a.tif") == (2, 3)
@@ -193,7 +193,7 @@ def test_an_orientation_after_the_pixels_of_a_png_counts_too(tmp_path, orientati
 
 
 def write_late_exif(path: Path, png: bytes, orientation: int) -> Path:
-    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, pixels.ORIENTATION_TAG, 3, 1, orientation, 0, 0)
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, ORIENTATION_TAG, 3, 1, orientation, 0, 0)
     chunk = struct.pack(">I", len(tiff)) + b"eXIf" + tiff + struct.pack(">I", zlib.crc32(b"eXIf" + tiff))
     end = png.rindex(b"IEND") - 4
     path.write_bytes(png[:end] + chunk + png[end:])
@@ -202,7 +202,7 @@ def write_late_exif(path: Path, png: bytes, orientation: int) -> Path:
 
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_the_size_of_a_tiff_that_pillow_does_not_know_is_known(tmp_path, orientation):
-    tag = [(pixels.ORIENTATION_TAG, "H", 1, orientation, True)]
+    tag = [(ORIENTATION_TAG, "H", 1, orientation, True)]
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 3)), extratags=tag)
     assert read_size(tmp_path / "a.tif") == ((2, 3) if orientation == 1 else (3, 2))
 

@@ -33,7 +33,7 @@ OLD_SECONDS = 7 * 24 * 3600.0
 @contextlib.contextmanager
 def scratch_file(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
     """A new locked file in a folder, open for writing, with the rights of the user's umask; gone after the block."""
-    path = folder / _new_name()
+    path = folder / new_name()
     with path.open("x+b") as file:
         try:
             lock(file)
@@ -51,7 +51,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     What dead runs have left below `parent` is swept first.
     """
     sweep_once(parent)
-    outer = parent / _new_name()
+    outer = parent / new_name()
     outer.mkdir(mode=0o700)
     try:
         with (outer / LOCK_FILE).open("wb") as file:
@@ -60,6 +60,19 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
             yield outer / FILES
     finally:
         shutil.rmtree(outer, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def present(folder: Path) -> Iterator[None]:
+    """The folder is there in the block; it and its parents, if they had to be made, go again if they end up empty."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for place in made:
+            with contextlib.suppress(OSError):  # not empty: something was written
+                place.rmdir()
 
 
 def lock(file: IO[bytes], *, shared: bool = False) -> bool | None:
@@ -115,7 +128,8 @@ def tell(line: str) -> None:
     logging.getLogger("tinydefects").warning("%s", line)
 
 
-def _new_name() -> str:
+def new_name() -> str:
+    """A name by which a thing is known as temporary; unless it is locked, another run may sweep it."""
     return f"{THIS_MACHINE}{secrets.token_hex(6)}"
 
 

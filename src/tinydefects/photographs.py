@@ -23,6 +23,7 @@ from tinydefects.walk import (
     is_folder,
     nfc,
     on_disk,
+    real_path,
     sub_folders,
     walk,
 )
@@ -43,7 +44,7 @@ class Photographs:
     @property
     def name(self) -> str:
         """The folder's own name, whatever way led there."""
-        return nfc(self.folder.resolve().name) or "images"
+        return nfc(real_path(self.folder).name) or "images"
 
     @property
     def remarks(self) -> list[str]:
@@ -150,8 +151,8 @@ def require_own_folder(out: Path, name: str, samples: Iterable[Sample], folders:
     Raises:
         DatasetError: it is no such folder.
     """
-    out, samples = out.resolve(), list(samples)
-    places = {sample.image_path.parent.resolve() for sample in samples} | {folder.resolve() for folder in folders}
+    out, samples = real_path(out), list(samples)
+    places = {real_path(sample.image_path.parent) for sample in samples} | {real_path(folder) for folder in folders}
     targets = {map_path(out, name, sample).parent for sample in samples}
     for place in places - set(out.parents):
         if any(place == target or place in target.parents for target in targets):

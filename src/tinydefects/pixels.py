@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
-from tinydefects.leftovers import scratch_file, sweep_once
+from tinydefects.leftovers import present, scratch_file, sweep_once
 from tinydefects.opening import (
     HEADER_BYTES,
     PILLOW_LIMIT,
@@ -157,14 +157,13 @@ def _pass_on(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Refuse a folder before anything slow begins whose results could not be written there.
+    """Refuse a folder that cannot be written, before anything slow begins; nothing stays there.
 
     Raises:
         TinyDefectsError: the disk is full or the folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with scratch_file(folder) as (file, _):
+        with present(folder), scratch_file(folder) as (file, _):
             file.write(b"tried")
             file.flush()
     except OSError as error:

@@ -6,11 +6,14 @@ switches when they are first imported, so whoever imports one calls `silence_rep
 
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from tinydefects.errors import OfflineError
+from tinydefects.leftovers import new_name
 
 OFFLINE = "TINYDEFECTS_OFFLINE"
 OFFLINE_OF_THE_HUB = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -65,14 +68,20 @@ def without_reporting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def private_matplotlib() -> Iterator[None]:
-    """While the block runs, matplotlib's list of fonts lies in a temporary folder, not in the user's home."""
-    with tempfile.TemporaryDirectory(prefix="tinydefects-fonts-", ignore_cleanup_errors=True) as folder:
-        os.environ.setdefault("MPLCONFIGDIR", folder)
-        try:
-            yield
-        finally:
-            if os.environ["MPLCONFIGDIR"] == folder:
-                del os.environ["MPLCONFIGDIR"]
+    """While the block runs, matplotlib's list of fonts lies in a temporary folder, not in the user's home.
+
+    It is made when matplotlib asks for it; what a kill leaves of it is swept after a week.
+    """
+    folder = Path(tempfile.gettempdir(), new_name())
+    is_ours = "MPLCONFIGDIR" not in os.environ
+    if is_ours:
+        os.environ["MPLCONFIGDIR"] = str(folder)
+    try:
+        yield
+    finally:
+        if is_ours:
+            del os.environ["MPLCONFIGDIR"]
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def announce(line: str) -> None:

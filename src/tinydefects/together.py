@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tinydefects.leftovers import scratch_folder, sweep_once
+from tinydefects.leftovers import present, scratch_folder, sweep_once
 
 READY = ".ready"
 REMOVED = ".removed"  # an empty file `x.removed` in a set says that x is no longer part of it
@@ -26,9 +26,7 @@ def replace_together(folder: Path, name: str, write: Callable[[Path], object], *
     Raises:
         OSError: the disk is full or the folder cannot be written; what was there is as it was.
     """
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
+    with present(folder):
         with scratch_folder(folder) as new:
             write(new)
             finish(folder, name)
@@ -39,11 +37,6 @@ def replace_together(folder: Path, name: str, write: Callable[[Path], object], *
             _flush(new)
             new.rename(folder / f".{name}{READY}")  # from here on the new files count
         finish(folder, name)
-    except BaseException:
-        for parent in made:
-            with contextlib.suppress(OSError):  # not empty: something else was put there meanwhile
-                parent.rmdir()
-        raise
 
 
 def settle(folder: Path, name: str) -> None:

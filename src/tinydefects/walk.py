@@ -115,7 +115,7 @@ def walk(
     """
     files: list[tuple[str, Path]] = []
     left: list[tuple[str, str]] = []
-    seen = {_identity(place) for place in (folder.absolute(), *folder.resolve().parents)}
+    seen = {_identity(place) for place in (folder.absolute(), *real_path(folder).parents)}
     waiting, linked = [("", folder)], list[tuple[str, Path]]()
     while waiting or linked:
         place, here = waiting.pop() if waiting else linked.pop(0)  # links last: a real folder goes by its own name
@@ -141,6 +141,11 @@ def walk(
             elif kind:
                 left.append((kind, name))
     return Walk(folder=folder, files=tuple(sorted(files)), left_out=LeftOut(tuple(sorted(left))))
+
+
+def real_path(path: Path) -> Path:
+    """Where a path leads, links followed; one that leads in a circle stays as it is."""
+    return Path(os.path.realpath(path))
 
 
 def sub_folders(folder: Path) -> dict[str, Path]:

@@ -28,6 +28,7 @@ from tinydefects.commands.options import (
     show_progress,
 )
 from tinydefects.errors import TinyDefectsError
+from tinydefects.walk import real_path
 
 if TYPE_CHECKING:
     from tinydefects.benchmark.job_costs import Plan
@@ -166,11 +167,11 @@ def benchmark(
     taken = parse_resources(resources)
     n_workers = workers or (os.cpu_count() if cluster == "local" else None) or 1
     place = Place(
-        root=_real(root),
-        out=_real(out),
-        features=_real(features or out / "features"),
+        root=real_path(root),
+        out=real_path(out),
+        features=real_path(features or out / "features"),
         features_limit_gb=features_limit_gb,
-        teacher_weights=_real(teacher_weights) if teacher_weights else None,
+        teacher_weights=real_path(teacher_weights) if teacher_weights else None,
         device=device,
         threads=threads,
         cost=cost.value,
@@ -217,11 +218,6 @@ def benchmark(
         say(f"{len(failed)} of {len(selection.jobs)} jobs failed; the same command tries them again:")
         say("\n".join(f"  {name}: {reason}" for name, reason in failed.items()))
         raise typer.Exit(2)
-
-
-def _real(path: Path) -> Path:
-    """The path that workers elsewhere find; a loop of links is left for whoever opens it."""
-    return Path(os.path.realpath(path))
 
 
 def _run_all(

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Self
 from tinydefects.commands.options import say
 from tinydefects.detector_file import DETECTOR_FILES, refuse_foreign_files
 from tinydefects.errors import ModelFileError, TinyDefectsError
-from tinydefects.leftovers import LOCK_FILE, PREFIX, lock, remove, scratch_folder, size_of
+from tinydefects.leftovers import LOCK_FILE, PREFIX, lock, present, remove, scratch_folder, size_of
 from tinydefects.pixels import cannot_write
 
 if TYPE_CHECKING:
@@ -58,7 +58,10 @@ class FitPlace:
     def __enter__(self) -> Self:
         self._room.enter_context(_room_in(self._out, n_bytes=_model_bytes(self._detector)))
         if self._detector.cache_dir is None:
-            self._features = _Features(self._out / FEATURES, _key(self._detector.settings))
+            with contextlib.ExitStack() as undo:
+                undo.push(self._room)
+                self._features = _Features(self._out / FEATURES, _key(self._detector.settings))
+                undo.pop_all()
             self._detector.cache_dir = self._features.folder
         return self
 
@@ -151,19 +154,13 @@ class _Features:
 def _room_in(out: Path, *, n_bytes: int) -> Iterator[None]:
     """So many bytes of the disk are taken in the folder, for as long as the block runs."""
     refuse_foreign_files(out, DETECTOR_FILES)
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    try:
-        with contextlib.ExitStack() as taken:
-            try:
-                out.mkdir(parents=True, exist_ok=True)
-                (taken.enter_context(scratch_folder(out)) / "room").write_bytes(bytes(n_bytes))
-            except OSError as error:
-                raise ModelFileError(cannot_write(out, error)) from error
-            yield
-    finally:
-        for folder in made:
-            with contextlib.suppress(OSError):  # it is not empty: something was saved
-                folder.rmdir()
+    with contextlib.ExitStack() as taken:
+        try:
+            taken.enter_context(present(out))
+            (taken.enter_context(scratch_folder(out)) / "room").write_bytes(bytes(n_bytes))
+        except OSError as error:
+            raise ModelFileError(cannot_write(out, error)) from error
+        yield
 
 
 def _model_bytes(detector: "Detector") -> int:

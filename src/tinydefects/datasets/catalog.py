@@ -14,7 +14,7 @@ from tinydefects.datasets.visa import VISA, load_visa
 from tinydefects.errors import DatasetError
 from tinydefects.masks import MaskRule, checked_rule
 from tinydefects.sample import Category, Sample
-from tinydefects.walk import is_folder, nfc, sub_folders
+from tinydefects.walk import is_folder, nfc, real_path, sub_folders
 
 DRAWN = "synthetic"  # whole, with every mask
 WRITTEN = "a category is written dataset/category"
@@ -144,7 +144,7 @@ def _names(dataset: str, root: Path) -> list[str]:
     if not root.is_dir():
         return []
     if dataset == "folder":
-        return [*sub_folders(root), nfc(root.resolve().name)]
+        return [*sub_folders(root), nfc(real_path(root).name)]
     if dataset == "magnetic_tile":
         return list(CATEGORIES) if "MT_Free" in MAGNETIC_TILE.categories(root) else []
     return list(LAYOUTS[dataset].categories(root, training_only=True))
@@ -161,7 +161,7 @@ def _instead(text: str, root: Path | str) -> str:
     folder = next((one for one in (Path(text).expanduser(), Path(root, text)) if is_folder(one)), None)
     if folder is None:
         return ""
-    real = folder.resolve()
+    real = real_path(folder)
     return f"; for the folder {folder} write folder/{real.name} --root {real.parent}"
 
 

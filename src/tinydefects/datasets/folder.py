@@ -15,7 +15,7 @@ from tinydefects.errors import DatasetError
 from tinydefects.masks import MaskRule, checked_rule
 from tinydefects.pixels import IMAGE_SUFFIXES
 from tinydefects.sample import Category, Sample
-from tinydefects.walk import UNKNOWN_FORMAT, LeftOut, by_stem, counted, is_folder, nfc, sub_folders, walk
+from tinydefects.walk import UNKNOWN_FORMAT, LeftOut, by_stem, counted, is_folder, nfc, real_path, sub_folders, walk
 
 MASK_ENDINGS = ("", "_mask", "_GT", "_gt", "_label")
 DOCUMENTS = {".txt", ".md", ".csv", ".json", ".xml", ".pdf"}
@@ -48,7 +48,7 @@ class Layout:
                     if self._is_category(candidate, training_only):
                         found.setdefault(name, candidate)
         if self._is_category(root, training_only):
-            found.setdefault(nfc(root.resolve().name), root)
+            found.setdefault(nfc(real_path(root).name), root)
         return dict(sorted(found.items()))
 
     def find(self, name: str, root: Path, *, training_only: bool = False) -> Path:
@@ -94,7 +94,7 @@ class Layout:
 
     def _elsewhere(self, name: str, root: Path) -> Path | None:
         """A folder one level below or a few above `root` that would be the right one."""
-        above = list(root.resolve().parents)[:LEVELS_ABOVE]
+        above = list(real_path(root).parents)[:LEVELS_ABOVE]
         below = list(sub_folders(root).values())[:FOLDERS_BELOW] if root.is_dir() else []
         for place in (*below, *above):
             try:
@@ -155,7 +155,7 @@ def load_folder(
         test = test + typed_defect_samples(
             root / defect, masks, taken=taken, mask_rule=mask_rule, allow_unmarked=allow_unmarked
         )
-    return Category(id=f"folder/{nfc(root.resolve().name)}", train=train, test=test, remarks=tuple(remarks))
+    return Category(id=f"folder/{nfc(real_path(root).name)}", train=train, test=test, remarks=tuple(remarks))
 
 
 def load_layout(

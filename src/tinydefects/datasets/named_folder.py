@@ -12,7 +12,7 @@ from tinydefects.datasets.folder import accounted, load_folder, plain, suggest
 from tinydefects.errors import DatasetError
 from tinydefects.pixels import IMAGE_SUFFIXES
 from tinydefects.sample import Category
-from tinydefects.walk import is_folder, nfc, sub_folders, walk
+from tinydefects.walk import is_folder, nfc, real_path, sub_folders, walk
 
 # Without case and punctuation; of two that lie side by side the first counts.
 GOOD = ("good", "ok", "normal", "normals", "defectfree", "nodefect", "faultless", "io", "gut")
@@ -78,7 +78,7 @@ def find_folder(name: str, root: Path) -> Path:
         return alike[0]
     if is_folder(root / name):  # a hidden one, asked for by name
         return root / name
-    if nfc(root.resolve().name).casefold() == name.casefold():
+    if nfc(real_path(root).name).casefold() == name.casefold():
         return root
     below = next((folder for folder in list(there.values())[:200] if is_folder(folder / name)), None)
     if below is not None:
