@@ -263,9 +263,7 @@ def test_a_model_that_names_anything_but_a_plain_teacher_is_refused(detector, tm
     for section, field in (("settings", "teacher"), ("teacher", "name")):
         if f"{section}.{field}" == part:
             edit(tmp_path / "model", field, name, part=section)
-    with pytest.raises(
-        ModelFileError, match=rf"detector.json: field '{part}': a teacher is 'builtin' or a plain"
-    ):
+    with pytest.raises(ModelFileError, match=rf"detector.json: field '{part}': a teacher is 'builtin' or a plain"):
         Detector.load(tmp_path / "model")
     with pytest.raises(TinyDefectsError, match="a teacher is 'builtin' or a plain model name"):
         Detector(teacher=name)

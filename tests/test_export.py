@@ -211,7 +211,7 @@ def test_a_torch_program_is_refused_and_its_code_does_not_run(openvino_folder, t
     (folder / MANIFEST_FILE).write_text(json.dumps(described))
     write_png(tmp_path / "parts/a.png", noise(60, 80, 3))
     code, _, err = run(monkeypatch, capsys, "predict", folder, tmp_path / "parts", "--out", tmp_path / "maps")
-    assert (code, err.count("\n")) == (2, 1)
+    assert (code, "Traceback" in err) == (2, False)
     assert "model.pt2: not opened, because files of this kind can run code" in err
     assert not flag.exists()
     with contextlib.suppress(Exception):

@@ -1,9 +1,8 @@
 import json
-import sys
 
 import pytest
 
-from tinydefects import cli
+from command_line import run
 from tinydefects.datasets.catalog import LOADERS
 from tinydefects.datasets.loader_options import option_kinds, parse_options
 from tinydefects.errors import DatasetError
@@ -72,9 +71,7 @@ def test_every_command_that_reads_a_dataset_takes_its_options(command, tmp_path,
 
 def test_inspect_draws_the_parts_that_the_options_describe(tmp_path, monkeypatch, capsys):
     options = [word for text in ("size=64", "n_train=1", "n_good=1", "n_defect=3") for word in ("--option", text)]
-    monkeypatch.setattr(sys, "argv", ["tinydefects", "inspect", "synthetic/granite", *options, "--json"])
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match="0"):
-        cli.main()
-    assert json.loads(capsys.readouterr().out)
+    code, out, err = run(monkeypatch, capsys, "inspect", "synthetic/granite", *options, "--json")
+    assert (code, bool(json.loads(out))) == (0, True), err
     assert len(list(tmp_path.rglob("*_mask.png"))) == 3

@@ -149,11 +149,11 @@ def test_16_bits_move_aupro_by_less_than_0_002_and_image_scores_by_little(exact,
     np.testing.assert_allclose(found[name][1], found["float32"][1], atol=score_bound)
 
 
-def test_features_of_16_bit_products_are_float32_and_kept_apart(vit, tmp_path):
+def test_features_are_float32_and_those_of_each_precision_are_kept_apart(vit, tmp_path):
     image = textures((64, 64))
     for name in ("float32", "highest", "bfloat16"):
         Detector(teacher=vit, resolution=64, epochs=1, precision=name, cache_dir=tmp_path).fit(image)
-    assert len(list(tmp_path.rglob("*.npy"))) == 2
+    assert len(list(tmp_path.rglob("*.npy"))) == 3
     rough = replace(vit, precision="bfloat16")
     assert rough.features(torch.zeros(1, 3, 64, 64))[0].dtype == torch.float32
 

@@ -102,15 +102,10 @@ def inspect(
     else:
         category = load(category_id, root, option, allow=allow)
         title = category.id
-        if not any(sample.mask_paths for sample in category.test):
-            raise TinyDefectsError(
-                f"{title}: no defect is outlined, there is no size to measure; give --image-size HxW with --defect-px"
-            )
         with show_progress() as progress:
             category = check_masks_of(category, allow, progress)
-            outlined = [sample for sample in category.test if sample.label == "good" or sample.mask_paths]
             inspection = inspect_defects(
-                progress.track(outlined, "read masks", len(outlined)),
+                progress.track(category.test, "read masks", len(category.test)),
                 patch_size=patch_size,
                 pixel_pitch_mm=pixel_pitch,
                 defect_px=diameter,

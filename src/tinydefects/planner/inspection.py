@@ -130,11 +130,11 @@ def inspect_defects(
     for sample in samples:
         if sample.label == "good":
             of_good[read_size(sample.image_path)] += 1
-        if sample.label == "defect" and sample.mask_paths:
+        if sample.label == "defect":
             mask = sample.mask()
             size = (mask.shape[0], mask.shape[1])
             sizes[size] = sizes.get(size, 0) + 1
-            defects = find_defects(mask, sample.mask_paths[0])
+            defects = find_defects(mask, next(iter(sample.mask_paths), sample.image_path))
             seen.add(mask, defects)
             n_crumbs = sum(defect.area_px == 1 for defect in defects)
             seen.n_crumbs += n_crumbs
