@@ -17,7 +17,8 @@ from tinydefects import opening, pixels, read_ahead
 from tinydefects.batch import overlay
 from tinydefects.errors import ImageReadError
 from tinydefects.maps.files import read_map
-from tinydefects.pixels import read_image, read_mask, read_size, write_png
+from tinydefects.masks import read_mask
+from tinydefects.pixels import read_image, read_size, read_stored, write_png
 from tinydefects.read_ahead import memory_bytes
 from tinydefects.sample import Prediction, Sample
 
@@ -60,7 +61,7 @@ def test_it_still_holds_for_others_after_many_threads_have_read(tmp_path, tiny_l
         Image.open(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("read", [read_image, read_mask, read_size])
+@pytest.mark.parametrize("read", [read_image, read_stored, read_size])
 @pytest.mark.parametrize("name", ["a.png", "deep.png", "gray.tif", "deep.tif", "a.jpg"])
 def test_what_is_larger_than_our_limit_is_refused_from_its_header(tmp_path, monkeypatch, read, name):
     path, deep = tmp_path / name, COLOURS.astype(np.uint16)

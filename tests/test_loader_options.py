@@ -1,8 +1,10 @@
 import json
+import sys
 
 import pytest
 
 from command_line import run
+from tinydefects import cli
 from tinydefects.datasets.catalog import LOADERS
 from tinydefects.datasets.loader_options import option_kinds, parse_options
 from tinydefects.errors import DatasetError

@@ -330,7 +330,8 @@ OF_TORCH_ITSELF = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarni
 
 @OF_TORCH_ITSELF
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles for a processor with g++, which is not installed")
-def test_a_compiled_teacher_gives_the_same_features():
+def test_a_compiled_teacher_gives_the_same_features(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     eager = freeze_teacher(TINY_VIT, tiny_vit(), blocks=(0, 1), device="cpu")
     batch = torch.randn(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     for expected, found in zip(eager.features(batch), replace(eager, compiled=True).features(batch), strict=True):
