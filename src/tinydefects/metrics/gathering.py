@@ -122,7 +122,7 @@ def _gather_image(gathered: Gathered, sample: Sample, prediction: Prediction) ->
     gathered.normal_scores.add(anomaly_map[~mask] if marked else np.empty(0, np.float32))
     gathered.n_unmarked += not marked
     image: NDArray[np.uint8] | None = None
-    defects = find_defects(mask, next(iter(sample.mask_paths), sample.image_path)) if marked else []
+    defects = find_defects(mask, next(iter(sample.mask_paths), sample.id)) if marked else []
     require_few(len(gathered.records) + len(defects), "this evaluation")
     for defect, own_peak in zip(defects, own_peaks(anomaly_map, mask, defects), strict=True):
         record = _gather_defect(gathered, sample, defect, anomaly_map, own_peak)

@@ -134,7 +134,7 @@ def inspect_defects(
             mask = sample.mask()
             size = (mask.shape[0], mask.shape[1])
             sizes[size] = sizes.get(size, 0) + 1
-            defects = find_defects(mask, next(iter(sample.mask_paths), sample.image_path))
+            defects = find_defects(mask, next(iter(sample.mask_paths), sample.id))
             seen.add(mask, defects)
             n_crumbs = sum(defect.area_px == 1 for defect in defects)
             seen.n_crumbs += n_crumbs
