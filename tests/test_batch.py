@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from tinydefects import batch
-from tinydefects.batch import find_images, predict_to_disk
+from tinydefects.batch import predict_to_disk
 from tinydefects.errors import ImageReadError, ResolutionMismatchError, TinyDefectsError
 from tinydefects.maps.files import read_header, read_map
 from tinydefects.maps.origin import origin_in
+from tinydefects.photographs import find_images
 from tinydefects.pixels import read_image, write_map
 from tinydefects.predictions import read_maker, read_prediction
 from tinydefects.sample import Prediction

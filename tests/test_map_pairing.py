@@ -202,7 +202,9 @@ def test_thresholds_and_tested_maps_come_from_one_maker(tmp_path, category):
 
 
 @pytest.mark.parametrize(
-    "description", ["", "text", "[1]", '{"score": 1}', '{"photograph": 3, "made_by": {}}', '{"photograph": {"a": 1}}']
+    "description",
+    ["", "text", "[1]", "[" * 100_000, '{"score": 1}', '{"photograph": 3, "made_by": {}}', '{"photograph": {"a": 1}}'],
+    ids=lambda description: description[:20],
 )
 def test_only_what_is_whole_is_an_origin(description):
     assert origin_in(description) is None

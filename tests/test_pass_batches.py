@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from command_line import run
 from tiny_teachers import TINY_VIT, counting_teacher, tiny_vit
-from tinydefects.batch import find_images, predict_to_disk
+from tinydefects.batch import predict_to_disk
 from tinydefects.detector import Detector
 from tinydefects.errors import ImageReadError, NotFittedError, TinyDefectsError
 from tinydefects.export.exported import ExportedDetector
 from tinydefects.pass_batches import score_in_batches
 from tinydefects.patch_grid import image_size
+from tinydefects.photographs import find_images
 from tinydefects.pixels import write_png
 from tinydefects.predictions import map_path, read_prediction
 from tinydefects.teacher import freeze_teacher

@@ -21,11 +21,12 @@ import training
 from published_pipeline import PublishedPipeline
 from tiny_teachers import TINY_VIT, counting_teacher, tiny_vit
 from tinydefects import precision
-from tinydefects.batch import find_images, predict_to_disk
+from tinydefects.batch import predict_to_disk
 from tinydefects.datasets.catalog import load_category
 from tinydefects.detector import Detector
 from tinydefects.errors import TeacherError
 from tinydefects.metrics.evaluation import evaluate
+from tinydefects.photographs import find_images
 from tinydefects.pixels import write_png
 from tinydefects.precision import arithmetic, onednn_is_exact
 from tinydefects.predictions import map_path, read_prediction

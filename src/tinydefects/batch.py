@@ -22,7 +22,6 @@ from tinydefects.maps.description import write_problems
 from tinydefects.maps.files import read_header
 from tinydefects.maps.origin import Origin, Photograph, origin_in, pixels_sha256, read_photograph
 from tinydefects.maps.problems import MapProblem, ProblemKind
-from tinydefects.photographs import find_images as find_images
 from tinydefects.pixels import write_png, write_whole
 from tinydefects.predictions import map_path, read_prediction, write_maker, write_prediction
 from tinydefects.read_ahead import read_ahead

@@ -152,6 +152,7 @@ def png_orientation(path: Path) -> int:
 
 
 def tiff_orientation(page: tifffile.TiffPage) -> int:
+    """EXIF orientation of a page, as it is stored; 1 where it says none."""
     orientation = page.tags.get(ORIENTATION_TAG)
     return 1 if orientation is None else int(orientation.value)
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from tinydefects.benchmark.protocol import ENUMERATED, PROTOCOL_VERSION, EvaluationProtocol, Job
 from tinydefects.benchmark.result import read_result
 from tinydefects.errors import ResultError
-from tinydefects.json_files import read_as
+from tinydefects.json_files import read_as, read_json
 from tinydefects.maps.origin import describe_sample
 from tinydefects.metrics.figures import figures
 from tinydefects.pixels import write_whole
@@ -133,7 +133,7 @@ def require_same_images(out: Path, categories: Mapping[str, Category]) -> None:
         ResultError: the images or masks of a category have changed since a result was made.
     """
     for name, category in categories.items():
-        splits = {path: _split_of(path) for path in sorted((out / name).rglob("*.json"))}
+        splits = {path: _split_of(path) for path in _files_of(out / name)}
         made = {path: split for path, split in splits.items() if split is not None}
         now = split_digest(category) if made else ""
         changed = [path for path, split in made.items() if split != now]
@@ -185,18 +185,24 @@ def read_failures(out: Path) -> list[Failure]:
         ResultError: a file is damaged.
     """
     again = "delete it and run the benchmark again"
-    there = walk(out, {".json"}, with_own=True).files if out.is_dir() else ()
     return [
         read_as(Failure, path, ResultError, kind="failed job", way_out=again)
-        for path in (path for _, path in there if path.name.endswith(FAILED_SUFFIX))
+        for path in _files_of(out)
+        if path.name.endswith(FAILED_SUFFIX)
     ]
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """The JSON files below a folder; none where it is not there."""
+    return [path for _, path in walk(folder, {".json"}, with_own=True).files] if folder.is_dir() else []
 
 
 def _split_of(path: Path) -> str | None:
     """Which images a result is of, empty where it does not say; None for what is no result of a benchmark."""
     try:
-        return str(json.loads(path.read_bytes())["run"]["settings"].get(SPLIT, ""))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        result = read_json(path, ResultError, kind="result", way_out="delete it")
+        return str(result["run"]["settings"].get(SPLIT, ""))
+    except (ResultError, TypeError, KeyError, AttributeError):
         return None
 
 

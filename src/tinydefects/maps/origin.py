@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.errors import ImageReadError
+from tinydefects.json_files import parse_json
 from tinydefects.sample import Sample
 
 BYTES_AT_ONCE = 1 << 20
@@ -106,7 +107,7 @@ def describe_map(score: float, origin: Origin | None) -> str:
 def origin_in(description: str) -> Origin | None:
     """What `describe_map` wrote; None for maps of other programs, which do not say."""
     try:
-        stored = json.loads(description)
+        stored = parse_json(description)
         known = {name: str(text) for name, text in stored["photograph"].items()}
         return Origin(photograph=Photograph(**known), made_by=dict(stored["made_by"]))
     except (ValueError, TypeError, KeyError, AttributeError):
