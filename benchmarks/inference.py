@@ -43,7 +43,8 @@ def main() -> None:
     height, width = map(int, asked.size.split("x"))
     ceilings = measure_ceilings(asked.device, rounds=asked.rounds, side=asked.ceiling_side)
     print(ceilings, flush=True)
-    rows = []
+    settings = {"image": asked.size, "rounds": asked.rounds, "device": asked.device}
+    rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "photograph.png"
         write_png(path, photograph((height, width)))
@@ -53,8 +54,8 @@ def main() -> None:
             for resolution in map(int, asked.resolutions.split(",")):
                 rows.append(measure(teacher, resolution, path, ceilings, asked))
                 print(summary(rows[-1]), flush=True)
-    settings = {"image": asked.size, "rounds": asked.rounds, "device": asked.device}
-    print(write_times("inference", settings, {"ceilings": ceilings, "rows": rows}, asked.out))
+                # after every row: a machine that is taken away keeps what it has measured
+                print(write_times("inference", settings, {"ceilings": ceilings, "rows": rows}, asked.out), flush=True)
 
 
 def options() -> argparse.ArgumentParser:
@@ -77,6 +78,7 @@ def measure(
     teacher: Teacher, resolution: int, path: Path, ceilings: dict[str, float], asked: argparse.Namespace
 ) -> dict[str, object]:
     """One row: a teacher at one resolution."""
+    torch.compiler.reset()  # torch compiles a function for eight sizes at most, then runs it as it is
     image = read_image(path)
     ours = fitted(teacher, resolution, image)
     square = fitted(teacher, resolution, image, preset="published", precision="float32")
