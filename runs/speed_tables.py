@@ -150,9 +150,9 @@ WHOLE_IMAGE = {
 }
 
 
-def inference_table() -> str:
+def inference_table(file: str = "inference") -> str:
     """What `benchmarks/inference.py` came to: one row a teacher and resolution, from file to map and score."""
-    measured, source_line = benchmark("inference")
+    measured, source_line = benchmark(file)
     header = ["teacher, px", *WHOLE_IMAGE.values(), "floor, float32"]
     header += ["outside the teacher", "the same in a folder", "map moved by"]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
@@ -179,9 +179,22 @@ def inference_table() -> str:
     )
 
 
-def stages_table() -> str:
+def batches_table() -> str:
+    """Teacher and students together on a GPU by images a pass, and the share of what its bfloat16 products can do."""
+    measured, source_line = benchmark("inference_cuda")
+    sizes = [batch["images"] for batch in measured["rows"][0]["batches"]]
+    lines = ["| ms an image | " + " | ".join(f"{size} a pass" for size in sizes) + " | floor, bfloat16 | share of it |"]
+    lines.append("|" + "---|" * (len(sizes) + 3))
+    for row in measured["rows"]:
+        times, floor = [batch["ms_per_image"] for batch in row["batches"]], row["floor_ms"]["bfloat16"]
+        cells = [f"{row['teacher']}, {row['resolution']}", *(f"{time:.2f}" for time in times)]
+        lines.append("| " + " | ".join([*cells, f"{floor:.2f}", f"{100 * floor / min(times):.0f} %"]) + " |")
+    return "\n".join([*lines, source_line])
+
+
+def stages_table(file: str = "inference") -> str:
     """The stages of `benchmarks/inference.py`: medians in ms."""
-    measured, source_line = benchmark("inference")
+    measured, source_line = benchmark(file)
     stages = [name for name in measured["rows"][0]["times"] if name not in WHOLE_IMAGE]
     header = ["decode PNG" if name == "decode" else name for name in stages]
     lines = ["| ms | " + " | ".join(header) + " |", "|" + "---|" * (len(stages) + 1)]
@@ -191,11 +204,10 @@ def stages_table() -> str:
     return "\n".join([*lines, source_line])
 
 
-def training_table() -> str:
+def training_table(*files: str) -> str:
     """What `benchmarks/training.py` came to: one row a way to train, to the published pipeline's last loss."""
     parts = []
-    names = ["training", *(["training_1036"] if (STORED / "training_1036.json").exists() else [])]
-    for name in names:
+    for name in files:
         measured, source_line = benchmark(name)
         lines = ["| | teacher, s | epochs | until the same loss, s | |", "|---|---|---|---|---|"]
         published, *others = measured["rows"]
@@ -309,7 +321,11 @@ SPEED_TABLES: dict[str, Callable[[], str]] = {
         "scaling_day": partial(scaling_plan_table, "day"),
         "inference": inference_table,
         "stages": stages_table,
-        "training": training_table,
+        "training": partial(training_table, "training", "training_1036"),
+        "inference_gpu": partial(inference_table, "inference_cuda"),
+        "stages_gpu": partial(stages_table, "inference_cuda"),
+        "batches_gpu": batches_table,
+        "training_gpu": partial(training_table, "training_cuda"),
         "training_options": training_options_table,
         "growth": growth_table,
         "tiling": tiling_table,

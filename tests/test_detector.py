@@ -370,4 +370,4 @@ def test_the_teacher_sees_what_its_own_normalisation_makes_of_the_image(tmp_path
     seen = []
     detector.teacher.model.patch_embed.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
     detector.predict(white)
-    assert torch.allclose(seen[-1], torch.ones(1, 3, 64, 64))  # (1 - 0.5) / 0.5
+    assert torch.allclose(seen[-1].cpu(), torch.ones(1, 3, 64, 64))  # (1 - 0.5) / 0.5

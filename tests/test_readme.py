@@ -21,7 +21,7 @@ from tinydefects.pixels import write_map, write_png
 README = Path(__file__).resolve().parents[1] / "README.md"
 LINES = README.read_text().splitlines()
 DOCUMENTS = (README, *sorted((README.parent / "docs").glob("*.md")))
-OF_OTHERS = {"--nthreads", "--resources"}  # of dask's own worker command
+OF_OTHERS = {"--batches", "--ceiling-side", "--nthreads", "--resources"}  # of dask's own worker command
 
 
 def first_line_with(pattern: str) -> int:
