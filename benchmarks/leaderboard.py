@@ -38,7 +38,7 @@ class Contest:
     """Who takes part: `better` is how much further defects stand out for the first method, in standard deviations."""
 
     name: str
-    n_entrants: int = 6
+    n_methods: int = 6
     n_categories: int = 4
     n_seeds: int = 3
     luck: float = 0.0
@@ -111,7 +111,7 @@ def draw_board(contest: Contest, seed: int, factory: Factory = FACTORY) -> dict[
             category: [_trained(scene, contest, random, is_first=number == 0) for _ in range(contest.n_seeds)]
             for category, scene in scenes.items()
         }
-        for number in range(contest.n_entrants)
+        for number in range(contest.n_methods)
     }
 
 
@@ -128,7 +128,7 @@ def verdicts(contest: Contest, seed: int) -> dict[str, list[str]]:
 
 def large_board() -> dict[str, float]:
     """20 methods, 20 categories, 3 seeds, 2,000 draws, eight figures."""
-    contest = Contest(name="large", n_entrants=20, n_categories=20)
+    contest = Contest(name="large", n_methods=20, n_categories=20)
     drawn = draw_board(contest, 0)
     figures = (*FIGURES, "aupro_Q2@0.05", "aupro_Q3@0.05", "a90_px")
     start = time.process_time()

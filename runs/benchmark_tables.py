@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
+from tinydefects.benchmark.board import NOT_TOLD_MARK, found_share, headline_rows, milliseconds, timed_sheets
+from tinydefects.benchmark.protocol import NO_RESOLUTION
 from tinydefects.benchmark.run_record import CostSheet, Spread
 from tinydefects.benchmark.stages import STAGES
-from tinydefects.benchmark.summary import Summary, read_summary
-from tinydefects.metrics.leaderboard import BEST, NOT_TOLD, Leaderboard, Standing
+from tinydefects.benchmark.summary import Row, Summary, read_summary
+from tinydefects.metrics.leaderboard import BEST, NOT_TOLD, Leaderboard, LeaderboardRow
 
 SUMMARY = Path(__file__).resolve().parents[1] / "results" / "benchmark" / "summary.json"
 CHECKS = SUMMARY.parents[1] / "benchmarks" / "leaderboard.json"
@@ -58,13 +60,13 @@ def source(summary: Summary) -> str:
 def headline_table(summary: Summary) -> str:
     """At most twelve methods, no ablations: the dataset with most categories at the highest resolution."""
     dataset, resolution = largest_board(summary)
-    board, cost = summary.board(dataset, resolution), costs(summary)
+    board = summary.board(dataset, resolution)
+    timed = board_times(summary, board, resolution)
     names = {**HEADLINES, "aupro_Q1@0.05": "AUPRO@5 % Q1"}
     lines = head(f"{dataset}, {len(board.categories)} categories, {resolution} px", [*names.values(), "ms an image"])
-    for peer in [name for name in by_rank(board) if name not in ABLATIONS][:12]:
-        sheet = cost.get((peer, resolution)) or cost.get((peer, 0))
-        cells = [cell(standing(board, peer, figure)) for figure in names]
-        lines.append(line(peer, [*cells, f"{sheet.end_to_end.median_ms:.0f}" if sheet else "–"]))
+    for method in [name for name in by_rank(board) if name not in ABLATIONS][:12]:
+        cells = [cell(row(board, method, figure)) for figure in names]
+        lines.append(line(method, [*cells, f"{timed[method]:.0f}" if method in timed else "–"]))
     others = [name for name in datasets(summary) if name != dataset]
     elsewhere = [(name, resolutions(summary, name)[0]) for name in others]
     told = [f"{name}: {losses(summary.board(name, side), side)}" for name, side in elsewhere]
@@ -76,12 +78,12 @@ def leaderboard_table(dataset: str, summary: Summary) -> str:
     parts = []
     for resolution in resolutions(summary, dataset):
         board = summary.board(dataset, resolution)
-        found = found_share(summary, board, resolution)
+        found = found_shares(summary, board, resolution)
         lines = head(f"AUPRO, {resolution} px", [*HEADLINES.values(), "± seeds", "found"])
-        for peer in by_rank(board):
-            cells = [with_interval(standing(board, peer, figure)) for figure in HEADLINES]
-            spread = standing(board, peer, "aupro@0.05").seed_spread
-            lines.append(line(peer, [*cells, number(spread), f"{100 * found[peer]:.0f} %"]))
+        for method in by_rank(board):
+            cells = [with_interval(row(board, method, figure)) for figure in HEADLINES]
+            spread = row(board, method, "aupro@0.05").seed_spread
+            lines.append(line(method, [*cells, number(spread), f"{100 * found[method]:.0f} %"]))
         parts.append("\n".join([*lines, "", losses(board, resolution)]))
     return "\n\n".join(parts)
 
@@ -95,7 +97,7 @@ def limits_table(dataset: str, summary: Summary) -> str:
     figures = [f"aupro{size}@{limit}" for limit in LIMITS for size in ("_Q1", "")]
     titles = [f"@{100 * float(limit):g} % {name}" for limit in LIMITS for name in ("Q1", "all")]
     lines = head(f"AUPRO, {resolution} px", titles)
-    lines += [line(peer, [cell(standing(board, peer, figure)) for figure in figures]) for peer in by_rank(board)]
+    lines += [line(method, [cell(row(board, method, figure)) for figure in figures]) for method in by_rank(board)]
     return "\n".join(lines)
 
 
@@ -105,9 +107,9 @@ def ablation_table(summary: Summary) -> str:
     for one in summary.boards:
         if one.family == OURS:
             lines = head(f"{one.dataset}, {one.resolution} px", [*HEADLINES.values()])
-            for peer in by_rank(one.leaderboard):
-                cells = [with_interval(standing(one.leaderboard, peer, figure)) for figure in HEADLINES]
-                lines.append(line(peer, cells))
+            for method in by_rank(one.leaderboard):
+                cells = [with_interval(row(one.leaderboard, method, figure)) for figure in HEADLINES]
+                lines.append(line(method, cells))
             parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -115,13 +117,13 @@ def ablation_table(summary: Summary) -> str:
 def category_table(figure: str, summary: Summary) -> str:
     """One row a category and resolution, one column a method; bold is the highest, nothing is tested."""
     boards = [(one.resolution, one.leaderboard) for one in summary.boards if not one.family]
-    peers = by_rank(summary.board(*largest_board(summary)))
-    lines = head("mean over seeds", peers)
+    methods = by_rank(summary.board(*largest_board(summary)))
+    lines = head("mean over seeds", methods)
     for resolution, board in boards:
         for category in board.categories:
-            values = {one.entrant: one.by_category.get(category, math.nan) for one in board.of(figure)}
+            values = {one.method: one.by_category.get(category, math.nan) for one in board.of(figure)}
             highest = max((value for value in values.values() if value == value), default=math.nan)
-            cells = [bold(number(values.get(p, math.nan)), is_best=values.get(p) == highest) for p in peers]
+            cells = [bold(number(values.get(p, math.nan)), is_best=values.get(p) == highest) for p in methods]
             lines.append(line(f"{category}, {resolution} px", cells))
     return "\n".join(lines)
 
@@ -131,12 +133,12 @@ def cost_table(summary: Summary) -> str:
     sheets = costs(summary)
     columns = [*STAGES, "end to end", "best batch", "peak, MB", "keeps, MB"]
     lines = head("ms an image", columns)
-    for (peer, resolution), sheet in sorted(sheets.items(), key=lambda one: (-one[0][1], one[0][0])):
+    for (method, resolution), sheet in sorted(sheets.items(), key=lambda one: (-one[0][1], one[0][0])):
         stages = [f"{sheet.stages[name].median_ms:.1f}" if name in sheet.stages else "–" for name in STAGES]
         fastest = sheet.by_batch[sheet.best_batch]
         cells = [*stages, spread(sheet.end_to_end), f"{fastest.median_ms:.1f} ({sheet.best_batch})"]
         cells += [f"{sheet.peak_memory_bytes / 1e6:,.0f}", f"{sheet.peer_bytes / 1e6:.1f}"]
-        lines.append(line(f"{peer}, {resolution} px" if resolution else peer, cells))
+        lines.append(line(f"{method}, {resolution} px" if resolution else method, cells))
     return "\n".join([*lines, "", machine_line(list(sheets.values()))])
 
 
@@ -160,11 +162,11 @@ def losses(board: Leaderboard, resolution: int) -> str:
     """Where our method is not the best."""
     parts = []
     for figure, title in HEADLINES.items():
-        if OURS not in {one.entrant for one in board.of(figure)}:
+        if OURS not in {one.method for one in board.of(figure)}:
             return ""
-        own, best = standing(board, OURS, figure), board.of(figure)[0]
+        own, best = row(board, OURS, figure), board.of(figure)[0]
         if own.verdict not in (BEST, NOT_TOLD):
-            parts.append(f"{title} ({best.entrant} by {abs(own.difference_to_best):.3f})")
+            parts.append(f"{title} ({best.method} by {abs(own.difference_to_best):.3f})")
     categories = [c for c in board.categories if _leader(board, "aupro_Q1@0.05", c) != OURS]
     worse = f"`{OURS}` is below the best on {', '.join(parts)}" if parts else f"`{OURS}` is nowhere told from the best"
     return (
@@ -174,18 +176,31 @@ def losses(board: Leaderboard, resolution: int) -> str:
 
 
 def _leader(board: Leaderboard, figure: str, category: str) -> str:
-    values = {one.entrant: one.by_category.get(category, math.nan) for one in board.of(figure)}
-    return max(values, key=lambda entrant: -math.inf if math.isnan(values[entrant]) else values[entrant])
+    values = {one.method: one.by_category.get(category, math.nan) for one in board.of(figure)}
+    return max(values, key=lambda method: -math.inf if math.isnan(values[method]) else values[method])
 
 
-def found_share(summary: Summary, board: Leaderboard, resolution: int) -> dict[str, float]:
+def board_rows(summary: Summary, board: Leaderboard, resolution: int) -> list[Row]:
+    """The results behind a leaderboard."""
+    there = [row for row in summary.rows if row.resolution in (resolution, NO_RESOLUTION)]
+    return [row for row in there if row.category in board.categories]
+
+
+def found_shares(summary: Summary, board: Leaderboard, resolution: int) -> dict[str, float]:
     """Share of all defects that are found at the protocol's false-alarm rate, by method."""
-    found = {}
-    for peer in {one.entrant for one in board.standings}:
-        rows = [row for row in summary.rows if row.peer == peer and row.category in board.categories]
-        rows = [row for row in rows if row.resolution in (resolution, 0)]
-        found[peer] = sum(row.detected for row in rows) / max(1, sum(row.n_defects for row in rows))
-    return found
+    counts: dict[str, list[tuple[int, int]]] = {}
+    for row in board_rows(summary, board, resolution):
+        counts.setdefault(row.method, []).append((row.detected, row.n_defects))
+    return {method: found_share(of_method) for method, of_method in counts.items()}
+
+
+def board_times(summary: Summary, board: Leaderboard, resolution: int) -> dict[str, float]:
+    """Milliseconds for one image, by method."""
+    measured: dict[str, dict[str, CostSheet]] = {}
+    for row in board_rows(summary, board, resolution):
+        if row.cost is not None:
+            measured.setdefault(row.method, {}).setdefault(row.category, row.cost)
+    return {method: milliseconds(sheets) for method, sheets in timed_sheets(measured).items()}
 
 
 def costs(summary: Summary) -> dict[tuple[str, int], CostSheet]:
@@ -193,7 +208,7 @@ def costs(summary: Summary) -> dict[tuple[str, int], CostSheet]:
     sheets: dict[tuple[str, int], CostSheet] = {}
     for row in summary.rows:
         if row.cost is not None:
-            sheets.setdefault((row.peer, row.resolution), row.cost)
+            sheets.setdefault((row.method, row.resolution), row.cost)
     return sheets
 
 
@@ -216,21 +231,21 @@ def largest_board(summary: Summary) -> tuple[str, int]:
 
 def by_rank(board: Leaderboard) -> list[str]:
     """Methods, the best at the smallest quarter of the defects first."""
-    return [one.entrant for one in board.of("aupro_Q1@0.05")]
+    return [one.method for one in headline_rows(board)]
 
 
-def standing(board: Leaderboard, peer: str, figure: str) -> Standing:
+def row(board: Leaderboard, method: str, figure: str) -> LeaderboardRow:
     """Of one method."""
-    return next(one for one in board.of(figure) if one.entrant == peer)
+    return next(one for one in board.of(figure) if one.method == method)
 
 
-def cell(one: Standing) -> str:
+def cell(one: LeaderboardRow) -> str:
     """The value with its mark."""
-    mark = " =" if one.verdict == NOT_TOLD else ""
+    mark = f" {NOT_TOLD_MARK}" if one.verdict == NOT_TOLD else ""
     return bold(number(one.value), is_best=one.verdict == BEST) + mark
 
 
-def with_interval(one: Standing) -> str:
+def with_interval(one: LeaderboardRow) -> str:
     """The value with its mark and its interval."""
     if math.isnan(one.interval.low):
         return cell(one)

@@ -185,9 +185,9 @@ def _smooth(values, sigma):
 def write_benchmark(
     folder, skills, *, categories=("cloth/plain", "cloth/twill"), seeds=(0, 1), n_exhibits=400, **images
 ):
-    """Results of real evaluations of random maps, as a benchmark leaves them; entrants by (peer, resolution).
+    """Results of real evaluations of random maps, as a benchmark leaves them; methods by (peer, resolution).
 
-    `skills` says how far defects stand out in the maps of each entrant; those without a resolution get one seed.
+    `skills` says how far defects stand out in the maps of each method; those without a resolution get one seed.
     """
     protocol = EvaluationProtocol(categories=categories, resolutions=(64, 32), seeds=seeds, teacher="builtin")
     write_protocol(protocol, folder)

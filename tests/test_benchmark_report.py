@@ -2,12 +2,15 @@
 
 import base64
 import csv
+import html
 import io
 import json
 import math
 import re
+import runpy
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -17,29 +20,31 @@ from PIL import Image
 from command_line import run
 from random_category import random_pairs, random_samples
 from report_factory import write_benchmark, write_job
-from tinydefects.benchmark.boards import Entrant, boards
+from tinydefects.benchmark.board import MethodAt, boards
 from tinydefects.benchmark.protocol import EvaluationProtocol, Job
 from tinydefects.benchmark.result import read_result
 from tinydefects.benchmark.run_folder import write_failure
+from tinydefects.benchmark.run_text import SHOWN, describe_leaderboard
+from tinydefects.benchmark.stored import divide_results, read_benchmark, shared_facts
 from tinydefects.benchmark.summary import RANKED, summarise
 from tinydefects.benchmark_report.cost_plot import undominated
 from tinydefects.benchmark_report.costs import cost_rows
-from tinydefects.benchmark_report.entrants import divide_results, read_benchmark, shared_facts
 from tinydefects.benchmark_report.gallery import cards, gallery_json
 from tinydefects.benchmark_report.looks import looks, short_name, spread_out
 from tinydefects.benchmark_report.page import write_benchmark_report
 from tinydefects.benchmark_report.plots import mean_pro_curve, pod_figure, size_figure
-from tinydefects.benchmark_report.standings import csv_link, figure_names, rank_board, timed_categories
+from tinydefects.benchmark_report.ranked_board import csv_link, figure_names, rank_board
 from tinydefects.benchmark_report.strips import RAREST, NormalShares, StripStore, colour_shares, encode_strip
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.leaderboard import Standing
+from tinydefects.metrics.leaderboard import LeaderboardRow
 from tinydefects.metrics.records import Interval
 
+RUNS = Path(__file__).resolve().parents[1] / "runs"
 HOSTILE = "weak:option=<b>\"&'</script>"
 TWILL = "cloth/<i>twill&'"
-STRONG, WEAK = Entrant(peer="strong", resolution=64), Entrant(peer=HOSTILE, resolution=64)
-COARSE, PLAIN = Entrant(peer="strong", resolution=32), Entrant(peer="plain", resolution=0)
+STRONG, WEAK = MethodAt(name="strong", resolution=64), MethodAt(name=HOSTILE, resolution=64)
+COARSE, PLAIN = MethodAt(name="strong", resolution=32), MethodAt(name="plain", resolution=0)
 SKILLS = {("strong", 64): 3.0, (HOSTILE, 64): 0.5, ("strong", 32): 1.5, ("plain", 0): 0.3}
 
 
@@ -74,7 +79,7 @@ def stored(folder):
 
 
 @pytest.fixture(scope="module")
-def standings(stored):
+def ranked(stored):
     return rank_board(boards(stored)[0], n_resamples=200)
 
 
@@ -84,7 +89,7 @@ def page(folder):
 
 
 def without(stored, *absent):
-    return [one for one in stored if (one.entrant, one.evaluation.category) not in absent]
+    return [one for one in stored if (one.method, one.evaluation.category) not in absent]
 
 
 def test_methods_of_a_benchmark_are_told_from_single_results(folder, tmp_path):
@@ -112,26 +117,26 @@ def test_results_of_two_protocols_are_refused(folder, stored, tmp_path):
         read_benchmark(tmp_path)
 
 
-def test_an_entrant_that_lacks_a_category_takes_it_from_the_ranking(stored):
+def test_a_method_that_lacks_a_category_takes_it_from_the_ranking(stored):
     board, coarse = boards(without(stored, (WEAK, TWILL)))
     assert (board.missing, coarse.missing) == ({WEAK: (TWILL,)}, {})
     ranked = rank_board(board, n_resamples=20)
     assert (ranked.leaderboard.categories, ranked.leaderboard.left_out) == (("cloth/plain",), (TWILL,))
-    assert set(ranked.ranked) == {STRONG, WEAK, PLAIN}
-    assert set(coarse.entrants) == {COARSE, PLAIN}
+    assert set(ranked.methods) == {STRONG, WEAK, PLAIN}
+    assert set(coarse.methods) == {COARSE, PLAIN}
 
 
-def test_an_entrant_that_would_leave_too_little_is_not_ranked(stored):
+def test_a_method_that_would_leave_too_little_is_not_ranked(stored):
     thirds = [
         one
         for name in ("a", "b", "c")
         for one in (_renamed(one, f"cloth/{name}") for one in stored)
         if one.run.seed == 0
     ]
-    plenty = [one for one in thirds if one.entrant != WEAK or one.evaluation.category == "cloth/a"]
+    plenty = [one for one in thirds if one.method != WEAK or one.evaluation.category == "cloth/a"]
     board = boards(plenty)[0]
     assert board.unranked == (WEAK,)
-    assert WEAK not in board.entrants
+    assert WEAK not in board.methods
     assert board.missing == {}
 
 
@@ -140,7 +145,7 @@ def _renamed(one, category):
 
 
 def test_the_summary_and_the_page_rank_alike(folder, stored):
-    """Every number of a standing agrees, p values within two of the resamples that they count."""
+    """Every number of a row agrees, p values within two of the resamples that they count."""
     summary = summarise(folder, n_resamples=200)
     shared = set(figure_names((0.3, 0.1, 0.05, 0.01))) & set(RANKED)
     assert len(shared) > 5
@@ -149,11 +154,65 @@ def test_the_summary_and_the_page_rank_alike(folder, stored):
         there = summary.board(board.dataset, board.resolution)
         for figure in shared:
             for one, other in zip(page.of(figure), there.of(figure), strict=True):
-                assert one.entrant.split(" ")[0] == other.entrant
+                assert one.method == other.method
                 assert (one.verdict, one.n_seeds) == (other.verdict, other.n_seeds)
                 numbers = [(each.value, each.interval.low, each.interval.high) for each in (one, other)]
                 np.testing.assert_allclose(*numbers, atol=1e-9)
                 np.testing.assert_allclose(one.corrected_p, other.corrected_p, atol=2 / 201)
+
+
+def rows_of_page(page):
+    """By board, by method in the order shown: value and mark of each quartile at 5 %, ms."""
+    found = []
+    for table in re.findall(r'<table class="sortable ranks">.*?</table>', page, flags=re.DOTALL):
+        rows = {}
+        for row in re.findall(r"<tr data-row=.*?</tr>", table, flags=re.DOTALL):
+            cells = re.findall(r'data-limit="0\.05" class="(number[^"]*)" data-value="([^"]*)">(<abbr)?', row)[:4]
+            marks = ["best" if "best" in kind else "=" if close else "" for kind, _, close in cells]
+            label = re.search(r"</i>([^<]*)</th>", row)[1]
+            rows[html.unescape(label)] = [
+                (round(float(value), 3), mark) for (_, value, _), mark in zip(cells, marks, strict=True)
+            ]
+        found.append(rows)
+    return found
+
+
+def rows_of_command(text):
+    rows = {}
+    for line in text.splitlines()[2:]:
+        numbers = re.findall(r" (\d\.\d{4})( =)?", line)
+        name = re.split(r" +\d\.\d{4}", line)[0]
+        rows[name] = [(float(number), mark.strip()) for number, mark in numbers[:4]]
+    return rows
+
+
+def rows_of_docs(table):
+    rows = {}
+    for line in table.splitlines()[2:]:
+        if line.startswith("|"):
+            name, *cells = (cell.strip() for cell in line.strip("|").split(" | "))
+            numbers = [re.match(r"(\*\*)?([\d.]+)(?:\*\*)?( =)?", cell) for cell in cells[:4]]
+            rows[name] = [(float(one[2]), "best" if one[1] else (one[3] or "").strip()) for one in numbers]
+    return rows
+
+
+def test_page_command_and_docs_show_the_same_order_numbers_and_marks(folder, stored, tmp_path):
+    page = write_benchmark_report(folder, tmp_path / "report.html").read_text(encoding="utf-8")
+    in_docs = runpy.run_path(str(RUNS / "benchmark_tables.py"))["leaderboard_table"]("cloth", summarise(folder))
+    tables = in_docs.split("| AUPRO, ")[1:]
+    shown, found = rows_of_page(page), boards(stored)
+    assert len(shown) == len(found) == len(tables) == 2
+    for rows, board, table in zip(shown, found, tables, strict=True):
+        named = {name.removesuffix(f" {board.resolution}"): cells for name, cells in rows.items()}
+        command = rows_of_command(describe_leaderboard(board, board.rank([*SHOWN])))
+        docs = rows_of_docs(table)
+        assert list(named) == list(command) == list(docs)
+        assert len(named) > 1
+        for name, cells in named.items():
+            assert cells == docs[name]
+            for (value, mark), (other, other_mark) in zip(cells, command[name], strict=True):
+                assert value == pytest.approx(other, abs=0.0011)  # both are rounded, one twice
+                assert mark.replace("best", "") == other_mark
 
 
 def test_no_ranking_mixes_datasets_or_resolutions(stored):
@@ -177,9 +236,9 @@ def test_facts_that_differ_are_counted_and_not_chosen_from(stored):
     assert facts["teacher"] == "builtin"
 
 
-def _standing(entrant, value, verdict):
-    return Standing(
-        entrant=entrant,
+def _row(method, value, verdict):
+    return LeaderboardRow(
+        method=method,
         figure="aupro_Q1@0.05",
         value=value,
         interval=Interval(low=value, high=value),
@@ -203,72 +262,70 @@ def _standing(entrant, value, verdict):
         (["undefined"], "0.800."),
     ],
 )
-def test_the_headline_says_how_many_may_be_as_good(standings, others, end):
-    rows = [_standing("fbft 64", 0.8, "best"), *(_standing("other", 0.5, verdict) for verdict in others)]
-    headline = replace(standings, leaderboard=replace(standings.leaderboard, standings=tuple(rows))).headline()
-    assert (
-        headline == f"On the smallest quarter of the defects fbft 64 scores highest: AUPRO@5\N{NO-BREAK SPACE}% {end}"
-    )
+def test_the_headline_says_how_many_may_be_as_good(ranked, others, end):
+    rows = [_row("fbft", 0.8, "best"), *(_row("other", 0.5, verdict) for verdict in others)]
+    headline = replace(ranked, leaderboard=replace(ranked.leaderboard, rows=tuple(rows))).headline()
+    assert headline == f"On the smallest quarter of the defects fbft scores highest: AUPRO@5\N{NO-BREAK SPACE}% {end}"
 
 
-def test_the_headline_of_nothing_claims_nothing(standings):
-    rows = (_standing("fbft 64", math.nan, "undefined"),)
-    headline = replace(standings, leaderboard=replace(standings.leaderboard, standings=rows)).headline()
-    assert headline.startswith("No entrant has a number")
+def test_the_headline_of_nothing_claims_nothing(ranked):
+    rows = (_row("fbft 64", math.nan, "undefined"),)
+    headline = replace(ranked, leaderboard=replace(ranked.leaderboard, rows=rows)).headline()
+    assert headline.startswith("No method has a number")
 
 
-def test_the_table_shows_what_the_leaderboard_says(page, standings):
-    rows = re.findall(r"<tr data-row=.*?</tr>", page, flags=re.DOTALL)[: len(standings.ranked)]
+def test_the_table_shows_what_the_leaderboard_says(page, ranked):
+    rows = re.findall(r"<tr data-row=.*?</tr>", page, flags=re.DOTALL)[: len(ranked.methods)]
     assert len(rows) == 3
-    for row, entrant in zip(rows, standings.ranked, strict=True):
+    for row, method in zip(rows, ranked.methods, strict=True):
         (cell,) = re.findall(r'data-limit="0\.05" class="number[^"]*" data-value="([^"]*)"', row)[:1]
-        (found,) = [one for one in standings.leaderboard.of("aupro_Q1@0.05") if one.entrant == entrant.name]
+        (found,) = [one for one in ranked.leaderboard.of("aupro_Q1@0.05") if one.method == method.name]
         assert float(cell) == found.value
     assert 'class="number best"' in rows[0]
-    assert standings.ranked[0] == STRONG
+    assert ranked.methods[0] == STRONG
 
 
-def test_intervals_are_placed_within_those_of_their_column(standings):
-    cells = standings.cells("aupro_Q1@0.3").values()
+def test_intervals_are_placed_within_those_of_their_column(ranked):
+    cells = ranked.cells("aupro_Q1@0.3").values()
     assert min(cell.low_share for cell in cells) == 0
     assert max(max(cell.high_share, cell.share) for cell in cells) == pytest.approx(1)
     assert all(0 <= cell.share <= 1 for cell in cells)
 
 
-def test_the_download_holds_every_standing(standings):
-    rows = list(csv.DictReader(io.StringIO(unquote(csv_link([standings]).partition(",")[2]))))
-    assert len(rows) == len(standings.leaderboard.standings)
-    by_key = {(row["entrant"], row["figure"]): row for row in rows}
-    for one in standings.leaderboard.standings:
-        row = by_key[one.entrant, one.figure]
+def test_the_download_holds_every_row(ranked):
+    rows = list(csv.DictReader(io.StringIO(unquote(csv_link([ranked]).partition(",")[2]))))
+    assert len(rows) == len(ranked.leaderboard.rows)
+    by_key = {(row["method"], row["figure"]): row for row in rows}
+    for one in ranked.leaderboard.rows:
+        row = by_key[one.method, one.figure]
         assert float(row["value"]) == pytest.approx(one.value, rel=1e-5)
         assert (row["verdict"], row["board"]) == (one.verdict, "cloth at 64 px")
-    assert {row["peer"] for row in rows} == {"strong", HOSTILE, "plain"}
+    assert {row["method"] for row in rows} == {"strong", HOSTILE, "plain"}
 
 
 def without_costs(stored, is_meant):
     return [
-        replace(one, run=replace(one.run, cost=None)) if is_meant(one.entrant, one.evaluation.category) else one
+        replace(one, run=replace(one.run, cost=None)) if is_meant(one.method, one.evaluation.category) else one
         for one in stored
     ]
 
 
-def test_costs_are_means_over_the_categories_that_most_entrants_were_timed_in(stored, standings):
-    rows = cost_rows(standings)
-    assert [row.entrant for row in rows] == [STRONG, WEAK, PLAIN]  # 5, 10, 20 ms
+def test_costs_are_means_over_the_categories_that_most_methods_were_timed_in(stored, ranked):
+    rows = cost_rows(ranked)
+    assert [row.method for row in rows] == [STRONG, WEAK, PLAIN]  # 5, 10, 20 ms
     assert (rows[0].end_to_end, rows[0].best_batch_ms, rows[0].rest) == pytest.approx((5, 5 / 3, 5 / 3))
     assert list(rows[0].stages) == ["teacher", "peer"]
-    lacking_one = without_costs(stored, lambda entrant, category: (entrant, category) == (WEAK, TWILL))
+    lacking_one = without_costs(stored, lambda method, category: (method, category) == (WEAK, TWILL))
     ranked = rank_board(boards(lacking_one)[0], n_resamples=20)
-    assert TWILL in standings.leaderboard.categories
-    assert TWILL not in timed_categories(ranked.board, ranked.leaderboard.categories)
-    assert {row.entrant for row in cost_rows(ranked)} == {STRONG, WEAK, PLAIN}
+    assert TWILL in ranked.leaderboard.categories
+    assert {len(sheets) for sheets in ranked.costs.values()} == {1}
+    assert {row.method for row in cost_rows(ranked)} == {STRONG, WEAK, PLAIN}
 
 
 def test_who_was_never_timed_has_no_row(stored):
-    ranked = rank_board(boards(without_costs(stored, lambda entrant, _: entrant == WEAK))[0], n_resamples=20)
+    ranked = rank_board(boards(without_costs(stored, lambda method, _: method == WEAK))[0], n_resamples=20)
     assert WEAK not in ranked.milliseconds
-    assert {row.entrant for row in cost_rows(ranked)} == {STRONG, PLAIN}
+    assert {row.method for row in cost_rows(ranked)} == {STRONG, PLAIN}
 
 
 def test_steps_join_those_that_none_beats_in_time_and_accuracy():
@@ -298,21 +355,21 @@ def test_a_method_keeps_its_colour_at_every_resolution():
 
 
 def test_long_names_keep_their_resolution():
-    assert short_name(Entrant(peer="x" * 60, resolution=384)).endswith("… 384")
+    assert short_name(MethodAt(name="x" * 60, resolution=384)).endswith("… 384")
     assert short_name(PLAIN) == "plain"
 
 
 def test_the_mean_curve_is_the_mean_at_every_rate(stored):
-    two = [one for one in stored if one.entrant == STRONG and one.run.seed == 0]
+    two = [one for one in stored if one.method == STRONG and one.run.seed == 0]
     fpr, pro = mean_pro_curve(two, (0.3, 0.05))
     curves = [one.evaluation.overall.curve for one in two]
     at = [float(np.mean([np.interp(rate, curve.fpr, curve.pro) for curve in curves])) for rate in (0.05, 0.3)]
     assert [float(pro[fpr == rate][0]) for rate in (0.05, 0.3)] == pytest.approx(at)
 
 
-def test_every_line_of_a_figure_carries_its_entrant(standings):
-    svg = size_figure(standings, 0.05, looks(standings.ranked), "key")
-    assert set(re.findall(r'data-entrant="(\d+)"', svg)) == {"0", "1", "2"}
+def test_every_line_of_a_figure_carries_its_method(ranked):
+    svg = size_figure(ranked, 0.05, looks(ranked.methods), "key")
+    assert set(re.findall(r'data-method="(\d+)"', svg)) == {"0", "1", "2"}
     assert "#0102" not in svg
     assert "<b>" not in svg
 
@@ -323,7 +380,7 @@ def test_hits_that_allow_no_fit_draw_no_curve(stored):
         replace(one, evaluation=replace(one.evaluation, detectability=type(one.evaluation.detectability)()))
         for one in few
     ]
-    assert "data-entrant" not in pod_figure({STRONG: few}, looks([STRONG]), "key", "none")
+    assert "data-method" not in pod_figure({STRONG: few}, looks([STRONG]), "key", "none")
 
 
 @pytest.fixture(scope="module")
@@ -390,19 +447,17 @@ def test_only_strips_of_earlier_pages_are_removed(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def gallery(stored, tmp_path_factory):
-    entrants = [STRONG, WEAK, COARSE, PLAIN]
-    text = gallery_json(cards(stored, entrants), entrants, StripStore(tmp_path_factory.mktemp("page") / "a.html"))
+    methods = [STRONG, WEAK, COARSE, PLAIN]
+    text = gallery_json(cards(stored, methods), methods, StripStore(tmp_path_factory.mktemp("page") / "a.html"))
     content = json.loads(text)
     rows = [dict(zip(content["fields"], row, strict=True)) for row in content["defects"]]
-    return text, content["entrants"], rows
+    return text, content["methods"], rows
 
 
 def test_every_defect_is_a_card_smallest_first(gallery, stored):
     _, names, rows = gallery
     assert names == ["strong 64", f"{HOSTILE} 64", "strong 32", "plain"]
-    assert len(rows) == sum(
-        len(one.evaluation.defects) for one in stored if one.entrant == STRONG and one.run.seed == 0
-    )
+    assert len(rows) == sum(len(one.evaluation.defects) for one in stored if one.method == STRONG and one.run.seed == 0)
     assert [row["diameter"] for row in rows] == sorted(row["diameter"] for row in rows)
     assert len({row["key"] for row in rows}) == len(rows)
 
@@ -415,12 +470,12 @@ def test_a_card_says_found_where_the_evaluation_does(gallery, stored):
             for defect, hit in zip(one.evaluation.defects, one.evaluation.detectability.hits, strict=True):
                 row = by_place[one.evaluation.category, defect.sample_id, *defect.box_px[:2]]
                 looks_of = {number: found for number, found, *_ in row["looks"]}
-                assert looks_of[names.index(one.entrant.name)] is hit
+                assert looks_of[names.index(one.method.label)] is hit
 
 
 def test_the_pictures_of_a_card_are_the_photograph_and_the_ranked_maps(gallery, stored):
     _, names, rows = gallery
-    one = next(one for one in stored if one.entrant == WEAK and one.run.seed == 0)
+    one = next(one for one in stored if one.method == WEAK and one.run.seed == 0)
     exhibit = read_result(one.path).evaluation.exhibits[0]
     row = next(
         r
@@ -432,7 +487,7 @@ def test_the_pictures_of_a_card_are_the_photograph_and_the_ranked_maps(gallery, 
     height, width = row["height"], row["width"]
     assert strip.shape == (height, width * 5, 3)
     assert np.all(strip[:, :width] == 90)  # the photographs of random samples are plain gray
-    place = row["pictured"].index(names.index(WEAK.name)) + 1
+    place = row["pictured"].index(names.index(WEAK.label)) + 1
     shares = NormalShares(one.evaluation.tally, one.evaluation.score_range[0]).of(exhibit.anomaly_map)
     whole = colour_shares(shares)
     shown = strip[:, place * width : (place + 1) * width]
@@ -440,10 +495,10 @@ def test_the_pictures_of_a_card_are_the_photograph_and_the_ranked_maps(gallery, 
     assert (windows == shown).all(axis=(-1, -2, -3)).any()
 
 
-def test_an_entrant_without_a_cut_has_no_map_but_a_verdict(stored, tmp_path):
-    entrants, by_skill = [STRONG, PLAIN], {("strong", 64): 3.0, ("plain", 0): 0.3}
+def test_a_method_without_a_cut_has_no_map_but_a_verdict(stored, tmp_path):
+    methods, by_skill = [STRONG, PLAIN], {("strong", 64): 3.0, ("plain", 0): 0.3}
     folder = write_benchmark(tmp_path / "results", by_skill, categories=("cloth/plain",), n_exhibits=4)
-    found = list(cards(read_benchmark(folder), entrants))
+    found = list(cards(read_benchmark(folder), methods))
     assert any(len(card.pictured) < 2 for card in found)
     assert all(set(card.verdicts) == {0, 1} for card in found)
 

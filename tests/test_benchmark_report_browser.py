@@ -44,7 +44,7 @@ def column(page, number):
     )
 
 
-def entrants(page):
+def methods(page):
     return page.locator("table.sortable").first.locator("tbody th").all_inner_texts()
 
 
@@ -103,7 +103,7 @@ def test_a_heading_sorts_and_turns_round(open_page):
     heading = page.locator("table.sortable >> nth=0 >> th[aria-sort]")
     assert (heading.count(), heading.get_attribute("aria-sort")) == (1, "descending")
     page.get_by_role("region", name="Leaderboard").get_by_role("button", name="method").click()
-    assert entrants(page) == sorted(entrants(page))
+    assert methods(page) == sorted(methods(page))
 
 
 def test_the_table_of_categories_shows_the_figure_asked_for(open_page):
@@ -121,9 +121,9 @@ def test_a_method_can_be_lit_in_every_figure(open_page):
     number = button.get_attribute("data-light")
     assert button.get_attribute("aria-pressed") == "true"
     page.mouse.move(0, 0)
-    lit = page.eval_on_selector_all(".plot [data-entrant].on", "all => all.map(one => one.dataset.entrant)")
+    lit = page.eval_on_selector_all(".plot [data-method].on", "all => all.map(one => one.dataset.method)")
     assert set(lit) == {number}
-    other = f".plot [data-entrant]:not([data-entrant='{number}'])"
+    other = f".plot [data-method]:not([data-method='{number}'])"
     page.wait_for_function(f"getComputedStyle(document.querySelector(\"{other}\")).opacity === '0.1'")
     button.click()
     page.mouse.move(0, 0)
@@ -148,9 +148,9 @@ def test_filters_together_show_what_meets_all_of_them(open_page):
     page = open_page()
     rows = page.evaluate(
         """() => {
-          const { entrants, fields, defects } = JSON.parse(document.querySelector("#defects").textContent);
+          const { methods, fields, defects } = JSON.parse(document.querySelector("#defects").textContent);
           return defects.map(row => Object.fromEntries(fields.map((field, number) => [field, row[number]])))
-            .map(one => ({ ...one, found: Object.fromEntries(one.looks.map(([n, found]) => [entrants[n], found])) }));
+            .map(one => ({ ...one, found: Object.fromEntries(one.looks.map(([n, found]) => [methods[n], found])) }));
         }"""
     )
     assert count(page) == len(rows)

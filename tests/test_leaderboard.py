@@ -17,25 +17,25 @@ ASKED = ("aupro@0.3", "aupro_Q1@0.05", "rho@0.3", "image_auroc", "image_fpr_at_9
 
 @pytest.fixture(scope="module")
 def evaluations(tmp_path_factory):
-    """Three entrants, two categories of other sizes, three seeds."""
+    """Three methods, two categories of other sizes, three seeds."""
     found = {}
     sizes = {"a/cloth": 14, "b/metal": 22}
     for number, (category, n_images) in enumerate(sizes.items()):
         folder = tmp_path_factory.mktemp(category.replace("/", "_"))
         samples = random_samples(folder, seed=number, n_good=n_images, n_defective=n_images)
-        for place, (entrant, contrast) in enumerate(SKILLS.items()):
+        for place, (method, contrast) in enumerate(SKILLS.items()):
             pairs = [random_pairs(samples, seed=10 * place + seed, contrast=contrast) for seed in range(3)]
-            found.setdefault(entrant, {})[category] = [evaluate(some, n_resamples=0) for some in pairs]
+            found.setdefault(method, {})[category] = [evaluate(some, n_resamples=0) for some in pairs]
     return found
 
 
-def standing(board, entrant, figure):
-    (found,) = [one for one in board.of(figure) if one.entrant == entrant]
+def row(board, method, figure):
+    (found,) = [one for one in board.of(figure) if one.method == method]
     return found
 
 
 def test_a_value_is_the_mean_over_categories_of_the_mean_over_seeds(evaluations):
-    one = standing(leaderboard(evaluations, figures=ASKED, n_resamples=50), "weak", "aupro@0.3")
+    one = row(leaderboard(evaluations, figures=ASKED, n_resamples=50), "weak", "aupro@0.3")
     by_seed = [[figures(e)["aupro@0.3"] for e in seeds] for seeds in evaluations["weak"].values()]
     assert one.value == pytest.approx(np.mean(by_seed))
     assert one.by_category["b/metal"] == pytest.approx(np.mean(by_seed[1]))
@@ -58,17 +58,17 @@ def test_comparing_two_and_ranking_them_are_one_test(evaluations):
 def test_the_better_one_is_best_and_chance_is_not_told_apart(evaluations):
     board = leaderboard(evaluations, figures=ASKED, n_resamples=400)
     assert [one.verdict for one in board.of("aupro@0.3")] == ["best", "lower", "lower"]
-    assert board.of("aupro@0.3")[0].entrant == "strong"
+    assert board.of("aupro@0.3")[0].method == "strong"
     assert np.isnan(board.of("aupro@0.3")[0].corrected_p)
     without = {name: evaluations[name] for name in ("weak", "other")}
     chance = leaderboard(without, figures=ASKED, n_resamples=400)
-    assert {one.verdict for one in chance.standings} == {"best", "not distinguishable from the best"}
+    assert {one.verdict for one in chance.rows} == {"best", "not distinguishable from the best"}
 
 
 def test_the_fewest_false_alarms_are_best(evaluations):
     board = leaderboard(evaluations, figures=ASKED, n_resamples=200)
     first, *others = board.of("image_fpr_at_95_tpr")
-    assert first.entrant == "strong"
+    assert first.method == "strong"
     assert all(one.difference_to_best > 0 for one in others)
 
 
@@ -76,7 +76,7 @@ def test_it_agrees_with_a_slow_reference(evaluations):
     """Every category and draw by itself, on images that are really drawn again; one seed, so that none are drawn."""
     figure, n_resamples = "aupro@0.3", 400
     weak = {category: seeds[:1] for category, seeds in evaluations["weak"].items()}
-    (one,) = leaderboard({"weak": weak}, figures=[figure], n_resamples=n_resamples).standings
+    (one,) = leaderboard({"weak": weak}, figures=[figure], n_resamples=n_resamples).rows
     random = np.random.default_rng(5)
     drawn = []
     for _ in range(n_resamples):
@@ -116,12 +116,12 @@ def test_one_category_and_one_seed_give_a_comparison_and_the_usual_interval(eval
         board = leaderboard(chosen, figures=[figure], n_resamples=300)
         best = board.of(figure)[0]
         for one in compare(single, names=[figure], n_resamples=300):
-            if best.entrant in (one.a, one.b):
-                other = standing(board, one.b if one.a == best.entrant else one.a, figure)
+            if best.method in (one.a, one.b):
+                other = row(board, one.b if one.a == best.method else one.a, figure)
                 assert other.corrected_p == pytest.approx(one.corrected_p)
                 assert abs(other.difference_to_best) == pytest.approx(abs(one.difference))
                 assert (other.verdict == "lower") == one.verdict.endswith("higher")
-        own = intervals(single[best.entrant], n_resamples=300)[figure]
+        own = intervals(single[best.method], n_resamples=300)[figure]
         assert (best.interval.low, best.interval.high) == pytest.approx((own.low, own.high), abs=0.002)
 
 
@@ -129,7 +129,7 @@ def test_luck_in_training_widens_the_interval(evaluations):
     (same,) = evaluations["weak"]["b/metal"][:1]
     lucky = [replace(same, image_auroc=value) for value in (0.1, 0.5, 0.6)]
     steady, shaken = (
-        leaderboard({"weak": {"b/metal": seeds}}, figures=["image_auroc"], n_resamples=2000).standings[0]
+        leaderboard({"weak": {"b/metal": seeds}}, figures=["image_auroc"], n_resamples=2000).rows[0]
         for seeds in ([same] * 3, lucky)
     )
     assert shaken.value == pytest.approx(0.4)
@@ -150,12 +150,12 @@ def test_a_difference_that_another_training_run_would_turn_round_is_none(evaluat
     higher = [replace(same, image_auroc=value) for value in (0.75, 0.76, 0.74)]
     lower = [replace(same, image_auroc=value) for value in (0.7, 0.71, 0.69)]
     told = leaderboard({"a": {"b/metal": higher}, "b": {"b/metal": lower}}, figures=["image_auroc"], n_resamples=500)
-    assert told.standings[1].verdict == "lower"  # 0.05 with every seed, and on every draw of images
+    assert told.rows[1].verdict == "lower"  # 0.05 with every seed, and on every draw of images
     shuffled = [replace(same, image_auroc=value) for value in (0.95, 0.4, 0.75)]
     chance = leaderboard(
         {"a": {"b/metal": higher}, "b": {"b/metal": shuffled}}, figures=["image_auroc"], n_resamples=500
     )
-    assert chance.standings[1].verdict == "not distinguishable from the best"
+    assert chance.rows[1].verdict == "not distinguishable from the best"
 
 
 def test_many_categories_narrow_the_interval_of_their_mean(evaluations):
@@ -163,17 +163,17 @@ def test_many_categories_narrow_the_interval_of_their_mean(evaluations):
     four = {"weak": {f"b/metal{n}": evaluations["weak"]["b/metal"][:1] for n in range(4)}}
     widths = []
     for chosen in (one, four):
-        interval = leaderboard(chosen, figures=["aupro@0.3"], n_resamples=2000).standings[0].interval
+        interval = leaderboard(chosen, figures=["aupro@0.3"], n_resamples=2000).rows[0].interval
         widths.append(interval.high - interval.low)
     assert widths[1] == pytest.approx(widths[0] / 2, rel=0.1)
 
 
-def test_only_categories_that_every_entrant_has_count(evaluations):
+def test_only_categories_that_every_method_has_count(evaluations):
     fewer = {**evaluations, "other": {"b/metal": evaluations["other"]["b/metal"]}}
     board = leaderboard(fewer, figures=["aupro@0.3"], n_resamples=100)
     assert (board.categories, board.left_out) == (("b/metal",), ("a/cloth",))
     alone = leaderboard({"strong": {"b/metal": evaluations["strong"]["b/metal"]}}, figures=["aupro@0.3"])
-    assert standing(board, "strong", "aupro@0.3").value == alone.standings[0].value
+    assert row(board, "strong", "aupro@0.3").value == alone.rows[0].value
     with pytest.raises(ResultError, match="no category has results of all methods; none has the fewest"):
         leaderboard({**evaluations, "none": {}}, figures=["aupro@0.3"])
 
@@ -188,7 +188,7 @@ def test_a_value_missing_in_one_category_is_undefined_unless_nobody_has_it(evalu
         n_resamples=100,
     )
     last = board.of("image_auroc")[-1]
-    assert (last.entrant, last.verdict) == ("weak", "undefined")
+    assert (last.method, last.verdict) == ("weak", "undefined")
     assert np.isnan([last.value, last.interval.low, last.corrected_p, last.difference_to_best]).all()
     assert last.by_category["b/metal"] > 0
     assert {one.verdict for one in board.of("image_f1")} == {"undefined"}
@@ -196,28 +196,35 @@ def test_a_value_missing_in_one_category_is_undefined_unless_nobody_has_it(evalu
         name: {**by_category, "a/cloth": [replace(one, image_auroc=float("nan")) for one in by_category["a/cloth"]]}
         for name, by_category in evaluations.items()
     }
-    for one in leaderboard(nowhere, figures=["image_auroc"], n_resamples=100).standings:
+    for one in leaderboard(nowhere, figures=["image_auroc"], n_resamples=100).rows:
         assert list(one.by_category) == ["b/metal"]
         assert one.value == one.by_category["b/metal"]
 
 
-def test_the_same_entrant_twice_is_never_told_apart(evaluations):
+def test_the_same_method_twice_is_never_told_apart(evaluations):
     board = leaderboard({"one": evaluations["weak"], "same": evaluations["weak"]}, figures=list(ASKED), n_resamples=200)
-    for one in board.standings:
+    for one in board.rows:
         if one.verdict != "best":
             assert (one.difference_to_best, one.corrected_p) == (0, 1)
             assert one.verdict == "not distinguishable from the best"
 
 
-def test_the_order_of_entrants_images_and_other_categories_changes_no_number(evaluations):
+def test_equal_methods_stand_in_the_order_of_their_names(evaluations):
+    same = evaluations["weak"]
+    for names in (("b", "a", "c"), ("c", "b", "a")):
+        board = leaderboard(dict.fromkeys(names, same), figures=["aupro@0.3"], n_resamples=20)
+        assert [one.method for one in board.rows] == ["a", "b", "c"]
+
+
+def test_the_order_of_methods_images_and_other_categories_changes_no_number(evaluations):
     board = leaderboard(evaluations, figures=["aupro@0.3"], n_resamples=200)
     turned = leaderboard(dict(reversed(evaluations.items())), figures=["aupro@0.3"], n_resamples=200)
-    assert [one.entrant for one in turned.standings] == [one.entrant for one in board.standings]
-    assert [one.corrected_p for one in turned.standings[1:]] == [one.corrected_p for one in board.standings[1:]]
-    assert [one.interval for one in turned.standings] == [one.interval for one in board.standings]
+    assert [one.method for one in turned.rows] == [one.method for one in board.rows]
+    assert [one.corrected_p for one in turned.rows[1:]] == [one.corrected_p for one in board.rows[1:]]
+    assert [one.interval for one in turned.rows] == [one.interval for one in board.rows]
 
 
-def test_entrants_of_other_images_an_old_result_and_an_unknown_figure_are_refused(evaluations):
+def test_methods_of_other_images_an_old_result_and_an_unknown_figure_are_refused(evaluations):
     swapped = {
         **evaluations,
         "weak": dict(zip(("a/cloth", "b/metal"), [*evaluations["weak"].values()][::-1], strict=True)),
@@ -239,7 +246,7 @@ def test_a_lone_defective_image_leaves_values_without_interval_or_verdict(tmp_pa
         name: {"a/b": [evaluate(random_pairs(samples, contrast=contrast), n_resamples=0)]}
         for name, contrast in (("strong", 3.0), ("weak", 0.1))
     }
-    best, other = leaderboard(chosen, figures=["aupro@0.3"], n_resamples=50).standings
+    best, other = leaderboard(chosen, figures=["aupro@0.3"], n_resamples=50).rows
     assert np.isnan([best.interval.low, other.corrected_p]).all()
     assert (best.verdict, other.verdict) == ("best", "undefined")
     assert other.value < best.value

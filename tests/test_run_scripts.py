@@ -52,7 +52,7 @@ def test_visa_ends_with_a_summary_and_a_page(tmp_path):
     finished = run("visa.sh", tmp_path / "data", tmp_path / "out")
     assert finished.returncode == 0, finished.stderr
     summary = read_summary(tmp_path / "out/summary.json")
-    jobs = {(row.category, row.peer, row.resolution, row.seed) for row in summary.rows}
+    jobs = {(row.category, row.method, row.resolution, row.seed) for row in summary.rows}
     assert jobs == {("visa/candle", "subspace", 64, 0), ("visa/candle", "local_contrast", 0, 0)}
     assert summary.rows[0].n_defects == 3
     assert "visa/candle" in (tmp_path / "out/report.html").read_text()

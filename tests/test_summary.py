@@ -79,7 +79,7 @@ def summary(written):
 
 
 def test_every_result_is_one_row_with_its_numbers(written, summary):
-    rows = {(row.category, row.peer, row.resolution, row.seed): row for row in summary.rows}
+    rows = {(row.category, row.method, row.resolution, row.seed): row for row in summary.rows}
     assert rows.keys() == written[1].keys()
     for job, row in rows.items():
         known = figures(written[1][job])
@@ -101,15 +101,15 @@ def test_each_dataset_and_resolution_has_its_leaderboard_and_teacherless_methods
         ("metal", 32),
     ]
     board = summary.board("cloth", 32)
-    assert {one.entrant for one in board.standings} == {"strong", "weak", "plain"}
-    by_entrant = {
+    assert {one.method for one in board.rows} == {"strong", "weak", "plain"}
+    by_method = {
         peer: {
             category: [written[1][category, peer, resolution, seed] for seed in seeds]
             for category in ("cloth/plain", "cloth/twill")
         }
         for peer, resolution, seeds in (("plain", 0, (0,)), ("strong", 32, (0, 1)), ("weak", 32, (0, 1)))
     }
-    own = leaderboard(by_entrant, figures=["rho@0.05"], n_resamples=50).standings
+    own = leaderboard(by_method, figures=["rho@0.05"], n_resamples=50).rows
     assert [one.value for one in board.of("rho@0.05")] == [one.value for one in own]
     assert [one.interval for one in board.of("rho@0.05")] == [one.interval for one in own]
     with pytest.raises(ResultError, match="no leaderboard of cloth at 16 px; the summary holds cloth 64, cloth 32"):
@@ -123,7 +123,7 @@ def test_a_method_and_its_ablations_have_a_board_of_their_own(written, tmp_path)
         write_job(tmp_path, job, written[1]["cloth/plain", "weak", 64, 0])
     found = summarise(tmp_path, n_resamples=20)
     assert [(board.family, len(board.leaderboard.of("rho@0.05"))) for board in found.boards] == [("", 3), ("fbft", 2)]
-    assert {one.entrant for one in found.board("cloth", 64, "fbft").standings} == {"fbft", "fbft_sum"}
+    assert {one.method for one in found.board("cloth", 64, "fbft").rows} == {"fbft", "fbft_sum"}
 
 
 def test_failed_jobs_are_told_and_their_category_is_left_out(summary):
@@ -147,13 +147,25 @@ def test_it_comes_back_as_it_went_but_for_the_seventh_decimal(summary, tmp_path)
     assert [(one.dataset, one.resolution) for one in again.boards] == [
         (b.dataset, b.resolution) for b in summary.boards
     ]
-    for one, other in zip(again.boards[0].leaderboard.standings, summary.boards[0].leaderboard.standings, strict=True):
-        assert (one.entrant, one.figure, one.verdict) == (other.entrant, other.figure, other.verdict)
+    for one, other in zip(again.boards[0].leaderboard.rows, summary.boards[0].leaderboard.rows, strict=True):
+        assert (one.method, one.figure, one.verdict) == (other.method, other.figure, other.verdict)
         np.testing.assert_allclose(one.value, other.value, atol=1e-6)
         np.testing.assert_allclose(one.corrected_p, other.corrected_p, atol=1e-6)
     for row, other in zip(again.rows, summary.rows, strict=True):
         assert row.cost == other.cost
         np.testing.assert_allclose([*row.figures.values()], [*other.figures.values()], atol=1e-6)
+
+
+def test_a_file_of_the_first_format_is_read_with_its_own_words(summary, tmp_path):
+    path = write_summary(summary, tmp_path / "summary.json")
+    content = json.loads(path.read_text())
+    for board in content["boards"]:
+        rows = board["leaderboard"].pop("rows")
+        board["leaderboard"]["standings"] = [{"entrant": row.pop("method"), **row} for row in rows]
+    content["rows"] = [{"peer": row.pop("method"), **row} for row in content["rows"]]
+    (tmp_path / "old.json").write_text(json.dumps({**content, "format": 1}))
+    old, new = read_summary(tmp_path / "old.json"), read_summary(path)
+    assert repr(old) == repr(new)
 
 
 def test_it_is_small_strict_json_without_pictures_or_tallies(summary, tmp_path):
@@ -171,9 +183,9 @@ def test_it_is_small_strict_json_without_pictures_or_tallies(summary, tmp_path):
     ("before", "after", "complaint"),
     [
         ('"n_train":7', '"n_train":"many"', r"field 'rows\.0\.n_train'"),
-        ('"verdict":"best"', '"verdict":3', r"field 'boards\.0\.leaderboard\.standings\.0\.verdict'"),
+        ('"verdict":"best"', '"verdict":3', r"field 'boards\.0\.leaderboard\.rows\.0\.verdict'"),
         ('"fingerprint"', '"footprint"', r"field 'fingerprint'"),
-        ('"format": 1', '"format": 9', "newer version"),
+        ('"format": 2', '"format": 9', "newer version"),
         ('"rows": [', '"rows": [[', "not a readable summary"),
     ],
 )
@@ -198,5 +210,5 @@ def test_a_folder_without_a_benchmark_a_stray_result_and_another_protocol_are_re
     with pytest.raises(ResultError, match=r"seed_0\.json: made under another protocol"):
         summarise(tmp_path)
     write_result(Result(evaluation=evaluation, provenance=describe_run({})), path)
-    with pytest.raises(ResultError, match=r"seed_0\.json: no result of a benchmark"):
+    with pytest.raises(ResultError, match="no results of a benchmark here"):
         summarise(tmp_path)

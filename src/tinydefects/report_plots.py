@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 LOWEST_CURVE_FPR = 1e-4
 FIGURE_INCHES = (5.8, 4.7)
-N_ENTRANT_COLOURS = 12
+N_METHOD_COLOURS = 12
 NAMES = ("ink", "muted", "line", "surface", "found", "missed", "q1", "q2", "q3", "q4")
 STAND_INS = {
     name: f"#0102{number:02x}"
-    for number, name in enumerate((*NAMES, *(f"e{one}" for one in range(1, N_ENTRANT_COLOURS + 1))), 1)
+    for number, name in enumerate((*NAMES, *(f"e{one}" for one in range(1, N_METHOD_COLOURS + 1))), 1)
 }
 SETTINGS: dict[Any, object] = {
     "svg.fonttype": "none",
@@ -160,7 +160,7 @@ def themed_svg(
 ) -> str:
     """What `draw` puts on a fresh figure, as an SVG element whose colours are CSS variables.
 
-    Artists with the gid `entrant-3` or `band-3` become groups with the attribute `data-entrant="3"` or `data-band="3"`.
+    Artists with the gid `method-3` or `band-3` become groups with the attribute `data-method="3"` or `data-band="3"`.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -175,7 +175,7 @@ def themed_svg(
     view_box = re.search(r'viewBox="[^"]*"', svg)
     assert view_box is not None
     svg = svg[svg.index(">", view_box.end()) + 1 :]
-    svg = re.sub(r'<g id="(entrant|band)-(\d+)"', r'<g data-\1="\2"', svg)
+    svg = re.sub(r'<g id="(method|band)-(\d+)"', r'<g data-\1="\2"', svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r'(id="|xlink:href="#|url\(#)', lambda match: f"{match[1].removeprefix('xlink:')}{key}-", svg)
     for name, colour in STAND_INS.items():

@@ -1,13 +1,12 @@
-"""A benchmark as text: what it will take, and how the methods stand in the end."""
+"""A benchmark as text: what it will take, and its leaderboards in the end."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from math import isnan
-from statistics import fmean
+from dataclasses import asdict
 
+from tinydefects.benchmark.board import NOT_TOLD_MARK, Board, FinishedT, headline_rows
 from tinydefects.benchmark.job_costs import Estimate, Plan
 from tinydefects.benchmark.job_run import Place
 from tinydefects.benchmark.protocol import shown_resolution
-from tinydefects.benchmark.run_folder import Finished
+from tinydefects.metrics.leaderboard import NOT_TOLD, Leaderboard, LeaderboardRow
 
 SHOWN = {
     "aupro_Q1@0.05": "Q1",
@@ -17,7 +16,7 @@ SHOWN = {
     "rho@0.05": "rho",
     "image_auroc": "im AUROC",
 }
-RANKED_BY = "aupro_Q1@0.05"
+LEGEND = "means over categories of means over seeds; = cannot be told from the best; intervals are in the report"
 FIRST_COLUMN = "AUPRO@5 %"
 
 
@@ -75,36 +74,32 @@ def plan_numbers(plan: Plan) -> dict[str, object]:
     return {"jobs": rows, **totals}
 
 
-def standings(results: Iterable[Finished]) -> dict[str, dict[str, float]]:
-    """Mean over categories of the mean over seeds, by entrant (method and resolution) and figure; `n` categories.
+def describe_leaderboard(board: Board[FinishedT], found: Leaderboard) -> str:
+    """One row a method; `=` marks who cannot be told from the best of a column."""
+    title = f"{board.name}, {len(found.categories)} {'category' if len(found.categories) == 1 else 'categories'}"
+    names = [row.method for row in headline_rows(found)]
+    width = max(len(name) for name in (*names, FIRST_COLUMN))
+    columns = [{row.method: row for row in found.of(figure)} for figure in SHOWN]
+    lines = [title, f"{FIRST_COLUMN:<{width}}" + "".join(f"{short:>10}  " for short in SHOWN.values())]
+    lines += [f"{name:<{width}}" + "".join(_cell(column[name]) for column in columns) for name in names]
+    if found.left_out:
+        lines.append(f"left out, because not every method has a result there: {', '.join(found.left_out)}")
+    lines += [f"not ranked, too few categories have a result: {one.name}" for one in board.unranked]
+    return "\n".join(line.rstrip() for line in lines)
 
-    A figure that is undefined for one of them is undefined here.
-    """
-    by_entrant: dict[str, dict[str, list[Mapping[str, float]]]] = {}
-    for one in results:
-        entrant = f"{one.job.peer} {shown_resolution(one.job.resolution)}"
-        by_entrant.setdefault(entrant, {}).setdefault(one.job.category, []).append(one.figures)
+
+def _cell(row: LeaderboardRow) -> str:
+    return f"{row.value:>10.4f} {NOT_TOLD_MARK if row.verdict == NOT_TOLD else ' '}"
+
+
+def leaderboard_numbers(board: Board[FinishedT], found: Leaderboard) -> dict[str, object]:
+    """The same for programs."""
     return {
-        entrant: {"n": float(len(by_category)), **{name: _mean(by_category.values(), name) for name in SHOWN}}
-        for entrant, by_category in by_entrant.items()
+        "dataset": board.dataset,
+        "resolution": board.resolution,
+        "unranked": [one.name for one in board.unranked],
+        **asdict(found),
     }
-
-
-def _mean(categories: Iterable[Sequence[Mapping[str, float]]], figure: str) -> float:
-    return fmean(fmean(seed[figure] for seed in seeds) for seeds in categories)
-
-
-def describe_standings(results: Iterable[Finished]) -> str:
-    """One row an entrant, the best Q1 first."""
-    found = standings(results)
-    width = max((len(name) for name in (*found, FIRST_COLUMN)), default=8)
-    ordered = sorted(found.items(), key=lambda pair: (isnan(pair[1][RANKED_BY]), -pair[1][RANKED_BY]))
-    lines = [f"{FIRST_COLUMN:<{width}}" + "".join(f"{short:>10}" for short in SHOWN.values()) + "  categories"]
-    for entrant, values in ordered:
-        lines.append(
-            f"{entrant:<{width}}" + "".join(f"{values[name]:>10.4f}" for name in SHOWN) + f"{values['n']:>12.0f}"
-        )
-    return "\n".join([*lines, "means over categories of means over seeds; intervals and tests are in the report"])
 
 
 def shown_time(seconds: float) -> str:

@@ -1,7 +1,6 @@
 """A whole benchmark as one small strict JSON file: what tables and claims are made from, without pictures and tallies.
 
-Leaderboards are made one for each dataset and resolution, so that no mean mixes datasets; methods that see no teacher's
-input stand in all of their dataset's. Numbers keep six decimals; undefined is null.
+Its leaderboards are those of `board.py`. Numbers keep six decimals; undefined is null.
 """
 
 import json
@@ -12,21 +11,21 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tinydefects.benchmark.boards import boards
+from tinydefects.benchmark.board import boards
 from tinydefects.benchmark.protocol import EvaluationProtocol
-from tinydefects.benchmark.result import Provenance, Result, find_results, nan_to_null, null_to_nan, read_result
+from tinydefects.benchmark.result import Provenance, nan_to_null, null_to_nan
 from tinydefects.benchmark.run_folder import Failure, read_failures, read_protocol
-from tinydefects.benchmark.run_record import CostSheet, RunRecord
+from tinydefects.benchmark.run_record import CostSheet
+from tinydefects.benchmark.stored import StoredResult, read_numbers
 from tinydefects.errors import ResultError
 from tinydefects.json_files import first_fault, read_json
 from tinydefects.metrics.comparison import N_RESAMPLES
 from tinydefects.metrics.figures import figures
 from tinydefects.metrics.leaderboard import Leaderboard
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.scores import Evaluation
 from tinydefects.pixels import write_whole
 
-FORMAT = 1
+FORMAT = 2  # 1 has other words: a row of a leaderboard was a standing of an entrant, a method a peer
 DECIMALS = 6
 OUR_FAMILY = "fbft"  # with its ablations a board of its own, so that parts are tested against the whole
 LIMITS = (0.3, 0.1, 0.05, 0.01)
@@ -52,7 +51,7 @@ class Row:
     """
 
     category: str
-    peer: str
+    method: str
     resolution: int
     seed: int
     n_train: int
@@ -68,10 +67,10 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Board:
-    """The leaderboard of one dataset at one resolution of the teacher's input; entrants are peers.
+class RankedBoard:
+    """The leaderboard of one dataset at one resolution of the teacher's input.
 
-    `family` is empty where all peers take part, else what their names begin with: a method beside its ablations.
+    `family` is empty where all methods take part, else what their names begin with: a method beside its ablations.
     """
 
     dataset: str
@@ -89,19 +88,19 @@ class Summary:
         fingerprint: of it.
         provenance: of the newest result, with every commit and machine that took part and the settings all share.
         boards: by dataset and resolution; missing where no category has results of all methods.
-        rows: by category, resolution, peer and seed.
+        rows: by category, resolution, method and seed.
         failed: jobs without a result, with the reason.
     """
 
     protocol: EvaluationProtocol
     fingerprint: str
     provenance: Provenance
-    boards: tuple[Board, ...]
+    boards: tuple[RankedBoard, ...]
     rows: tuple[Row, ...]
     failed: tuple[Failure, ...] = ()
 
     def board(self, dataset: str, resolution: int, family: str = "") -> Leaderboard:
-        """The leaderboard of a dataset at a resolution, of all peers or of one family.
+        """The leaderboard of a dataset at a resolution, of all methods or of one family.
 
         Raises:
             ResultError: there is none.
@@ -120,18 +119,9 @@ class _SummaryFile(BaseModel):
     protocol: EvaluationProtocol
     fingerprint: str
     provenance: Provenance
-    boards: tuple[Board, ...]
+    boards: tuple[RankedBoard, ...]
     rows: tuple[Row, ...]
     failed: tuple[Failure, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Finished:
-    """A result without its pictures and its records, which a whole benchmark cannot hold in memory."""
-
-    evaluation: Evaluation
-    run: RunRecord
-    provenance: Provenance
 
 
 def summarise(folder: Path, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Summary:
@@ -145,8 +135,10 @@ def summarise(folder: Path, *, n_resamples: int = N_RESAMPLES, seed: int = 0) ->
         raise ResultError(
             f"{folder}: no benchmark was run here; make one with 'tinydefects benchmark … --out {folder}'"
         )
-    finished = [_finished(path, read_result(path), protocol) for path in find_results(folder)]
+    finished = read_numbers(folder)
     finished.sort(key=lambda one: (one.evaluation.category, one.run.resolution, one.run.peer, one.run.seed))
+    if finished[0].run.protocol != protocol.fingerprint:
+        raise ResultError(f"{finished[0].path}: made under another protocol; move it out of this folder")
     return Summary(
         protocol=protocol,
         fingerprint=protocol.fingerprint,
@@ -179,7 +171,7 @@ def read_summary(path: Path) -> Summary:
         content = read_json(path, ResultError, kind="summary", way_out="summarise the results again")
         if int(content["format"]) > FORMAT:
             raise ResultError(f"{path}: written by a newer version of tinydefects; update this one to read it")
-        parsed = _SummaryFile.model_validate(null_to_nan(content))
+        parsed = _SummaryFile.model_validate(null_to_nan(_in_these_words(content)))
     except ResultError:
         raise
     except ValidationError as error:
@@ -188,15 +180,6 @@ def read_summary(path: Path) -> Summary:
         reason = f"{type(error).__name__}: {error}"
         raise ResultError(f"{path}: not a readable summary ({reason}); summarise the results again") from error
     return Summary(**{name: getattr(parsed, name) for name in Summary.__dataclass_fields__})
-
-
-def _finished(path: Path, result: Result, protocol: EvaluationProtocol) -> _Finished:
-    if result.run is None:
-        raise ResultError(f"{path}: no result of a benchmark; move it out of this folder")
-    if result.run.protocol != protocol.fingerprint:
-        raise ResultError(f"{path}: made under another protocol; move it out of this folder")
-    bare = replace(result.evaluation, exhibits=(), defects=(), aupimo_by_image={})
-    return _Finished(evaluation=bare, run=result.run, provenance=result.provenance)
 
 
 def _common_provenance(every: Sequence[Provenance]) -> Provenance:
@@ -211,22 +194,21 @@ def _common_provenance(every: Sequence[Provenance]) -> Provenance:
     )
 
 
-def _boards(finished: Sequence[_Finished], n_resamples: int, seed: int) -> Iterable[Board]:
-    """All peers and one family, as far as any category has results of all of them; see `boards.py`."""
+def _boards(finished: Sequence[StoredResult], n_resamples: int, seed: int) -> Iterable[RankedBoard]:
+    """Those of all methods and of one family; see `board.py`."""
     found = [("", board) for board in boards(finished)]
-    found += [(OUR_FAMILY, board) for board in boards(finished, OUR_FAMILY) if len(board.entrants) > 1]
+    found += [(OUR_FAMILY, board) for board in boards(finished, OUR_FAMILY) if len(board.methods) > 1]
     for family, board in sorted(found, key=lambda one: (one[1].dataset, -one[1].resolution, one[0])):
-        if set.intersection(*map(set, board.results.values())):
-            ranked = board.rank(RANKED, n_resamples=n_resamples, seed=seed, with_resolution=False)
-            yield Board(dataset=board.dataset, resolution=board.resolution, family=family, leaderboard=ranked)
+        ranked = board.rank(RANKED, n_resamples=n_resamples, seed=seed)
+        yield RankedBoard(dataset=board.dataset, resolution=board.resolution, family=family, leaderboard=ranked)
 
 
-def _row(one: _Finished) -> Row:
+def _row(one: StoredResult) -> Row:
     evaluation, run = one.evaluation, one.run
     values = figures(evaluation)
     return Row(
         category=evaluation.category,
-        peer=run.peer,
+        method=run.peer,
         resolution=run.resolution,
         seed=run.seed,
         n_train=run.n_train,
@@ -240,6 +222,16 @@ def _row(one: _Finished) -> Row:
         intervals={name: evaluation.intervals[name] for name in FIGURES if name in evaluation.intervals},
         cost=run.cost,
     )
+
+
+def _in_these_words(content: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The content of a file of format 1 in the words of format 2."""
+    if content["format"] == 1:
+        for board in content["boards"]:
+            rows = board["leaderboard"].pop("standings")
+            board["leaderboard"]["rows"] = [{"method": row.pop("entrant"), **row} for row in rows]
+        content["rows"] = [{"method": row.pop("peer"), **row} for row in content["rows"]]
+    return content
 
 
 def _rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON value

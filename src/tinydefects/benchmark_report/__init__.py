@@ -1,1 +1,1 @@
-"""Results of several methods under one protocol, to one page: standings, curves, costs and a gallery by defect size."""
+"""Results of several methods under one protocol, to one page: leaderboard, curves, costs, defects by size."""

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinydefects.benchmark.boards import Entrant
+from tinydefects.benchmark.board import MethodAt
 from tinydefects.benchmark_report.looks import LABEL_POINTS, Look, height_points, short_name, spread_out
 from tinydefects.benchmark_report.plots import INCHES_A_LABEL, WIDE_INCHES
-from tinydefects.benchmark_report.standings import Standings
+from tinydefects.benchmark_report.ranked_board import RankedBoard
 from tinydefects.metrics.size import QUARTILES
 from tinydefects.report_plots import STAND_INS, themed_svg
 
@@ -17,18 +17,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Points = Mapping[MethodAt, tuple[float, float]]  # ms and AUPRO
+
 TITLES = {"Q1": "Q1, smallest", "Q4": "Q4, all"}
 
 
-def cost_figure(standings: Standings, limit: float, drawn_as: Mapping[Entrant, Look], key: str) -> str:
-    """AUPRO against time, one panel a quartile; the steps join entrants that none other beats in both."""
-    known = standings.milliseconds
+def cost_figure(ranked: RankedBoard, limit: float, drawn_as: Mapping[MethodAt, Look], key: str) -> str:
+    """AUPRO against time, one panel a quartile; the steps join methods that none other beats in both."""
+    known = ranked.milliseconds
 
     def draw(figure: "Figure") -> None:
         figure.subplots_adjust(left=0.075, right=0.985, bottom=0.09, top=0.94, hspace=0.3, wspace=0.14)
         panels = figure.subplots(2, 2, sharex=True).ravel()
         for axes, quartile in zip(panels, QUARTILES, strict=True):
-            cells = standings.cells(f"aupro_{quartile}@{limit:g}")
+            cells = ranked.cells(f"aupro_{quartile}@{limit:g}")
             points = {one: (known[one], cells[one].value) for one in known if math.isfinite(cells[one].value)}
             _draw_costs(axes, points, drawn_as)
             axes.set_title(TITLES.get(quartile, quartile), fontsize=10.5)
@@ -42,23 +44,23 @@ def cost_figure(standings: Standings, limit: float, drawn_as: Mapping[Entrant, L
     return themed_svg(draw, key, description, inches=(WIDE_INCHES, height))
 
 
-def undominated(points: Mapping[Entrant, tuple[float, float]]) -> list[Entrant]:
-    """Entrants, fastest first, that no other equals or beats both in time (lower) and in accuracy (higher)."""
-    front: list[Entrant] = []
-    for entrant in sorted(points, key=lambda one: (points[one][0], -points[one][1])):
-        if not front or points[entrant][1] > points[front[-1]][1]:
-            front.append(entrant)
+def undominated(points: Points) -> list[MethodAt]:
+    """Methods, fastest first, that no other equals or beats both in time (lower) and in accuracy (higher)."""
+    front: list[MethodAt] = []
+    for method in sorted(points, key=lambda one: (points[one][0], -points[one][1])):
+        if not front or points[method][1] > points[front[-1]][1]:
+            front.append(method)
     return front
 
 
-def _draw_costs(axes: "Axes", points: Mapping[Entrant, tuple[float, float]], drawn_as: Mapping[Entrant, Look]) -> None:
+def _draw_costs(axes: "Axes", points: Points, drawn_as: Mapping[MethodAt, Look]) -> None:
     from matplotlib.ticker import LogLocator
 
     front = undominated(points)
-    steps = np.array([points[entrant] for entrant in front]).reshape(-1, 2)
+    steps = np.array([points[method] for method in front]).reshape(-1, 2)
     axes.step(steps[:, 0], steps[:, 1], where="post", color=STAND_INS["muted"], linewidth=1, linestyle=(0, (3, 2)))
-    for entrant, point in points.items():
-        look = drawn_as[entrant]
+    for method, point in points.items():
+        look = drawn_as[method]
         axes.plot(*point, look.marker, color=look.stand_in, markersize=6, gid=look.gid, zorder=3)
     axes.set_xscale("log")
     times = [time for time, _ in points.values()] or [1.0]
@@ -75,24 +77,24 @@ def _draw_costs(axes: "Axes", points: Mapping[Entrant, tuple[float, float]], dra
 
 def _name_points(
     axes: "Axes",
-    points: Mapping[Entrant, tuple[float, float]],
-    drawn_as: Mapping[Entrant, Look],
-    front: Sequence[Entrant],
+    points: Points,
+    drawn_as: Mapping[MethodAt, Look],
+    front: Sequence[MethodAt],
 ) -> None:
     """A name right of each point, every one on a line of its own."""
     low, high = axes.get_ylim()
     wanted = np.array([(value - low) / (high - low) for _, value in points.values()])
     moves = (spread_out(wanted.tolist(), LABEL_POINTS / height_points(axes)) - wanted) * height_points(axes)
-    for (entrant, point), move in zip(points.items(), moves.tolist(), strict=True):
-        look = drawn_as[entrant]
+    for (method, point), move in zip(points.items(), moves.tolist(), strict=True):
+        look = drawn_as[method]
         note = axes.annotate(
-            short_name(entrant),
+            short_name(method),
             point,
             xytext=(15, move),
             textcoords="offset points",
             va="center",
             fontsize=9,
-            color=STAND_INS["ink" if entrant in front else "muted"],
+            color=STAND_INS["ink" if method in front else "muted"],
             arrowprops={"arrowstyle": "-", "color": look.stand_in, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3},
         )
         note.set_gid(look.gid)

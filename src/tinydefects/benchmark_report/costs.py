@@ -1,14 +1,14 @@
-"""What each entrant takes to look at one image, as one row of a table: means over categories of measured medians."""
+"""What each method takes to look at one image, as one row of a table: means over categories of measured medians."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tinydefects.benchmark.boards import Entrant
+from tinydefects.benchmark.board import MethodAt, milliseconds
 from tinydefects.benchmark.run_record import CostSheet
 from tinydefects.benchmark.stages import STAGES
-from tinydefects.benchmark_report.standings import Standings, cost_sheets
+from tinydefects.benchmark_report.ranked_board import RankedBoard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class CostRow:
         n_beside: the most jobs that ran on the machine at the same time; above 0, times are upper bounds.
     """
 
-    entrant: Entrant
+    method: MethodAt
     stages: Mapping[str, float]
     end_to_end: float
     quartiles: tuple[float, float]
@@ -30,7 +30,7 @@ class CostRow:
     best_batches: tuple[int, ...]
     peak_memory_bytes: int
     teacher_bytes: int
-    peer_bytes: int
+    own_bytes: int
     place: str
     n_beside: int
 
@@ -40,21 +40,19 @@ class CostRow:
         return max(0.0, self.end_to_end - sum(self.stages.values()))
 
 
-def cost_rows(standings: Standings) -> tuple[CostRow, ...]:
-    """A row for each entrant that was measured in every timed category, the fastest first."""
-    categories = standings.leaderboard.categories
-    measured = {one: cost_sheets(standings.board, one, categories) for one in standings.ranked}
-    rows = [_row(entrant, sheets) for entrant, sheets in measured.items() if sheets]
+def cost_rows(ranked: RankedBoard) -> tuple[CostRow, ...]:
+    """A row for each method that was measured in every timed category, the fastest first."""
+    rows = [_row(method, ranked.costs[method]) for method in ranked.methods if method in ranked.costs]
     return tuple(sorted(rows, key=lambda row: row.end_to_end))
 
 
-def _row(entrant: Entrant, sheets: Sequence[CostSheet]) -> CostRow:
+def _row(method: MethodAt, sheets: Sequence[CostSheet]) -> CostRow:
     stages = [stage for stage in STAGES if all(stage in sheet.stages for sheet in sheets)]
     best = [sheet.by_batch.get(sheet.best_batch, sheet.end_to_end).median_ms for sheet in sheets]
     return CostRow(
-        entrant=entrant,
+        method=method,
         stages={stage: _mean([sheet.stages[stage].median_ms for sheet in sheets]) for stage in stages},
-        end_to_end=_mean([sheet.end_to_end.median_ms for sheet in sheets]),
+        end_to_end=milliseconds(sheets),
         quartiles=(
             _mean([sheet.end_to_end.low_ms for sheet in sheets]),
             _mean([sheet.end_to_end.high_ms for sheet in sheets]),
@@ -63,7 +61,7 @@ def _row(entrant: Entrant, sheets: Sequence[CostSheet]) -> CostRow:
         best_batches=tuple(sorted({sheet.best_batch for sheet in sheets})),
         peak_memory_bytes=max(sheet.peak_memory_bytes for sheet in sheets),
         teacher_bytes=max(sheet.teacher_bytes for sheet in sheets),
-        peer_bytes=max(sheet.peer_bytes for sheet in sheets),
+        own_bytes=max(sheet.peer_bytes for sheet in sheets),
         place="; ".join(sorted({_place(sheet) for sheet in sheets})),
         n_beside=max(sheet.n_beside for sheet in sheets),
     )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinydefects.benchmark.result import read_result, telling_parts
-from tinydefects.benchmark_report.entrants import shared_facts
+from tinydefects.benchmark.stored import shared_facts
 from tinydefects.report import write_report
 
 

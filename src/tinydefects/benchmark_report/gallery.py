@@ -1,4 +1,4 @@
-"""Every defect that results keep pictures of, as one card with all entrants side by side."""
+"""Every defect that results keep pictures of, as one card with all methods side by side."""
 
 import hashlib
 import json
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.benchmark.boards import Entrant
+from tinydefects.benchmark.board import MethodAt
 from tinydefects.benchmark.result import read_result
-from tinydefects.benchmark_report.entrants import StoredResult
+from tinydefects.benchmark.stored import StoredResult
 from tinydefects.benchmark_report.strips import NormalShares, StripStore, colour_shares, encode_strip
 from tinydefects.metrics.records import DefectRecord, Exhibit
 from tinydefects.metrics.scores import Evaluation
@@ -25,7 +25,7 @@ Place = tuple[str, tuple[int, int, int, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What one entrant makes of a defect.
+    """What one method makes of a defect.
 
     Attributes:
         found: at the protocol's false-alarm rate; None where that cannot be told.
@@ -39,7 +39,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Card:
-    """One defect: what entrants make of it, by number, and its strip: the photograph, then the maps of `pictured`."""
+    """One defect: what methods make of it, by number, and its strip: the photograph, then the maps of `pictured`."""
 
     category: str
     defect: DefectRecord
@@ -57,18 +57,18 @@ class Card:
         return hashlib.sha256(place.encode()).hexdigest()[:12]
 
 
-def cards(stored: Sequence[StoredResult], entrants: Sequence[Entrant]) -> Iterator[Card]:
-    """The cards of all categories, entrants numbered as given; the pictures of one category are in memory at a time.
+def cards(stored: Sequence[StoredResult], methods: Sequence[MethodAt]) -> Iterator[Card]:
+    """The cards of all categories, methods numbered as given; the pictures of one category are in memory at a time.
 
-    Pictures come from the first seed of each entrant that keeps any; where one keeps no cut of a defect, its map is
+    Pictures come from the first seed of each method that keeps any; where one keeps no cut of a defect, its map is
     missing on the card.
     """
     for category in dict.fromkeys(one.evaluation.category for one in stored):
-        first: dict[Entrant, StoredResult] = {}
+        first: dict[MethodAt, StoredResult] = {}
         for one in sorted(stored, key=lambda one: (not one.n_pictures, one.run.seed)):
             if one.evaluation.category == category:
-                first.setdefault(one.entrant, one)
-        yield from _cards_of({entrants.index(entrant): one for entrant, one in first.items()}, category)
+                first.setdefault(one.method, one)
+        yield from _cards_of({methods.index(method): one for method, one in first.items()}, category)
 
 
 def _cards_of(first: Mapping[int, StoredResult], category: str) -> Iterator[Card]:
@@ -116,11 +116,11 @@ def _card(
     )
 
 
-def gallery_json(cards: Iterable[Card], entrants: Sequence[Entrant], store: StripStore) -> str:
+def gallery_json(cards: Iterable[Card], methods: Sequence[MethodAt], store: StripStore) -> str:
     """What the page needs to know of every card, smallest defect first, safe inside a script element."""
     known = sorted(((card.defect.diameter_px, card.key, _row(card, store)) for card in cards), key=lambda one: one[:2])
     rows = [{**row, "strip": store.address(row["strip"])} for _, _, row in known]
-    who = {"entrants": [entrant.name for entrant in entrants], "peers": [entrant.peer for entrant in entrants]}
+    who = {"methods": [method.label for method in methods], "names": [method.name for method in methods]}
     content = {**who, "fields": list(rows[0]) if rows else []}
     text = json.dumps({**content, "defects": [list(row.values()) for row in rows]}, separators=(",", ":"))
     return text.replace("<", "\\u003c")

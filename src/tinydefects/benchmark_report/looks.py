@@ -1,4 +1,4 @@
-"""How an entrant looks in every figure, and how its name gets there without covering another."""
+"""How a method looks in every figure, and how its name gets there without covering another."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.benchmark.boards import Entrant
-from tinydefects.report_plots import N_ENTRANT_COLOURS, STAND_INS
+from tinydefects.benchmark.board import MethodAt
+from tinydefects.report_plots import N_METHOD_COLOURS, STAND_INS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ MARKERS = "osD^"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How one entrant is drawn everywhere: a colour for its method, dashes for its resolution."""
+    """How a method is drawn everywhere: a colour for its name, dashes for its resolution."""
 
     number: int
     colour: int
@@ -29,7 +29,7 @@ class Look:
 
     @property
     def gid(self) -> str:
-        return f"entrant-{self.number}"
+        return f"method-{self.number}"
 
     @property
     def line(self) -> dict[str, Any]:
@@ -45,28 +45,28 @@ class Look:
         return MARKERS[self.dashes]
 
 
-def looks(entrants: Sequence[Entrant]) -> dict[Entrant, Look]:
-    """A look for each entrant, numbered as given; methods beyond the last colour start again with other dashes."""
-    peers = list(dict.fromkeys(entrant.peer for entrant in entrants))
-    resolutions = sorted({entrant.resolution for entrant in entrants if entrant.resolution}, reverse=True)
+def looks(methods: Sequence[MethodAt]) -> dict[MethodAt, Look]:
+    """A look for each method, numbered as given; methods beyond the last colour start again with other dashes."""
+    names = list(dict.fromkeys(method.name for method in methods))
+    resolutions = sorted({method.resolution for method in methods if method.resolution}, reverse=True)
     found = {}
-    for number, entrant in enumerate(entrants):
-        turn, colour = divmod(peers.index(entrant.peer), N_ENTRANT_COLOURS)
-        rank = resolutions.index(entrant.resolution) if entrant.resolution else 0
-        found[entrant] = Look(number=number, colour=colour + 1, dashes=(turn + rank) % len(DASHES))
+    for number, method in enumerate(methods):
+        turn, colour = divmod(names.index(method.name), N_METHOD_COLOURS)
+        rank = resolutions.index(method.resolution) if method.resolution else 0
+        found[method] = Look(number=number, colour=colour + 1, dashes=(turn + rank) % len(DASHES))
     return found
 
 
-def name_lines(axes: "Axes", ends: Mapping[Entrant, float], drawn_as: Mapping[Entrant, Look]) -> None:
+def name_lines(axes: "Axes", ends: Mapping[MethodAt, float], drawn_as: Mapping[MethodAt, Look]) -> None:
     """The names right of the axes, each joined to the end of its line, none on top of another."""
     low, high = axes.get_ylim()
-    heights = {entrant: (end - low) / (high - low) for entrant, end in ends.items() if math.isfinite(end)}
+    heights = {method: (end - low) / (high - low) for method, end in ends.items() if math.isfinite(end)}
     placed_apart = spread_out(list(heights.values()), LABEL_POINTS / height_points(axes))
-    for entrant, placed in zip(heights, placed_apart.tolist(), strict=True):
-        look = drawn_as[entrant]
+    for method, placed in zip(heights, placed_apart.tolist(), strict=True):
+        look = drawn_as[method]
         where: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "gid": look.gid}
-        axes.plot((1.0, 1.035), (heights[entrant], placed), color=look.stand_in, linewidth=0.8, **where)
-        axes.text(1.045, placed, short_name(entrant), va="center", color=look.stand_in, fontsize=9.5, **where)
+        axes.plot((1.0, 1.035), (heights[method], placed), color=look.stand_in, linewidth=0.8, **where)
+        axes.text(1.045, placed, short_name(method), va="center", color=look.stand_in, fontsize=9.5, **where)
 
 
 def spread_out(heights: Sequence[float], gap: float) -> NDArray[np.float64]:
@@ -90,8 +90,8 @@ def height_points(axes: "Axes") -> float:
     return float(axes.get_window_extent().height * 72 / axes.figure.dpi)
 
 
-def short_name(entrant: Entrant) -> str:
+def short_name(method: MethodAt) -> str:
     """The name, cut in the middle where it is too long for a figure."""
-    name, resolution = entrant.peer, f" {entrant.resolution}" if entrant.resolution else ""
+    name, resolution = method.name, f" {method.resolution}" if method.resolution else ""
     room = NAME_SIGNS - len(resolution)
     return (name if len(name) <= room else f"{name[: room - 1]}…") + resolution

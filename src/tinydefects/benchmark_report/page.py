@@ -10,24 +10,22 @@ from pathlib import Path
 
 import numpy as np
 
-from tinydefects.benchmark.boards import Entrant, boards
+from tinydefects.benchmark.board import NOT_TOLD_MARK, MethodAt, boards, headline_limit
 from tinydefects.benchmark.result import nan_to_null
 from tinydefects.benchmark.run_folder import read_failures
 from tinydefects.benchmark.stages import STAGES
+from tinydefects.benchmark.stored import StoredResult, read_benchmark, shared_facts
 from tinydefects.benchmark_report.cost_plot import cost_figure
 from tinydefects.benchmark_report.costs import CostRow, cost_rows
-from tinydefects.benchmark_report.entrants import StoredResult, read_benchmark, shared_facts
 from tinydefects.benchmark_report.gallery import cards, gallery_json
 from tinydefects.benchmark_report.looks import Look, looks
 from tinydefects.benchmark_report.plots import mean_pro_curve, pod_figure, pro_figure, size_figure
-from tinydefects.benchmark_report.standings import (
+from tinydefects.benchmark_report.ranked_board import (
     Cell,
-    Standings,
+    RankedBoard,
     csv_link,
     figure_names,
     first_seeds,
-    headline_limit,
-    hits_by_diameter,
     rank_board,
 )
 from tinydefects.benchmark_report.strips import RAREST, StripStore, colour_shares
@@ -41,7 +39,7 @@ from tinydefects.report_crops import png_data_uri
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
-    """PRO and POD of all entrants, of one category or of all categories of a board together."""
+    """PRO and POD of all methods, of one category or of all categories of a board together."""
 
     name: str
     pro_svg: str
@@ -53,8 +51,8 @@ class BoardView:
     """One board as the page shows it: columns of the table by the figure's name, drawings by FPR limit."""
 
     key: str
-    standings: Standings
-    columns: Mapping[str, Mapping[Entrant, Cell]]
+    ranked: RankedBoard
+    columns: Mapping[str, Mapping[MethodAt, Cell]]
     size_svgs: Mapping[float, str]
     cost_svgs: Mapping[float, str]
     costs: tuple[CostRow, ...]
@@ -62,9 +60,9 @@ class BoardView:
     heat: str
 
     @property
-    def unmeasured(self) -> tuple[Entrant, ...]:
-        """Entrants whose time is not known in every timed category."""
-        return tuple(one for one in self.standings.ranked if one not in self.standings.milliseconds)
+    def unmeasured(self) -> tuple[MethodAt, ...]:
+        """Methods whose time is not known in every timed category."""
+        return tuple(one for one in self.ranked.methods if one not in self.ranked.costs)
 
 
 def write_benchmark_report(
@@ -85,31 +83,32 @@ def write_benchmark_report(
     target = Path(path)
     stored = read_benchmark(folder)
     every_board = boards(stored)
-    standings = [rank_board(board, n_resamples=n_resamples) for board in every_board]
-    ranked = list(dict.fromkeys(entrant for one in standings for entrant in one.ranked))
-    entrants = [*ranked, *sorted({one.entrant for one in stored} - set(ranked))]
-    drawn_as = looks(entrants)
+    ranked = [rank_board(board, n_resamples=n_resamples) for board in every_board]
+    in_order = list(dict.fromkeys(method for one in ranked for method in one.methods))
+    methods = [*in_order, *sorted({one.method for one in stored} - set(in_order))]
+    drawn_as = looks(methods)
     store = StripStore(target)
     first = stored[0].evaluation
     page = read_template("benchmark.html.jinja").render(
         title=title,
-        entrants=entrants,
+        methods=methods,
         looks=drawn_as,
-        views=[_view(one, drawn_as, f"board-{number}") for number, one in enumerate(standings)],
+        views=[_view(one, drawn_as, f"board-{number}") for number, one in enumerate(ranked)],
         limits=first.fpr_limits,
         headline_limit=headline_limit(first.fpr_limits),
         quartiles=QUARTILES,
         stages=STAGES,
+        not_told_mark=NOT_TOLD_MARK,
         stored=stored,
         evaluations={one.evaluation.category: one.evaluation for one in stored},
         failures=read_failures(folder),
         facts=shared_facts(one.provenance for one in stored),
-        most=_most_found(standings[0]),
+        most=_most_found(ranked[0]),
         rate=_rate_in_words(stored),
         detection_rule=DETECTION_RULES[first.detectability.rule],
-        gallery=gallery_json(cards(stored, entrants), entrants, store),
+        gallery=gallery_json(cards(stored, methods), methods, store),
         colour_scale=png_data_uri(colour_shares(np.geomspace(1, RAREST, 256)[None])),
-        csv_link=csv_link(standings),
+        csv_link=csv_link(ranked),
     )
     write_whole(target, lambda file: file.write(page.encode("utf-8")))
     store.remove_old()
@@ -118,19 +117,20 @@ def write_benchmark_report(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MostFound:
-    """Who finds most defects of the first board's shared categories, with the first seed."""
+    """Who finds the largest share of the defects of the first board's shared categories, all seeds together."""
 
-    entrant: Entrant
-    n_found: int
+    method: MethodAt
+    share: float
     n_defects: int
 
 
-def _most_found(standings: Standings) -> MostFound:
-    found = []
-    for entrant in standings.ranked:
-        _, hits = hits_by_diameter(first_seeds(standings.board, entrant, standings.leaderboard.categories))
-        found.append(MostFound(entrant=entrant, n_found=int(np.count_nonzero(hits)), n_defects=hits.size))
-    return max(found, key=lambda one: one.n_found)
+def _most_found(ranked: RankedBoard) -> MostFound:
+    categories = ranked.leaderboard.categories
+    shares = ranked.board.found_shares(categories)
+    method = max(ranked.methods, key=lambda one: np.nan_to_num(shares[one], nan=-1.0))
+    once = first_seeds(ranked.board, method, categories)
+    n_defects = sum(one.evaluation.overall.n_defects for one in once)
+    return MostFound(method=method, share=shares[method], n_defects=n_defects)
 
 
 def _rate_in_words(stored: Sequence[StoredResult]) -> str:
@@ -146,42 +146,42 @@ def _rate_in_words(stored: Sequence[StoredResult]) -> str:
     return f"{'' if all_alike else 'up to '}{rate_in_words(*most.values())}"
 
 
-def _view(standings: Standings, drawn_as: Mapping[Entrant, Look], key: str) -> BoardView:
-    limits = standings.limits
-    figures = {name: standings.by_category(name) for name in figure_names(limits)}
-    categories = standings.leaderboard.categories
+def _view(ranked: RankedBoard, drawn_as: Mapping[MethodAt, Look], key: str) -> BoardView:
+    limits = ranked.limits
+    figures = {name: ranked.by_category(name) for name in figure_names(limits)}
+    categories = ranked.leaderboard.categories
     values = {
         name: [[round(by_category.get(one, np.nan), 4) for one in categories] for by_category in figure.values()]
         for name, figure in figures.items()
     }
     return BoardView(
         key=key,
-        standings=standings,
-        columns={name: standings.cells(name) for name in figure_names(limits)},
-        size_svgs={limit: size_figure(standings, limit, drawn_as, f"{key}-size-{limit:g}") for limit in limits},
-        cost_svgs={limit: cost_figure(standings, limit, drawn_as, f"{key}-cost-{limit:g}") for limit in limits}
-        if standings.milliseconds
+        ranked=ranked,
+        columns={name: ranked.cells(name) for name in figure_names(limits)},
+        size_svgs={limit: size_figure(ranked, limit, drawn_as, f"{key}-size-{limit:g}") for limit in limits},
+        cost_svgs={limit: cost_figure(ranked, limit, drawn_as, f"{key}-cost-{limit:g}") for limit in limits}
+        if ranked.costs
         else {},
-        costs=cost_rows(standings),
-        curves=tuple(_curves(standings, drawn_as, key)),
+        costs=cost_rows(ranked),
+        curves=tuple(_curves(ranked, drawn_as, key)),
         heat=json.dumps(nan_to_null(values), separators=(",", ":")).replace("<", "\\u003c"),
     )
 
 
-def _curves(standings: Standings, drawn_as: Mapping[Entrant, Look], key: str) -> list[Curves]:
+def _curves(ranked: RankedBoard, drawn_as: Mapping[MethodAt, Look], key: str) -> list[Curves]:
     """Those of all shared categories together, where there are several, then of each category."""
-    board, shared = standings.board, standings.leaderboard.categories
+    board, shared = ranked.board, ranked.leaderboard.categories
     each = [(category, (category,)) for category in sorted({one for of in board.results.values() for one in of})]
     together = [(f"all {len(shared)} categories", shared)] if len(shared) > 1 else []
     drawn = []
     for number, (name, categories) in enumerate([*together, *each]):
-        taking_part = [one for one in standings.ranked if board.results[one].keys() >= set(categories)]
+        taking_part = [one for one in ranked.methods if board.results[one].keys() >= set(categories)]
         stored = {one: first_seeds(board, one, categories) for one in taking_part}
-        curves = {one: mean_pro_curve(results, standings.limits) for one, results in stored.items()}
+        curves = {one: mean_pro_curve(results, ranked.limits) for one, results in stored.items()}
         drawn.append(
             Curves(
                 name=name,
-                pro_svg=pro_figure(curves, standings.limits, drawn_as, f"{key}-pro-{number}", name),
+                pro_svg=pro_figure(curves, ranked.limits, drawn_as, f"{key}-pro-{number}", name),
                 pod_svg=pod_figure(stored, drawn_as, f"{key}-pod-{number}", name),
             )
         )

@@ -1,7 +1,7 @@
-"""The pictures of one defect in one strip: the photograph and every entrant's map side by side, at native pixels.
+"""The pictures of one defect in one strip: the photograph and every method's map side by side, at native pixels.
 
 Raw scores of two methods mean nothing beside each other. What does is how rare a score is on normal pixels, so every
-pixel is coloured by the share of the category's normal pixels that the same entrant scores at least as high.
+pixel is coloured by the share of the category's normal pixels that the same method scores at least as high.
 """
 
 import base64
@@ -29,7 +29,7 @@ STRIP_NAME = re.compile(r"[0-9a-f]{20}\.webp")
 
 
 class NormalShares:
-    """Looks up how rare the scores of one entrant are on the normal pixels of one category.
+    """Looks up how rare the scores of one method are on the normal pixels of one category.
 
     A tally knows the share of normal pixels at about a thousand thresholds; between two of them its logarithm is
     interpolated. From the highest normal score down to the highest threshold it falls from one pixel to what is known

@@ -141,13 +141,7 @@ def benchmark(
     from tinydefects.benchmark.job_run import Place, of_these_maps
     from tinydefects.benchmark.protocol import EvaluationProtocol
     from tinydefects.benchmark.run_folder import find_finished, require_same_images, write_protocol
-    from tinydefects.benchmark.run_text import (
-        describe_plan,
-        describe_standings,
-        describe_totals,
-        plan_numbers,
-        standings,
-    )
+    from tinydefects.benchmark.run_text import describe_plan, describe_totals, plan_numbers
     from tinydefects.benchmark.selection import (
         dataset_options,
         find_categories,
@@ -208,16 +202,26 @@ def benchmark(
     write_protocol(selection.protocol, place.out)
     failed = _run_all(plan, place, n_workers, cluster, taken)
     finished |= find_finished([estimate.job for estimate in plan.left], place.out)
-    print_result(
-        {"results": str(place.out), "finished": len(finished), "failed": failed, "means": standings(finished.values())},
-        as_json,
-        describe_standings(finished.values()),
-    )
+    counts = {"results": str(place.out), "finished": len(finished), "failed": failed}
+    _print_leaderboards(place.out, counts, as_json)
     say(f"report: tinydefects report {out}")
     if failed:
         say(f"{len(failed)} of {len(selection.jobs)} jobs failed; the same command tries them again:")
         say("\n".join(f"  {name}: {reason}" for name, reason in failed.items()))
         raise typer.Exit(2)
+
+
+def _print_leaderboards(out: Path, counts: Mapping[str, object], as_json: bool) -> None:
+    """Those of all results in the folder, as the report shows them: also of methods that this run left alone."""
+    from tinydefects.benchmark.board import boards
+    from tinydefects.benchmark.run_text import LEGEND, SHOWN, describe_leaderboard, leaderboard_numbers
+    from tinydefects.benchmark.stored import read_numbers
+
+    stored = read_numbers(out) if counts["finished"] else []
+    ranked = [(board, board.rank([*SHOWN])) for board in boards(stored)]
+    numbers = [leaderboard_numbers(board, found) for board, found in ranked]
+    text = "\n\n".join(describe_leaderboard(board, found) for board, found in ranked)
+    print_result({**counts, "leaderboards": numbers}, as_json, f"{text}\n{LEGEND}" if ranked else "no results")
 
 
 def _run_all(

@@ -17,7 +17,7 @@ def report(
 
     Where other evaluations lie beside a benchmark, they go into a second file, OUT_evaluations.html.
     """
-    from tinydefects.benchmark_report.entrants import divide_results
+    from tinydefects.benchmark.stored import divide_results
     from tinydefects.benchmark_report.evaluations import write_evaluations_report
     from tinydefects.benchmark_report.page import write_benchmark_report
 

@@ -1,7 +1,7 @@
 """Several methods on several categories: mean figures, their intervals, and who cannot be told from the best.
 
 A value is the mean over categories of the mean over seeds. Categories are fixed; images are drawn, and so are seeds: a
-difference that another training run would turn round is none. Every category is resampled on its own, and all entrants
+difference that another training run would turn round is none. Every category is resampled on its own, and all methods
 get the same draws of images and seeds, so that their differences are paired. From S seeds S - 1 are drawn, as from
 groups of images; a method with one seed counts as one without chance. Intervals of values are BCa (`uncertainty.py`) on
 the mean itself. Two or three seeds know their own variance badly, so tails are Student's: with S - 1 degrees of freedom
@@ -9,9 +9,9 @@ for the seeds of a category and those of the images' influence, put together by 
 category whose training runs differ far more than its images let them, three seeds are still too few:
 `benchmarks/leaderboard.py` counts how many false verdicts remain.
 
-The best entrant is chosen from the same data that it is then compared on, which makes it look better than it is. So
-for each figure all pairs of entrants are tested together (step-down maximum, `comparison.py`), and those with the best
-are read off: the chance that any two equal entrants are told apart is 5 % for each figure, whoever comes out best.
+The best method is chosen from the same data that it is then compared on, which makes it look better than it is. So
+for each figure all pairs of methods are tested together (step-down maximum, `comparison.py`), and those with the best
+are read off: the chance that any two equal methods are told apart is 5 % for each figure, whoever comes out best.
 "Not distinguishable" says that these images do not suffice, not that two methods are equal.
 """
 
@@ -58,8 +58,8 @@ Evaluations = Mapping[str, Mapping[str, Sequence[Evaluation]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """One figure of one entrant.
+class LeaderboardRow:
+    """One figure of one method.
 
     Attributes:
         value: mean over categories of the mean over seeds; nan where a category that others have a value for has none.
@@ -68,12 +68,12 @@ class Standing:
         n_seeds: of the category that has the fewest.
         by_category: mean over seeds, by category; nan where one has none.
         difference_to_best: `value` minus that of the best.
-        corrected_p: that this difference is chance, corrected for all pairs of entrants; nan for the best itself.
+        corrected_p: that this difference is chance, corrected for all pairs of methods; nan for the best itself.
         verdict: `best`, `not distinguishable from the best`, `lower` (worse, also where low values are good) or
             `undefined` (no value, or nothing to resample).
     """
 
-    entrant: str
+    method: str
     figure: str
     value: float
     interval: Interval
@@ -87,25 +87,25 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
-    """Standings, figure by figure in the order asked for, the best entrant first.
+    """Its rows, figure by figure in the order asked for, the best method first and equal ones by name.
 
     Attributes:
-        categories: those that count, because every entrant has them.
+        categories: those that count, because every method has them.
         left_out: the others.
     """
 
     categories: tuple[str, ...]
     left_out: tuple[str, ...]
-    standings: tuple[Standing, ...]
+    rows: tuple[LeaderboardRow, ...]
 
-    def of(self, figure: str) -> tuple[Standing, ...]:
-        """The standings of one figure, the best first, undefined last."""
-        return tuple(standing for standing in self.standings if standing.figure == figure)
+    def of(self, figure: str) -> tuple[LeaderboardRow, ...]:
+        """The rows of one figure, the best first, undefined last."""
+        return tuple(row for row in self.rows if row.figure == figure)
 
 
 @dataclass(slots=True, eq=False)
 class _Column:
-    """One figure of one entrant: by category its value for each seed; how draws and left-out images move the mean.
+    """One figure of one method: by category its value for each seed; how draws and left-out images move the mean.
 
     `trials` as `n_trials` of `uncertainty.py`, one for each category.
     """
@@ -139,29 +139,27 @@ class _Column:
 def leaderboard(
     evaluations: Evaluations, *, figures: Sequence[str], n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> Leaderboard:
-    """Rank entrants on the categories that all of them have.
+    """Rank methods on the categories that all of them have.
 
-    A category counts for a figure when any entrant has a value there; an entrant that has none there is `undefined`.
+    A category counts for a figure when any method has a value there; a method that has none there is `undefined`.
 
     Args:
-        evaluations: by entrant, then by category; one evaluation for each seed, with its tally.
+        evaluations: by method, then by category; one evaluation for each seed, with its tally.
         figures: names from `figures.py`, such as `aupro_Q1@0.05`.
         n_resamples: draws behind intervals and verdicts.
         seed: of the draws.
 
     Raises:
-        ResultError: no entrant, no category that all have, an evaluation without a tally, other images or defects in
+        ResultError: no method, no category that all have, an evaluation without a tally, other images or defects in
             the same category, or a figure that none has.
     """
     categories, left_out = _shared_categories(evaluations)
     columns = _measured(evaluations, categories, figures, n_resamples)
     for category in categories:
-        _resample(columns, {entrant: evaluations[entrant][category] for entrant in evaluations}, category, seed)
-    n_seeds = {
-        entrant: min(len(by_category[one]) for one in categories) for entrant, by_category in evaluations.items()
-    }
-    standings = [standing for figure in columns for standing in _rank(figure, columns[figure], n_seeds)]
-    return Leaderboard(categories=categories, left_out=left_out, standings=tuple(standings))
+        _resample(columns, {method: evaluations[method][category] for method in evaluations}, category, seed)
+    n_seeds = {method: min(len(by_category[one]) for one in categories) for method, by_category in evaluations.items()}
+    rows = [row for figure in columns for row in _rank(figure, columns[figure], n_seeds)]
+    return Leaderboard(categories=categories, left_out=left_out, rows=tuple(rows))
 
 
 def _shared_categories(evaluations: Evaluations) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -170,7 +168,7 @@ def _shared_categories(evaluations: Evaluations) -> tuple[tuple[str, ...], tuple
     known = list(dict.fromkeys(category for by_category in evaluations.values() for category in by_category))
     shared = tuple(category for category in known if all(one.get(category) for one in evaluations.values()))
     if not shared:
-        fewest = min(evaluations, key=lambda entrant: len(evaluations[entrant]))
+        fewest = min(evaluations, key=lambda method: len(evaluations[method]))
         raise ResultError(f"no category has results of all methods; {fewest} has the fewest: run or leave out that one")
     return shared, tuple(category for category in known if category not in shared)
 
@@ -178,10 +176,10 @@ def _shared_categories(evaluations: Evaluations) -> tuple[tuple[str, ...], tuple
 def _measured(
     evaluations: Evaluations, categories: Sequence[str], figures: Sequence[str], n_resamples: int
 ) -> dict[str, dict[str, _Column]]:
-    """By figure and entrant, the values of every category in which any entrant has one."""
+    """By figure and method, the values of every category in which any method has one."""
     found = {
-        entrant: {category: [figures_of(one) for one in by_category[category]] for category in categories}
-        for entrant, by_category in evaluations.items()
+        method: {category: [figures_of(one) for one in by_category[category]] for category in categories}
+        for method, by_category in evaluations.items()
     }
     known = {name for by_category in found.values() for seeds in by_category.values() for one in seeds for name in one}
     columns = {}
@@ -189,44 +187,44 @@ def _measured(
         if figure not in known:
             raise ResultError(f"no result has the figure {figure!r}; choose from {', '.join(sorted(known))}")
         values = {
-            entrant: {one: np.array([seed.get(figure, np.nan) for seed in by[one]]) for one in categories}
-            for entrant, by in found.items()
+            method: {one: np.array([seed.get(figure, np.nan) for seed in by[one]]) for one in categories}
+            for method, by in found.items()
         }
         counted = [one for one in categories if not all(np.isnan(by[one].mean()) for by in values.values())]
         columns[figure] = {
-            entrant: _Column(values={one: by[one] for one in counted}, moved=np.zeros(n_resamples))
-            for entrant, by in values.items()
+            method: _Column(values={one: by[one] for one in counted}, moved=np.zeros(n_resamples))
+            for method, by in values.items()
         }
     return columns
 
 
 def _resample(
     columns: Mapping[str, Mapping[str, _Column]],
-    entrants: Mapping[str, Sequence[Evaluation]],
+    methods: Mapping[str, Sequence[Evaluation]],
     category: str,
     seed: int,
 ) -> None:
-    """Add what the draws of one category do to the mean over categories; the same draws for all entrants."""
-    counting = {figure: by_entrant for figure, by_entrant in columns.items() if _counts(by_entrant, category)}
-    first_name, first = next((f"{name} on {category}", tally_of(name, some[0])) for name, some in entrants.items())
+    """Add what the draws of one category do to the mean over categories; the same draws for all methods."""
+    counting = {figure: by_method for figure, by_method in columns.items() if _counts(by_method, category)}
+    first_name, first = next((f"{name} on {category}", tally_of(name, some[0])) for name, some in methods.items())
     if not counting:
         return
-    n_drawn = next(column.moved.size for by_entrant in counting.values() for column in by_entrant.values())
+    n_drawn = next(column.moved.size for by_method in counting.values() for column in by_method.values())
     drawn_seed = seed_of(category, seed)
-    first_evaluation = next(iter(entrants.values()))[0]
+    first_evaluation = next(iter(methods.values()))[0]
     first_plan = plan_of(first_evaluation)
     weights = np.concatenate([draw_weights(first, n_drawn, drawn_seed), leave_out_weights(first)])
-    for entrant, of_seeds in entrants.items():
+    for method, of_seeds in methods.items():
         moves = []
         for evaluation in of_seeds:
-            tally = tally_of(f"{entrant} on {category}", evaluation)
-            places = matching_places(first_name, first, entrant, tally)
-            require_same_groups(first_name, first_evaluation, entrant, evaluation, [*counting])
+            tally = tally_of(f"{method} on {category}", evaluation)
+            places = matching_places(first_name, first, method, tally)
+            require_same_groups(first_name, first_evaluation, method, evaluation, [*counting])
             plan = _narrowed(plan_of(evaluation), counting)
             moves.append(movements(tally, plan, weights[:, places], counting))
         seeds = _draw_seeds(len(of_seeds), n_drawn, drawn_seed)
-        for figure, by_entrant in counting.items():
-            column = by_entrant[entrant]
+        for figure, by_method in counting.items():
+            column = by_method[method]
             moved = np.stack([move.get(figure, np.full(len(weights), np.nan)) for move in moves])
             trials = n_trials(figure, first, first_plan)
             if not can_resample(first) or trials < 2:
@@ -247,8 +245,8 @@ def _draw_seeds(n_seeds: int, n_resamples: int, seed: int) -> Array:
     return np.asarray(drawn.T * (n_seeds / (n_seeds - 1)))
 
 
-def _counts(by_entrant: Mapping[str, _Column], category: str) -> bool:
-    return any(category in column.values for column in by_entrant.values())
+def _counts(by_method: Mapping[str, _Column], category: str) -> bool:
+    return any(category in column.values for column in by_method.values())
 
 
 def _narrowed(plan: Plan, names: Collection[str]) -> Plan:
@@ -265,35 +263,35 @@ def _narrowed(plan: Plan, names: Collection[str]) -> Plan:
     return replace(plan, fpr_limits=limits, members=members)
 
 
-def _rank(figure: str, columns: Mapping[str, _Column], n_seeds: Mapping[str, int]) -> list[Standing]:
-    """Standings of one figure, the best first."""
+def _rank(figure: str, columns: Mapping[str, _Column], n_seeds: Mapping[str, int]) -> list[LeaderboardRow]:
+    """The rows of one figure, the best first."""
     sign = -1 if figure in LOWER_IS_BETTER else 1
-    order = sorted(columns, key=lambda entrant: np.nan_to_num(-sign * columns[entrant].value, nan=np.inf))
+    order = sorted(columns, key=lambda method: (np.nan_to_num(-sign * columns[method].value, nan=np.inf), method))
     best = order[0]
-    p_values = _pairwise_p_values({entrant: columns[entrant] for entrant in order})
-    standings = []
-    for entrant in order:
-        column, corrected_p = columns[entrant], p_values.get((best, entrant), float("nan"))
-        standings.append(
-            Standing(
-                entrant=entrant,
+    p_values = _pairwise_p_values({method: columns[method] for method in order})
+    rows = []
+    for method in order:
+        column, corrected_p = columns[method], p_values.get((best, method), float("nan"))
+        rows.append(
+            LeaderboardRow(
+                method=method,
                 figure=figure,
                 value=column.value,
                 interval=_interval(column, highest=highest_of(figure)),
                 seed_spread=column.seed_spread,
-                n_seeds=n_seeds[entrant],
+                n_seeds=n_seeds[method],
                 by_category=column.by_category,
                 difference_to_best=column.value - columns[best].value,
                 corrected_p=corrected_p,
-                verdict=_verdict(column.value, corrected_p, is_best=entrant == best),
+                verdict=_verdict(column.value, corrected_p, is_best=method == best),
             )
         )
-    return standings
+    return rows
 
 
 def _pairwise_p_values(columns: Mapping[str, _Column]) -> dict[tuple[str, str], float]:
-    """Of every pair of entrants that have a value, corrected for all of them."""
-    pairs = list(combinations((entrant for entrant in columns if not np.isnan(columns[entrant].value)), 2))
+    """Of every pair of methods that have a value, corrected for all of them."""
+    pairs = list(combinations((method for method in columns if not np.isnan(columns[method].value)), 2))
     if not pairs:
         return {}
     differences = np.array([columns[a].value - columns[b].value for a, b in pairs])

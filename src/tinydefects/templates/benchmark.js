@@ -70,7 +70,7 @@ function light(passing) {
   const on = new Set(kept);
   if (passing !== undefined) on.add(passing);
   document.body.classList.toggle("lit", on.size > 0);
-  all("[data-entrant], [data-band]").forEach(part => part.classList.toggle("on", on.has(part.dataset.entrant ?? part.dataset.band)));
+  all("[data-method], [data-band]").forEach(part => part.classList.toggle("on", on.has(part.dataset.method ?? part.dataset.band)));
   all("[data-row]").forEach(row => row.classList.toggle("on", kept.has(row.dataset.row)));
   all("[data-light]").forEach(button => { button.ariaPressed = String(kept.has(button.dataset.light)); });
 }
@@ -81,8 +81,8 @@ all("[data-light]").forEach(button => {
   button.addEventListener("mouseleave", () => light());
 });
 all("[data-row]").forEach(row => row.addEventListener("click", () => { if (!String(getSelection())) keep(row.dataset.row); }));
-all(".plot [data-entrant]").forEach(part => {
-  part.addEventListener("mouseenter", () => light(part.dataset.entrant));
+all(".plot [data-method]").forEach(part => {
+  part.addEventListener("mouseenter", () => light(part.dataset.method));
   part.addEventListener("mouseleave", () => light());
 });
 

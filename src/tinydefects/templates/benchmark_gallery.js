@@ -1,7 +1,7 @@
 
 /* The gallery: thousands of defects, of which only those in sight are in the document. */
 (() => {
-const content = JSON.parse(one("#defects").textContent), entrants = content.entrants;
+const content = JSON.parse(one("#defects").textContent), methods = content.methods;
 const defects = content.defects.map(row => Object.fromEntries(content.fields.map((field, number) => [field, row[number]])));
 defects.forEach(defect => {
   defect.verdict = new Map(defect.looks.map(([number, found, first, half]) => [number, { found, first, half }]));
@@ -18,10 +18,10 @@ defects.forEach(defect => {
   defect.verdict.forEach((_, number) => present.get(defect.category).add(number));
 });
 const panelsOf = category => shown.filter(number => present.get(category).has(number));
-/* At first the best entrant of each method there, then others, as many as one row holds. */
+/* At first each method there at its best resolution, then the others, as many as one row holds. */
 function opening(there) {
-  const numbers = [...there].sort((a, b) => a - b), peers = numbers.map(number => content.peers[number]);
-  const again = number => numbers[peers.indexOf(content.peers[number])] === number ? 0 : 1;
+  const numbers = [...there].sort((a, b) => a - b), names = numbers.map(number => content.names[number]);
+  const again = number => numbers[names.indexOf(content.names[number])] === number ? 0 : 1;
   return numbers.toSorted((a, b) => again(a) - again(b) || a - b).slice(0, MOST_SHOWN);
 }
 const first = [...present.values()].flatMap(opening).reduce((chosen, number) => {
@@ -75,7 +75,7 @@ function picture(box, name) {
 }
 function mapOf(defect, number, side, draw = (...how) => pixels(...how)[0]) {
   const place = defect.pictured.indexOf(number), verdict = defect.verdict.get(number);
-  const name = `anomaly map of ${entrants[number]}: ${word(verdict?.found)}`;
+  const name = `anomaly map of ${methods[number]}: ${word(verdict?.found)}`;
   if (place >= 0) return picture(draw(defect, place + 1, side), name);
   const none = element("div", { className: "pixels none", textContent: verdict ? "no picture kept" : "no result" });
   none.style.width = none.style.height = `${side}px`;
@@ -94,8 +94,8 @@ function card(defect) {
   const panels = element("div", { className: "panels" },
     element("figure", { className: "panel" }, picture(pixels(defect, 0, THUMBNAIL)[0], "photograph"), element("figcaption", { textContent: `photo ${zoomName(defect, THUMBNAIL)}` })),
     element("figure", { className: "panel" }, picture(outlined(defect, 0, THUMBNAIL), "photograph with the true outline"), element("figcaption", { textContent: "truth" })),
-    ...panelsOf(defect.category).map(number => element("figure", { className: "panel", title: entrants[number] }, mapOf(defect, number, THUMBNAIL),
-      element("figcaption", {}, verdictMark(defect.verdict.get(number)), entrants[number]))));
+    ...panelsOf(defect.category).map(number => element("figure", { className: "panel", title: methods[number] }, mapOf(defect, number, THUMBNAIL),
+      element("figcaption", {}, verdictMark(defect.verdict.get(number)), methods[number]))));
   const made = element("div", { className: "card" }, button, panels);
   made.setAttribute("role", "listitem");
   [button, panels].forEach(part => part.addEventListener("click", () => show(defect)));
@@ -160,8 +160,8 @@ const state = () => Object.fromEntries(controls.map(control => [control.dataset.
 function wanted(defect, { category, type, min, max, missed, found }) {
   return (!category || defect.category === category) && (!type || defect.type === type)
     && (!min || defect.diameter >= Number(min)) && (!max || defect.diameter <= Number(max))
-    && (!missed || defect.verdict.get(entrants.indexOf(missed))?.found === false)
-    && (!found || defect.verdict.get(entrants.indexOf(found))?.found === true);
+    && (!missed || defect.verdict.get(methods.indexOf(missed))?.found === false)
+    && (!found || defect.verdict.get(methods.indexOf(found))?.found === true);
 }
 function update() {
   const chosen = state();
@@ -171,7 +171,7 @@ function update() {
 }
 function remember() {
   const parts = new URLSearchParams(Object.entries(state()).filter(([, value]) => value));
-  if (String(shown) !== String(first)) parts.set("shown", shown.map(number => entrants[number]).join("|"));
+  if (String(shown) !== String(first)) parts.set("shown", shown.map(number => methods[number]).join("|"));
   if (open) parts.set("defect", open.key);
   history.replaceState(null, "", String(parts) ? `#${parts}` : location.pathname + location.search);
 }
@@ -179,7 +179,7 @@ function recall() {
   if (!location.hash.includes("=")) return;
   const parts = new URLSearchParams(location.hash.slice(1));
   controls.forEach(control => { control.value = parts.get(control.dataset.state) ?? ""; if (control.selectedIndex === -1) control.value = ""; });
-  if (parts.has("shown")) shown = parts.get("shown").split("|").map(name => entrants.indexOf(name)).filter(number => number >= 0);
+  if (parts.has("shown")) shown = parts.get("shown").split("|").map(name => methods.indexOf(name)).filter(number => number >= 0);
   pressShown();
   update();
   one("#gallery").scrollIntoView();
@@ -191,11 +191,11 @@ function fill(name, every, values) {
 }
 fill("category", "every category", [...new Set(defects.map(defect => defect.category))].sort());
 fill("type", "every type", [...new Set(defects.map(defect => defect.type))].sort());
-fill("missed", "–", entrants);
-fill("found", "–", entrants);
+fill("missed", "–", methods);
+fill("found", "–", methods);
 controls.forEach(control => control.addEventListener(control.tagName === "INPUT" ? "input" : "change", () => { update(); remember(); }));
 one("#reset").addEventListener("click", () => { controls.forEach(control => { control.value = ""; }); update(); remember(); });
-const chips = entrants.map((name, number) => {
+const chips = methods.map((name, number) => {
   const chip = element("button", { type: "button", textContent: name });
   chip.addEventListener("click", () => {
     shown = shown.includes(number) ? shown.filter(other => other !== number) : [...shown, number].sort((a, b) => a - b);
@@ -229,7 +229,7 @@ function show(defect) {
     panel(picture(outlined(defect, 0, side), "photograph with the true outline"), "truth"),
     ...(shown.length ? panelsOf(defect.category) : [...present.get(defect.category)]).map(number => {
       const verdict = defect.verdict.get(number);
-      return panel(mapOf(defect, number, side, outlined), verdictMark(verdict), entrants[number],
+      return panel(mapOf(defect, number, side, outlined), verdictMark(verdict), methods[number],
         element("small", { textContent: verdict ? `first pixel at ${percent(verdict.first)} FPR, half at ${percent(verdict.half)}` : "no result" }));
     }));
   if (!dialog.open) dialog.showModal();

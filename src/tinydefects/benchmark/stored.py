@@ -1,11 +1,11 @@
-"""The results of a benchmark as the page needs them; pictures are left on disk until the gallery asks for them."""
+"""The results of a benchmark read back, for its leaderboard; pictures are left on disk until the gallery asks."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tinydefects.benchmark.boards import Entrant
+from tinydefects.benchmark.board import MethodAt, method_of
 from tinydefects.benchmark.result import Provenance, find_results, read_result
 from tinydefects.benchmark.run_record import RunRecord
 from tinydefects.errors import ResultError
@@ -24,20 +24,20 @@ class StoredResult:
     run: RunRecord
 
     @property
-    def entrant(self) -> Entrant:
-        return Entrant(peer=self.run.peer, resolution=self.run.resolution)
+    def method(self) -> MethodAt:
+        return method_of(self.run)
 
 
 def divide_results(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The results below a folder that two or more entrants of a benchmark left, and all others.
+    """The results below a folder that two or more methods of a benchmark left, and all others.
 
-    A single entrant meets nobody: its results are evaluations like others.
+    A single method meets nobody: its results are evaluations like others.
     """
     runs = {path: _peek(path).get("run") for path in find_results(folder)}
-    entrant_of = {path: (run.get("peer"), run.get("resolution")) for path, run in runs.items() if isinstance(run, dict)}
-    if len(set(entrant_of.values())) < 2:
+    method_of = {path: (run.get("peer"), run.get("resolution")) for path, run in runs.items() if isinstance(run, dict)}
+    if len(set(method_of.values())) < 2:
         return [], list(runs)
-    return list(entrant_of), [path for path in runs if path not in entrant_of]
+    return list(method_of), [path for path in runs if path not in method_of]
 
 
 def read_benchmark(folder: Path) -> list[StoredResult]:
@@ -46,22 +46,17 @@ def read_benchmark(folder: Path) -> list[StoredResult]:
     Raises:
         ResultError: there is none, one cannot be read, or they answer different protocols.
     """
-    read = [(path, read_result(path)) for path in find_results(folder)]
-    stored = [
-        StoredResult(
-            path=path,
-            n_pictures=len(result.evaluation.exhibits),
-            evaluation=replace(result.evaluation, exhibits=()),
-            provenance=result.provenance,
-            run=result.run,
-        )
-        for path, result in read
-        if result.run is not None
-    ]
-    if not stored:
-        raise ResultError(f"{folder}: no results of a benchmark here; make some with 'tinydefects benchmark'")
-    _check_one_protocol(stored)
-    return stored
+    return _of_one_protocol(_stored(folder), folder)
+
+
+def read_numbers(folder: Path) -> list[StoredResult]:
+    """The same without what single defects and images say, which a large benchmark need not hold in memory.
+
+    Raises:
+        ResultError: as `read_benchmark`.
+    """
+    bare = (replace(one, evaluation=replace(one.evaluation, defects=(), aupimo_by_image={})) for one in _stored(folder))
+    return _of_one_protocol(bare, folder)
 
 
 def shared_facts(provenances: Iterable[Provenance]) -> dict[str, str]:
@@ -78,7 +73,23 @@ def shared_facts(provenances: Iterable[Provenance]) -> dict[str, str]:
     return facts
 
 
-def _check_one_protocol(stored: Sequence[StoredResult]) -> None:
+def _stored(folder: Path) -> Iterator[StoredResult]:
+    for path in find_results(folder):
+        result = read_result(path)
+        if result.run is not None:
+            yield StoredResult(
+                path=path,
+                n_pictures=len(result.evaluation.exhibits),
+                evaluation=replace(result.evaluation, exhibits=()),
+                provenance=result.provenance,
+                run=result.run,
+            )
+
+
+def _of_one_protocol(every: Iterable[StoredResult], folder: Path) -> list[StoredResult]:
+    stored = list(every)
+    if not stored:
+        raise ResultError(f"{folder}: no results of a benchmark here; make some with 'tinydefects benchmark'")
     by_protocol = {one.run.protocol: one for one in stored}
     if len(by_protocol) > 1:
         first, other = list(by_protocol.values())[:2]
@@ -86,6 +97,7 @@ def _check_one_protocol(stored: Sequence[StoredResult]) -> None:
             f"{first.path} and {other.path} answer different protocols ({first.run.protocol}, {other.run.protocol}): "
             "their numbers cannot be compared; keep results of one protocol in one folder"
         )
+    return stored
 
 
 def _peek(path: Path) -> Mapping[str, object]:
