@@ -22,7 +22,7 @@ from tinydefects.json_files import read_as
 from tinydefects.passes import PassPlan, plan_passes
 from tinydefects.patch_grid import PatchGrid, Size
 from tinydefects.pixels import cannot_write
-from tinydefects.sample import mean_of_highest
+from tinydefects.sample import mean_of_highest, n_scored
 from tinydefects.together import replace_together, settle
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 Preset = Literal["default", "published"]
 Precision = Literal["highest", "float32", "bfloat16", "float16"]
-SCORED_SHARE = 0.001  # the image score is the mean of the highest 0.1 % of the map
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "detector.json"
 BUILTIN = "builtin"  # the teacher that comes with the package
@@ -103,9 +102,9 @@ class DetectorSettings(BaseModel):
 
 def image_score(anomaly_map: NDArray[np.float32], *, preset: Preset = "default") -> float:
     """Mean of the highest 0.1 % of an (H, W) map, at least one pixel; as published nan below 1000 pixels."""
-    if preset == "published" and int(anomaly_map.size * SCORED_SHARE) == 0:
+    if preset == "published" and not n_scored(anomaly_map.size):
         return math.nan
-    return mean_of_highest(anomaly_map, SCORED_SHARE)
+    return mean_of_highest(anomaly_map)
 
 
 def refuse_contradictions(settings: DetectorSettings) -> None:

@@ -22,6 +22,7 @@ from tinydefects.read_ahead import read_ahead
 
 Label = Literal["good", "defect", "unknown"]
 READING_BYTES = 7  # a pixel: while Pillow decodes, it holds colours in four; the array takes three
+SCORED_SHARE = 0.001  # of the pixels of a map, its highest, are an image score
 PIXELS_AT_ONCE = 1 << 24  # of a map that is sorted
 
 
@@ -178,9 +179,14 @@ def _is_text(name: str) -> bool:
     return name.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in name)
 
 
-def mean_of_highest(anomaly_map: NDArray[np.float32], share: float = 0.001) -> float:
-    """The published image score: the mean of the highest 0.1 % of an (H, W) map, of one pixel at least."""
-    count, flat = max(1, int(anomaly_map.size * share)), anomaly_map.reshape(-1)
+def n_scored(n_pixels: int) -> int:
+    """How many pixels of a map of `n_pixels` the published image score is the mean of; 0 for fewer than 1,000."""
+    return int(n_pixels * SCORED_SHARE)
+
+
+def mean_of_highest(anomaly_map: NDArray[np.float32]) -> float:
+    """The image score: the mean of the highest 0.1 % of an (H, W) map, as published, but of one pixel at least."""
+    count, flat = max(1, n_scored(anomaly_map.size)), anomaly_map.reshape(-1)
     highest = flat[:0]
     for start in range(0, flat.size, PIXELS_AT_ONCE):  # sorting copies what it sorts: of a large map part after part
         part = flat[start : start + PIXELS_AT_ONCE]

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from tinydefects.detector import Detector
-from tinydefects.detector_file import SCORED_SHARE
 from tinydefects.errors import MissingExtraError
 from tinydefects.export.manifest import FLOAT32_PARTS, Precision
 from tinydefects.patch_grid import PatchGrid, Size
+from tinydefects.sample import n_scored
 from tinydefects.students import disagreement
 
 
@@ -94,7 +94,7 @@ class Draw(nn.Module):
         rows, columns = (torch.from_numpy(matrix.T.copy()) for matrix in grid.map_matrices(grid.patch))
         self.register_buffer("rows", rows)
         self.register_buffer("columns", columns)
-        self.n_scored = max(1, int(grid.image_size[0] * grid.image_size[1] * SCORED_SHARE))
+        self.n_scored = max(1, n_scored(grid.image_size[0] * grid.image_size[1]))
 
     def forward(self, patch_scores: Tensor) -> tuple[Tensor, Tensor]:
         anomaly_map = (patch_scores.transpose(1, 2) @ self.rows).transpose(1, 2) @ self.columns
