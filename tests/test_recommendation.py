@@ -123,7 +123,7 @@ def test_a_megapixel_costs_what_was_given():
 
 def test_a_pass_is_timed_after_one_to_warm_up():
     teacher = counting_teacher()
-    assert time_pass(teacher, 4, repeats=3) > 0
+    assert time_pass(teacher, (4, 3), with_students=True, repeats=3) > 0
     assert teacher.model.passes == 4
 
 

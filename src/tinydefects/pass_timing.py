@@ -1,4 +1,4 @@
-"""How long the teacher takes for one pass on this machine, students included."""
+"""How long one pass of the teacher takes on this machine."""
 
 import statistics
 import time
@@ -9,14 +9,15 @@ from tinydefects.students import StudentPair
 from tinydefects.teacher import Teacher
 
 
-def time_pass(teacher: Teacher, patches_a_side: int, *, repeats: int = 3) -> float:
-    """Milliseconds that a square of so many patches a side takes, median of `repeats` after one pass to warm up."""
-    side = patches_a_side * teacher.patch_size
-    image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-    students = StudentPair(teacher.dim).to(teacher.device)
+def time_pass(teacher: Teacher, patches: tuple[int, int], *, with_students: bool = False, repeats: int = 3) -> float:
+    """Seconds for (h, w) patches of noise, median of `repeats` after one pass to warm up; students are untrained."""
+    size = [number * teacher.patch_size for number in patches]
+    image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    students = StudentPair(teacher.dim).to(teacher.device) if with_students else None
     spent = []
     for _ in range(1 + repeats):
         start = time.perf_counter()
-        students.disagreement(*teacher.features(image)).cpu()
-        spent.append(1000 * (time.perf_counter() - start))
+        earlier, later = teacher.features(image)
+        (students.disagreement(earlier, later) if students else later).cpu()
+        spent.append(time.perf_counter() - start)
     return statistics.median(spent[1:])

@@ -5,14 +5,12 @@ teacher on this machine and a rough factor of the method. Bytes of features are 
 """
 
 import shutil
-import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from statistics import median
-
-import numpy as np
 
 from tinydefects.benchmark.job_run import Place, Share, jobs_spared_training, share_of, shared_teacher
 from tinydefects.benchmark.peers.catalog import PEERS
@@ -21,7 +19,7 @@ from tinydefects.benchmark.run_folder import Finished
 from tinydefects.benchmark.workload import Workload, shared_grid, sizes_of
 from tinydefects.compute import limited_threads
 from tinydefects.errors import TrainingError
-from tinydefects.patch_grid import Size
+from tinydefects.pass_timing import time_pass
 from tinydefects.sample import Category
 from tinydefects.teacher import Teacher
 
@@ -147,10 +145,10 @@ def plan_jobs(
     sizes = {name: sizes_of(category) for name, category in categories.items()}
     loads = {(job.category, job.resolution): sizes[job.category].workload(teacher, job.resolution) for job in jobs}
     timed = {job.resolution: sizes[job.category].train[0] for job in reversed(needing)}
-    per_image = {side: time_pass(teacher, size, side, place.threads) for side, size in timed.items() if teacher}
-    per_patch = {
-        side: per_image[side] / prod(shared_grid(teacher, size, side).shape) for side, size in timed.items() if teacher
-    }
+    shapes = {side: shared_grid(teacher, size, side).shape for side, size in timed.items() if teacher}
+    with limited_threads(place.threads) if shapes else nullcontext():
+        per_image = {side: time_pass(teacher, shape, repeats=1) for side, shape in shapes.items() if teacher}
+    per_patch = {side: seconds / prod(shapes[side]) for side, seconds in per_image.items()}
     known = _Known(
         loads=loads,
         per_patch=per_patch,
@@ -192,19 +190,6 @@ def require_space(plan: Plan, place: Place) -> None:
             f"{place.features}: features and results need {needed / 1e9:.3g} GB more, the disk has {free / 1e9:.3g} GB "
             f"free: free space, choose another --features, {remedy}"
         )
-
-
-def time_pass(teacher: Teacher, size: Size, resolution: int, threads: int) -> float:
-    """Seconds of one pass over a black image of (H, W) pixels, the second of two."""
-    pixels = shared_grid(teacher, size, resolution).to_pixels(np.zeros((*size, 3), dtype=np.uint8))
-    patches = teacher.normalise(pixels[None])
-    seconds = 0.0
-    with limited_threads(threads):
-        for _ in range(2):
-            start = time.perf_counter()
-            teacher.features(patches)[1].cpu()
-            seconds = time.perf_counter() - start
-    return seconds
 
 
 def _rates(jobs: Sequence[Job], loads: Mapping[tuple[str, int], Workload], results: Mapping[str, Finished]) -> Rates:

@@ -26,7 +26,7 @@ from tinydefects.sample import n_scored
 from tinydefects.students import disagreement
 
 
-class PatchScorer(nn.Module):
+class PatchGraph(nn.Module):
     """Pixels (1, h * patch, w * patch, 3) uint8 to patch scores (1, h, w) float32; products in `width`."""
 
     mean: Tensor
@@ -105,7 +105,7 @@ class Draw(nn.Module):
 class WholePath(nn.Module):
     """An image (1, H, W, 3) uint8 to its map and score; for one image size."""
 
-    def __init__(self, scorer: PatchScorer, grid: PatchGrid) -> None:
+    def __init__(self, scorer: PatchGraph, grid: PatchGrid) -> None:
         super().__init__()
         self.scorer = scorer
         self.resize = Resize(grid)
@@ -121,7 +121,7 @@ def build_graph(detector: Detector, precision: Precision, image_size: Size | Non
 
     Products are float16 for fp16 and float32 for all others.
     """
-    scorer = PatchScorer(detector, torch.float16 if precision == "fp16" else torch.float32)
+    scorer = PatchGraph(detector, torch.float16 if precision == "fp16" else torch.float32)
     graph = scorer if image_size is None else WholePath(scorer, detector.grid(image_size))
     return graph.eval()
 

@@ -68,7 +68,7 @@ class Settings(BaseModel):
         return math.floor(self.max_area_share * self.height * self.width)
 
 
-class DefectRecord(BaseModel):
+class DrawnDefect(BaseModel):
     """One planted defect: exact area, box (top, left, bottom, right; end excluded), mean change in gray levels."""
 
     kind: str
@@ -81,7 +81,7 @@ class ImageRecord(BaseModel):
     """One drawn image, by its sample id, and its defects."""
 
     id: str
-    defects: tuple[DefectRecord, ...] = ()
+    defects: tuple[DrawnDefect, ...] = ()
 
 
 class Manifest(BaseModel):
@@ -225,10 +225,10 @@ def _draw_one(folder: Path, settings: Settings, sample_id: str, place: int) -> I
     return ImageRecord(id=sample_id, defects=tuple(_record(defect) for defect in planted))
 
 
-def _record(defect: Planted) -> DefectRecord:
+def _record(defect: Planted) -> DrawnDefect:
     rows, columns = defect.box
     box = (rows.start, columns.start, rows.stop, columns.stop)
-    return DefectRecord(kind=defect.kind, area_px=defect.area_px, box=box, contrast=defect.contrast)
+    return DrawnDefect(kind=defect.kind, area_px=defect.area_px, box=box, contrast=defect.contrast)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
