@@ -17,13 +17,14 @@ from tinydefects.detector import Detector
 from tinydefects.errors import ExportError, ModelFileError, ResolutionMismatchError
 from tinydefects.export import torch_graph
 from tinydefects.export.exported import ExportedDetector
-from tinydefects.export.manifest import MANIFEST_FILE, sha256
+from tinydefects.export.manifest import sha256
 from tinydefects.export.plan import plan_export
 from tinydefects.export.writing import calibration_choice, write_export
 from tinydefects.patch_grid import PatchGrid
 from tinydefects.pixels import write_png
 from tinydefects.teacher import freeze_teacher
 from tinydefects.timm_guard import load_timm
+from tinydefects.walk import EXPORT_FILE
 
 if not all(map(importlib.util.find_spec, ("onnxscript", "onnxruntime", "openvino"))):
     pytest.skip("needs the extra 'export'", allow_module_level=True)
@@ -178,7 +179,7 @@ def test_calibration_images_are_spread_over_all_there_are():
     assert set(np.diff(chosen)) == {15, 16}
 
 
-@pytest.mark.parametrize("file", ["model.bin", "model.xml", MANIFEST_FILE])
+@pytest.mark.parametrize("file", ["model.bin", "model.xml", EXPORT_FILE])
 def test_a_truncated_or_missing_file_is_named(openvino_folder, tmp_path, file):
     folder = tmp_path / "model"
     folder.mkdir()
@@ -194,9 +195,9 @@ def test_a_truncated_or_missing_file_is_named(openvino_folder, tmp_path, file):
 
 def test_a_digest_that_is_not_there_is_missed(openvino_folder, tmp_path):
     shutil.copytree(openvino_folder, tmp_path / "model")
-    described = json.loads((tmp_path / "model" / MANIFEST_FILE).read_text())
+    described = json.loads((tmp_path / "model" / EXPORT_FILE).read_text())
     del described["files"]["model.bin"]
-    (tmp_path / "model" / MANIFEST_FILE).write_text(json.dumps(described))
+    (tmp_path / "model" / EXPORT_FILE).write_text(json.dumps(described))
     with pytest.raises(ModelFileError, match=r"export\.json: has no sha256 of model\.bin"):
         ExportedDetector.load(tmp_path / "model")
 
@@ -206,9 +207,9 @@ def test_a_torch_program_is_refused_and_its_code_does_not_run(openvino_folder, t
     write_trap(program, flag)
     folder.mkdir()
     shutil.copy(program, folder / "model.pt2")
-    described = json.loads((openvino_folder / MANIFEST_FILE).read_text())
+    described = json.loads((openvino_folder / EXPORT_FILE).read_text())
     described |= {"target": "torch", "files": {"model.pt2": sha256(program)}}  # as version 0.1.0 wrote it
-    (folder / MANIFEST_FILE).write_text(json.dumps(described))
+    (folder / EXPORT_FILE).write_text(json.dumps(described))
     write_png(tmp_path / "parts/a.png", noise(60, 80, 3))
     code, _, err = run(monkeypatch, capsys, "predict", folder, tmp_path / "parts", "--out", tmp_path / "maps")
     assert (code, "Traceback" in err) == (2, False)
@@ -252,9 +253,9 @@ def test_weights_outside_of_the_folder_are_not_read(tmp_path, place):
     for key, value in {"location": place, "offset": "0", "length": str(n_bytes)}.items():
         weights.external_data.add(key=key, value=value)
     (tmp_path / "model/model.onnx").write_bytes(model.SerializeToString())
-    described = json.loads((tmp_path / "model" / MANIFEST_FILE).read_text())
+    described = json.loads((tmp_path / "model" / EXPORT_FILE).read_text())
     described["files"]["model.onnx"] = sha256(tmp_path / "model/model.onnx")
-    (tmp_path / "model" / MANIFEST_FILE).write_text(json.dumps(described))
+    (tmp_path / "model" / EXPORT_FILE).write_text(json.dumps(described))
     with pytest.raises(ModelFileError, match=r"model\.onnx: onnx cannot run it"):
         ExportedDetector.load(tmp_path / "model")
 
@@ -265,9 +266,9 @@ def test_weights_outside_of_the_folder_are_not_read(tmp_path, place):
 )
 def test_a_manifest_that_does_not_fit_its_model_is_named(openvino_folder, tmp_path, field, value, expected):
     shutil.copytree(openvino_folder, tmp_path / "model")
-    described = json.loads((tmp_path / "model" / MANIFEST_FILE).read_text())
+    described = json.loads((tmp_path / "model" / EXPORT_FILE).read_text())
     described["interface"][field] = value
-    (tmp_path / "model" / MANIFEST_FILE).write_text(json.dumps(described))
+    (tmp_path / "model" / EXPORT_FILE).write_text(json.dumps(described))
     with pytest.raises(ModelFileError, match=expected):
         ExportedDetector.load(tmp_path / "model").predict(noise(*LYING, 3))
 
@@ -275,9 +276,9 @@ def test_a_manifest_that_does_not_fit_its_model_is_named(openvino_folder, tmp_pa
 def test_another_format_under_openvinos_name_is_not_opened(tmp_path, openvino_folder):
     shutil.copytree(openvino_folder, tmp_path / "model")
     (tmp_path / "model/model.xml").write_bytes(b"\x08\x07onnx")
-    described = json.loads((tmp_path / "model" / MANIFEST_FILE).read_text())
+    described = json.loads((tmp_path / "model" / EXPORT_FILE).read_text())
     described["files"]["model.xml"] = sha256(tmp_path / "model/model.xml")
-    (tmp_path / "model" / MANIFEST_FILE).write_text(json.dumps(described))
+    (tmp_path / "model" / EXPORT_FILE).write_text(json.dumps(described))
     with pytest.raises(ModelFileError, match=r"model\.xml: openvino cannot run it \(not in OpenVINO's own format\)"):
         ExportedDetector.load(tmp_path / "model")
 

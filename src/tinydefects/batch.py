@@ -22,6 +22,7 @@ from tinydefects.maps.description import write_problems
 from tinydefects.maps.files import read_header
 from tinydefects.maps.origin import Origin, Photograph, origin_in, pixels_sha256, read_photograph
 from tinydefects.maps.problems import MapProblem, ProblemKind
+from tinydefects.photographs import OVERLAYS
 from tinydefects.pixels import write_png, write_whole
 from tinydefects.predictions import map_path, read_prediction, write_maker, write_prediction
 from tinydefects.read_ahead import read_ahead
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 256
 MEDIAN_OF = 1 << 24  # pixels of a map, evenly spread, say where its colours begin: a median copies what it sorts
 HEAT_RGB = np.array([255, 40, 0], dtype=np.float32)
-SCORES_FILE, PROBLEMS_FILE, OVERLAYS = "scores.csv", "problems.csv", "overlays"
+SCORES_FILE, PROBLEMS_FILE = "scores.csv", "problems.csv"
 BAD_PHOTOGRAPH: dict[type[Exception], ProblemKind] = {
     ImageReadError: "unreadable",
     MissingExtraError: "unreadable",

@@ -15,7 +15,7 @@ from tinydefects.predictions import map_path
 from tinydefects.sample import Sample
 from tinydefects.walk import (
     DOCUMENT,
-    MAPS_MARK,
+    MAKER_FILE,
     UNKNOWN_FORMAT,
     LeftOut,
     by_stem,
@@ -74,7 +74,7 @@ def photographs_in(folder: Path) -> Photographs:
     Raises:
         DatasetError: it is missing, holds no image or is one of maps, or two images share a stem and so a map.
     """
-    if (folder / MAPS_MARK).is_file():
+    if (folder / MAKER_FILE).is_file():
         raise DatasetError(f"{folder}: holds maps that 'predict' wrote; name a folder of photographs")
     found = walk(folder, IMAGE_SUFFIXES)
     return _samples(folder, found.files, found.left_out)
@@ -92,7 +92,7 @@ def find_photographs(words: Sequence[str]) -> Photographs:
         return photographs_in(folder)
     files, holders, left_out = list[Path](), list[Path](), LeftOut()
     for path in _expanded(words):
-        if path.is_dir() and (path / MAPS_MARK).is_file():
+        if path.is_dir() and (path / MAKER_FILE).is_file():
             left_out += LeftOut((("folder(s) of own output", str(path)),))
         elif path.is_dir():
             found = walk(path, IMAGE_SUFFIXES)
@@ -220,7 +220,7 @@ def _own_files(paths: Iterable[Path]) -> set[Path]:
     for path in paths:
         whole = path.absolute()
         if whole.parent not in marked:
-            marked[whole.parent] = [folder for folder in whole.parents if (folder / MAPS_MARK).is_file()]
+            marked[whole.parent] = [folder for folder in whole.parents if (folder / MAKER_FILE).is_file()]
         for folder in marked[whole.parent]:
             name = whole.relative_to(folder)
             is_map = whole.suffix == ".tiff" and (folder / OVERLAYS / name).with_suffix(".png").is_file()

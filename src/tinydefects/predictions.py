@@ -20,9 +20,9 @@ from tinydefects.maps.pairing import PairedMap, Pairing, score_in
 from tinydefects.maps.problems import MapProblem, MapsError
 from tinydefects.pixels import write_map, write_whole
 from tinydefects.sample import Prediction, Sample, mean_of_highest
+from tinydefects.walk import MAKER_FILE
 
 ImageScoreRule = Literal["stored", "max", "top_0.1_percent"]
-MAKER_FILE = "made_by.json"  # beside the maps: which detector wrote there last, and its settings
 
 
 def map_path(folder: Path, category_id: str, sample: Sample) -> Path:

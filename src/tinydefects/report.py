@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinydefects.benchmark.board import headline_limit
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics import detectability as detection
 from tinydefects.metrics.detectability import Detectability, glow_in_words, measure_detectability
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
 
-HEADLINE_LIMIT = 0.05
 DETECTION_RULES = {
     "own_peak_at_image_fpr": "its own peak exceeds the lowest threshold at which at most this share of the good images "
     "hold any pixel above it. Its own peak is its highest pixel from which no way leads, without going down, to a "
@@ -73,7 +73,7 @@ class Section:
     def headline_limit(self) -> int:
         """Place of the FPR limit that single numbers are quoted at, 5 % if the evaluation has it."""
         limits = self.evaluation.fpr_limits
-        return limits.index(HEADLINE_LIMIT) if HEADLINE_LIMIT in limits else 0
+        return limits.index(headline_limit(limits))
 
     @property
     def smallest_quartile(self) -> GroupScores:

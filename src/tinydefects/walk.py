@@ -23,10 +23,11 @@ SYSTEM_NAMES = {
 }
 DOCUMENT = re.compile(r"(read.?me|licen[cs]e)(\.\w*)?", re.IGNORECASE)  # lies in most archives; no picture is missed
 # What the program writes: files that mark a folder of maps, a model, an export, and single files by their names.
-MAPS_MARK = "made_by.json"
-OWN_MARKS = ({MAPS_MARK}, {"detector.json", "model.safetensors"}, {"export.json"})
+MAKER_FILE = "made_by.json"  # beside maps: which detector wrote there last, and its settings
+EXPORT_FILE = "export.json"
+OWN_MARKS = ({MAKER_FILE}, {"detector.json", "model.safetensors"}, {EXPORT_FILE})
 OWN_FILE = re.compile(r"[0-9a-f]{64}\.npy|[0-9a-f]{20}\.webp|.*\.tally\.npz")  # features, strips of a report, tallies
-BENCHMARK_MARK = "protocol.json"  # if it says so
+PROTOCOL_FILE = "protocol.json"  # if it says so
 UNKNOWN_FORMAT = "file(s) of no known format"
 UNNAMED = ("hidden", "system", "image")  # kinds that are only counted
 
@@ -191,7 +192,7 @@ def is_own_output(folder: Path, names: Collection[str]) -> bool:
     if any(mark <= set(names) for mark in OWN_MARKS) or any(map(OWN_FILE.fullmatch, names)):
         return True
     try:
-        return BENCHMARK_MARK in names and b'"fingerprint"' in (folder / BENCHMARK_MARK).read_bytes()[:4096]
+        return PROTOCOL_FILE in names and b'"fingerprint"' in (folder / PROTOCOL_FILE).read_bytes()[:4096]
     except OSError:
         return False
 

@@ -18,9 +18,8 @@ from tinydefects.metrics.figures import figures
 from tinydefects.pixels import write_whole
 from tinydefects.sample import Category
 from tinydefects.together import settle
-from tinydefects.walk import walk
+from tinydefects.walk import PROTOCOL_FILE, walk
 
-PROTOCOL_FILE = "protocol.json"
 FAILED_SUFFIX = ".failed.json"
 SPLIT = "split"  # digest of images and masks, among the settings of a run
 SECONDS = "seconds"  # of a whole job, among the settings of its result

@@ -23,16 +23,16 @@ from tinydefects.metrics.comparison import N_RESAMPLES
 from tinydefects.metrics.figures import figures
 from tinydefects.metrics.leaderboard import Leaderboard
 from tinydefects.metrics.records import Interval
+from tinydefects.metrics.scores import FPR_LIMITS
 from tinydefects.pixels import write_whole
 
 FORMAT = 2  # 1 has other words: a row of a leaderboard was a standing of an entrant, a method a peer
 DECIMALS = 6
 OUR_FAMILY = "fbft"  # with its ablations a board of its own, so that parts are tested against the whole
-LIMITS = (0.3, 0.1, 0.05, 0.01)
 SIZES = ("", "_Q1", "_Q2", "_Q3", "_only_Q2", "_only_Q3", "_only_Q4")  # Q1 alone is the cumulative one, Q4 is all
 FIGURES = (
-    *(f"aupro{size}@{limit:g}" for limit in LIMITS for size in SIZES),
-    *(f"rho@{limit:g}" for limit in LIMITS),
+    *(f"aupro{size}@{limit:g}" for limit in FPR_LIMITS for size in SIZES),
+    *(f"rho@{limit:g}" for limit in FPR_LIMITS),
     *("image_auroc", "pixel_auroc", "pixel_average_precision", "aupimo", "a50_px", "a90_px", "a90_95_px"),
 )
 RANKED = (

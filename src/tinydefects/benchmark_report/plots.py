@@ -16,12 +16,11 @@ from tinydefects.benchmark_report.looks import Look, name_lines
 from tinydefects.benchmark_report.ranked_board import RankedBoard, hits_by_diameter
 from tinydefects.metrics.hit_miss import fit_sizes, pod_curve
 from tinydefects.metrics.size import QUARTILES
-from tinydefects.report_plots import STAND_INS, label_diameters, themed_svg
+from tinydefects.report_plots import LOWEST_CURVE_FPR, STAND_INS, label_diameters, themed_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LOWEST_FPR = 1e-4
 MANY = 12
 N_POINTS = 90
 WIDTH_INCHES, WIDE_INCHES, NAMES_INCHES = 7.4, 14.6, 2.3
@@ -75,10 +74,10 @@ def pro_figure(
         for method, (fpr, pro) in curves.items():
             axes.plot(fpr, pro, linewidth=1.7, **drawn_as[method].line)
         axes.set_xscale("log")
-        axes.set_xlim(LOWEST_FPR, max(limits))
+        axes.set_xlim(LOWEST_CURVE_FPR, max(limits))
         axes.set_ylim(0, 1.01)
         axes.grid(axis="y")
-        rates = [LOWEST_FPR, *(rate for rate in (1e-3,) if rate < min(limits)), *sorted(limits)]
+        rates = [LOWEST_CURVE_FPR, *(rate for rate in (1e-3,) if rate < min(limits)), *sorted(limits)]
         axes.set_xticks(rates, [f"{100 * rate:g} %" for rate in rates])
         axes.minorticks_off()
         axes.set_xlabel("false-positive pixels (FPR)")
@@ -92,7 +91,7 @@ def mean_pro_curve(
     stored: Sequence[StoredResult], limits: Sequence[float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """FPR, and the mean PRO of several results at it; nan where one of them has no curve."""
-    fpr = np.union1d(np.geomspace(LOWEST_FPR, max(limits), N_POINTS), limits)
+    fpr = np.union1d(np.geomspace(LOWEST_CURVE_FPR, max(limits), N_POINTS), limits)
     curves = [one.evaluation.overall.curve for one in stored]
     drawn = [np.interp(fpr, curve.fpr, curve.pro) if curve.fpr else np.full_like(fpr, np.nan) for curve in curves]
     return fpr, np.mean(drawn, axis=0)

@@ -145,9 +145,7 @@ def _pass_cost(
     loaded = load_teacher(teacher, weights=weights, device=device)
     if patch_size not in {None, loaded.patch_size}:
         raise TinyDefectsError(f"{teacher} has patches of {loaded.patch_size} px: leave out --patch-size {patch_size}")
-    few, many = (
-        (side**2, 1000 * time_pass(loaded, (side, side), with_students=True)) for side in TIMED_PATCHES_A_SIDE
-    )
+    few, many = ((side**2, 1000 * time_pass(loaded, (side, side), with_students=True)) for side in TIMED_PATCHES_A_SIDE)
     return loaded.patch_size, cost_from_passes(few, many, timed_with=f"{teacher} on {loaded.device}")
 
 

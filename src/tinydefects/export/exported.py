@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from tinydefects.detector_file import DetectorSettings, image_score
 from tinydefects.errors import ModelFileError, ResolutionMismatchError, TinyDefectsError
-from tinydefects.export.manifest import MANIFEST_FILE, Interface, Session, read_manifest
+from tinydefects.export.manifest import Interface, Session, read_manifest
 from tinydefects.export.sessions import open_session
 from tinydefects.patch_grid import image_size
 from tinydefects.sample import Prediction
+from tinydefects.walk import EXPORT_FILE
 
 
 class ExportedDetector:
@@ -25,7 +26,7 @@ class ExportedDetector:
     """
 
     def __init__(
-        self, interface: Interface, session: Session, *, fingerprint: str = "", source: object = MANIFEST_FILE
+        self, interface: Interface, session: Session, *, fingerprint: str = "", source: object = EXPORT_FILE
     ) -> None:
         self.interface = interface
         self.fingerprint = fingerprint
@@ -43,8 +44,8 @@ class ExportedDetector:
         folder = Path(folder)
         manifest = read_manifest(folder)
         session = open_session(folder, manifest.target, manifest.precision, threads=threads)
-        fingerprint = hashlib.sha256((folder / MANIFEST_FILE).read_bytes()).hexdigest()
-        return cls(manifest.interface, session, fingerprint=fingerprint, source=folder / MANIFEST_FILE)
+        fingerprint = hashlib.sha256((folder / EXPORT_FILE).read_bytes()).hexdigest()
+        return cls(manifest.interface, session, fingerprint=fingerprint, source=folder / EXPORT_FILE)
 
     @property
     def settings(self) -> DetectorSettings:

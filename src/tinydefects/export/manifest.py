@@ -17,18 +17,18 @@ from tinydefects.detector_file import FOLDER_SET, DetectorSettings
 from tinydefects.errors import ModelFileError
 from tinydefects.json_files import read_as
 from tinydefects.together import settle
+from tinydefects.walk import EXPORT_FILE
 
 Target = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Session = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]]  # an opened model: one batch to its outputs
-MANIFEST_FILE = "export.json"
 MODEL_FILES: dict[Target, tuple[str, ...]] = {
     "onnx": ("model.onnx",),
     "openvino": ("model.xml", "model.bin"),
 }
 FLOAT32_PARTS = ("resize", "draw")  # what the graph for one image size has around its networks
 TORCH_FILE = "model.pt2"  # of an earlier version; opening one unpickles it and evaluates its shapes as Python
-OWN_FILES = {MANIFEST_FILE, TORCH_FILE, "model.onnx.data", *(name for names in MODEL_FILES.values() for name in names)}
+OWN_FILES = {EXPORT_FILE, TORCH_FILE, "model.onnx.data", *(name for names in MODEL_FILES.values() for name in names)}
 
 
 class EqualityCheck(BaseModel):
@@ -103,7 +103,7 @@ class ExportManifest(BaseModel):
 def is_export(folder: Path) -> bool:
     """Whether `export` wrote this folder."""
     settle(folder, FOLDER_SET)
-    return (folder / MANIFEST_FILE).is_file()
+    return (folder / EXPORT_FILE).is_file()
 
 
 def read_manifest(folder: Path) -> ExportManifest:
@@ -112,7 +112,7 @@ def read_manifest(folder: Path) -> ExportManifest:
     Raises:
         ModelFileError: a file is missing, damaged or not the one that was written.
     """
-    path = folder / MANIFEST_FILE
+    path = folder / EXPORT_FILE
     if not is_export(folder):
         raise ModelFileError(f"{path}: no such file; give the folder that `tinydefects export` wrote")
     if (folder / TORCH_FILE).exists():
@@ -121,7 +121,7 @@ def read_manifest(folder: Path) -> ExportManifest:
             f"{' or '.join(MODEL_FILES)}: export the detector again"
         )
     manifest = read_as(ExportManifest, path, ModelFileError, kind="export", way_out="export the detector again")
-    present = {name for name in OWN_FILES - {MANIFEST_FILE} if (folder / name).exists()}
+    present = {name for name in OWN_FILES - {EXPORT_FILE} if (folder / name).exists()}
     needed = present.union(MODEL_FILES[manifest.target])
     unknown = sorted(needed - manifest.files.keys())
     if unknown:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from tinydefects.detector import Detector
 from tinydefects.errors import ExportError
-from tinydefects.export.manifest import MANIFEST_FILE, MODEL_FILES, EqualityCheck, Precision, Target
+from tinydefects.export.manifest import MODEL_FILES, EqualityCheck, Precision, Target
 from tinydefects.patch_grid import Size
+from tinydefects.walk import EXPORT_FILE
 
 PRECISIONS: dict[Target, tuple[Precision, ...]] = {
     "onnx": ("fp32", "fp16", "int8"),
@@ -43,7 +44,7 @@ class ExportPlan:
 
     def __str__(self) -> str:
         size = "images of any size" if self.image_size is None else "images of {} x {} px".format(*self.image_size)
-        files = ", ".join((*MODEL_FILES[self.target], MANIFEST_FILE))
+        files = ", ".join((*MODEL_FILES[self.target], EXPORT_FILE))
         noise = " and ".join(f"{height} x {width} px" for height, width in self.noise_sizes)
         return (
             f"{files}: {self.target} {self.precision} for {size}, about {self.weights_mb:.0f} MB; "

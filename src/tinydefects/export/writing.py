@@ -17,7 +17,6 @@ from tinydefects.errors import ExportError
 from tinydefects.export.conversion import convert
 from tinydefects.export.exported import ExportedDetector
 from tinydefects.export.manifest import (
-    MANIFEST_FILE,
     OWN_FILES,
     Calibration,
     EqualityCheck,
@@ -30,6 +29,7 @@ from tinydefects.export.sessions import open_session
 from tinydefects.export.torch_graph import build_graph, save_onnx
 from tinydefects.leftovers import scratch_folder
 from tinydefects.patch_grid import image_size
+from tinydefects.walk import EXPORT_FILE
 
 CALIBRATION_IMAGES = 64
 RECORDED_PACKAGES = ("tinydefects", "torch", "timm", "numpy", "pillow", "onnx", "onnxruntime", "openvino", "nncf")
@@ -68,7 +68,7 @@ def write_export(
         manifest = _describe(
             detector, new, plan, Calibration(category=category, n_images=len(calibration)) if calibration else None
         )
-        (new / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        (new / EXPORT_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
         written.append(manifest)
 
     replace_folder(folder, write, own_files=OWN_FILES)

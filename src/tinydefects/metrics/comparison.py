@@ -38,7 +38,7 @@ from tinydefects.metrics.uncertainty import (
 )
 
 N_RESAMPLES = 2000
-NOT_DISTINGUISHABLE, UNDEFINED = "not distinguishable", "undefined"
+NOT_DISTINGUISHABLE, NO_VALUE = "not distinguishable", "undefined"
 HEADLINES = ("aupro", "aupro_Q1", "rho", "pixel_average_precision", "image_auroc", "a90_px")
 SHOWN_NAMES = 3
 
@@ -196,10 +196,15 @@ def _at_one_edge(a: float, b: float) -> bool:
 
 def _verdict(a: str, b: str, difference: float, corrected_p: float) -> str:
     if np.isnan(difference):
-        return UNDEFINED
-    if not corrected_p <= 1 - LEVEL + 1e-12:
+        return NO_VALUE
+    if not is_verdict(corrected_p):
         return NOT_DISTINGUISHABLE
     return f"{a if difference > 0 else b} higher"
+
+
+def is_verdict(corrected_p: float) -> bool:
+    """Whether a corrected p value tells two methods apart: at most 5 %."""
+    return corrected_p <= 1 - LEVEL + 1e-12
 
 
 def single_p_values(differences: Array, apart: Array) -> Array:

@@ -24,6 +24,8 @@ import numpy as np
 from tinydefects.errors import ResultError
 from tinydefects.metrics.comparison import (
     N_RESAMPLES,
+    NO_VALUE,
+    is_verdict,
     matching_places,
     movements,
     require_same_groups,
@@ -37,7 +39,6 @@ from tinydefects.metrics.resampling import Array, Plan
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.size import QUARTILES, short
 from tinydefects.metrics.uncertainty import (
-    LEVEL,
     MIN_FREEDOM,
     UNDEFINED,
     can_resample,
@@ -53,7 +54,7 @@ from tinydefects.metrics.uncertainty import (
 )
 
 LOWER_IS_BETTER = ("a50_px", "a90_px", "a90_95_px", "image_fpr_at_95_tpr")
-BEST, NOT_TOLD, LOWER, NO_VALUE = "best", "not distinguishable from the best", "lower", "undefined"
+BEST, NOT_TOLD, LOWER = "best", "not distinguishable from the best", "lower"
 Evaluations = Mapping[str, Mapping[str, Sequence[Evaluation]]]
 
 
@@ -344,4 +345,4 @@ def _verdict(value: float, corrected_p: float, *, is_best: bool) -> str:
         return BEST
     if np.isnan(corrected_p):
         return NO_VALUE
-    return LOWER if corrected_p <= 1 - LEVEL + 1e-12 else NOT_TOLD
+    return LOWER if is_verdict(corrected_p) else NOT_TOLD

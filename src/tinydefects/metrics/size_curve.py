@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tinydefects.metrics.uncertainty import LEVEL, N_RESAMPLES
+
 FEWEST_NEIGHBOURS = 5.0
 LEAST_BANDWIDTH = 0.25
 N_POINTS = 64
-N_RESAMPLES = 1000
-CONFIDENCE = 0.95
 
 Floats = NDArray[np.float64]
 
@@ -84,7 +84,7 @@ def _band(kernel: Floats, scores: Floats, image_names: Sequence[str], seed: int)
     totals, sums = (_sum_by_image(values, image_of_defect, names.size) for values in (kernel, kernel * scores[:, None]))
     mass = weights @ totals
     means = np.divide(weights @ sums, mass, out=np.full_like(mass, np.nan), where=mass > 0)
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - LEVEL) / 2
     low, high = np.nanquantile(means, (tail, 1 - tail), axis=0)
     return low, high
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tinydefects.errors import TinyDefectsError
 
+PATCH_PX = 14  # of most teachers
 PATCHES_ACROSS = 2
 OVERLAP_IN_DEFECTS = 3  # the defect itself and as much again, two patches, on either side of it
 
@@ -42,7 +43,7 @@ class InputPlan:
 
 
 def plan_input(
-    defect_px: float, image_size: tuple[int, int], *, patch_size: int = 14, max_input: int = 1036
+    defect_px: float, image_size: tuple[int, int], *, patch_size: int = PATCH_PX, max_input: int = 1036
 ) -> InputPlan:
     """The smallest input at which a defect of `defect_px` pixels spans two patches, tiled where one pass is too large.
 

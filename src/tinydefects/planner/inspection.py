@@ -16,7 +16,7 @@ from tinydefects.errors import TinyDefectsError
 from tinydefects.patch_grid import Size
 from tinydefects.pixels import read_size
 from tinydefects.planner.by_size import SizeOutcome, outcomes_by_size
-from tinydefects.planner.input_plan import InputPlan, plan_input, tile_and_overlap
+from tinydefects.planner.input_plan import PATCH_PX, InputPlan, plan_input, tile_and_overlap
 from tinydefects.planner.mask_loss import SHRINK_RULES, ShrinkRule, kept_by_shrinking
 from tinydefects.sample import Sample
 
@@ -113,7 +113,7 @@ class _Seen:
 def inspect_defects(
     samples: Iterable[Sample],
     *,
-    patch_size: int = 14,
+    patch_size: int = PATCH_PX,
     resolutions: tuple[int, ...] = RESOLUTIONS,
     pixel_pitch_mm: float = math.nan,
     defect_px: float | None = None,
@@ -153,7 +153,7 @@ def inspect_disc(
     diameter_px: float,
     image_size: tuple[int, int],
     *,
-    patch_size: int = 14,
+    patch_size: int = PATCH_PX,
     resolutions: tuple[int, ...] = RESOLUTIONS,
     pixel_pitch_mm: float = math.nan,
     max_input: int = 1036,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from tinydefects.benchmark.cluster.admission import Admission, ClusterError, open_admission, own_versions, refusal_of
 from tinydefects.benchmark.cluster.executor import ClusterExecutor, Workforce
+from tinydefects.compute import THREAD_VARIABLES
 from tinydefects.errors import MissingExtraError
 from tinydefects.leftovers import scratch_folder
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 LOCAL = "local"
-THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 DASK_SETTINGS = {"distributed.diagnostics.nvml": False, "distributed.comm.timeouts.connect": 10}
 
 
@@ -114,7 +114,7 @@ def _local_scheduler(n_workers: int, n_threads: int, resources: Mapping[str, flo
             local_directory=str(scratch),
             memory_limit=0,  # dask would pause a worker that grows, and wait
             resources=dict(resources),
-            env=dict.fromkeys(THREAD_SETTINGS, n_threads),
+            env=dict.fromkeys(THREAD_VARIABLES, n_threads),
             silence_logs=logging.CRITICAL,
         ) as cluster,
     ):
