@@ -10,8 +10,7 @@ from tinydefects.pixels import write_png
 from tinydefects.planner.by_size import describe_by_size, outcomes_by_size
 from tinydefects.planner.input_plan import plan_input
 from tinydefects.planner.inspection import inspect_defects
-from tinydefects.planner.pass_cost import cost_per_megapixel
-from tinydefects.planner.recommendation import recommend_input
+from tinydefects.planner.recommendation import cost_per_megapixel, recommend_input
 from tinydefects.planner.text import describe_inspection, describe_recommendation
 from tinydefects.sample import Sample
 

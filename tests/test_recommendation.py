@@ -9,8 +9,13 @@ from tinydefects.detector import Detector
 from tinydefects.errors import TinyDefectsError
 from tinydefects.pass_timing import time_pass
 from tinydefects.planner.input_plan import plan_input
-from tinydefects.planner.pass_cost import PassCost, cost_from_passes, cost_per_megapixel
-from tinydefects.planner.recommendation import Recommendation, recommend_input
+from tinydefects.planner.recommendation import (
+    PassCost,
+    Recommendation,
+    cost_from_passes,
+    cost_per_megapixel,
+    recommend_input,
+)
 from tinydefects.planner.text import describe_recommendation
 
 ONE_MS_A_PATCH = PassCost(ms_per_patch=1.0, ms_per_pair=0.0, source="by hand")

@@ -25,7 +25,7 @@ from tinydefects.commands.options import (
 from tinydefects.errors import TinyDefectsError
 
 if TYPE_CHECKING:
-    from tinydefects.planner.pass_cost import PassCost
+    from tinydefects.planner.recommendation import PassCost
 
 DEFAULT_PATCH_PX = 14
 TIMED_PATCHES_A_SIDE = (18, 37)
@@ -131,7 +131,7 @@ def _pass_cost(
     device: str | None,
 ) -> "tuple[int, PassCost]":
     """Patch size and cost of a pass, timed on this machine or worked out from what was given."""
-    from tinydefects.planner.pass_cost import cost_from_passes, cost_per_megapixel
+    from tinydefects.planner.recommendation import cost_from_passes, cost_per_megapixel
 
     if (teacher is None) == (ms_per_megapixel is None):
         asked = "--latency-ms needs" if teacher is None else "give either"

@@ -5,8 +5,7 @@ import math
 from tinydefects.planner.by_size import describe_by_size
 from tinydefects.planner.input_plan import PATCHES_ACROSS, describe_plan
 from tinydefects.planner.inspection import Inspection, ResolutionPlan
-from tinydefects.planner.pass_cost import PassCost
-from tinydefects.planner.recommendation import InputOption, Recommendation, planned_cost
+from tinydefects.planner.recommendation import InputOption, PassCost, Recommendation, planned_cost
 
 
 def describe_inspection(title: str, inspection: Inspection) -> str:
