@@ -7,8 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.metrics.curves import Curve, auroc, average_precision, exact_curve
-from tinydefects.metrics.published import published_curve
+from tinydefects.metrics.curves import Curve, auroc, average_precision, exact_curve, published_curve
 from tinydefects.metrics.ranking import Ranking
 from tinydefects.metrics.spool import ScoreSpool
 

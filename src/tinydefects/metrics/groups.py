@@ -11,8 +11,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.metrics.curves import Curve, auroc, exact_curve, level_areas, pixel_weights, region_means
-from tinydefects.metrics.published import normal_threshold_curve, published_curve
+from tinydefects.metrics.curves import (
+    Curve,
+    auroc,
+    exact_curve,
+    level_areas,
+    normal_threshold_curve,
+    pixel_weights,
+    published_curve,
+    region_means,
+)
 from tinydefects.metrics.ranking import Ranking, rank
 from tinydefects.metrics.records import GroupScores, PlottedCurve
 from tinydefects.metrics.size import QUARTILES, SizeBins, cumulative_quartiles, disjoint_quartiles

@@ -26,7 +26,7 @@ class Ranking:
         normal_above: (K,) normal scores strictly above each level.
         normal_at_least: (K,) normal scores above or tied with each level.
         normal_above_next: (K,) normal scores above the lowest normal score that reaches the level, hence
-            `normal_above` where the level is tied; only the rules of `published.py` look at it.
+            `normal_above` where the level is tied; only the published rule of `curves.py` and its limit look at it.
         n_normal: how many normal scores there are.
     """
 
