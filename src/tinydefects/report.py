@@ -4,14 +4,17 @@ Tables, three figures and a gallery of the smallest found and the missed defects
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinydefects.benchmark.board import headline_limit
+from tinydefects.benchmark.result import read_result, telling_parts
+from tinydefects.benchmark.stored import shared_facts
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics import detectability as detection
 from tinydefects.metrics.detectability import Detectability, glow_in_words, measure_detectability
@@ -140,6 +143,25 @@ def write_report(
     )
     write_whole(target, lambda file: file.write(page.encode("utf-8")))
     return target
+
+
+def write_evaluations_report(paths: Sequence[Path], target: Path) -> Path:
+    """Read the result files and write their page; provenance that differs between them is told as such.
+
+    Raises:
+        ResultError: one cannot be read.
+        TinyDefectsError: the target cannot be written.
+    """
+    read = [read_result(path) for path in paths]
+    times = Counter(one.evaluation.category for one in read)
+    names = telling_parts(paths) if len(paths) > 1 else [""]
+    evaluations = [
+        replace(one.evaluation, category=f"{one.evaluation.category} ({name})")
+        if times[one.evaluation.category] > 1
+        else one.evaluation
+        for one, name in zip(read, names, strict=True)
+    ]
+    return write_report(evaluations, target, provenance=shared_facts(one.provenance for one in read))
 
 
 def rate_in_words(detectability: Detectability, *more: Detectability) -> str:

@@ -18,8 +18,8 @@ def report(
     Where other evaluations lie beside a benchmark, they go into a second file, OUT_evaluations.html.
     """
     from tinydefects.benchmark.stored import divide_results
-    from tinydefects.benchmark_report.evaluations import write_evaluations_report
     from tinydefects.benchmark_report.page import write_benchmark_report
+    from tinydefects.report import write_evaluations_report
 
     of_benchmark, others = divide_results(results)
     if of_benchmark:
