@@ -1,9 +1,6 @@
 """Score maps: evaluate."""
 
-import json
-from contextlib import nullcontext
 from enum import StrEnum
-from functools import partial
 from math import isfinite, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -183,20 +180,6 @@ def evaluate(
             "--dry-run", help="Only check the maps; say what scoring would read and spool.", rich_help_panel=FILES
         ),
     ] = False,
-    part: Annotated[
-        str | None,
-        typer.Option(
-            metavar="K/N",
-            help="Only gather every N-th image from the K-th on, into OUT/DATASET/CATEGORY.part_K_of_N.",
-            rich_help_panel=FILES,
-        ),
-    ] = None,
-    merge: Annotated[
-        bool,
-        typer.Option(
-            "--merge", help="Score such parts, all of them there, instead of the maps.", rich_help_panel=FILES
-        ),
-    ] = False,
     as_json: Json = False,
 ) -> None:
     """Score anybody's anomaly maps at the images' own resolution, by defect size.
@@ -211,24 +194,16 @@ def evaluate(
     tinydefects evaluate maps.jsonl visa/pcb1 --resample bilinear --dry-run
     tinydefects evaluate maps mvtec_ad2/can --threshold-from validation
     tinydefects evaluate maps folder/parts --bins diameter_px:2,5,10 --contrast
-
-    A large category can be scored on many machines: one runs this with --part 1/2,
-    another with --part 2/2, and then one with --merge; all numbers are the same.
     """
-    from tinydefects.benchmark.map_parts import parse_share, read_map_parts, write_map_part
     from tinydefects.benchmark.map_scoring import MapReader
     from tinydefects.benchmark.result import Result, describe_run, tables_of, write_result
     from tinydefects.image_bits import MOST, bits_to_show, category_with_image_bits
     from tinydefects.maps.description import describe_cost, map_settings, scoring_cost, warnings_about
-    from tinydefects.metrics.evaluation import evaluate_gathered
-    from tinydefects.metrics.gathering import gather
+    from tinydefects.metrics.evaluation import evaluate as evaluate_pairs
     from tinydefects.pixels import require_writable
     from tinydefects.predictions import maker_of, read_maker
 
     fpr_limits, size_bins = parse_rates("--limits", limits), [parse_bins(text, pixel_pitch) for text in bins or ()]
-    share = parse_share(part) if part else None
-    if share and merge:
-        raise TinyDefectsError("--part and --merge exclude each other: first all parts are gathered, then merged")
     category = load(category_id, root, option, allow=allow)
     bits = bits_to_show(category, read_maker(maps)) if exhibits or contrast else MOST
     category = category_with_image_bits(category, bits)
@@ -250,32 +225,32 @@ def evaluate(
             cost = scoring_cost(pairing)
             return print_result(cost, as_json, describe_cost(cost))
         require_writable(base.parent)
-        settings = {"image_score": image_score.value, **map_settings(pairing)}
-        origin = json.dumps({**settings, "exhibits": exhibits, "contrast": contrast})
-        if share:
-            folder = write_map_part(reader, pairing, share, base, origin=origin, n_exhibits=exhibits, contrast=contrast)
-            return print_result({"part": str(folder)}, as_json, f"written: {folder}")
         if threshold_from is not None:
             of_pixels, of_images = reader.thresholds(category, threshold_from.value, threshold_rate, pairing)
             threshold = of_pixels if isnan(threshold) else threshold
             image_threshold = of_images if isnan(image_threshold) else image_threshold
-        whole = partial(gather, reader.pairs(pairing), n_exhibits=exhibits, with_contrast=contrast)
-        with read_map_parts(base, pairing, origin=origin) if merge else nullcontext(whole) as gather_into:
-            evaluation = evaluate_gathered(
-                gather_into,
-                category=category.id,
-                fpr_limits=fpr_limits,
-                curve=curve.value,
-                bins=size_bins,
-                pixel_pitch_mm=pixel_pitch,
-                threshold=threshold,
-                image_threshold=image_threshold,
-                detection_rule=detection_rule.value,
-                false_alarm_rate=false_alarm_rate,
-                n_resamples=resamples,
-                seed=seed,
-            )
-    settings = {"command": "evaluate", "curve": curve.value, **settings}
+        evaluation = evaluate_pairs(
+            reader.pairs(pairing),
+            category=category.id,
+            fpr_limits=fpr_limits,
+            curve=curve.value,
+            bins=size_bins,
+            pixel_pitch_mm=pixel_pitch,
+            threshold=threshold,
+            image_threshold=image_threshold,
+            detection_rule=detection_rule.value,
+            false_alarm_rate=false_alarm_rate,
+            n_exhibits=exhibits,
+            contrast=contrast,
+            n_resamples=resamples,
+            seed=seed,
+        )
+    settings = {
+        "command": "evaluate",
+        "curve": curve.value,
+        "image_score": image_score.value,
+        **map_settings(pairing),
+    }
     if bits != MOST:
         settings["image_bits"] = str(bits)
     if option:

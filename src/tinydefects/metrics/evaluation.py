@@ -5,7 +5,7 @@ Nothing is binned: they are exact and tie-aware. A decision threshold is to be e
 score > threshold.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -67,38 +67,6 @@ def evaluate(
         ScoreError: a map that overflows float32.
         TinyDefectsError: a setting that makes no sense, or a full temporary folder.
     """
-    return evaluate_gathered(
-        lambda normal_scores: gather(pairs, normal_scores, n_exhibits, with_contrast=contrast),
-        category=category,
-        fpr_limits=fpr_limits,
-        curve=curve,
-        bins=bins,
-        pixel_pitch_mm=pixel_pitch_mm,
-        threshold=threshold,
-        image_threshold=image_threshold,
-        detection_rule=detection_rule,
-        false_alarm_rate=false_alarm_rate,
-        n_resamples=n_resamples,
-        seed=seed,
-    )
-
-
-def evaluate_gathered(
-    gather_into: Callable[[ScoreSpool], Gathered],
-    *,
-    category: str = "",
-    fpr_limits: Sequence[float] = FPR_LIMITS,
-    curve: CurveRule = "exact",
-    bins: SizeBins | Sequence[SizeBins] = (),
-    pixel_pitch_mm: float = float("nan"),
-    threshold: float = float("nan"),
-    image_threshold: float = float("nan"),
-    detection_rule: str = DEFAULT_RULE,
-    false_alarm_rate: float | None = None,
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
-) -> Evaluation:
-    """`evaluate` for what is gathered otherwise: `gather_into` fills the spool it is given; see `parts.py`."""
     if curve not in CURVE_RULES:
         raise TinyDefectsError(f"curve rule {curve!r} is unknown; choose one of {', '.join(CURVE_RULES)}")
     if not fpr_limits or not all(0 < limit <= 1 for limit in fpr_limits):
@@ -108,7 +76,7 @@ def evaluate_gathered(
     nothing = np.empty(0, dtype=np.int64)
     bin_groups(every_bins, nothing, nothing, pixel_pitch_mm)  # sizes in mm without a pitch: say so before all the work
     with ScoreSpool() as normal_scores:
-        gathered = gather_into(normal_scores)
+        gathered = gather(pairs, normal_scores, n_exhibits, with_contrast=contrast)
         ranking = rank_spooled(gathered.pooled_defect_scores(), normal_scores)
         tally = gathered.tally(ranking, threshold)
         aupimos = image_aupimos(ranking, normal_scores, tally)
