@@ -188,7 +188,7 @@ def evaluate(
     or listed in a manifest: CSV, JSON, JSON lines or Parquet with columns id (or
     path), map, maybe score. All are checked by name and size before the first is
     scored; whatever is wrong goes to OUT/DATASET/CATEGORY.problems.csv. Beside
-    the result lies a table of all defects: .defects.csv, .defects.parquet.
+    the result lies a table of all defects: .defects.csv.
 
     tinydefects evaluate maps mvtec_ad/screw --limits 0.3,0.05,1e-5
     tinydefects evaluate maps.jsonl visa/pcb1 --resample bilinear --dry-run
@@ -196,7 +196,7 @@ def evaluate(
     tinydefects evaluate maps folder/parts --bins diameter_px:2,5,10 --contrast
     """
     from tinydefects.benchmark.map_scoring import MapReader
-    from tinydefects.benchmark.result import Result, describe_run, tables_of, write_result
+    from tinydefects.benchmark.result import TABLE_SUFFIX, Result, describe_run, write_result
     from tinydefects.image_bits import MOST, bits_to_show, category_with_image_bits
     from tinydefects.maps.description import describe_cost, map_settings, scoring_cost, warnings_about
     from tinydefects.metrics.evaluation import evaluate as evaluate_pairs
@@ -260,9 +260,8 @@ def evaluate(
     if threshold_from is not None:
         settings["threshold_from"] = f"{threshold_from.value}, exceeded by at most {threshold_rate:g}"
     result = Result(evaluation=evaluation, provenance=describe_run({**settings, **maker_of(pairing)}))
-    path = write_result(result, base.with_name(f"{base.name}.json"), with_tables=True)
-    written = ", ".join(map(str, [path, *tables_of(path)]))
-    print_result(numbers(evaluation), as_json, str(evaluation), f"\nwritten: {written}")
+    path = write_result(result, base.with_name(f"{base.name}.json"), with_table=True)
+    print_result(numbers(evaluation), as_json, str(evaluation), f"\nwritten: {path}, {path.with_suffix(TABLE_SUFFIX)}")
 
 
 def parse_numbers(option: str, text: str) -> tuple[float, ...]:
