@@ -1,8 +1,8 @@
 """A settings model as options of a command, as a file for --config, and as the text that `tinydefects config` prints.
 
-The model declares each value once: type, bounds, default, and one line of help (its description). Three more things
-may stand in a field's `json_schema_extra`: `panel`, the heading of the help it stands under; `metavar`; and `flag`,
-where the option is not named like the field.
+The model declares each value once: type, bounds, default, and one line of help (its description). Four more things
+may stand in a field's `json_schema_extra`: `panel`, the heading of the help it stands under; `metavar`; `flag`, where
+the option is not named like the field; and `text`, where it is repeatable text that the model takes apart itself.
 """
 
 import json
@@ -103,7 +103,7 @@ def describe_defaults(model: type[BaseModel]) -> Iterator[str]:
     for name, field in model.model_fields.items():
         if (heading := _extra(field).get("panel")) != panel:
             panel = heading
-            yield f"\n# --- {panel} ---"
+            yield f"\n# --- {panel or 'General'} ---"
         yield f"# {field.description or name}"
         default = json.dumps(field.get_default(call_default_factory=False), default=str)  # which is YAML, too
         yield f"# {name}: (must be given)" if field.is_required() else f"{name}: {default}"
@@ -147,6 +147,8 @@ def _option(name: str, field: FieldInfo) -> Any:  # noqa: ANN401 - an annotation
 def _plain_type(field: FieldInfo) -> tuple[Any, list[Any]]:
     """The type of a field as typer takes it, `list` for tuples of any length, and the rules beside it."""
     kind, rules = field.annotation, list(field.metadata)
+    if _extra(field).get("text"):
+        return list[str], rules
     if get_origin(kind) in (Union, UnionType):
         inner = [one for one in get_args(kind) if one is not NoneType]
         kind = inner[0] if len(inner) == 1 else str

@@ -47,58 +47,60 @@ class EvaluationSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fpr_limits: tuple[Rate, ...] = Field(
-        FPR_LIMITS,
+        default=FPR_LIMITS,
         min_length=1,
         description="False-positive rates in (0, 1] up to which AUPRO is taken, between commas.",
         json_schema_extra={"flag": "--limits", "metavar": "RATES", "text": True},
     )
     bins: tuple[SizeBins, ...] = Field(
-        (),
+        default=(),
         description="Groups of defects between fixed sizes, e.g. diameter_px:2,5,10; also area_px, area_mm2, "
         "image_share. Repeatable.",
         json_schema_extra={"metavar": "UNIT:EDGES", "text": True},
     )
     pixel_pitch_mm: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
-        None, description="Millimetres a pixel, for sizes in mm.", json_schema_extra={"flag": "--pixel-pitch"}
+        default=None, description="Millimetres a pixel, for sizes in mm.", json_schema_extra={"flag": "--pixel-pitch"}
     )
     curve: CurveRule = Field(
-        "exact",
+        default="exact",
         description="Curve under AUPRO and rho; 'published_99' is the 99-point curve of published tables.",
         json_schema_extra={"panel": NUMBERS},
     )
     contrast: bool = Field(
-        False,
+        default=False,
         description="Measure how much each defect stands out in its photograph, which is read for it.",
         json_schema_extra={"panel": NUMBERS},
     )
     n_resamples: int = Field(
-        N_RESAMPLES,
+        default=N_RESAMPLES,
         ge=0,
         le=1_000_000,
         description="Draws of the images behind the 95 % intervals; 0 for none.",
         json_schema_extra={"flag": "--resamples", "panel": NUMBERS},
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="Seed of those draws.", json_schema_extra={"panel": NUMBERS})
+    seed: int = Field(
+        default=0, ge=0, lt=2**32, description="Seed of those draws.", json_schema_extra={"panel": NUMBERS}
+    )
     detection_rule: DetectionRule = Field(
-        DEFAULT_RULE, description="What counts as a detected defect.", json_schema_extra={"panel": DECISIONS}
+        default=DEFAULT_RULE, description="What counts as a detected defect.", json_schema_extra={"panel": DECISIONS}
     )
     false_alarm_rate: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None,
+        default=None,
         description="Share of good images (or of normal pixels) that rule lets alarm; 0.05 (0.01) when left out.",
         json_schema_extra={"panel": DECISIONS},
     )
     threshold: Annotated[float, Field(ge=-HIGHEST, le=HIGHEST)] | None = Field(
-        None,
+        default=None,
         description="Pixels above it are called defective: F1 at it, SegF1. Chosen without the test images.",
         json_schema_extra={"panel": DECISIONS},
     )
     image_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
-        None,
+        default=None,
         description="Images that score above it are called defective. Chosen without the test images.",
         json_schema_extra={"panel": DECISIONS},
     )
     n_exhibits: int = Field(
-        48,
+        default=48,
         ge=0,
         le=100_000,
         description="Defects cut out for the report; 0 keeps the data's pixels out of the result.",
