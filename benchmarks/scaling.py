@@ -2,10 +2,9 @@
 
     python benchmarks/scaling.py
 
-Measured: what an executor adds to a job; what a category scored in two parts costs beside one pass, and whether the
-numbers are the same; what an image of 1036 x 1036 px takes to decode, its map to draw and to write, and their sizes.
-Seconds are those of the processor, in this process, unless they are called wall seconds: other work on the machine then
-hardly matters. The plans multiply them with `ASSUMED`, which nobody measured here.
+Measured: what an executor adds to a job; what an image of 1036 x 1036 px takes to decode, its map to draw
+and to write, and their sizes. Seconds are those of the processor, in this process, unless they are called wall seconds:
+other work on the machine then hardly matters. The plans multiply them with `ASSUMED`, which nobody measured here.
 """
 
 import io
@@ -16,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,20 +24,14 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from scoring import OUT, SEED, SIZE, pairs
+from scoring import OUT, SEED, SIZE
 from tinydefects.benchmark.cluster.connection import open_executor
-from tinydefects.benchmark.part_file import read_part, write_part
 from tinydefects.benchmark.processes import IsolatedProcesses
 from tinydefects.benchmark.protocol import EvaluationProtocol, Job
-from tinydefects.benchmark.result import describe_run, numbers_of
+from tinydefects.benchmark.result import describe_run
 from tinydefects.datasets.catalog import load_category
-from tinydefects.metrics.evaluation import evaluate, evaluate_gathered
-from tinydefects.metrics.parts import gather_part, merge_parts, share_of
-from tinydefects.metrics.scores import Evaluation
-from tinydefects.metrics.spool import ScoreSpool
 from tinydefects.patch_grid import PatchGrid
 from tinydefects.pixels import read_image, write_map
-from tinydefects.sample import Prediction, Sample
 
 T = TypeVar("T")
 SIDE, PATCH = 1036, 14
@@ -98,39 +91,6 @@ def answer_all(executor: Executor, job: Job) -> None:
     """As many jobs at a time as there are workers, as the runner sends them."""
     for future in [executor.submit(answer, job) for _ in range(N_WORKERS)]:
         future.result()
-
-
-def parts_row() -> dict[str, object]:
-    """A category in one pass, and in two parts that are written, read and merged."""
-    made = list(pairs(N_SCORED, 0.01, []))
-    whole, one_pass = timed(lambda: evaluate(made, n_resamples=0, n_exhibits=0))
-    with tempfile.TemporaryDirectory() as folder:
-        written = [timed(partial(gather_half, made, number, Path(folder, str(number)))) for number in (1, 2)]
-        merged, merging = timed(lambda: merge([part for part, _ in written]))
-        n_bytes = sum(file.stat().st_size for part, _ in written for file in part.iterdir())
-    n_pixels = N_SCORED * SIZE[0] * SIZE[1]
-    return {
-        "images": N_SCORED,
-        "megapixels": n_pixels / 1e6,
-        "one_pass_seconds": one_pass,
-        "gather_and_write_seconds": [seconds for _, seconds in written],
-        "read_and_merge_seconds": merging,
-        "bytes_per_pixel": n_bytes / n_pixels,
-        "same_numbers": str(numbers_of(whole)) == str(numbers_of(merged)),
-    }
-
-
-def gather_half(made: list[tuple[Sample, Prediction]], number: int, folder: Path) -> Path:
-    positions = share_of(N_SCORED, number, 2)
-    with ScoreSpool() as spool:
-        own = [made[position] for position in positions]
-        return write_part(gather_part(own, spool, positions=positions, n_images=N_SCORED, n_exhibits=0), folder)
-
-
-def merge(folders: list[Path]) -> Evaluation:
-    with ExitStack() as stack:
-        parts = [stack.enter_context(read_part(folder)) for folder in folders]
-        return evaluate_gathered(partial(merge_parts, parts), n_resamples=0)
 
 
 def image_row() -> dict[str, object]:
@@ -244,11 +204,6 @@ def benchmark_plan(measured: dict[str, Any]) -> list[dict[str, str]]:
             f"{a['train_images']:g} images x {a['training_features_mb']:g} MB",
             f"{a['train_images'] * a['training_features_mb'] / 1e3:.1f} GB of file cache",
         ),
-        (
-            "parts of one category, if it is split",
-            f"{scored_mpx:.0f} megapixels x {measured['parts']['bytes_per_pixel']:.2f} bytes",
-            f"{scored_mpx * measured['parts']['bytes_per_pixel'] / 1e3:.2f} GB",
-        ),
     ]
     return [dict(zip(("quantity", "arithmetic", "value"), row, strict=True)) for row in rows]
 
@@ -325,7 +280,6 @@ def main() -> None:
     executors = {"processes": IsolatedProcesses(), "dask": open_executor("local", n_workers=N_WORKERS)}
     measured = {
         "executors": [executor_row(name, opened) for name, opened in executors.items()],
-        "parts": parts_row(),
         "image": image_row(),
         "result_bytes": result_bytes(),
         "scoring_seconds_per_megapixel": scoring_seconds_per_megapixel(),

@@ -271,21 +271,12 @@ def scaling_measured_table() -> str:
     measured, source_line = benchmark("scaling")
     found = measured["measured"]
     processes, dask = found["executors"]
-    parts, image = found["parts"], found["image"]
-    gathering = " and ".join(f"{seconds:.2f}" for seconds in parts["gather_and_write_seconds"])
+    image = found["image"]
     rows = [
         (f"a job that does nothing, `{name}`", f"{row['ms_per_job']:.1f} ms ({row['wall_ms_per_job']:.0f} ms wall)")
         for name, row in (("--workers", processes), ("--cluster local", dask))
     ]
     rows += [
-        (
-            f"{parts['images']} images, {parts['megapixels']:.0f} megapixels, one pass",
-            f"{parts['one_pass_seconds']:.2f} s",
-        ),
-        ("the same in two parts: gather and write each", f"{gathering} s"),
-        ("read and merge them", f"{parts['read_and_merge_seconds']:.2f} s"),
-        ("numbers of both ways", "the same" if parts["same_numbers"] else "NOT the same"),
-        ("size of the parts", f"{parts['bytes_per_pixel']:.2f} bytes a pixel"),
         ("decode 1036 x 1036 px, PNG, JPEG", f"{image['decode_png_ms']:.1f} ms, {image['decode_jpg_ms']:.1f} ms"),
         ("draw a map from 74 x 74 patches", f"{image['draw_map_ms']:.1f} ms"),
         ("write it as TIFF", f"{image['write_map_ms']:.0f} ms, {image['map_bytes'] / 1e6:.1f} MB"),

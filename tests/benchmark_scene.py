@@ -7,13 +7,17 @@ import numpy as np
 
 from tinydefects.benchmark.job_run import Place
 from tinydefects.benchmark.peers import catalog
-from tinydefects.benchmark.protocol import EvaluationProtocol, list_jobs
+from tinydefects.benchmark.protocol import OF_EACH_CATEGORY, EvaluationProtocol, list_jobs
 from tinydefects.sample import Prediction
 
 SCENE = {"size": 96, "n_train": 4, "n_good": 4, "n_defect": 6, "seed": 0}
 CATEGORY = "synthetic/brushed_metal"
 PROTOCOL = EvaluationProtocol(
-    categories=(CATEGORY,), options={"synthetic": SCENE}, resolutions=(96,), teacher="builtin", n_resamples=50
+    categories=(CATEGORY,),
+    options={"synthetic": SCENE},
+    resolutions=(96,),
+    teacher="builtin",
+    evaluation=OF_EACH_CATEGORY.changed(n_resamples=50),
 )
 
 

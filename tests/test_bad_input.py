@@ -15,14 +15,13 @@ from test_cli import draw_parts
 
 SCREW = "mvtec_ad/screw"
 RESULT, OTHER = "results/a/mvtec_ad/screw.json", "results/b/mvtec_ad/screw.json"
-PART = "parts/mvtec_ad/screw.part_1_of_1"
 BENCHMARK = ("--categories", SCREW, "--teacher", "builtin", "--resolutions", 64, "--out", "bench")
 SMALL = ("--teacher", "builtin", "--resolution", 64, "--epochs", 1)
 
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory) -> Path:
-    """A dataset, a model, its maps, two results, a part, a benchmark, an export: one file of every kind we read."""
+    """A dataset, a model, its maps, two results, a benchmark, an export: one file of every kind we read."""
     folder = tmp_path_factory.mktemp("work shop ä")
     draw_parts(folder / "data/mvtec_ad/screw")
     with pytest.MonkeyPatch.context() as patch:
@@ -32,7 +31,6 @@ def workshop(tmp_path_factory) -> Path:
             ("predict", "model", SCREW, "--out", "maps"),
             ("evaluate", "maps", SCREW, "--resamples", 0, "--out", "results/a"),
             ("evaluate", "maps", SCREW, "--resamples", 0, "--image-score", "max", "--out", "results/b"),
-            ("evaluate", "maps", SCREW, "--part", "1/1", "--out", "parts"),
             ("benchmark", "--peers", "local_contrast", *BENCHMARK, "--cost", "off"),
         ):
             code, _, err = run(patch, Silent(), *arguments)
@@ -106,8 +104,6 @@ READERS: dict[str, list[tuple[object, ...]]] = {
     "maps/screw/test/pit/4.tiff": [("evaluate", "maps", SCREW, "--out", "o"), ("audit", "maps", SCREW)],
     "bench/protocol.json": [("benchmark", "--peers", "local_contrast", *BENCHMARK, "--dry-run")],
     "bench/mvtec_ad/screw/0/local_contrast/seed_0.json": [("report", "bench", "--out", "o.html")],
-    f"{PART}/part.json": [("evaluate", "maps", SCREW, "--merge", "--out", "parts")],
-    f"{PART}/part.npz": [("evaluate", "maps", SCREW, "--merge", "--out", "parts")],
     "sent.tar.gz": [("submit", "sent.tar.gz", "--check")],
 }
 
@@ -152,7 +148,7 @@ NUMBERS: list[tuple[tuple[object, ...], str, tuple[str, ...]]] = [
     *((FIT, option, NO_NUMBERS) for option in ("--cache-limit-gb", "--seed")),
     *((EVALUATE, option, (*NO_NUMBERS, "1.5")) for option in ("--limits", "--false-alarm-rate", "--threshold-rate")),
     *((EVALUATE, option, ("nan", "inf", "1e400", "abc")) for option in ("--threshold", "--image-threshold")),
-    *((EVALUATE, option, NO_NUMBERS) for option in ("--pixel-pitch", "--exhibits", "--seed", "--part", "--resamples")),
+    *((EVALUATE, option, NO_NUMBERS) for option in ("--pixel-pitch", "--exhibits", "--seed", "--resamples")),
     *((INSPECT, option, NO_NUMBERS) for option in ("--patch-size", "--pixel-pitch", "--defect-px", "--image-size")),
     *((COMPARE, option, NO_NUMBERS) for option in ("--resamples", "--seed")),
     *((SUBMIT, option, ("nan", "inf", "1e400", "abc")) for option in ("--alpha", "--threshold")),
@@ -167,7 +163,7 @@ NUMBERS: list[tuple[tuple[object, ...], str, tuple[str, ...]]] = [
 def test_a_number_out_of_bounds_is_refused_before_any_work(inside, monkeypatch, capsys, command, option, values):
     for value in values:
         code, _, err = run(monkeypatch, capsys, *command, option, value)
-        require_one_line(code, err, option.lstrip("-") if option == "--part" else option)
+        require_one_line(code, err, option)
         assert not (inside / "o").exists()
 
 

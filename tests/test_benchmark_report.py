@@ -36,7 +36,7 @@ from tinydefects.benchmark_report.plots import mean_pro_curve, pod_figure, size_
 from tinydefects.benchmark_report.ranked_board import csv_link, figure_names, rank_board
 from tinydefects.benchmark_report.strips import RAREST, NormalShares, StripStore, colour_shares, encode_strip
 from tinydefects.errors import ResultError
-from tinydefects.metrics.evaluation import evaluate
+from tinydefects.metrics.evaluation import EvaluationSettings, evaluate
 from tinydefects.metrics.leaderboard import LeaderboardRow
 from tinydefects.metrics.records import Interval
 
@@ -109,8 +109,8 @@ def test_methods_of_a_benchmark_are_told_from_single_results(folder, tmp_path):
 
 
 def test_results_of_two_protocols_are_refused(folder, stored, tmp_path):
-    other = EvaluationProtocol(categories=("cloth/plain",), false_alarm_rate=0.2)
-    for protocol, seed in ((other, 0), (replace(other, false_alarm_rate=0.1), 1)):
+    other = EvaluationProtocol(categories=("cloth/plain",), evaluation=EvaluationSettings(false_alarm_rate=0.2))
+    for protocol, seed in ((other, 0), (replace(other, evaluation=EvaluationSettings(false_alarm_rate=0.1)), 1)):
         job = Job(protocol=protocol, category="cloth/plain", peer="p", resolution=1, seed=seed)
         write_job(job, stored[0].evaluation, tmp_path)
     with pytest.raises(ResultError, match=r"seed_0\.json and .*seed_1\.json answer different protocols"):

@@ -68,7 +68,7 @@ def test_an_evaluation_applies_the_rule_it_was_asked_for(tmp_path):
 
 
 def test_a_bad_rule_is_refused_before_the_first_map_is_read():
-    with pytest.raises(TinyDefectsError, match="detection rule 'best_f1' is unknown"):
+    with pytest.raises(TinyDefectsError, match=r"'detection_rule'.*'own_peak_at_image_fpr'.*'best_f1'"):
         evaluate(iter([None]), detection_rule="best_f1")
 
 

@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
 import command_line
 from dataset_trees import draw
 from tinydefects.benchmark.result import read_result
-from tinydefects.tables import read_rows, write_parquet
+from tinydefects.tables import read_rows
 
 SIZE = (24, 32)
 BOX = (slice(4, 7), slice(5, 9))
@@ -69,7 +70,6 @@ def test_a_result_a_table_of_defects_and_nothing_about_problems_are_written(run)
     assert code == 0, err
     assert sorted(path.name for path in Path("results/mvtec_ad").iterdir()) == [
         "screw.defects.csv",
-        "screw.defects.parquet",
         "screw.json",
         "screw.npz",
         "screw.tally.npz",
@@ -106,6 +106,22 @@ def test_every_option_reaches_the_result(run):
     assert (evaluation.image_threshold, evaluation.image_f1) == (1.25, 1.0)
     assert (evaluation.detectability.rule, evaluation.detectability.rate) == ("half_at_pixel_fpr", 0.02)
     assert (evaluation.curve_rule, evaluation.exhibits) == ("published_99", ())
+    told = result().provenance.settings
+    assert (told["n_resamples"], told["detection_rule"]) == ("20", "half_at_pixel_fpr")
+    assert not {"seed", "contrast", "root", "out"} & told.keys(), "defaults and folders need no telling"
+
+
+def test_a_file_of_settings_does_what_its_options_do(run):
+    options = ["--limits", "0.2,0.05", "--bins", "diameter_px:2,5", "--detection-rule", "half_at_pixel_fpr"]
+    assert run(*EVALUATE, *options)[0] == 0
+    by_options = result()
+    text = "fpr_limits: [0.2, 0.05]\nbins: ['diameter_px:2,5']\ndetection_rule: half_at_pixel_fpr\n"
+    Path("settings.yaml").write_text(text + "n_resamples: 20\nout: elsewhere\n")
+    code, _, err = run("evaluate", "maps", "mvtec_ad/screw", "--config", "settings.yaml")
+    assert code == 0, err
+    by_file = read_result(Path("elsewhere/mvtec_ad/screw.json"))
+    assert by_file.provenance.settings == by_options.provenance.settings
+    assert str(by_file.evaluation) == str(by_options.evaluation)
 
 
 def test_a_threshold_from_training_images_is_theirs_and_recorded(run):
@@ -127,7 +143,7 @@ def test_a_manifest_does_what_its_folder_does(run, suffix):
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     manifest = Path(f"manifest{suffix}")
     if suffix == ".parquet":
-        write_parquet(manifest, columns)
+        pyarrow.parquet.write_table(pyarrow.table(columns), manifest)
     elif suffix == ".csv":
         manifest.write_text("\n".join([",".join(columns), *(",".join(map(str, row.values())) for row in rows)]))
     else:
@@ -210,11 +226,14 @@ def test_maps_that_are_not_finite_are_all_found_and_no_result_is_written(run):
     ("arguments", "named"),
     [
         (["nowhere", "mvtec_ad/screw"], "nowhere: no such folder of maps"),
-        (["maps", "mvtec_ad/screw", "--limits", "0.3,x"], "--limits '0.3,x': write numbers between commas"),
-        (["maps", "mvtec_ad/screw", "--limits", "2"], "write rates in (0, 1]"),
-        (["maps", "mvtec_ad/screw", "--bins", "2,5"], "--bins 2,5: write UNIT:EDGES"),
-        (["maps", "mvtec_ad/screw", "--bins", "inch:2"], "size unit 'inch' is unknown"),
-        (["maps", "mvtec_ad/screw", "--bins", "area_mm2:2"], "need --pixel-pitch"),
+        (
+            ["maps", "mvtec_ad/screw", "--limits", "0.3,x"],
+            "--limits: Input should be a valid number, unable to parse string as a number (got 'x')",
+        ),
+        (["maps", "mvtec_ad/screw", "--limits", "2"], "--limits: Input should be less than or equal to 1 (got '2')"),
+        (["maps", "mvtec_ad/screw", "--bins", "2,5"], "--bins: '2,5': write UNIT:EDGES"),
+        (["maps", "mvtec_ad/screw", "--bins", "inch:2"], "--bins: size unit 'inch' is unknown"),
+        (["maps", "mvtec_ad/screw", "--bins", "area_mm2:2"], "give --pixel-pitch"),
         (["maps", "mvtec_ad/screw", "--threshold-from", "validation"], "has no validation images"),
         (["maps", "mvtec_ad/screw", "--threshold-from", "train", "--threshold-rate", "1"], "1 is not in [0, 1)"),
         (["maps", "mvtec_ad/screw", "--false-alarm-rate", "1"], "1 is not in [0, 1)"),
@@ -298,7 +317,6 @@ def test_without_torch_and_without_pyarrow_maps_are_scored_and_parquet_names_its
 
     scored = without(*map(str, EVALUATE))
     assert scored.returncode == 0, scored.stderr
-    assert "screw.defects.parquet" not in scored.stdout
     Path("maps.parquet").write_bytes(b"PAR1")
     refused = without("evaluate", "maps.parquet", "mvtec_ad/screw")
     assert refused.returncode == 2
@@ -307,5 +325,8 @@ def test_without_torch_and_without_pyarrow_maps_are_scored_and_parquet_names_its
 
 def test_the_help_shows_its_options_in_groups_and_examples(workplace):
     shown = finish("evaluate", "--help").stdout
-    for part in ("The maps", "Figures and size groups", "Decisions", "What is written", "tinydefects evaluate maps"):
+    for part in ("The maps", "Numbers and size groups", "Decisions", "What is written", "tinydefects evaluate maps"):
         assert part in shown
+    first = shown.partition("Numbers and size groups")[0]
+    places = [first.index(f"--{name} ") for name in ("limits", "bins", "pixel-pitch", "root", "out", "config")]
+    assert places == sorted(places), "what matters most stands first"

@@ -9,7 +9,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from reference import slow_metrics
 from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError, TinyDefectsError
 from tinydefects.metrics import spool
-from tinydefects.metrics.evaluation import evaluate
+from tinydefects.metrics.evaluation import EvaluationSettings, evaluate
+from tinydefects.metrics.figures import figures
+from tinydefects.metrics.size import SizeBins
 from tinydefects.pixels import write_png
 from tinydefects.sample import Prediction, Sample
 
@@ -193,8 +195,55 @@ def test_unknown_labels_contradictions_and_nothing_at_all_are_refused(folder):
 def test_impossible_settings_are_refused(small_category, limits):
     with pytest.raises(TinyDefectsError, match="fpr_limits"):
         evaluate(small_category, fpr_limits=limits)
-    with pytest.raises(TinyDefectsError, match=r"curve rule 'fast'.*exact, published_99"):
-        evaluate(small_category, curve="fast")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"curve": "fast"},
+            "field 'curve': Input should be 'exact', 'published_99' or 'normal_thresholds' (got 'fast')",
+        ),
+        ({"n_draws": 5}, "field 'n_draws': Extra inputs are not permitted (got '5')"),
+        ({"n_resamples": -1}, "field 'n_resamples': Input should be greater than or equal to 0 (got '-1')"),
+        ({"threshold": float("inf")}, "field 'threshold': Input should be less than"),
+        ({"image_threshold": float("inf")}, "field 'image_threshold': Input should be a finite number"),
+        ({"bins": "inch:2"}, "field 'bins': Value error, size unit 'inch' is unknown"),
+        ({"bins": "2,5"}, "field 'bins': Value error, '2,5': write UNIT:EDGES"),
+        ({"fpr_limits": "0.3,x"}, "field 'fpr_limits.1': Input should be a valid number"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named_before_the_first_image(change, told):
+    with pytest.raises(TinyDefectsError) as raised:
+        evaluate(iter([None]), **change)
+    assert told in str(raised.value)
+
+
+def test_settings_may_be_one_value_single_changes_or_both(small_category):
+    settings = EvaluationSettings(fpr_limits=(0.3, 0.05), n_resamples=7, seed=3, contrast=True)
+    whole, by_name = evaluate(small_category, settings), evaluate(small_category, **dict(settings))
+    assert figures(by_name) == pytest.approx(figures(whole), abs=1e-12, nan_ok=True)
+    assert by_name.intervals.keys() == whole.intervals.keys() != set()
+    other = evaluate(small_category, settings, n_resamples=0)
+    assert (other.fpr_limits, other.intervals, settings.n_resamples) == ((0.3, 0.05), {}, 7)
+
+
+def test_settings_as_text_are_those_of_the_command_line():
+    bins = (SizeBins(unit="diameter_px", edges=(2, 5)), SizeBins(unit="area_px", edges=(9,)))
+    as_text = EvaluationSettings(fpr_limits="0.3,0.05,0.3", bins=["diameter_px:2,5", "area_px:9"])
+    assert as_text == EvaluationSettings(fpr_limits=(0.3, 0.05), bins=bins)
+    assert EvaluationSettings(bins="area_px:9") == EvaluationSettings(bins=bins[1])
+
+
+def test_nan_is_a_setting_that_is_not_given():
+    nan = float("nan")
+    given = EvaluationSettings(threshold=nan, image_threshold=np.float32(nan), pixel_pitch_mm=nan)
+    assert given == EvaluationSettings()
+
+
+def test_settings_come_back_from_json():
+    settings = EvaluationSettings(bins="area_mm2:0.5,2", pixel_pitch_mm=0.1, threshold=0.5, curve="published_99")
+    assert EvaluationSettings.model_validate_json(settings.model_dump_json()) == settings
 
 
 def test_maps_of_other_types_count_as_float32_unless_they_overflow(folder):

@@ -19,6 +19,7 @@ from tinydefects.detector import Detector
 from tinydefects.detector_file import DetectorSettings
 from tinydefects.errors import ImageReadError, TinyDefectsError
 from tinydefects.image_bits import bits_to_show, find_image_bits, with_image_bits
+from tinydefects.metrics.evaluation import EvaluationSettings
 from tinydefects.pixels import count_values, is_deep, read_image
 from tinydefects.sample import Category, Sample
 
@@ -231,7 +232,9 @@ def test_fit_says_what_it_found_and_saves_it_and_predict_uses_it(tmp_path, monke
 
 def test_a_benchmark_reads_alike_for_every_method_and_records_it(tmp_path):
     root = scan_12_bits(tmp_path / "data")
-    protocol = EvaluationProtocol(categories=("folder/parts",), teacher="builtin", n_resamples=0)
+    protocol = EvaluationProtocol(
+        categories=("folder/parts",), teacher="builtin", evaluation=EvaluationSettings(n_resamples=0)
+    )
     job = Job(protocol=protocol, category="folder/parts", peer="local_contrast", resolution=0, seed=0)
     result = run_job(job, Place(root=root, out=tmp_path / "out", features=tmp_path / "features", device="cpu"))
     assert result.run.settings["image_bits"] == "12"

@@ -2,6 +2,7 @@ import json
 import unicodedata
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -15,7 +16,6 @@ from tinydefects.maps.problems import MapProblem, MapsError, describe_problems
 from tinydefects.pixels import write_map
 from tinydefects.predictions import write_prediction
 from tinydefects.sample import Category, Prediction, Sample
-from tinydefects.tables import write_parquet
 
 SIZE = (4, 6)
 
@@ -230,7 +230,7 @@ def test_a_manifest_names_images_by_id_or_by_path(maps, category, how, suffix):
     ]
     manifest = maps / f"manifest{suffix}"
     if suffix == ".parquet":
-        write_parquet(manifest, {name: [row[name] for row in rows] for name in rows[0]})
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), manifest)
     elif suffix == ".csv":
         manifest.write_text("\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]))
     else:

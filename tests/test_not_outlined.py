@@ -111,11 +111,6 @@ def test_the_commands_take_a_category_without_outlines(tmp_path, monkeypatch, ca
     numbers = json.loads(out)
     assert (numbers["image_auroc"], numbers["pixel_auroc"], numbers["n_unmarked_images"]) == (1.0, None, 3)
     assert read_result(tmp_path / "results/folder/parts.json").evaluation.n_unmarked_images == 3
-    for part in ("1/2", "2/2"):
-        assert run(*evaluated, "--part", part, "--out", "parted")[0] == 0
-    assert run(*evaluated, "--merge", "--out", "parted")[0] == 0
-    merged, whole = (json.loads((tmp_path / f"{one}/folder/parts.json").read_text()) for one in ("parted", "results"))
-    assert merged["evaluation"] == whole["evaluation"]
     assert run("report", "results")[0] == 0
     assert run("compare", "results/folder/parts.json", "again/folder/parts.json", "--resamples", 100)[0] == 0
     code, out, err = run("inspect", "folder/parts")

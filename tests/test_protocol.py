@@ -1,8 +1,15 @@
+import json
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
-from tinydefects.benchmark.protocol import EvaluationProtocol, list_jobs
+import pytest
 
+from tinydefects.benchmark.protocol import OF_EACH_CATEGORY, EvaluationProtocol, list_jobs
+from tinydefects.benchmark.run_folder import finished, read_protocol, write_protocol
+from tinydefects.metrics.size import SizeBins
+
+GOLDENS = Path(__file__).parent / "goldens"
 PROTOCOL = EvaluationProtocol(
     categories=("visa/pcb1", "synthetic/brushed_metal"), resolutions=(384, 256), seeds=(3, 4), teacher="builtin"
 )
@@ -40,7 +47,11 @@ def test_a_job_has_a_file_of_its_own_and_a_name_for_people():
 
 def test_adding_categories_resolutions_seeds_or_pictures_leaves_fingerprints_as_they_are():
     more = replace(
-        PROTOCOL, categories=("btad/01", *PROTOCOL.categories), resolutions=(1036, 384), seeds=(3, 4, 5), n_exhibits=0
+        PROTOCOL,
+        categories=("btad/01", *PROTOCOL.categories),
+        resolutions=(1036, 384),
+        seeds=(3, 4, 5),
+        evaluation=PROTOCOL.evaluation.changed(n_exhibits=0),
     )
     assert more.fingerprint == PROTOCOL.fingerprint
     assert {job.fingerprint for job in jobs_of("fbft")} & {job.fingerprint for job in jobs_of("fbft", protocol=more)}
@@ -49,12 +60,60 @@ def test_adding_categories_resolutions_seeds_or_pictures_leaves_fingerprints_as_
 def test_whatever_decides_a_number_changes_the_fingerprint():
     changed = [
         replace(PROTOCOL, teacher_fingerprint="ab"),
-        replace(PROTOCOL, fpr_limits=(0.3,)),
-        replace(PROTOCOL, false_alarm_rate=0.1),
         replace(PROTOCOL, threshold_rate=0.001),
-        replace(PROTOCOL, n_resamples=10),
+        *(
+            replace(PROTOCOL, evaluation=OF_EACH_CATEGORY.changed(**change))
+            for change in (
+                {"fpr_limits": (0.3,)},
+                {"curve": "published_99"},
+                {"detection_rule": "peak_at_image_fpr"},
+                {"false_alarm_rate": 0.1},
+                {"n_resamples": 10},
+                {"bins": "area_px:10"},
+                {"pixel_pitch_mm": 0.1},
+                {"seed": 1},
+            )
+        ),
     ]
-    assert len({PROTOCOL.fingerprint, *(one.fingerprint for one in changed)}) == 6
+    assert len({PROTOCOL.fingerprint, *(one.fingerprint for one in changed)}) == 11
+
+
+def test_a_rate_that_is_the_rules_own_is_the_same_protocol_said_or_unsaid():
+    said = replace(PROTOCOL, evaluation=OF_EACH_CATEGORY.changed(false_alarm_rate=0.05))
+    assert said.fingerprint == PROTOCOL.fingerprint
+
+
+def test_a_protocol_comes_back_as_it_went(tmp_path):
+    evaluation = OF_EACH_CATEGORY.changed(bins=SizeBins(unit="area_mm2", edges=(1, 2)), pixel_pitch_mm=0.1, seed=4)
+    protocol = replace(PROTOCOL, options={"visa": {"n": [1, None]}}, evaluation=evaluation)
+    write_protocol(protocol, tmp_path)
+    assert read_protocol(tmp_path) == protocol
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "job_fingerprint"),
+    [
+        ("benchmark_of_0_1_0", "peak_at_image_fpr", "c3681baeb0c8bcc2"),
+        ("benchmark_of_own_peaks", "own_peak_at_image_fpr", "6ea5bdab3e581f98"),
+    ],
+)
+def test_protocols_with_flat_settings_keep_their_fingerprints_and_those_of_their_jobs(name, rule, job_fingerprint):
+    protocol = read_protocol(GOLDENS / name)
+    stored = json.loads((GOLDENS / name / "protocol.json").read_text())
+    assert protocol.fingerprint == stored["fingerprint"]
+    (job,) = list_jobs(protocol, ["local_contrast"], teacherless={"local_contrast"})
+    assert job.fingerprint == job_fingerprint
+    assert protocol.evaluation == OF_EACH_CATEGORY.changed(
+        fpr_limits=(0.3, 0.05), detection_rule=rule, false_alarm_rate=0.05, n_resamples=20, n_exhibits=0
+    )
+
+
+def test_a_benchmark_of_0_1_0_goes_on_where_it_stopped():
+    protocol = read_protocol(GOLDENS / "benchmark_of_0_1_0")
+    (job,) = list_jobs(protocol, ["local_contrast"], teacherless={"local_contrast"})
+    found = finished(job, GOLDENS / "benchmark_of_0_1_0")
+    assert found is not None
+    assert found.figures["image_auroc"] == pytest.approx(1.0, abs=1e-12)
 
 
 def test_options_of_a_dataset_change_the_jobs_on_it_and_no_others():

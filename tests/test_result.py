@@ -8,17 +8,16 @@ import pytest
 
 from killed import killed_at_each_step
 from random_category import random_pairs, random_samples
-from tinydefects.benchmark import defect_table
 from tinydefects.benchmark.result import (
+    TABLE_SUFFIX,
     Result,
     describe_run,
     find_results,
     numbers_of,
     read_result,
-    tables_of,
     write_result,
 )
-from tinydefects.errors import MissingExtraError, ResultError, TinyDefectsError
+from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.tally import Tally
 from tinydefects.pixels import write_png
@@ -179,15 +178,10 @@ def test_a_sound_file_of_another_result_is_refused(result, tmp_path, suffix):
         read_result(path)
 
 
-def without_pyarrow(*_: object) -> None:
-    raise MissingExtraError("Parquet", "tables")
-
-
-def test_a_kill_at_any_step_of_another_evaluation_leaves_the_old_result_or_the_new_one(result, tmp_path, monkeypatch):
-    monkeypatch.setattr(defect_table, "write_parquet", without_pyarrow)  # its threads are no matter for a fork
+def test_a_kill_at_any_step_of_another_evaluation_leaves_the_old_result_or_the_new_one(result, tmp_path):
     old, path = replace(result, provenance=replace(result.provenance, machine="old")), tmp_path / "r/a.b.json"
     new = replace(result, evaluation=replace(result.evaluation, exhibits=(), tally=None, category="new"))
-    write_result(old, path, with_tables=True)
+    write_result(old, path, with_table=True)
     seen = []
     for _ in killed_at_each_step(lambda: write_result(new, path)):
         assert find_results(tmp_path) == [path]
@@ -195,12 +189,19 @@ def test_a_kill_at_any_step_of_another_evaluation_leaves_the_old_result_or_the_n
         is_new = found.evaluation.category == "new"
         assert (found.provenance.machine == "old") is not is_new
         assert (found.evaluation.tally is None) is is_new
-        assert bool(tables_of(path)) is not is_new, "the tables tell what the result tells"
+        assert path.with_suffix(TABLE_SUFFIX).exists() is not is_new, "the table tells what the result tells"
         seen.append(is_new)
-        write_result(old, path, with_tables=True)
+        write_result(old, path, with_table=True)
     assert seen == sorted(seen)
     assert set(seen) == {False, True}
     assert sorted(file.name for file in path.parent.iterdir() if file.name[0] != ".") == ["a.b.json", "a.b.npz"]
+
+
+def test_tables_of_an_earlier_result_go_with_it(result, tmp_path):
+    path = write_result(result, tmp_path / "r.json", with_table=True)
+    path.with_suffix(".defects.parquet").write_bytes(b"PAR1, by 0.1.0")
+    write_result(result, path)
+    assert [file.name for file in tmp_path.iterdir() if "defects" in file.name] == []
 
 
 def test_a_first_result_that_was_killed_before_it_was_moved_is_found(result, tmp_path):
@@ -213,8 +214,8 @@ def test_a_first_result_that_was_killed_before_it_was_moved_is_found(result, tmp
     assert read_result(path).evaluation.tally is not None
 
 
-def test_a_full_disk_leaves_the_earlier_result_and_its_tables(result, tmp_path, monkeypatch):
-    path = write_result(result, tmp_path / "r.json", with_tables=True)
+def test_a_full_disk_leaves_the_earlier_result_and_its_table(result, tmp_path, monkeypatch):
+    path = write_result(result, tmp_path / "r.json", with_table=True)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
     def full_disk(*_: object) -> None:
@@ -222,5 +223,5 @@ def test_a_full_disk_leaves_the_earlier_result_and_its_tables(result, tmp_path, 
 
     monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(TinyDefectsError, match=r"r\.json: cannot write \(No space left on device\)"):
-        write_result(replace(result, run=None), path, with_tables=True)
+        write_result(replace(result, run=None), path, with_table=True)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

@@ -9,6 +9,10 @@ class Stopped(BaseException):
     """The user stopped a command (Ctrl-C, or the signal to terminate): one line that says how to go on."""
 
 
+class SettingsError(TinyDefectsError, ValueError):
+    """A setting that does not exist, is out of bounds, or contradicts another."""
+
+
 class ImageReadError(TinyDefectsError, ValueError):
     """A file cannot be read as an image, a mask or an anomaly map."""
 

@@ -1,4 +1,4 @@
-"""Small tables on disk, read by rows and written by columns: CSV, JSON, JSON lines, Parquet (extra `tables`)."""
+"""Small tables on disk: CSV, JSON, JSON lines and Parquet (extra `tables`) read by rows, CSV written by columns."""
 
 import csv
 import io
@@ -47,17 +47,6 @@ def write_csv(path: Path, columns: Columns) -> None:
     writer.writerow(columns)
     writer.writerows(map(_cell, row) for row in zip(*columns.values(), strict=True))
     write_whole(path, lambda file: file.write(text.getvalue().encode(errors="backslashreplace")))
-
-
-def write_parquet(path: Path, columns: Columns) -> None:
-    """Write columns of equal length as Parquet, whole or not at all.
-
-    Raises:
-        MissingExtraError: without pyarrow.
-    """
-    pyarrow, parquet = _pyarrow(path)
-    table = pyarrow.table({name: list(values) for name, values in columns.items()})
-    write_whole(path, lambda file: parquet.write_table(table, file))
 
 
 def _cell(value: object) -> object:

@@ -1,13 +1,12 @@
-"""One row for each defect, for whoever wants to look further than averages: CSV, and Parquet where pyarrow is there."""
+"""One row for each defect, for whoever wants to look further than averages."""
 
 from pathlib import Path
 
 import numpy as np
 
-from tinydefects.errors import MissingExtraError
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.size import short
-from tinydefects.tables import Columns, write_csv, write_parquet
+from tinydefects.tables import Columns, write_csv
 
 
 def defect_columns(evaluation: Evaluation) -> Columns:
@@ -41,14 +40,6 @@ def defect_columns(evaluation: Evaluation) -> Columns:
     }
 
 
-def write_defect_table(evaluation: Evaluation, path: Path) -> list[Path]:
-    """Write `path` (.csv) and, with the extra `tables`, the same as .parquet beside it; returns what was written."""
-    columns = defect_columns(evaluation)
-    write_csv(path, columns)
-    parquet_path = path.with_suffix(".parquet")
-    try:
-        write_parquet(parquet_path, columns)
-    except MissingExtraError:
-        parquet_path.unlink(missing_ok=True)  # of an earlier run with the extra: it would tell another story
-        return [path]
-    return [path, parquet_path]
+def write_defect_table(evaluation: Evaluation, path: Path) -> None:
+    """Write the table as CSV."""
+    write_csv(path, defect_columns(evaluation))

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from math import nan, prod
 from pathlib import Path
@@ -15,7 +15,7 @@ from tinydefects.benchmark.peers.catalog import PeerKind, parse_peer
 from tinydefects.benchmark.peers.imported_maps import maps_sha256
 from tinydefects.benchmark.peers.patch_source import PatchSource
 from tinydefects.benchmark.peers.peer import Peer, PeerInputs
-from tinydefects.benchmark.protocol import ENUMERATED, NO_RESOLUTION, EvaluationProtocol, Job
+from tinydefects.benchmark.protocol import NO_RESOLUTION, EvaluationProtocol, Job
 from tinydefects.benchmark.result import Result, describe_run
 from tinydefects.benchmark.run_folder import SECONDS, SPLIT, Finished, split_digest
 from tinydefects.benchmark.run_record import CostSheet, RunRecord
@@ -284,19 +284,13 @@ def _score(examinee: Examinee, job: Job, place: Place) -> Evaluation:
     """The test split under the protocol; each map is scored, written where that is asked for, and forgotten."""
     protocol = job.protocol
     threshold, image_threshold = _thresholds(examinee, protocol.threshold_rate)
-    return evaluate(
-        _kept(examinee.predictions(examinee.category.test), job, place),
-        category=job.category,
-        fpr_limits=protocol.fpr_limits,
-        curve=protocol.curve,  # type: ignore[arg-type]  # it checks the rule
+    settings = protocol.evaluation.changed(
         threshold=threshold,
         image_threshold=image_threshold,
-        detection_rule=protocol.detection_rule,
-        false_alarm_rate=protocol.false_alarm_rate,
-        n_exhibits=protocol.n_exhibits if job.is_first_seed else 0,
-        n_resamples=protocol.n_resamples,
-        contrast=True,
+        n_exhibits=protocol.evaluation.n_exhibits if job.is_first_seed else 0,
     )
+    pairs = _kept(examinee.predictions(examinee.category.test), job, place)
+    return evaluate(pairs, settings, category=job.category)
 
 
 def _thresholds(examinee: Examinee, rate: float) -> tuple[float, float]:
@@ -331,13 +325,12 @@ def _cost(examinee: Examinee, kind: PeerKind, inputs: PeerInputs, job: Job, plac
 
 def _to_repeat(job: Job, place: Place, record: RunRecord) -> dict[str, object]:
     """Everything but the code: the job, its protocol, the method's settings, the circumstances."""
-    protocol = {name: value for name, value in asdict(job.protocol).items() if name not in ENUMERATED}
     return {
         "command": "benchmark",
         "peer": job.peer,
         "resolution": job.resolution,
         "seed": job.seed,
-        **protocol,
+        **job.protocol.decisive(),
         "dataset_options": " ".join(f"{name}={value}" for name, value in job.options.items()),
         **({"allowed": " ".join(place.allowed)} if place.allowed else {}),
         "threads": place.threads,

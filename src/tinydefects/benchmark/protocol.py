@@ -7,15 +7,16 @@ learn from is part of it; test images are opened only to be scored.
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-from tinydefects.metrics.detectability import DEFAULT_RATES, DEFAULT_RULE
-from tinydefects.metrics.scores import FPR_LIMITS
+from tinydefects.metrics.detectability import checked_rate
+from tinydefects.metrics.evaluation import EvaluationSettings
 
 PROTOCOL_VERSION = 1  # raised when equal settings would no longer give equal numbers
-ENUMERATED = ("categories", "options", "resolutions", "seeds", "n_exhibits")
+OF_EACH_CATEGORY = EvaluationSettings(n_exhibits=400, contrast=True)
+FOR_PICTURES = {"n_exhibits", "contrast"}  # they decide no number
 NO_RESOLUTION = 0  # of a method that sees no teacher's input
 
 
@@ -31,12 +32,9 @@ class EvaluationProtocol:
         seeds: of everything random in a method; a method without chance runs with the first only.
         teacher: name of the frozen ViT that all methods that need one share.
         teacher_fingerprint: sha256 of its weights.
-        fpr_limits, curve: limits of AUPRO, and how its curve is sampled.
-        detection_rule, false_alarm_rate: when a defect counts as detected.
+        evaluation: how each category is scored; its pictures are those of the first seed.
         threshold_rate: share of pixels (and of images) of the validation normals that the decision threshold may flag;
             F1 is nan where a category has no validation images.
-        n_resamples: draws behind every interval.
-        n_exhibits: defects cut out for pictures, of the first seed.
     """
 
     categories: tuple[str, ...]
@@ -45,23 +43,34 @@ class EvaluationProtocol:
     seeds: tuple[int, ...] = (0,)
     teacher: str = "vit_base_patch14_reg4_dinov2"
     teacher_fingerprint: str = ""
-    fpr_limits: tuple[float, ...] = FPR_LIMITS
-    curve: str = "exact"
-    detection_rule: str = DEFAULT_RULE
-    false_alarm_rate: float = DEFAULT_RATES[DEFAULT_RULE]
+    evaluation: EvaluationSettings = OF_EACH_CATEGORY
     threshold_rate: float = 0.01
-    n_resamples: int = 1000
-    n_exhibits: int = 400
+
+    def decisive(self) -> dict[str, object]:
+        """All that decides a number, by name: everything but pictures and what is merely enumerated.
+
+        Categories with their options, resolutions and seeds stand in each result; adding one leaves the results of the
+        others valid. Settings of the evaluation that the first protocols did not know are there where they differ from
+        their defaults, so that a protocol without them keeps its fingerprint.
+        """
+        evaluation = self.evaluation
+        known: dict[str, object] = {
+            "teacher": self.teacher,
+            "teacher_fingerprint": self.teacher_fingerprint,
+            "fpr_limits": evaluation.fpr_limits,
+            "curve": evaluation.curve,
+            "detection_rule": evaluation.detection_rule,
+            "false_alarm_rate": checked_rate(evaluation.detection_rule, evaluation.false_alarm_rate),
+            "threshold_rate": self.threshold_rate,
+            "n_resamples": evaluation.n_resamples,
+        }
+        later = evaluation.model_dump(mode="json", exclude=FOR_PICTURES | known.keys(), exclude_defaults=True)
+        return known | {f"evaluation.{name}": value for name, value in later.items()}
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits over all that decides a number: everything but what is merely enumerated.
-
-        Categories with their options, resolutions and seeds stand in each result; adding one leaves the results of the
-        others valid.
-        """
-        fixed = {name: value for name, value in asdict(self).items() if name not in ENUMERATED}
-        return _digest({"version": PROTOCOL_VERSION, **fixed})
+        """Sixteen hex digits over all that decides a number."""
+        return _digest({"version": PROTOCOL_VERSION, **self.decisive()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

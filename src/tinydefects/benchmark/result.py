@@ -42,7 +42,8 @@ RECORDED_PACKAGES = ("tinydefects", "numpy", "scipy", "pillow", "tifffile", "tor
 with_config(ConfigDict(arbitrary_types_allowed=True))(Exhibit)  # its arrays are checked when they are cut again
 with_config(ConfigDict(arbitrary_types_allowed=True))(Tally)  # stored and read on its own
 TALLY_SUFFIX = ".tally.npz"
-TABLE_SUFFIXES = (".defects.csv", ".defects.parquet")
+TABLE_SUFFIX = ".defects.csv"
+OLD_TABLE_SUFFIX = ".defects.parquet"  # beside results of 0.1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +101,10 @@ def describe_run(settings: Mapping[str, object]) -> Provenance:
     )
 
 
-def write_result(result: Result, path: Path, *, with_tables: bool = False) -> Path:
+def write_result(result: Result, path: Path, *, with_table: bool = False) -> Path:
     """Write `path` (.json) and beside it the exhibits (.npz) and the tally (.tally.npz) where there is one.
 
-    `with_tables` adds the tables of all defects, see `write_defect_table`. Those of an earlier result go in any case.
+    `with_table` adds the table of all defects (.defects.csv). That of an earlier result goes in any case.
     Returns the path of the JSON.
 
     Raises:
@@ -116,22 +117,17 @@ def write_result(result: Result, path: Path, *, with_tables: bool = False) -> Pa
         (new / path.with_suffix(".npz").name).write_bytes(packed)
         if packed_tally:
             (new / path.with_suffix(TALLY_SUFFIX).name).write_bytes(packed_tally)
-        if with_tables:
-            write_defect_table(evaluation, new / path.with_suffix(TABLE_SUFFIXES[0]).name)
+        if with_table:
+            write_defect_table(evaluation, new / path.with_suffix(TABLE_SUFFIX).name)
         text = json.dumps(nan_to_null(_content(result, packed, packed_tally)), indent=1, allow_nan=False)
         (new / path.name).write_bytes(text.encode())
 
-    gone = [path.with_suffix(suffix).name for suffix in (TALLY_SUFFIX, *TABLE_SUFFIXES)]
+    gone = [path.with_suffix(suffix).name for suffix in (TALLY_SUFFIX, TABLE_SUFFIX, OLD_TABLE_SUFFIX)]
     try:
         replace_together(path.parent, path.stem, write, gone=gone)
     except OSError as error:
         raise TinyDefectsError(cannot_write(path, error)) from error
     return path
-
-
-def tables_of(path: Path) -> list[Path]:
-    """The tables of defects that lie beside a result."""
-    return [table for suffix in TABLE_SUFFIXES if (table := path.with_suffix(suffix)).is_file()]
 
 
 def _content(result: Result, packed: bytes, packed_tally: bytes) -> dict[str, Any]:

@@ -3,17 +3,18 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
-from tinydefects.benchmark.protocol import ENUMERATED, PROTOCOL_VERSION, EvaluationProtocol, Job
+from tinydefects.benchmark.protocol import OF_EACH_CATEGORY, PROTOCOL_VERSION, EvaluationProtocol, Job
 from tinydefects.benchmark.result import read_result
 from tinydefects.errors import ResultError
 from tinydefects.json_files import read_as, read_json
 from tinydefects.maps.origin import describe_sample
+from tinydefects.metrics.evaluation import EvaluationSettings
 from tinydefects.metrics.figures import figures
 from tinydefects.pixels import write_whole
 from tinydefects.sample import Category
@@ -53,6 +54,16 @@ class _ProtocolFile(BaseModel):
     version: int
     fingerprint: str
     protocol: EvaluationProtocol
+
+    @field_validator("protocol", mode="before")
+    @classmethod
+    def _gather_evaluation(cls, content: Any) -> Any:  # noqa: ANN401 - any JSON value
+        """Protocols of 0.1.0 hold the settings of the evaluation among their own."""
+        if not isinstance(content, dict) or "evaluation" in content:
+            return content
+        own = {name: value for name, value in content.items() if name not in EvaluationSettings.model_fields}
+        flat = {name: value for name, value in content.items() if name in EvaluationSettings.model_fields}
+        return {**own, "evaluation": {**dict(OF_EACH_CATEGORY), **flat}}
 
 
 def read_protocol(out: Path) -> EvaluationProtocol | None:
@@ -98,8 +109,8 @@ def joined(asked: EvaluationProtocol, out: Path) -> EvaluationProtocol:
 
 def write_protocol(protocol: EvaluationProtocol, out: Path) -> None:
     """Claim the folder for this protocol."""
-    content = {"version": PROTOCOL_VERSION, "fingerprint": protocol.fingerprint, "protocol": asdict(protocol)}
-    text = json.dumps(content, indent=1, allow_nan=False)
+    content = _ProtocolFile(version=PROTOCOL_VERSION, fingerprint=protocol.fingerprint, protocol=protocol)
+    text = content.model_dump_json(indent=1)
     write_whole(out / PROTOCOL_FILE, lambda file: file.write(text.encode()))
 
 
@@ -215,10 +226,9 @@ def _union(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _differences(stored: EvaluationProtocol, asked: EvaluationProtocol) -> list[str]:
     """`threshold_rate 0.01 there, 0.001 here`, for everything that must be equal."""
+    there, here = stored.decisive(), asked.decisive()
     pairs: list[tuple[str, object, object]] = [
-        (field.name, getattr(stored, field.name), getattr(asked, field.name))
-        for field in fields(EvaluationProtocol)
-        if field.name not in ENUMERATED
+        (name, there.get(name, "default"), here.get(name, "default")) for name in there | here
     ]
     pairs += [
         (f"options of {dataset}", stored.options.get(dataset, {}), asked.options.get(dataset, {}))

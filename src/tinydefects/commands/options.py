@@ -35,22 +35,6 @@ IS_QUIET: ContextVar[bool] = ContextVar("is_quiet", default=False)
 Bound = Callable[[typer.Context, typer.CallbackParam, float | None], float | None]
 
 
-class CurveRule(StrEnum):
-    """How the PRO curve is sampled."""
-
-    exact = "exact"
-    normal_thresholds = "normal_thresholds"
-    published_99 = "published_99"
-
-
-class ImageScore(StrEnum):
-    """Where the image score comes from."""
-
-    stored = "stored"
-    max = "max"
-    top = "top_0.1_percent"
-
-
 class Allowed(StrEnum):
     """What looks like a mistake, and is none when it is named."""
 

@@ -5,137 +5,205 @@ Nothing is binned: they are exact and tie-aware. A decision threshold is to be e
 score > threshold.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from math import isnan
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tinydefects.errors import TinyDefectsError
+from tinydefects.errors import SettingsError
+from tinydefects.json_files import first_fault
 from tinydefects.metrics.curves import auroc, average_precision, best_f1, f1, fpr_at_tpr
-from tinydefects.metrics.detectability import DEFAULT_RULE, checked_rate, measure_detectability
+from tinydefects.metrics.detectability import DEFAULT_RULE, DetectionRule, measure_detectability
 from tinydefects.metrics.gathering import Gathered, gather
-from tinydefects.metrics.groups import (
-    CURVE_RULES,
-    CurveRule,
-    GroupScorer,
-    bin_groups,
-    own_aupros,
-    size_and_type_groups,
-)
+from tinydefects.metrics.groups import CurveRule, GroupScorer, bin_groups, own_aupros, size_and_type_groups
 from tinydefects.metrics.pimo import image_aupimos
 from tinydefects.metrics.ranking import rank, rank_spooled
 from tinydefects.metrics.records import DefectRecord
 from tinydefects.metrics.scores import FPR_LIMITS, Evaluation
-from tinydefects.metrics.size import SizeBins, quartile_areas, rho
+from tinydefects.metrics.size import SizeBins, parse_bins, quartile_areas, rho
 from tinydefects.metrics.spool import ScoreSpool
 from tinydefects.metrics.tally import Tally, lowest_above
 from tinydefects.metrics.uncertainty import N_RESAMPLES, intervals
 from tinydefects.sample import Prediction, Sample
 
+NUMBERS, DECISIONS, FILES = "Numbers and size groups", "Decisions", "What is written"  # headings of the command's help
+HIGHEST = float(np.finfo(np.float32).max)  # of the scores of pixels
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+class EvaluationSettings(BaseModel):
+    """How predictions are scored: the argument of `evaluate`, options of the command, and part of a protocol.
+
+    What is not given is None; nan is taken as None. `fpr_limits` and `bins` may be text as on the command line.
+
+    Raises:
+        ValidationError: pydantic's, a ValueError; a value out of bounds. `changed` and `evaluate` make one line of it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fpr_limits: tuple[Rate, ...] = Field(
+        default=FPR_LIMITS,
+        min_length=1,
+        description="False-positive rates in (0, 1] up to which AUPRO is taken, between commas.",
+        json_schema_extra={"flag": "--limits", "metavar": "RATES", "text": True},
+    )
+    bins: tuple[SizeBins, ...] = Field(
+        default=(),
+        description="Groups of defects between fixed sizes, e.g. diameter_px:2,5,10; also area_px, area_mm2, "
+        "image_share. Repeatable.",
+        json_schema_extra={"metavar": "UNIT:EDGES", "text": True},
+    )
+    pixel_pitch_mm: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+        default=None, description="Millimetres a pixel, for sizes in mm.", json_schema_extra={"flag": "--pixel-pitch"}
+    )
+    curve: CurveRule = Field(
+        default="exact",
+        description="Curve under AUPRO and rho; 'published_99' is the 99-point curve of published tables.",
+        json_schema_extra={"panel": NUMBERS},
+    )
+    contrast: bool = Field(
+        default=False,
+        description="Measure how much each defect stands out in its photograph, which is read for it.",
+        json_schema_extra={"panel": NUMBERS},
+    )
+    n_resamples: int = Field(
+        default=N_RESAMPLES,
+        ge=0,
+        le=1_000_000,
+        description="Draws of the images behind the 95 % intervals; 0 for none.",
+        json_schema_extra={"flag": "--resamples", "panel": NUMBERS},
+    )
+    seed: int = Field(
+        default=0, ge=0, lt=2**32, description="Seed of those draws.", json_schema_extra={"panel": NUMBERS}
+    )
+    detection_rule: DetectionRule = Field(
+        default=DEFAULT_RULE, description="What counts as a detected defect.", json_schema_extra={"panel": DECISIONS}
+    )
+    false_alarm_rate: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None,
+        description="Share of good images (or of normal pixels) that rule lets alarm; 0.05 (0.01) when left out.",
+        json_schema_extra={"panel": DECISIONS},
+    )
+    threshold: Annotated[float, Field(ge=-HIGHEST, le=HIGHEST)] | None = Field(
+        default=None,
+        description="Pixels above it are called defective: F1 at it, SegF1. Chosen without the test images.",
+        json_schema_extra={"panel": DECISIONS},
+    )
+    image_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="Images that score above it are called defective. Chosen without the test images.",
+        json_schema_extra={"panel": DECISIONS},
+    )
+    n_exhibits: int = Field(
+        default=48,
+        ge=0,
+        le=100_000,
+        description="Defects cut out for the report; 0 keeps the data's pixels out of the result.",
+        json_schema_extra={"flag": "--exhibits", "panel": FILES},
+    )
+
+    @field_validator("fpr_limits", mode="before")
+    @classmethod
+    def _split_limits(cls, given: Any) -> Any:  # noqa: ANN401 - whatever came
+        """`0.3,0.05`, one or several such texts, or numbers."""
+        limits = [given] if isinstance(given, str) else given
+        return [part for limit in limits for part in (limit.split(",") if isinstance(limit, str) else [limit])]
+
+    @field_validator("fpr_limits", mode="after")
+    @classmethod
+    def _each_once(cls, limits: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(dict.fromkeys(limits))
+
+    @field_validator("bins", mode="before")
+    @classmethod
+    def _parse_bins(cls, given: Any) -> Any:  # noqa: ANN401 - whatever came
+        """One set of bins or several, each as text or as it is."""
+        every = [given] if isinstance(given, str | SizeBins | Mapping) else given
+        return [parse_bins(one) if isinstance(one, str) else one for one in every]
+
+    @field_validator("pixel_pitch_mm", "false_alarm_rate", "threshold", "image_threshold", mode="before")
+    @classmethod
+    def _nan_is_not_given(cls, given: Any) -> Any:  # noqa: ANN401 - whatever came
+        return None if isinstance(given, float | np.floating) and isnan(given) else given
+
+    @model_validator(mode="after")
+    def _require_pitch(self) -> Self:
+        if self.pixel_pitch_mm is None and any(bins.unit == "area_mm2" for bins in self.bins):
+            raise ValueError("bins in mm² need a pixel pitch in mm: give --pixel-pitch (pixel_pitch_mm), 0.05 or so")
+        return self
+
+    def changed(self, **changes: Any) -> Self:  # noqa: ANN401 - values of the fields
+        """The same settings but for these.
+
+        Raises:
+            SettingsError: one of them does not exist or is out of bounds.
+        """
+        try:
+            return type(self).model_validate({**dict(self), **changes})
+        except ValidationError as error:
+            raise SettingsError(f"settings of the evaluation: {first_fault(error)}") from error
+
 
 def evaluate(
     pairs: Iterable[tuple[Sample, Prediction]],
+    settings: EvaluationSettings | None = None,
     *,
     category: str = "",
-    fpr_limits: Sequence[float] = FPR_LIMITS,
-    curve: CurveRule = "exact",
-    bins: SizeBins | Sequence[SizeBins] = (),
-    pixel_pitch_mm: float = float("nan"),
-    threshold: float = float("nan"),
-    image_threshold: float = float("nan"),
-    detection_rule: str = DEFAULT_RULE,
-    false_alarm_rate: float | None = None,
-    n_exhibits: int = 48,
-    contrast: bool = False,
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
+    **changes: Any,  # noqa: ANN401 - values of the settings' fields
 ) -> Evaluation:
     """Score predictions against the masks of their samples, at the images' own resolution.
 
-    Maps and `threshold` are compared as float32, image scores as they are. `fpr_limits` are in (0, 1]; `curve` rules
-    AUPRO and rho, the rest is always exact.
-    `threshold` and `image_threshold` are decisions taken without these images; F1 at them is nan when they are not
-    given. `detection_rule` and its `false_alarm_rate` decide which defects are detected (`detectability.py`). Every
-    number gets a 95 % interval from `n_resamples` draws of the images, 0 for none, made with `seed`. `contrast`
-    measures how much each defect stands out in its photograph, which is read for it. Undefined numbers (no defect, no
-    normal pixel, no good image) are nan beside their counts.
+    `settings` are the defaults where they are not given; `changes` are single ones beside them, such as
+    `n_resamples=0`. `curve` rules AUPRO and rho, the rest is always exact. `threshold` (compared as float32) and
+    `image_threshold` are decisions taken without these images; F1 at them is nan when they are not given.
+    `detection_rule` and its `false_alarm_rate` decide which defects are detected (`detectability.py`). Undefined
+    numbers (no defect, no normal pixel, no good image) are nan beside their counts.
 
     Raises:
         ResolutionMismatchError: a map and its mask differ in size; nothing is resized here.
         DatasetError: no pairs, a sample labelled `unknown` or good with a marked mask, an unreadable mask.
         ScoreError: a map that overflows float32.
-        TinyDefectsError: a setting that makes no sense, or a full temporary folder.
+        SettingsError: a setting that does not exist or is out of bounds.
+        TinyDefectsError: a full temporary folder.
     """
-    return evaluate_gathered(
-        lambda normal_scores: gather(pairs, normal_scores, n_exhibits, with_contrast=contrast),
-        category=category,
-        fpr_limits=fpr_limits,
-        curve=curve,
-        bins=bins,
-        pixel_pitch_mm=pixel_pitch_mm,
-        threshold=threshold,
-        image_threshold=image_threshold,
-        detection_rule=detection_rule,
-        false_alarm_rate=false_alarm_rate,
-        n_resamples=n_resamples,
-        seed=seed,
+    asked = (settings or EvaluationSettings()).changed(**changes)
+    threshold, image_threshold, pixel_pitch_mm = (
+        np.nan if value is None else value for value in (asked.threshold, asked.image_threshold, asked.pixel_pitch_mm)
     )
-
-
-def evaluate_gathered(
-    gather_into: Callable[[ScoreSpool], Gathered],
-    *,
-    category: str = "",
-    fpr_limits: Sequence[float] = FPR_LIMITS,
-    curve: CurveRule = "exact",
-    bins: SizeBins | Sequence[SizeBins] = (),
-    pixel_pitch_mm: float = float("nan"),
-    threshold: float = float("nan"),
-    image_threshold: float = float("nan"),
-    detection_rule: str = DEFAULT_RULE,
-    false_alarm_rate: float | None = None,
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
-) -> Evaluation:
-    """`evaluate` for what is gathered otherwise: `gather_into` fills the spool it is given; see `parts.py`."""
-    if curve not in CURVE_RULES:
-        raise TinyDefectsError(f"curve rule {curve!r} is unknown; choose one of {', '.join(CURVE_RULES)}")
-    if not fpr_limits or not all(0 < limit <= 1 for limit in fpr_limits):
-        raise TinyDefectsError(f"fpr_limits are {tuple(fpr_limits)}; give false-positive rates in (0, 1], such as 0.05")
-    checked_rate(detection_rule, false_alarm_rate)
-    every_bins, limits = (bins,) if isinstance(bins, SizeBins) else tuple(bins), tuple(dict.fromkeys(fpr_limits))
-    nothing = np.empty(0, dtype=np.int64)
-    bin_groups(every_bins, nothing, nothing, pixel_pitch_mm)  # sizes in mm without a pitch: say so before all the work
     with ScoreSpool() as normal_scores:
-        gathered = gather_into(normal_scores)
+        gathered = gather(pairs, normal_scores, asked.n_exhibits, with_contrast=asked.contrast)
         ranking = rank_spooled(gathered.pooled_defect_scores(), normal_scores)
         tally = gathered.tally(ranking, threshold)
         aupimos = image_aupimos(ranking, normal_scores, tally)
     scorer = GroupScorer(
         ranking=ranking,
         tally=tally,
-        fpr_limits=limits,
-        curve_rule=curve,
-        own_aupros=own_aupros(ranking, tally.area_px, limits),
+        fpr_limits=asked.fpr_limits,
+        curve_rule=asked.curve,
+        own_aupros=own_aupros(ranking, tally.area_px, asked.fpr_limits),
     )
     evaluation = _conclude(gathered, scorer, category)
     evaluation = _with_decisions(evaluation, tally, threshold, image_threshold)
     evaluation = _with_aupimo(evaluation, tally, aupimos)
     images_px = np.array(gathered.image_px, dtype=np.int64)
-    binned = bin_groups(every_bins, tally.area_px, images_px, pixel_pitch_mm)
+    binned = bin_groups(asked.bins, tally.area_px, images_px, pixel_pitch_mm)
     highest_good = tally.highest_normal[tally.is_good]
     evaluation = replace(
         evaluation,
         tally=tally,
-        bins=every_bins,
+        bins=asked.bins,
         by_bin=tuple(scorer.group(group) for group in binned.values()),
         pixel_pitch_mm=pixel_pitch_mm,
         detectability=measure_detectability(
-            evaluation.defects, highest_good, rule=detection_rule, rate=false_alarm_rate
+            evaluation.defects, highest_good, rule=asked.detection_rule, rate=asked.false_alarm_rate
         ),
     )
-    return replace(evaluation, intervals=intervals(evaluation, n_resamples=n_resamples, seed=seed))
+    return replace(evaluation, intervals=intervals(evaluation, n_resamples=asked.n_resamples, seed=asked.seed))
 
 
 def _conclude(gathered: Gathered, scorer: GroupScorer, category: str) -> Evaluation:

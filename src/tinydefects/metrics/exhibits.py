@@ -41,13 +41,9 @@ class ExhibitKeeper:
         self._smallest.push(area_px, number, cut)
         self._faintest.push(peak, number, cut)
 
-    def cuts(self) -> dict[int, Cut]:
-        """The kept cuts by the number of their defect; of some images, all that could be kept of all images."""
-        return self._smallest.cuts() | self._faintest.cuts()
-
     def exhibits(self, defects: Sequence[DefectRecord]) -> tuple[Exhibit, ...]:
         """The kept cuts with their records, `defects[number]`, by ascending area."""
-        cuts = self.cuts()
+        cuts = self._smallest.cuts() | self._faintest.cuts()
         numbers = sorted(cuts, key=lambda number: (defects[number].area_px, number))
         return tuple(
             Exhibit(

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.errors import TinyDefectsError
+from tinydefects.errors import SettingsError, TinyDefectsError
 
 QUARTILES = ("Q1", "Q2", "Q3", "Q4")
 SizeUnit = Literal["area_px", "diameter_px", "area_mm2", "image_share"]
@@ -27,7 +27,7 @@ class SizeBins:
             and one from the last edge up.
 
     Raises:
-        TinyDefectsError: the unit is unknown, or the edges do not ascend from above 0.
+        SettingsError: the unit is unknown, or the edges do not ascend from above 0.
     """
 
     unit: SizeUnit
@@ -35,9 +35,9 @@ class SizeBins:
 
     def __post_init__(self) -> None:
         if self.unit not in get_args(SizeUnit):
-            raise TinyDefectsError(f"size unit {self.unit!r} is unknown; choose one of {', '.join(get_args(SizeUnit))}")
+            raise SettingsError(f"size unit {self.unit!r} is unknown; choose one of {', '.join(get_args(SizeUnit))}")
         if not self.edges or not all(low < high < math.inf for low, high in pairwise((0.0, *self.edges))):
-            raise TinyDefectsError(f"bin edges are {self.edges}; give ascending positive sizes, such as 2, 5, 10")
+            raise SettingsError(f"bin edges are {self.edges}; give ascending positive sizes, such as 2, 5, 10")
 
     @property
     def names(self) -> list[str]:
@@ -72,6 +72,22 @@ class SizeBins:
             sizes = areas_px * pixel_pitch_mm**2
         place = np.searchsorted(self.edges, sizes, side="right")
         return [place == number for number in range(len(self.edges) + 1)]
+
+
+def parse_bins(text: str) -> SizeBins:
+    """`diameter_px:2,5,10` as bins.
+
+    Raises:
+        SettingsError: it is written otherwise, or the bins make no sense.
+    """
+    unit, separator, edges = text.partition(":")
+    try:
+        numbers = tuple(float(edge) for edge in edges.split(","))
+    except ValueError:
+        numbers = ()
+    if not (separator and numbers):
+        raise SettingsError(f"{text!r}: write UNIT:EDGES, such as diameter_px:2,5,10")
+    return SizeBins(unit=unit, edges=numbers)  # type: ignore[arg-type]  # it checks the unit
 
 
 def short(number: float) -> str:

@@ -5,10 +5,9 @@ the first half of an external merge sort, and `rank_spooled` the second.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import FileIO
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -53,17 +52,6 @@ class ScoreSpool:
         self._fences: list[NDArray[np.float32]] = []
         self._tops: list[NDArray[np.float32]] = []
 
-    @classmethod
-    def of_file(cls, path: Path, sizes: NDArray[np.int64], seen: Callable[[NDArray[np.float32]], object]) -> Self:
-        """A spool over runs that lie in a file one after the other; each is passed to `seen`, none can be added."""
-        spool = cls.__new__(cls)
-        spool._file = path.open("rb", buffering=0)
-        spool._sizes, spool._fences, spool._tops = sizes.tolist(), [], []
-        for run in spool.runs():
-            spool._note(run)
-            seen(run)
-        return spool
-
     def __enter__(self) -> Self:
         return self
 
@@ -87,10 +75,7 @@ class ScoreSpool:
         Raises:
             TinyDefectsError: the temporary folder is full.
         """
-        self.add_run(np.sort(np.asarray(scores, dtype=np.float32), axis=None))
-
-    def add_run(self, run: NDArray[np.float32]) -> None:
-        """Append scores that are ascending already; raises as `add`."""
+        run = np.sort(np.asarray(scores, dtype=np.float32), axis=None)
         rest = run.view(np.uint8).data
         try:
             while rest:  # unbuffered: one call may write a part
@@ -109,10 +94,6 @@ class ScoreSpool:
         for size in self._sizes:
             yield self._mapped(offset, size)
             offset += 4 * size
-
-    def run(self, number: int) -> NDArray[np.float32]:
-        """One of the runs, as `runs` yields it."""
-        return self._mapped(4 * sum(self._sizes[:number]), self._sizes[number])
 
     def count_below(self, scores: NDArray[np.float32], *, or_tied: bool = False) -> NDArray[np.int64]:
         """(R, G) how many scores of each run are below (or tied with) each of (G,) given ones."""
