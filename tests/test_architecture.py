@@ -90,6 +90,7 @@ ONLY_IN = {
     "torchvision": {"timm_guard"},
     "typer": {"cli", "commands"},
     "rich": {"progress"},
+    "torchmetrics": {"metrics"},
     "faiss": {"benchmark"},
     "anomalib": {"benchmark"},
     "dask": {"benchmark"},
@@ -104,6 +105,7 @@ ONLY_IN = {
 TORCH_FLOORS = {"model"}
 TORCH_ROOMS = {
     "benchmark/peers",  # methods that pass the teacher's tensors on
+    "metrics/torch_metric.py",  # imported by nothing else
     "export/torch_graph.py",  # what is exported; the rest of the room runs without torch
 }
 
