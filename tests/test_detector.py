@@ -98,6 +98,20 @@ def test_saved_and_loaded_maps_are_equal_bit_by_bit(detector, tmp_path):
     assert before.score == after.score
     assert loaded.fingerprint == detector.fingerprint
     assert (loaded.losses, loaded.n_images) == (detector.losses, 4)
+    assert loaded.colour_scale == detector.colour_scale
+
+
+def test_overlays_of_good_parts_stay_without_colour_and_a_spot_is_coloured(tmp_path):
+    weights = write_weights(tiny_vit(), tmp_path / "tiny.safetensors")
+    detector = Detector(teacher=TINY_VIT, teacher_weights=weights, resolution=60, epochs=20, device="cpu")
+    good = textures((48, 64), seed=1)
+    detector.fit(good)
+    highest = [detector.predict(image).anomaly_map.max() for image in good]
+    begins, _ = detector.colour_scale
+    assert sum(score < begins for score in highest) > len(good) / 2
+    spotted = good[0].copy()
+    spotted[16:32, 16:32] = (255, 0, 255)
+    assert detector.predict(spotted).anomaly_map.max() > begins
 
 
 def test_a_saved_detector_finds_its_teacher_by_name_and_file(tmp_path):

@@ -71,6 +71,10 @@ def assert_same(exported, detector, size, atol):
     assert np.ptp(expected.anomaly_map) > 50 * atol  # a flat map would agree with anything
 
 
+def test_an_export_has_the_colours_of_its_detector(openvino_folder, vit_detector):
+    assert ExportedDetector.load(openvino_folder).colour_scale == vit_detector.colour_scale
+
+
 @pytest.mark.parametrize("size", [LYING, UPRIGHT, (40, 40)])
 def test_openvino_predicts_as_the_detector_at_any_size(openvino_folder, vit_detector, size):
     assert_same(ExportedDetector.load(openvino_folder), vit_detector, size, 1e-5)

@@ -1,7 +1,8 @@
 """Many images to disk: anomaly maps, overlays and a table of scores; goes on where it was stopped.
 
 A map that is there is kept only if it was made of this very photograph by this very detector. A photograph that cannot
-be read or predicted is listed with its reason and stops no other.
+be read or predicted is listed with its reason and stops no other. Each is decoded once: map and overlay are of the same
+pixels, and the colours of an overlay are the detector's own, so they do not depend on the other photographs.
 """
 
 import csv
@@ -9,7 +10,6 @@ import io
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from tinydefects.errors import ImageReadError, MissingExtraError, ResolutionMism
 from tinydefects.image_bits import with_image_bits
 from tinydefects.maps.description import write_problems
 from tinydefects.maps.files import read_header
-from tinydefects.maps.origin import Origin, Photograph, origin_in, pixels_sha256, read_photograph
+from tinydefects.maps.origin import Origin, Photograph, origin_in, read_photograph
 from tinydefects.maps.problems import MapProblem, ProblemKind
 from tinydefects.photographs import OVERLAYS
 from tinydefects.pixels import write_png, write_whole
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from tinydefects.export.exported import ExportedDetector
 
 ROWS_AT_ONCE = 256
-MEDIAN_OF = 1 << 24  # pixels of a map, evenly spread, say where its colours begin: a median copies what it sorts
 HEAT_RGB = np.array([255, 40, 0], dtype=np.float32)
 SCORES_FILE, PROBLEMS_FILE = "scores.csv", "problems.csv"
 BAD_PHOTOGRAPH: dict[type[Exception], ProblemKind] = {
@@ -43,6 +42,7 @@ BAD_PHOTOGRAPH: dict[type[Exception], ProblemKind] = {
     ScoreError: "not finite",
 }
 Progress = Callable[[str, int, int | None], None]
+_Predicted = tuple[Sample, NDArray[np.uint8], Photograph, Prediction]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +110,17 @@ def predict_to_disk(
     write_maker(folder, made_by)
     for name in (SCORES_FILE, PROBLEMS_FILE):  # those of an earlier run say nothing of this one
         (folder / name).unlink(missing_ok=True)
-    run = _Run(category_id=category_id, samples=samples, folder=folder, made_by=made_by, progress=progress)
+    run = _Run(
+        category_id=category_id,
+        samples=samples,
+        folder=folder,
+        made_by=made_by,
+        colour_scale=detector.colour_scale,
+        progress=progress,
+    )
     run.keep_what_fits()
     run.predict_the_rest(detector, batch_size)
-    run.draw_overlays()
-    scores = {sample.id: run.done[sample.id].score for sample in samples if sample.id in run.done}
+    scores = {sample.id: run.scores[sample.id] for sample in samples if sample.id in run.scores}
     problems = tuple(run.problems[sample.id] for sample in samples if sample.id in run.problems)
     if scores:
         _write_scores(folder / SCORES_FILE, samples, scores)
@@ -135,31 +141,6 @@ def overlay(
     return image
 
 
-def _median(anomaly_map: NDArray[np.float32]) -> float:
-    """Of a map (H, W); of a very large one that of some of its pixels, evenly spread."""
-    return float(np.median(anomaly_map.reshape(-1)[:: 1 + anomaly_map.size // MEDIAN_OF]))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Made:
-    """What is kept in memory of a map that is on disk: its score, median and maximum, and of which pixels it is."""
-
-    score: float
-    floor: float
-    ceiling: float
-    pixels_sha256: str
-
-    @classmethod
-    def of(cls, prediction: Prediction, photograph: Photograph) -> "_Made":
-        scores = prediction.anomaly_map
-        return cls(
-            score=prediction.score,
-            floor=_median(scores),
-            ceiling=float(scores.max()),
-            pixels_sha256=photograph.pixels_sha256,
-        )
-
-
 @dataclass(slots=True, kw_only=True)
 class _Run:
     """One run over many photographs: which are done, which are bad, which maps are out of date and why."""
@@ -168,8 +149,9 @@ class _Run:
     samples: Sequence[Sample]
     folder: Path
     made_by: Mapping[str, object]
+    colour_scale: tuple[float, float]
     progress: Progress
-    done: dict[str, _Made] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
     problems: dict[str, MapProblem] = field(default_factory=dict)
     outdated: dict[str, str] = field(default_factory=dict)
 
@@ -183,7 +165,7 @@ class _Run:
         """Look at every map that is there, and read those that answer for their photograph and this detector."""
         known = [sample for sample in self.samples if self.map_path(sample).is_file()]
         for sample, found in zip(known, read_ahead(self._kept, known), strict=True):
-            if isinstance(found, _Made):
+            if isinstance(found, float):
                 self._note(sample, found)
             elif isinstance(found, MapProblem):
                 self._give_up(sample, found)
@@ -192,22 +174,9 @@ class _Run:
 
     def predict_the_rest(self, detector: "Detector | ExportedDetector", batch_size: int) -> None:
         """The next photographs are read while the detector looks at one, and maps are written behind it."""
-        left = [sample for sample in self.samples if sample.id not in self.done and sample.id not in self.problems]
-        for sample, made in read_ahead(self._written, _predict_each(detector, left, batch_size, self._give_up)):
-            self._note(sample, made)
-
-    def draw_overlays(self) -> None:
-        """All on one scale, so that they can be compared."""
-        drawn = [sample for sample in self.samples if sample.id in self.done]
-        if not drawn:
-            return
-        floors, ceilings = zip(*((one.floor, one.ceiling) for one in self.done.values()), strict=True)
-        draw = partial(self._drawn, scale=(float(np.median(floors)), max(ceilings)))
-        for done, (sample, problem) in enumerate(zip(drawn, read_ahead(draw, drawn), strict=True), start=1):
-            if problem is not None:
-                del self.done[sample.id]
-                self._refuse(sample, problem)
-            self.progress("overlay", done, len(drawn))
+        left = [sample for sample in self.samples if sample.id not in self.scores and sample.id not in self.problems]
+        for sample, score in read_ahead(self._written, _predict_each(detector, left, batch_size, self._give_up)):
+            self._note(sample, score)
 
     def count_strangers(self) -> int:
         """Maps in the folders of the samples that are none of theirs."""
@@ -216,8 +185,8 @@ class _Run:
         found = (path for top in tops for path in top.rglob("*.tiff") if not path.name.startswith("."))
         return sum(path not in own for path in found)
 
-    def _note(self, sample: Sample, made: _Made) -> None:
-        self.done[sample.id] = made
+    def _note(self, sample: Sample, score: float) -> None:
+        self.scores[sample.id] = score
         self._tell()
 
     def _refuse(self, sample: Sample, problem: MapProblem) -> None:
@@ -231,10 +200,10 @@ class _Run:
         self._tell()
 
     def _tell(self) -> None:
-        self.progress("predict", len(self.done) + len(self.problems), len(self.samples))
+        self.progress("predict", len(self.scores) + len(self.problems), len(self.samples))
 
-    def _kept(self, sample: Sample) -> "_Made | MapProblem | str":
-        """What is known of a map that fits, or why it does not, or what is wrong with its photograph."""
+    def _kept(self, sample: Sample) -> float | MapProblem | str:
+        """The score of a map that fits, or why it does not, or what is wrong with its photograph."""
         path = self.map_path(sample)
         try:
             origin = origin_in(read_header(path).description)
@@ -246,30 +215,24 @@ class _Run:
         if origin.made_by != self.made_by:
             return "by another detector or with other settings"
         try:
-            fits = origin.photograph.is_of(sample)
+            if not origin.photograph.is_of(sample):
+                return "the photograph has changed"
+            if not self.overlay_path(sample).is_file():  # a run was stopped between map and overlay
+                self._draw(sample, sample.image(), prediction)
         except tuple(BAD_PHOTOGRAPH) as error:
             return _problem(sample, error)
-        return _Made.of(prediction, origin.photograph) if fits else "the photograph has changed"
+        return prediction.score
 
-    def _written(self, made: tuple[Sample, Photograph, Prediction]) -> "tuple[Sample, _Made]":
-        sample, photograph, prediction = made
+    def _written(self, made: _Predicted) -> tuple[Sample, float]:
+        sample, image, photograph, prediction = made
         self.overlay_path(sample).unlink(missing_ok=True)  # it shows an earlier map
         origin = Origin(photograph=photograph, made_by=self.made_by)
         write_prediction(self.folder, self.category_id, sample, prediction, origin=origin)
-        return sample, _Made.of(prediction, photograph)
+        self._draw(sample, image, prediction)
+        return sample, prediction.score
 
-    def _drawn(self, sample: Sample, scale: tuple[float, float]) -> MapProblem | None:
-        path = sample.image_path
-        try:
-            image, prediction = sample.image(), read_prediction(self.map_path(sample))
-            if pixels_sha256(image) != self.done[sample.id].pixels_sha256:
-                raise ImageReadError(f"{path}: has changed since its map was made; predict again once it is whole")
-        except tuple(BAD_PHOTOGRAPH) as error:
-            return _problem(sample, error)
-        tinted = overlay(image, prediction.anomaly_map, scale)
-        del prediction  # the map of a line scan is larger than its picture
-        write_png(self.overlay_path(sample), tinted)
-        return None
+    def _draw(self, sample: Sample, image: NDArray[np.uint8], prediction: Prediction) -> None:
+        write_png(self.overlay_path(sample), overlay(image, prediction.anomaly_map, self.colour_scale))
 
 
 def _predict_each(
@@ -277,17 +240,17 @@ def _predict_each(
     samples: Sequence[Sample],
     batch_size: int,
     refuse: Callable[[Sample, MapProblem], None],
-) -> Iterator[tuple[Sample, Photograph, Prediction]]:
+) -> Iterator[_Predicted]:
     """Every photograph with its prediction, in order; those that have none are refused."""
     readings = zip(samples, read_ahead(_read, samples), strict=True)
-    waiting: deque[tuple[Sample, Photograph]] = deque()  # shown to the detector, not answered yet
+    waiting: deque[tuple[Sample, NDArray[np.uint8], Photograph]] = deque()  # shown to the detector, not answered yet
 
     def images() -> Iterator[NDArray[np.uint8]]:
         for sample, reading in readings:
             if isinstance(reading, MapProblem):
                 refuse(sample, reading)
             else:
-                waiting.append((sample, reading[1]))
+                waiting.append((sample, *reading))
                 yield reading[0]
 
     while True:
@@ -299,17 +262,13 @@ def _predict_each(
             if not waiting:
                 raise
         while waiting:
-            sample, _ = waiting.popleft()
-            reading = _read(sample)
+            sample, image, photograph = waiting.popleft()
             try:
-                if not isinstance(reading, MapProblem):
-                    (prediction,) = detector.predict_many([reading[0]], batch_size=batch_size)
+                (prediction,) = detector.predict_many([image], batch_size=batch_size)
             except tuple(BAD_PHOTOGRAPH) as error:
-                reading = _problem(sample, error)
-            if isinstance(reading, MapProblem):
-                refuse(sample, reading)
+                refuse(sample, _problem(sample, error))
             else:
-                yield sample, reading[1], prediction
+                yield sample, image, photograph, prediction
 
 
 def _read(sample: Sample) -> tuple[NDArray[np.uint8], Photograph] | MapProblem:

@@ -20,6 +20,7 @@ from tinydefects.detector_file import (
     DetectorSettings,
     Precision,
     Preset,
+    colour_scale,
     image_score,
     read_detector,
     refuse_contradictions,
@@ -29,7 +30,16 @@ from tinydefects.detector_state import describe_fit, fingerprint_of, restore_stu
 from tinydefects.devices import require_device
 from tinydefects.errors import NotFittedError, TinyDefectsError
 from tinydefects.feature_cache import FeatureCache
-from tinydefects.fitting import FitCost, Progress, fill_cache, fit_cost, open_cache, require_affordable, train_epochs
+from tinydefects.fitting import (
+    FitCost,
+    Progress,
+    fill_cache,
+    fit_cost,
+    good_level,
+    open_cache,
+    require_affordable,
+    train_epochs,
+)
 from tinydefects.json_files import first_fault
 from tinydefects.pass_batches import score_in_batches
 from tinydefects.passes import Mosaic, PassPlan
@@ -139,6 +149,7 @@ class Detector:
         self.cache_limit_gb = cache_limit_gb
         self.losses: list[float] = []  # mean training loss of every finished epoch
         self.validation_losses: list[float] = []  # of the held-out images after each of them
+        self.good_level: float | None = None  # what the highest patch score of a good image usually is
         self.n_images = 0
         self.n_resumed = 0  # of them, those whose features an earlier fit had left in the cache
         given = teacher if isinstance(teacher, Teacher) else None
@@ -174,7 +185,7 @@ class Detector:
             TrainingError: no images, none to hold out, no room for the features, or a loss that is not finite; in the
                 last case the detector keeps the students of the last finished epoch.
         """
-        self._students, self.losses, self.validation_losses = None, [], []
+        self._students, self.losses, self.validation_losses, self.good_level = None, [], [], None
         report = progress or (lambda stage, done, total: None)
         with open_cache(self.cache_dir, self.teacher, self.settings, limit_gb=self.cache_limit_gb) as cache:
             filled = fill_cache(cache, images, self.passes, report)
@@ -259,6 +270,11 @@ class Detector:
         return losses.index(min(losses)) + 1 if losses else len(self.losses)
 
     @property
+    def colour_scale(self) -> tuple[float, float]:
+        """Between which values of a map an overlay goes from the photograph to red; good parts stay below."""
+        return colour_scale(self.good_level)
+
+    @property
     def fingerprint(self) -> str:
         """sha256 over all that the maps depend on: preset, resolution, tiles and shifts, teacher and students."""
         return fingerprint_of(self.settings, self.teacher, self._fitted_students())
@@ -277,6 +293,7 @@ class Detector:
             n_images=self.n_images,
             losses=self.losses,
             validation_losses=self.validation_losses,
+            good_level=self.good_level,
         )
         write_detector(Path(folder), saved, {key: value.cpu() for key, value in students.state_dict().items()})
 
@@ -309,7 +326,7 @@ class Detector:
         detector = cls(**stored, teacher_weights=teacher_weights, device=device, compiled=compiled)
         detector._students = restore_students(saved, weights, detector.teacher, folder=folder)
         detector.losses, detector.validation_losses = list(saved.losses), list(saved.validation_losses)
-        detector.n_images = saved.n_images
+        detector.n_images, detector.good_level = saved.n_images, saved.good_level
         return detector
 
     def _inputs(self, image: NDArray[np.uint8]) -> tuple[Mosaic, Iterator[NDArray[np.uint8]]]:
@@ -335,3 +352,4 @@ class Detector:
                 self.validation_losses.append(epoch.validation_loss)
             done = len(self.losses)
             report("students", done, done if epoch.is_last else self.settings.epochs)
+        self.good_level = good_level(students, cache, n_passes, self.settings)

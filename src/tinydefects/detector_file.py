@@ -53,6 +53,9 @@ FOLDER_SET = "folder"  # all files of a model's folder are one set, see `togethe
 SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini"})  # put there by file managers, hidden ones apart
 
 
+TINT_BEGINS, TINT_IS_FULL = 1.2, 3.0  # times what the highest score of a good image usually is
+
+
 def _resolution(value: object) -> int | Literal["native"]:
     if value == "native":
         return "native"
@@ -107,6 +110,17 @@ def image_score(anomaly_map: NDArray[np.float32], *, preset: Preset = "default")
     return mean_of_highest(anomaly_map)
 
 
+def colour_scale(good_level: float | None) -> tuple[float, float]:
+    """Between which values of a map an overlay goes from the photograph to red.
+
+    A good part stays as it is: the tint begins above what good images usually reach. Where that is not known, as in
+    models of version 0.1.0, it is a fixed part of the range that all maps have.
+    """
+    if good_level is None:
+        return 0.5, 2.0
+    return TINT_BEGINS * good_level, TINT_IS_FULL * good_level
+
+
 def refuse_contradictions(settings: DetectorSettings) -> None:
     """Raise a TinyDefectsError if two settings exclude each other."""
     if settings.tile is None and settings.overlap is not None:
@@ -151,6 +165,7 @@ class SavedDetector(BaseModel):
         n_images: training images.
         losses: mean training loss of every finished epoch.
         validation_losses: of the held-out images after each of them; none if nothing was held out.
+        good_level: what the highest patch score of a good image usually is; None in models of version 0.1.0.
         device: where the students were trained.
         weights_sha256: of model.safetensors; None in models of version 0.1.0, whose weights cannot be checked.
         versions: of this package and those that change numbers.
@@ -165,6 +180,7 @@ class SavedDetector(BaseModel):
     n_images: int = Field(gt=0)
     losses: tuple[float, ...]
     validation_losses: tuple[float, ...] = ()
+    good_level: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     device: str
     versions: dict[str, str]
     weights_sha256: str | None = None

@@ -25,6 +25,7 @@ def describe_fit(
     n_images: int,
     losses: list[float],
     validation_losses: list[float],
+    good_level: float | None,
 ) -> SavedDetector:
     """The content of detector.json."""
     resolution = settings.resolution
@@ -42,6 +43,7 @@ def describe_fit(
         n_images=n_images,
         losses=tuple(losses),
         validation_losses=tuple(validation_losses),
+        good_level=good_level,
         device=teacher.device,
         versions={package: version(package) for package in PACKAGES},
     )

@@ -30,6 +30,7 @@ from tinydefects.teacher import Teacher
 Progress = Callable[[str, int, int | None], None]  # stage ("teacher", "students"), done, total where it is known
 IMAGES_PER_BATCH = 4
 PATIENCE = 3  # epochs, unless told otherwise
+PASSES_LOOKED_AT = 32  # to learn what good parts score, evenly spread
 SMALLEST_GAIN = 0.01  # share by which the best held-out loss must fall within that many epochs
 
 
@@ -176,6 +177,23 @@ def train_epochs(
     yield from until_stalled(
         students, losses, validation_loss, epochs=settings.epochs, patience=settings.patience or PATIENCE
     )
+
+
+def good_level(
+    students: StudentPair, cache: FeatureCache, n_passes: Sequence[int], settings: DetectorSettings
+) -> float:
+    """What the highest patch score of a good image usually is, in [0, 4]: the median over some of the passes.
+
+    Of held-out images where there are some, else of those learnt from, whose scores are a little lower than others'.
+    """
+    learnt, held_out = split_passes(n_passes, settings.validation_fraction, seed=settings.seed)
+    places = held_out or learnt
+    some = places[:: math.ceil(len(places) / PASSES_LOOKED_AT)]
+    highest = [
+        students.disagreement(earlier, later, precision=settings.precision).max()
+        for earlier, later in cache.batches(some, images=1)
+    ]
+    return float(torch.stack(highest).median())
 
 
 def until_stalled(

@@ -66,7 +66,7 @@ class StudentPair(nn.Module):
     def disagreement(
         self, earlier: Tensor, later: Tensor, *, combine: Combine = "product", precision: Precision = "highest"
     ) -> Tensor:
-        """Patch scores (B, h, w) in [0, 4] for features (B, h, w, C) of both blocks; higher is more anomalous."""
+        """Patch scores (..., h, w) in [0, 4] for features (..., h, w, C) of both blocks; higher is more anomalous."""
         return disagreement(earlier, later, *self.expectations(earlier, later, precision), combine=combine)
 
 

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.detector_file import DetectorSettings, image_score
+from tinydefects.detector_file import DetectorSettings, colour_scale, image_score
 from tinydefects.errors import ModelFileError, ResolutionMismatchError, TinyDefectsError
 from tinydefects.export.manifest import Interface, Session, read_manifest
 from tinydefects.export.sessions import open_session
@@ -51,6 +51,11 @@ class ExportedDetector:
     def settings(self) -> DetectorSettings:
         """Of the detector that was exported."""
         return self.interface.settings
+
+    @property
+    def colour_scale(self) -> tuple[float, float]:
+        """As that of the detector that was exported."""
+        return colour_scale(self.interface.good_level)
 
     def predict(self, image: NDArray[np.uint8]) -> Prediction:
         """The (H, W) anomaly map of an (H, W, 3) uint8 image at its own size and its score, as `Detector.predict`.

@@ -67,6 +67,7 @@ class Interface(BaseModel):
         patch_size: of the teacher, in pixels.
         settings: of the detector it was made from; see `Detector`.
         mean: of R, G, B in [0, 1], subtracted inside the model; `std`: what it is then divided by.
+        good_level: what the highest patch score of a good image usually is; None in exports of version 0.1.0.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -76,6 +77,7 @@ class Interface(BaseModel):
     settings: DetectorSettings
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    good_level: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
 class ExportManifest(BaseModel):

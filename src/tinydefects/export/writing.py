@@ -110,6 +110,7 @@ def _describe(detector: Detector, folder: Path, plan: ExportPlan, calibration: C
         settings=detector.settings,
         mean=teacher.mean,
         std=teacher.std,
+        good_level=detector.good_level,
     )
     exported = ExportedDetector(interface, open_session(folder, plan.target, plan.precision))
     return ExportManifest(
