@@ -17,6 +17,7 @@ from submission_trees import draw_dataset
 from tinydefects.benchmark.result import read_result
 from tinydefects.benchmark.submission.layout import N_PRIVATE_IMAGES
 from tinydefects.pixels import read_image, write_png
+from tinydefects.timm_guard import load_timm
 
 SETTINGS = ["--teacher", "builtin", "--resolution", "64", "--epochs", "3"]
 
@@ -143,7 +144,7 @@ def test_predict_takes_a_plain_folder_of_photographs(inside, monkeypatch, capsys
 
 
 def test_a_dry_run_needs_no_weights_of_the_teacher_it_counts_for(inside, monkeypatch, capsys):
-    monkeypatch.setattr("tinydefects.teacher._load_weights", lambda *_: pytest.fail("read weights"))
+    monkeypatch.setattr(load_timm().models, "load_state_dict", lambda *_, **__: pytest.fail("read weights"))
     code, out, err = run(monkeypatch, capsys, "fit", "mvtec_ad/screw", "--dry-run", "--json")  # the default teacher
     assert code == 0, err
     assert json.loads(out)["n_patches"] == 3 * 74 * 56  # 1036 x 777 px in patches of 14, rounded

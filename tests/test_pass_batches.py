@@ -326,7 +326,7 @@ def test_the_command_predicts_in_batches(tmp_path, monkeypatch, capsys):
     for path in Path("maps/brushed_metal").rglob("*.tiff"):
         batched = tifffile.imread(Path("batched") / path.relative_to("maps"))
         np.testing.assert_allclose(batched, tifffile.imread(path), atol=1e-5)
-    monkeypatch.setattr(Detector, "_scores", lambda self, batch: no_memory(batch))
+    monkeypatch.setattr(Detector, "patch_scores", lambda self, earlier, later: no_memory(earlier))
     code, _, err = run(monkeypatch, capsys, "predict", "model", *PART, "--batch-size", 3, "--out", "new")
     assert code == 2
     (complaint,) = [line for line in err.splitlines() if line.startswith("tinydefects: ")]

@@ -237,7 +237,8 @@ def test_the_manifest_tells_the_exact_truth_of_every_mask(granite):
 
 def test_a_second_call_reads_and_does_not_draw(granite, monkeypatch):
     root, category = granite
-    monkeypatch.setattr(synthetic, "_draw", lambda *_: pytest.fail("drew again"))
+    for drawing in ("draw_clean", "draw_defective"):
+        monkeypatch.setattr(synthetic, drawing, lambda *_: pytest.fail("drew again"))
     assert load_synthetic("granite", root=root, **SMALL) == category
 
 

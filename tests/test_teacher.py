@@ -263,8 +263,9 @@ def test_the_architecture_alone_tells_patch_size_and_channels(name, tmp_path):
 
 
 def test_the_architecture_needs_no_weights_but_a_named_file_must_be_there(tmp_path, monkeypatch):
-    monkeypatch.setattr("tinydefects.teacher._weights_from_hub", lambda *_: pytest.fail("asked for weights"))
-    monkeypatch.setattr("tinydefects.teacher._load_weights", lambda *_: pytest.fail("read weights"))
+    for door in ("huggingface_hub.try_to_load_from_cache", "huggingface_hub.hf_hub_download"):
+        monkeypatch.setattr(door, lambda *_, **__: pytest.fail("asked for weights"))
+    monkeypatch.setattr(load_timm().models, "load_state_dict", lambda *_, **__: pytest.fail("read weights"))
     assert read_architecture("vit_base_patch14_reg4_dinov2") == (14, 768)
     with pytest.raises(TeacherError, match=r"none\.pth: no such weights file"):
         read_architecture("builtin", weights=tmp_path / "none.pth")

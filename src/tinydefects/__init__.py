@@ -4,6 +4,7 @@ Names load on first use, so that scoring never imports torch.
 """
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from tinydefects.sample import Prediction as Prediction
     from tinydefects.sample import Sample as Sample
 
-__version__ = "0.1.0"
+    __version__: str
 
 _HOME = {
     "Category": "tinydefects.sample",
@@ -35,6 +36,8 @@ __all__ += ["evaluate", "load_category", "load_folder"]
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":  # of pyproject.toml, as installed
+        return importlib.metadata.version("tinydefects")
     if name not in _HOME:
         raise AttributeError(f"module 'tinydefects' has no attribute {name!r}")
     try:
