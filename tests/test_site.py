@@ -15,7 +15,8 @@ pytest.importorskip("mkdocstrings", reason="mkdocstrings is not installed")
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 LOADED = re.compile(
-    r"<(?:script|img|source|iframe|link)\b[^>]*?\b(?:src|srcset|href)=[\"']?((?:https?:)?//[^\"' >]+)|url\(\s*[\"']?(//|http)"
+    r"<(?:script|img|source|iframe|link)\b[^>]*?\b(?:src|srcset|href)=[\"']?((?:https?:)?//[^\"' >]+)"
+    r"|url\(\s*[\"']?(//|http)"
 )
 
 
