@@ -17,6 +17,7 @@ from tinydefects.errors import TinyDefectsError
 
 COMMANDS = (
     *("demo", "inspect", "fit", "predict", "evaluate", "benchmark", "audit", "report", "compare", "submit", "export"),
+    "config",
 )
 PLAN = ("inspect", "--image-size", "300x400", "--defect-px", 4)
 

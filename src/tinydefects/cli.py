@@ -22,6 +22,7 @@ from tinydefects.commands import (
     exporting,
     inspecting,
     scoring,
+    settings_options,
     submitting,
 )
 from tinydefects.commands.options import BASIC_FLAGS, describe_versions, with_basics
@@ -67,6 +68,7 @@ for command in (
     scoring.compare,
     submitting.submit,
     exporting.export,
+    settings_options.config,
 ):
     app.command()(with_basics(command))
 
