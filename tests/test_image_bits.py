@@ -16,7 +16,7 @@ from tinydefects.batch import predict_to_disk
 from tinydefects.benchmark.job_run import Place, run_job
 from tinydefects.benchmark.protocol import EvaluationProtocol, Job
 from tinydefects.detector import Detector
-from tinydefects.detector_file import DetectorSettings
+from tinydefects.detector_settings import DetectorSettings
 from tinydefects.errors import ImageReadError, TinyDefectsError
 from tinydefects.image_bits import bits_to_show, find_image_bits, with_image_bits
 from tinydefects.pixels import count_values, is_deep, read_image
@@ -185,7 +185,7 @@ def test_a_file_written_before_there_was_such_a_setting_means_all_16(tmp_path):
     del stored["settings"]["image_bits"]
     description.write_text(json.dumps(stored))
     assert Detector.load(tmp_path / "model", teacher=counting_teacher()).settings.image_bits == 16
-    assert DetectorSettings.model_fields["image_bits"].default == 16
+    assert DetectorSettings().image_bits == 16
 
 
 def test_predictions_read_the_photographs_as_the_detector_was_fitted(tmp_path):

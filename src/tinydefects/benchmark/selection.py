@@ -12,7 +12,7 @@ from tinydefects.benchmark.run_folder import joined
 from tinydefects.datasets.catalog import find_address, list_categories, parse_address
 from tinydefects.datasets.folder import suggest
 from tinydefects.datasets.loader_options import option_kinds, parse_options
-from tinydefects.detector_file import BUILTIN
+from tinydefects.detector_settings import BUILTIN
 from tinydefects.errors import DatasetError, TinyDefectsError
 from tinydefects.sample import Category
 

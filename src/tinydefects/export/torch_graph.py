@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tinydefects.detector import Detector
-from tinydefects.detector_file import SCORED_SHARE
+from tinydefects.detector_settings import SCORED_SHARE
 from tinydefects.errors import MissingExtraError
 from tinydefects.export.manifest import FLOAT32_PARTS, Precision
 from tinydefects.patch_grid import PatchGrid, Size
