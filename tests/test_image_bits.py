@@ -13,8 +13,9 @@ from PIL import Image
 from command_line import run
 from tiny_teachers import counting_teacher
 from tinydefects.batch import predict_to_disk
-from tinydefects.benchmark.job_run import Place, run_job
+from tinydefects.benchmark.job_run import run_job
 from tinydefects.benchmark.protocol import EvaluationProtocol, Job
+from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.detector import Detector
 from tinydefects.detector_settings import DetectorSettings
 from tinydefects.errors import ImageReadError, TinyDefectsError
@@ -233,7 +234,7 @@ def test_a_benchmark_reads_alike_for_every_method_and_records_it(tmp_path):
     root = scan_12_bits(tmp_path / "data")
     protocol = EvaluationProtocol(categories=("folder/parts",), teacher="builtin", n_resamples=0)
     job = Job(protocol=protocol, category="folder/parts", peer="local_contrast", resolution=0, seed=0)
-    result = run_job(job, Place(root=root, out=tmp_path / "out", features=tmp_path / "features", device="cpu"))
+    result = run_job(job, RunSettings(root=root, out=tmp_path / "out", cost="off", device="cpu"))
     assert result.run.settings["image_bits"] == "12"
     (exhibit,) = result.evaluation.exhibits
     assert exhibit.image.max() > 100  # 2,900 of 4,095 and not of 65,535

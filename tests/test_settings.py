@@ -1,6 +1,7 @@
 """A settings model is the options of a command, the content of a --config file and what `config` prints."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from typer.testing import CliRunner
 
 from command_line import run
+from tinydefects.benchmark.run_settings import BenchmarkSettings, RunSettings
 from tinydefects.commands.options import with_basics
 from tinydefects.commands.settings_options import config, describe_defaults, options_of, settings_from
 from tinydefects.detector_settings import DetectorSettings
@@ -262,6 +264,49 @@ def test_the_printed_settings_of_fit_are_its_defaults(tmp_path, monkeypatch, cap
     assert code == 0
     assert settings_from(DetectorSettings, {}, written(tmp_path, text)) == DetectorSettings()
     assert "image_bits" not in settings_from(DetectorSettings, {}, tmp_path / "oven.yaml").model_fields_set
+
+
+def test_the_printed_settings_of_benchmark_are_its_defaults(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, text, _ = run(monkeypatch, capsys, "config", "benchmark")
+    assert code == 0
+    what = {"peers": "fbft", "categories": "mvtec_ad/*"}
+    assert settings_from(BenchmarkSettings, what, written(tmp_path, text)) == BenchmarkSettings(**what)
+
+
+def test_lists_of_a_file_are_what_stands_between_commas_on_the_command_line(tmp_path):
+    text = "peers: [local_contrast, 'fbft:epochs=2']\ncategories: [synthetic/granite]\nseeds: [0, 3]\nresolutions: 64\n"
+    path = written(tmp_path, text + "option: [size=64]\nallowed: [unmarked]\n")
+    assert settings_from(BenchmarkSettings, {"out": tmp_path / "o"}, path) == BenchmarkSettings(
+        peers="local_contrast,fbft:epochs=2",
+        categories="synthetic/granite",
+        seeds="0,3",
+        resolutions=(64,),
+        option=("size=64",),
+        allowed=("unmarked",),
+        out=tmp_path / "o",
+    )
+
+
+def test_folders_of_a_run_are_real_paths_and_features_lie_with_the_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = RunSettings(out="here")
+    assert (settings.root, settings.out) == (tmp_path / "data", tmp_path / "here")
+    assert settings.features == tmp_path / "here/features"
+    assert RunSettings(features="there").features == tmp_path / "there"
+
+
+@pytest.mark.parametrize(
+    ("told", "n_workers", "n_beside"),
+    [
+        ({}, 1, 0),
+        ({"workers": 3}, 3, 2),
+        ({"cluster": "local"}, os.cpu_count(), os.cpu_count() - 1),
+        ({"cluster": "tcp://host:8786"}, 1, 1),
+    ],
+)
+def test_a_run_knows_how_many_jobs_are_beside_one(told, n_workers, n_beside):
+    assert (RunSettings(**told).n_workers, RunSettings(**told).n_beside) == (n_workers, n_beside)
 
 
 @pytest.mark.parametrize(
