@@ -25,7 +25,7 @@ from ceilings import count_tflop, measure_ceilings
 from published_pipeline import PublishedPipeline
 from timing import Timing, photograph, random_teacher, ratio, time_interleaved, write_times
 from tinydefects.detector import Detector
-from tinydefects.detector_file import image_score
+from tinydefects.detector_settings import image_score
 from tinydefects.pixels import read_image, write_png
 from tinydefects.read_ahead import read_ahead
 from tinydefects.teacher import Teacher

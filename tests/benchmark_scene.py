@@ -5,9 +5,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from tinydefects.benchmark.job_run import Place
 from tinydefects.benchmark.peers import catalog
 from tinydefects.benchmark.protocol import OF_EACH_CATEGORY, EvaluationProtocol, list_jobs
+from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.sample import Prediction
 
 SCENE = {"size": 96, "n_train": 4, "n_good": 4, "n_defect": 6, "seed": 0}
@@ -52,8 +52,9 @@ def add_stand_in(monkeypatch, name="stand_in", *, on_fit=do_nothing, on_predict=
     return name
 
 
-def place_in(folder, **changes):
-    return Place(root=folder / "data", out=folder / "out", features=folder / "features", **changes)
+def settings_in(folder, **changes):
+    given = {"root": folder / "data", "out": folder / "out", "features": folder / "features", "cost": "off"}
+    return RunSettings(**given | changes)
 
 
 def jobs_for(*peers, protocol=PROTOCOL):

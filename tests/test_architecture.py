@@ -46,6 +46,7 @@ FLOOR_OF = {
     "fitting": "model",
     "detector": "model",
     "detector_file": "model",
+    "detector_settings": "model",
     "detector_state": "model",
     "benchmark": "benchmark",
     "planner": "delivery",

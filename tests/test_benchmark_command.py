@@ -84,6 +84,16 @@ def test_what_is_finished_is_shown_as_done_and_tells_how_long_the_rest_takes(ben
     assert "2 jobs, 1 done" in out
 
 
+def test_settings_of_a_benchmark_come_from_a_file(benchmark, tmp_path):
+    (tmp_path / "run.yaml").write_text("peers: [local_contrast, subspace]\nseeds: [0, 1]\nthreads: 2\n")
+    code, out, _ = benchmark("--config", tmp_path / "run.yaml", "--peers", "local_contrast", "--dry-run", "--json")
+    assert (code, [job["peer"] for job in json.loads(out)["jobs"]]) == (0, ["local_contrast"])
+    (tmp_path / "run.yaml").write_text("peer: fbft\n")
+    code, _, err = benchmark("--config", tmp_path / "run.yaml")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{tmp_path / 'run.yaml'}: peer: no such setting; did you mean peers?" in err
+
+
 def test_features_that_cannot_fit_are_refused_before_the_first_job(benchmark, tmp_path):
     code, _, err = benchmark("--peers", "subspace,local_contrast", "--features-limit-gb", "0.001")
     assert code == 2

@@ -1,11 +1,10 @@
 """A benchmark on two workers, in a file of its own: what workers import to run the other tests stays small."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
-from benchmark_scene import CATEGORY, SCENE, jobs_for, place_in
+from benchmark_scene import CATEGORY, SCENE, jobs_for, settings_in
 from tinydefects.benchmark.cluster.connection import open_executor
 from tinydefects.benchmark.processes import InThisProcess
 from tinydefects.benchmark.result import read_result
@@ -33,8 +32,8 @@ def bytes_of_the_evaluation(path):
 def test_two_workers_give_the_bytes_of_a_serial_run_even_when_one_is_killed(tmp_path):
     jobs = jobs_for("fbft:epochs=1", "subspace", "local_contrast")
     alone, together = (
-        place_in(tmp_path / "alone"),
-        replace(place_in(tmp_path / "together"), root=tmp_path / "alone/data"),
+        settings_in(tmp_path / "alone"),
+        settings_in(tmp_path / "together", root=tmp_path / "alone/data"),
     )
     load_category(CATEGORY, root=alone.root, **SCENE)  # drawn once, as the command does
     assert not [outcome.reason for outcome in run(jobs, alone, InThisProcess(), n_at_once=1) if outcome.reason]

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save
 from killed import killed_at_each_step
 from tiny_teachers import TINY_VIT, counting_teacher, tiny_vit, write_weights
 from tinydefects.detector import Detector
-from tinydefects.detector_file import image_score, read_detector, write_detector
+from tinydefects.detector_file import read_detector, write_detector
+from tinydefects.detector_settings import DetectorSettings, image_score
 from tinydefects.errors import (
     ImageReadError,
     ModelFileError,
@@ -210,7 +211,7 @@ def test_files_of_the_file_manager_are_no_hindrance_to_saving(detector, tmp_path
             lambda folder: (folder / "detector.json").write_text('{"format": 1'),
             "detector.json: not a readable detector",
         ),
-        (lambda folder: edit(folder, "resolution", -3), "field 'settings.resolution': Input should be greater than 0"),
+        (lambda folder: edit(folder, "resolution", -3), "field 'settings.resolution': give a number of pixels, 16 to"),
         (
             lambda folder: edit(folder, "preset", "magic"),
             "field 'settings.preset': Input should be 'default'",
@@ -260,6 +261,27 @@ def test_a_model_without_a_digest_still_loads_and_says_so(detector, tmp_path, ca
     assert "model.safetensors: saved without a digest" in capsys.readouterr().err
 
 
+OF_0_1_0 = Path(__file__).parent / "goldens/model_of_0_1_0"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("first", {"preset": "published", "resolution": 64, "precision": "highest", "tile": None, "image_bits": 16}),
+        ("tiled", {"resolution": "native", "tile": 32, "overlap": 8, "stride": 4, "patience": 2, "image_bits": 12}),
+    ],
+)
+def test_models_of_0_1_0_load_and_give_the_same_map(name, told):
+    """`first` was written by the first commit, before most settings were there; `tiled` shortly before this test."""
+    detector = Detector.load(OF_0_1_0 / name, teacher=counting_teacher())
+    assert {key: getattr(detector.settings, key) for key in told} == told
+    assert detector.settings.epochs == len(detector.losses) == 3
+    with np.load(OF_0_1_0 / f"{name}.npz") as kept:
+        prediction = detector.predict(kept["image"])
+        np.testing.assert_allclose(prediction.anomaly_map, kept["anomaly_map"], rtol=0, atol=1e-5)
+        assert prediction.score == pytest.approx(float(kept["score"]), abs=1e-5)
+
+
 @pytest.mark.parametrize(("part", "value"), [("dim", 10**9), ("patch_size", 16), ("blocks", [0, 1])])
 def test_a_description_that_does_not_fit_the_teacher_is_refused(detector, tmp_path, part, value):
     detector.save(tmp_path / "model")
@@ -303,6 +325,41 @@ def test_the_constructor_loads_nothing_and_refuses_impossible_settings():
     Detector(teacher="vit_of_nobody")
     with pytest.raises(TinyDefectsError, match=r"Detector: field 'epochs': Input should be greater than 0 \(got '0'\)"):
         Detector(epochs=0)
+
+
+def test_settings_and_changes_of_them_make_the_same_detector_as_changes_alone():
+    told = DetectorSettings(teacher="vit_of_nobody", epochs=3)
+    detector = Detector(told, tile=64)
+    assert detector.settings == Detector(teacher="vit_of_nobody", epochs=3, tile=64).settings
+    assert told.tile is None
+
+
+def test_what_is_left_out_follows_from_the_other_settings():
+    assert DetectorSettings().resolution == 1036
+    assert DetectorSettings(tile=64).resolution == "native"
+    assert DetectorSettings(tile=64, resolution=320).resolution == 320
+    assert DetectorSettings(tile=64).with_changes(tile=None).resolution == 1036
+    published = DetectorSettings(preset="published", resolution=None)
+    assert (published.learning_rate, published.precision, published.resolution) == (1e-4, "highest", 1036)
+    assert published.with_changes(preset="default").learning_rate == 1e-3
+    assert published.with_changes(learning_rate=0.5, preset="default").learning_rate == 0.5
+
+
+def test_settings_survive_their_json():
+    told = DetectorSettings(tile=64, blocks=(2, 5), learning_rate=1e-3, precision="bfloat16")
+    assert DetectorSettings.model_validate_json(told.model_dump_json()) == told
+    assert DetectorSettings(blocks="2-5").blocks == (2, 5)
+
+
+@pytest.mark.parametrize("blocks", ["7", "7-", "-1-2", "7-11-12", [7], [7, 11, 12], [7, "11"], [7, -1], [True, 2], 7])
+def test_blocks_are_two_numbers_from_0(blocks):
+    with pytest.raises(TinyDefectsError, match="field 'blocks': give an earlier and a later block, from 0: 7-11"):
+        Detector(blocks=blocks)
+
+
+def test_a_setting_that_does_not_exist_is_refused_by_name():
+    with pytest.raises(TinyDefectsError, match="Detector: no such setting as resolutoin; teacher, tile, resolution"):
+        Detector(resolutoin=64)
 
 
 def test_no_images_and_no_image_are_refused():

@@ -8,8 +8,9 @@ import torch
 
 from command_line import run
 from tiny_teachers import counting_teacher
-from tinydefects.benchmark.job_run import Place, peer_inputs
+from tinydefects.benchmark.job_run import peer_inputs
 from tinydefects.benchmark.protocol import EvaluationProtocol, Job
+from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.demo import DemoSettings, run_demo
 from tinydefects.detector import Detector
 from tinydefects.devices import devices_here, require_device
@@ -77,9 +78,9 @@ def test_demo_and_benchmark_refuse_before_they_draw_or_load(only_cpu, tmp_path):
     assert not (tmp_path / "demo").exists()
     protocol = EvaluationProtocol(categories=("folder/parts",), teacher="builtin")
     job = Job(protocol=protocol, category="folder/parts", peer="local_contrast", resolution=0, seed=0)
-    place = Place(root=tmp_path, out=tmp_path, features=tmp_path, device="cuda")
+    settings = RunSettings(root=tmp_path, out=tmp_path, features=tmp_path, device="cuda")
     with pytest.raises(TinyDefectsError, match="no such device"):
-        peer_inputs(job, place, {})
+        peer_inputs(job, settings, {})
 
 
 @pytest.mark.parametrize(

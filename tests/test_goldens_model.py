@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinydefects.detector import Detector
-from tinydefects.detector_file import SavedDetector, SavedTeacher, image_score, write_detector
+from tinydefects.detector_file import SavedDetector, SavedTeacher, write_detector
+from tinydefects.detector_settings import image_score
 from tinydefects.feature_cache import FeatureCache
 from tinydefects.patch_grid import IMAGENET_MEAN, IMAGENET_STD, PatchGrid
 from tinydefects.students import Student, StudentPair, disagreement, train_students

@@ -13,10 +13,11 @@ from PIL import Image
 from command_line import run
 from tiny_teachers import counting_teacher
 from tinydefects.batch import predict_to_disk
-from tinydefects.benchmark.job_run import Place, run_job
+from tinydefects.benchmark.job_run import run_job
 from tinydefects.benchmark.protocol import EvaluationProtocol, Job
+from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.detector import Detector
-from tinydefects.detector_file import DetectorSettings
+from tinydefects.detector_settings import DetectorSettings
 from tinydefects.errors import ImageReadError, TinyDefectsError
 from tinydefects.image_bits import bits_to_show, find_image_bits, with_image_bits
 from tinydefects.metrics.evaluation import EvaluationSettings
@@ -186,7 +187,7 @@ def test_a_file_written_before_there_was_such_a_setting_means_all_16(tmp_path):
     del stored["settings"]["image_bits"]
     description.write_text(json.dumps(stored))
     assert Detector.load(tmp_path / "model", teacher=counting_teacher()).settings.image_bits == 16
-    assert DetectorSettings.model_fields["image_bits"].default == 16
+    assert DetectorSettings().image_bits == 16
 
 
 def test_predictions_read_the_photographs_as_the_detector_was_fitted(tmp_path):
@@ -236,7 +237,7 @@ def test_a_benchmark_reads_alike_for_every_method_and_records_it(tmp_path):
         categories=("folder/parts",), teacher="builtin", evaluation=EvaluationSettings(n_resamples=0)
     )
     job = Job(protocol=protocol, category="folder/parts", peer="local_contrast", resolution=0, seed=0)
-    result = run_job(job, Place(root=root, out=tmp_path / "out", features=tmp_path / "features", device="cpu"))
+    result = run_job(job, RunSettings(root=root, out=tmp_path / "out", cost="off", device="cpu"))
     assert result.run.settings["image_bits"] == "12"
     (exhibit,) = result.evaluation.exhibits
     assert exhibit.image.max() > 100  # 2,900 of 4,095 and not of 65,535

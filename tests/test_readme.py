@@ -115,7 +115,9 @@ def test_its_commands_work_as_typed_from_top_to_bottom(place, monkeypatch, capsy
     for package in ("openvino", "faiss", "threadpoolctl"):
         pytest.importorskip(package)
     monkeypatch.chdir(place)
-    monkeypatch.setattr("tinydefects.detector.DEFAULT_RESOLUTION", 64)  # as typed, but on 64 px instead of 1036
+    monkeypatch.setattr(
+        "tinydefects.detector_settings.DEFAULT_RESOLUTION", 64
+    )  # as typed, but on 64 px instead of 1036
     typed = [shlex.split(line) for line in shell_lines(README)]
     commands = [words[1:] for words in typed if words[0] == "tinydefects"]
     assert {"inspect", "fit", "predict", "export", "benchmark", "evaluate", "compare"} <= {one[0] for one in commands}

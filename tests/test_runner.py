@@ -7,7 +7,7 @@ from math import isnan
 
 import pytest
 
-from benchmark_scene import PROTOCOL, add_stand_in, jobs_for, place_in
+from benchmark_scene import PROTOCOL, add_stand_in, jobs_for, settings_in
 from tinydefects.benchmark import job_run
 from tinydefects.benchmark.job_run import Share, prepare_features, run_job
 from tinydefects.benchmark.processes import InThisProcess, IsolatedProcesses
@@ -18,8 +18,8 @@ from tinydefects.datasets.catalog import load_category
 from tinydefects.errors import ResultError, TeacherError
 
 
-def run_here(jobs, place, executor=None, n_at_once=1):
-    return list(run(jobs, place, executor or InThisProcess(), n_at_once=n_at_once))
+def run_here(jobs, settings, executor=None, n_at_once=1):
+    return list(run(jobs, settings, executor or InThisProcess(), n_at_once=n_at_once))
 
 
 def fail(samples):
@@ -28,7 +28,7 @@ def fail(samples):
 
 def test_a_result_says_which_job_it_answers_and_all_that_is_needed_to_repeat_it(tmp_path):
     (job,) = jobs_for("subspace")
-    result = run_job(job, place_in(tmp_path))
+    result = run_job(job, settings_in(tmp_path))
     assert (result.run.job, result.run.protocol) == (job.fingerprint, job.protocol.fingerprint)
     assert (result.run.n_train, result.evaluation.n_images) == (4, 10)
     facts = result.provenance.settings
@@ -39,7 +39,7 @@ def test_a_result_says_which_job_it_answers_and_all_that_is_needed_to_repeat_it(
 
 def test_the_same_job_gives_the_same_numbers_twice_and_another_seed_others(tmp_path):
     first, again, other = (
-        run_job(replace(jobs_for("fbft:epochs=1")[0], seed=seed), place_in(tmp_path / folder))
+        run_job(replace(jobs_for("fbft:epochs=1")[0], seed=seed), settings_in(tmp_path / folder))
         for seed, folder in ((0, "a"), (0, "b"), (1, "a"))
     )
     assert repr(numbers_of(first.evaluation)) == repr(numbers_of(again.evaluation))  # nan is equal to nan here
@@ -49,7 +49,7 @@ def test_the_same_job_gives_the_same_numbers_twice_and_another_seed_others(tmp_p
 def test_a_method_learns_without_masks_and_predicts_without_labels(tmp_path, monkeypatch):
     seen = {"fit": [], "predict": []}
     name = add_stand_in(monkeypatch, on_fit=seen["fit"].extend, on_predict=seen["predict"].extend)
-    run_job(jobs_for(name)[0], place_in(tmp_path))
+    run_job(jobs_for(name)[0], settings_in(tmp_path))
     assert [len(seen["fit"]), len(seen["predict"])] == [4, 10]
     assert not any(sample.mask_paths for sample in (*seen["fit"], *seen["predict"]))
     assert {sample.label for sample in seen["predict"]} == {"unknown"}
@@ -58,7 +58,7 @@ def test_a_method_learns_without_masks_and_predicts_without_labels(tmp_path, mon
 def test_thresholds_come_from_validation_normals_and_are_undefined_without_them(tmp_path, monkeypatch):
     name = add_stand_in(monkeypatch)
     job = jobs_for(name)[0]
-    without = run_job(job, place_in(tmp_path)).evaluation
+    without = run_job(job, settings_in(tmp_path)).evaluation
     assert isnan(without.threshold)
     assert isnan(without.pixel_f1)
 
@@ -67,7 +67,7 @@ def test_thresholds_come_from_validation_normals_and_are_undefined_without_them(
         return replace(category, validation=category.train[:2])
 
     monkeypatch.setattr(job_run, "load_category", with_validation)
-    found = run_job(job, place_in(tmp_path)).evaluation
+    found = run_job(job, settings_in(tmp_path)).evaluation
     images = [
         sample.image() for sample in with_validation(job.category, root=tmp_path / "data", **job.options).validation
     ]
@@ -82,7 +82,7 @@ def test_a_method_that_looks_at_what_is_sealed_fails_its_job(tmp_path, monkeypat
     category = load_category(job.category, root=tmp_path / "data", **job.options)
     defective = next(sample for sample in category.test if sample.label == "defect")
     peek = {"fit": lambda samples: defective.image(), "predict": lambda samples: defective.mask()}[task]
-    (outcome,) = run_here(jobs_for(add_stand_in(monkeypatch, "peeking", **{f"on_{task}": peek})), place_in(tmp_path))
+    (outcome,) = run_here(jobs_for(add_stand_in(monkeypatch, "peeking", **{f"on_{task}": peek})), settings_in(tmp_path))
     path = defective.image_path if task == "fit" else defective.mask_paths[0]
     assert outcome.reason.startswith(f"peeking: opened {path} during {task}")
 
@@ -90,45 +90,45 @@ def test_a_method_that_looks_at_what_is_sealed_fails_its_job(tmp_path, monkeypat
 def test_another_teacher_than_the_protocols_is_refused(tmp_path):
     protocol = replace(PROTOCOL, teacher_fingerprint="0" * 64)
     with pytest.raises(TeacherError, match="its weights here are"):
-        run_job(jobs_for("subspace", protocol=protocol)[0], place_in(tmp_path))
+        run_job(jobs_for("subspace", protocol=protocol)[0], settings_in(tmp_path))
 
 
 def test_maps_are_kept_when_asked_for(tmp_path, monkeypatch):
     (job,) = jobs_for(add_stand_in(monkeypatch))
-    place = place_in(tmp_path, keep_maps=True)
-    run_job(job, place)
-    assert len(list((place.out / job.path).with_suffix("").rglob("*.tiff"))) == 10
+    settings = settings_in(tmp_path, keep_maps=True)
+    run_job(job, settings)
+    assert len(list((settings.out / job.path).with_suffix("").rglob("*.tiff"))) == 10
 
 
 def test_a_job_that_fails_leaves_its_reason_and_the_others_go_on(tmp_path, monkeypatch):
     bad, good = add_stand_in(monkeypatch, "bad", on_fit=fail), add_stand_in(monkeypatch, "good")
-    place = place_in(tmp_path)
-    outcomes = run_here(jobs_for(bad, good), place)
+    settings = settings_in(tmp_path)
+    outcomes = run_here(jobs_for(bad, good), settings)
     assert [outcome.reason for outcome in outcomes] == ["ValueError: no idea what to do", ""]
-    (failure,) = read_failures(place.out)
+    (failure,) = read_failures(settings.out)
     assert (failure.peer, failure.reason) == ("bad", "ValueError: no idea what to do")
     assert "in fail" in failure.traceback
 
 
 def test_a_failed_job_is_forgotten_once_it_succeeds(tmp_path, monkeypatch):
-    place = place_in(tmp_path)
-    run_here(jobs_for(add_stand_in(monkeypatch, on_fit=fail)), place)
+    settings = settings_in(tmp_path)
+    run_here(jobs_for(add_stand_in(monkeypatch, on_fit=fail)), settings)
     jobs = jobs_for(add_stand_in(monkeypatch))
-    assert find_finished(jobs, place.out) == {}
-    run_here(jobs, place)
-    assert read_failures(place.out) == []
-    assert list(find_finished(jobs, place.out)) == [jobs[0].name]
+    assert find_finished(jobs, settings.out) == {}
+    run_here(jobs, settings)
+    assert read_failures(settings.out) == []
+    assert list(find_finished(jobs, settings.out)) == [jobs[0].name]
 
 
 def test_only_a_result_of_this_very_job_that_can_be_read_back_counts_as_finished(tmp_path, monkeypatch):
-    place, name = place_in(tmp_path), add_stand_in(monkeypatch)
+    settings, name = settings_in(tmp_path), add_stand_in(monkeypatch)
     jobs = jobs_for(name)
-    run_here(jobs, place)
-    assert find_finished(jobs, place.out)
-    assert not find_finished(jobs_for(name, protocol=replace(PROTOCOL, threshold_rate=0.5)), place.out)
-    pictures = (place.out / jobs[0].path).with_suffix(".npz")
+    run_here(jobs, settings)
+    assert find_finished(jobs, settings.out)
+    assert not find_finished(jobs_for(name, protocol=replace(PROTOCOL, threshold_rate=0.5)), settings.out)
+    pictures = (settings.out / jobs[0].path).with_suffix(".npz")
     pictures.write_bytes(pictures.read_bytes()[:-1])
-    assert not find_finished(jobs, place.out)
+    assert not find_finished(jobs, settings.out)
 
 
 def test_a_damaged_record_of_a_failure_is_named(tmp_path):
@@ -145,21 +145,21 @@ class Recorder(Executor):
         self.submitted = []
         self._answer = answer
 
-    def submit(self, function, task, place):
+    def submit(self, function, task, settings):
         self.submitted.append(task.name)
         future = Future()
         error = self._answer(task, self.submitted.count(task.name))
         if error:
             future.set_exception(error)
         else:
-            future.set_result(InThisProcess().submit(function, task, place).result())
+            future.set_result(InThisProcess().submit(function, task, settings).result())
         return future
 
 
 def test_shared_features_are_computed_once_before_the_jobs_that_use_them(tmp_path):
     recorder = Recorder(lambda task, nth: None)
     jobs = jobs_for("subspace", "local_contrast", "gaussian", "fbft_published:epochs=1")
-    run_here(jobs, place_in(tmp_path), recorder)
+    run_here(jobs, settings_in(tmp_path), recorder)
     names = [name.partition(" ")[2] for name in recorder.submitted]
     assert names[:3] == ["– local_contrast seed 0", "96 fbft_published:epochs=1 seed 0", "96 teacher features"]
     assert names[3:] == ["96 subspace seed 0", "96 gaussian seed 0"]
@@ -168,29 +168,31 @@ def test_shared_features_are_computed_once_before_the_jobs_that_use_them(tmp_pat
 def test_ablations_wait_until_the_students_they_share_are_likely_there(tmp_path):
     recorder = Recorder(lambda task, nth: RuntimeError("not today") if task.name.endswith("seed 0") else None)
     jobs = jobs_for("fbft:epochs=1", "fbft_sum:epochs=1", "fbft_sum:epochs=2", "subspace")
-    run_here(jobs, place_in(tmp_path), recorder)
+    run_here(jobs, settings_in(tmp_path), recorder)
     methods = [name.split()[2] for name in recorder.submitted[1:]]
     assert methods == ["fbft:epochs=1", "fbft_sum:epochs=2", "subspace", "fbft_sum:epochs=1"]
 
 
 def test_a_job_alone_with_its_features_computes_them_itself(tmp_path):
     recorder = Recorder(lambda task, nth: None)
-    run_here(jobs_for("subspace"), place_in(tmp_path), recorder)
+    run_here(jobs_for("subspace"), settings_in(tmp_path), recorder)
     assert len(recorder.submitted) == 1
 
 
 def test_prepared_features_are_all_that_a_method_needs(tmp_path):
     (job,) = jobs_for("subspace")
-    place = place_in(tmp_path)
-    prepare_features(Share(protocol=job.protocol, category=job.category, resolution=96), place)
-    before = set(place.features.rglob("*.npy"))
-    run_job(job, place)
+    settings = settings_in(tmp_path)
+    prepare_features(Share(protocol=job.protocol, category=job.category, resolution=96), settings)
+    before = set(settings.features.rglob("*.npy"))
+    run_job(job, settings)
     assert len(before) == 14
-    assert set(place.features.rglob("*.npy")) == before
+    assert set(settings.features.rglob("*.npy")) == before
 
 
 def test_where_features_cannot_be_computed_the_jobs_that_need_them_say_so(tmp_path):
-    outcomes = run_here(jobs_for("subspace", "gaussian", "local_contrast"), place_in(tmp_path, features_limit_gb=1e-6))
+    outcomes = run_here(
+        jobs_for("subspace", "gaussian", "local_contrast"), settings_in(tmp_path, features_limit_gb=1e-6)
+    )
     reasons = {outcome.task.name.partition(" ")[2]: outcome.reason for outcome in outcomes}
     assert reasons["– local_contrast seed 0"] == ""
     for name in ("96 subspace seed 0", "96 gaussian seed 0"):
@@ -201,18 +203,18 @@ def test_where_features_cannot_be_computed_the_jobs_that_need_them_say_so(tmp_pa
 def test_a_job_whose_worker_dies_twice_is_done_at_the_third_try(tmp_path, monkeypatch):
     name = add_stand_in(monkeypatch)
     recorder = Recorder(lambda task, nth: BrokenExecutor("killed") if nth < 3 else None)
-    (outcome,) = run_here(jobs_for(name), place_in(tmp_path), recorder)
+    (outcome,) = run_here(jobs_for(name), settings_in(tmp_path), recorder)
     assert (len(recorder.submitted), outcome.reason) == (3, "")
 
 
 def test_a_job_whose_worker_dies_three_times_is_given_up_and_the_others_go_on(tmp_path, monkeypatch):
     deadly, good = add_stand_in(monkeypatch, "deadly"), add_stand_in(monkeypatch, "good")
     recorder = Recorder(lambda task, nth: BrokenExecutor("killed") if task.peer == "deadly" else None)
-    place = place_in(tmp_path)
-    outcomes = {outcome.task.peer: outcome.reason for outcome in run_here(jobs_for(deadly, good), place, recorder)}
+    settings = settings_in(tmp_path)
+    outcomes = {outcome.task.peer: outcome.reason for outcome in run_here(jobs_for(deadly, good), settings, recorder)}
     assert outcomes["good"] == ""
     assert "its worker died 3 times" in outcomes["deadly"]
-    assert json.loads(next(place.out.rglob("*.failed.json")).read_text())["reason"] == outcomes["deadly"]
+    assert json.loads(next(settings.out.rglob("*.failed.json")).read_text())["reason"] == outcomes["deadly"]
 
 
 def test_a_process_that_dies_takes_no_other_with_it_and_is_replaced():
@@ -244,10 +246,10 @@ def test_an_exception_ends_the_processes_at_once():
 def test_a_cost_sheet_comes_with_the_first_seed_alone(tmp_path, monkeypatch):
     protocol = replace(PROTOCOL, seeds=(0, 1))
     name = add_stand_in(monkeypatch, uses_seed=True)
-    place = place_in(tmp_path, cost="quick", n_beside=1)
+    settings = settings_in(tmp_path, cost="quick", workers=2)
     jobs = jobs_for(name, protocol=protocol)
-    run_here(jobs, place)
-    first, second = (read_result(place.out / job.path) for job in jobs)
+    run_here(jobs, settings)
+    first, second = (read_result(settings.out / job.path) for job in jobs)
     assert (first.run.cost.n_beside, first.run.cost.threads, first.run.cost.teacher_bytes) == (1, 1, 0)
     assert second.run.cost is None
     assert first.evaluation.exhibits

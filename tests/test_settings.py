@@ -1,5 +1,7 @@
 """A settings model is the options of a command, the content of a --config file and what `config` prints."""
 
+import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,11 +9,14 @@ import pytest
 import typer
 import yaml
 from annotated_types import Gt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typer.testing import CliRunner
 
+from command_line import run
+from tinydefects.benchmark.run_settings import BenchmarkSettings, RunSettings
 from tinydefects.commands.options import with_basics
 from tinydefects.commands.settings_options import config, describe_defaults, options_of, settings_from
+from tinydefects.detector_settings import DetectorSettings
 from tinydefects.errors import TinyDefectsError
 
 
@@ -28,8 +33,16 @@ class Oven(BaseModel):
     turning: bool = Field(default=False, description="Turn it.", json_schema_extra={"flag": "--turn", "panel": "Air"})
     recipe: Path | None = Field(default=None, description="From a file.")
     trays: tuple[int, ...] = Field(default=(), description="Which trays.")
+    toppings: tuple[Literal["nuts", "seeds"], ...] = Field(default=(), description="On top.")
+    notes: tuple[str, ...] = Field(default=(), description="For the baker.", json_schema_extra={"flag": "--note"})
+    shelves: tuple[int, ...] = Field(default=(), description="All in one text.", json_schema_extra={"as_text": True})
     size: int | Literal["full"] = Field(default="full", description="Of the tray.")
     corners: tuple[int, int] | None = Field(default=None, description="Two of them.")
+
+    @field_validator("shelves", mode="before")
+    @classmethod
+    def _split(cls, value):
+        return tuple(int(part) for part in value.split(",")) if isinstance(value, str) else tuple(value)
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> "Oven":
@@ -82,7 +95,10 @@ def test_left_out_options_are_the_defaults_of_the_model():
 
 
 def test_every_kind_of_field_is_an_option():
-    options = "--dish pie --minutes 3 --heat 200 --steam 0.25 --mode below --turn --recipe a/b --trays 1 --trays 2"
+    more = "--toppings nuts --toppings seeds --note 5 --note a --shelves 3,4"
+    options = (
+        f"{more} --dish pie --minutes 3 --heat 200 --steam 0.25 --mode below --turn --recipe a/b --trays 1 --trays 2"
+    )
     assert baked(*options.split(), "--size", 12, "--corners", "[1, 2]", "--seed", 3) == Oven(
         dish="pie",
         minutes=3,
@@ -92,6 +108,9 @@ def test_every_kind_of_field_is_an_option():
         turning=True,
         recipe=Path("a/b"),
         trays=(1, 2),
+        toppings=("nuts", "seeds"),
+        notes=("5", "a"),
+        shelves=(3, 4),
         size=12,
         corners=(1, 2),
     )
@@ -116,6 +135,7 @@ def test_a_text_that_looks_like_a_number_stays_text():
         ("--steam", "-inf"),
         ("--mode", "sideways"),
         ("--trays", "one"),
+        ("--toppings", "salt"),
         ("--size", "half"),
         ("--size", "1.5"),
         ("--corners", "[1]"),
@@ -218,3 +238,89 @@ def test_the_command_prints_them_and_refuses_others(capsys):
     assert "minutes: 40" in capsys.readouterr().out
     with pytest.raises(TinyDefectsError, match=r"bakee: takes no --config; did you mean bake\?"):
         config("bakee")
+
+
+def test_every_setting_of_a_detector_is_an_option_of_fit_with_a_line_of_help(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    _, text, _ = run(monkeypatch, capsys, "fit", "--help")
+    for name, field in DetectorSettings.model_fields.items():
+        assert f"--{name.replace('_', '-')} " in text
+        assert (field.description or "no help")[:40] in text
+
+
+def test_fit_takes_its_settings_from_a_file_and_its_options_win(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = written(tmp_path, "teacher: builtin\ntile: 64\nepochs: 1\noverlap: 8\n")
+    drawn = ["synthetic/granite", "--option", "size=96", "--option", "n_train=2", "--config", path, "--json"]
+    assert run(monkeypatch, capsys, "fit", *drawn, "--device", "cpu", "--overlap", 0)[0] == 0
+    kept = json.loads((tmp_path / "model/detector.json").read_text())["settings"]
+    assert DetectorSettings.model_validate_json(json.dumps(kept)) == DetectorSettings(
+        teacher="builtin", tile=64, epochs=1, overlap=0, image_bits=8
+    )
+
+
+def test_the_printed_settings_of_fit_are_its_defaults(tmp_path, monkeypatch, capsys):
+    code, text, _ = run(monkeypatch, capsys, "config", "fit")
+    assert code == 0
+    assert settings_from(DetectorSettings, {}, written(tmp_path, text)) == DetectorSettings()
+    assert "image_bits" not in settings_from(DetectorSettings, {}, tmp_path / "oven.yaml").model_fields_set
+
+
+def test_the_printed_settings_of_benchmark_are_its_defaults(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, text, _ = run(monkeypatch, capsys, "config", "benchmark")
+    assert code == 0
+    what = {"peers": "fbft", "categories": "mvtec_ad/*"}
+    assert settings_from(BenchmarkSettings, what, written(tmp_path, text)) == BenchmarkSettings(**what)
+
+
+def test_lists_of_a_file_are_what_stands_between_commas_on_the_command_line(tmp_path):
+    text = "peers: [local_contrast, 'fbft:epochs=2']\ncategories: [synthetic/granite]\nseeds: [0, 3]\nresolutions: 64\n"
+    path = written(tmp_path, text + "option: [size=64]\nallowed: [unmarked]\n")
+    assert settings_from(BenchmarkSettings, {"out": tmp_path / "o"}, path) == BenchmarkSettings(
+        peers="local_contrast,fbft:epochs=2",
+        categories="synthetic/granite",
+        seeds="0,3",
+        resolutions=(64,),
+        option=("size=64",),
+        allowed=("unmarked",),
+        out=tmp_path / "o",
+    )
+
+
+def test_folders_of_a_run_are_real_paths_and_features_lie_with_the_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = RunSettings(out="here")
+    assert (settings.root, settings.out) == (tmp_path / "data", tmp_path / "here")
+    assert settings.features == tmp_path / "here/features"
+    assert RunSettings(features="there").features == tmp_path / "there"
+
+
+@pytest.mark.parametrize(
+    ("told", "n_workers", "n_beside"),
+    [
+        ({}, 1, 0),
+        ({"workers": 3}, 3, 2),
+        ({"cluster": "local"}, os.cpu_count(), os.cpu_count() - 1),
+        ({"cluster": "tcp://host:8786"}, 1, 1),
+    ],
+)
+def test_a_run_knows_how_many_jobs_are_beside_one(told, n_workers, n_beside):
+    assert (RunSettings(**told).n_workers, RunSettings(**told).n_beside) == (n_workers, n_beside)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--patience", "2"], "a patience of 2 epochs looks at held-out images: give a validation_fraction"),
+        (["--blocks", "7"], "--blocks: give an earlier and a later block"),
+        (["--learning-rate", "0"], "--learning-rate"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: not readable"),
+    ],
+)
+def test_fit_refuses_impossible_settings_in_one_line(tmp_path, monkeypatch, capsys, options, told):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(monkeypatch, capsys, "fit", "synthetic/granite", *options)
+    assert (code, err.count("\n")) == (2, 1)
+    assert told in err
+    assert list(tmp_path.iterdir()) == []

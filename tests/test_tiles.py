@@ -217,7 +217,7 @@ def test_a_detector_saved_before_there_were_tiles_still_loads(tmp_path):
     [
         ({"tile": 0}, r"Detector: field 'tile': Input should be greater than 0 \(got '0'\)"),
         ({"overlap": 8}, "an overlap of 8 px is that of tiles: give a tile"),
-        ({"resolution": "huge"}, "field 'resolution': Input should be greater than 0 and whole, or 'native'"),
+        ({"resolution": "huge"}, "field 'resolution': give a number of pixels, 16 to 1000000, or 'native'"),
         ({"preset": "published", "tile": 64}, "the preset published is one pass over a square"),
         ({"preset": "published", "stride": 4}, "the preset published is one pass over a square"),
         ({"preset": "published", "resolution": "native"}, "the preset published is one pass over a square"),
@@ -282,8 +282,8 @@ def test_the_command_fits_in_tiles_and_predict_repeats_them(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--resolution", "huge"], "--resolution huge: give a number of pixels, 16 to 1000000, or 'native'"),
-        (["--resolution", "8"], "--resolution 8: give a number of pixels, 16 to 1000000"),
+        (["--resolution", "huge"], "--resolution: give a number of pixels, 16 to 1000000, or 'native'"),
+        (["--resolution", "8"], "--resolution: give a number of pixels, 16 to 1000000"),
         (["--overlap", "8"], "give a tile (--tile), too, or leave it out"),
         (["--tile", "48", "--stride", "3"], "a stride of 3 px does not divide the patch of 8 px: choose 8, 4, 2, 1"),
         (["--tile", "16", "--overlap", "16"], "a tile of 24 px or more"),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tinydefects.datasets.catalog import load_category as load_category
     from tinydefects.datasets.folder import load_folder as load_folder
     from tinydefects.detector import Detector as Detector
+    from tinydefects.detector_settings import DetectorSettings as DetectorSettings
     from tinydefects.errors import TinyDefectsError as TinyDefectsError
     from tinydefects.metrics.evaluation import evaluate as evaluate
     from tinydefects.metrics.scores import Evaluation as Evaluation
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Category": "tinydefects.sample",
     "Detector": "tinydefects.detector",
+    "DetectorSettings": "tinydefects.detector_settings",
     "Evaluation": "tinydefects.metrics.scores",
     "Prediction": "tinydefects.sample",
     "Sample": "tinydefects.sample",
@@ -31,7 +33,7 @@ _HOME = {
     "load_category": "tinydefects.datasets.catalog",
     "load_folder": "tinydefects.datasets.folder",
 }
-__all__ = ["Category", "Detector", "Evaluation", "Prediction", "Sample", "TinyDefectsError"]
+__all__ = ["Category", "Detector", "DetectorSettings", "Evaluation", "Prediction", "Sample", "TinyDefectsError"]
 __all__ += ["evaluate", "load_category", "load_folder"]
 
 

@@ -9,23 +9,14 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from torch import Tensor
 
-from tinydefects.detector_file import (
-    DetectorSettings,
-    Precision,
-    Preset,
-    colour_scale,
-    image_score,
-    read_detector,
-    refuse_contradictions,
-    write_detector,
-)
+from tinydefects.detector_file import read_detector, write_detector
+from tinydefects.detector_settings import DetectorSettings, Precision, colour_scale, image_score
 from tinydefects.detector_state import describe_fit, fingerprint_of, restore_students
 from tinydefects.devices import require_device
 from tinydefects.errors import NotFittedError, TinyDefectsError
@@ -40,7 +31,6 @@ from tinydefects.fitting import (
     require_affordable,
     train_epochs,
 )
-from tinydefects.json_files import first_fault
 from tinydefects.pass_batches import score_in_batches
 from tinydefects.passes import Mosaic, PassPlan
 from tinydefects.patch_grid import PatchGrid, Size, image_size
@@ -50,44 +40,19 @@ from tinydefects.sample import Prediction
 from tinydefects.students import Combine, StudentPair
 from tinydefects.teacher import Teacher, load_teacher, read_architecture
 
-LEARNING_RATES = {"published": 1e-4, "default": 1e-3}  # the published code's; the paper's, better in fewer epochs
-DEFAULT_RESOLUTION = 1036
-PRECISIONS: dict[Preset, Precision] = {"published": "highest", "default": "float32"}
-
 
 class Detector:
     """Learns what defect-free images look like, then says of every pixel how far it is from that.
 
     Args:
-        teacher: `builtin`, any ViT of timm, or a loaded `Teacher` (which brings its own blocks and device).
+        settings: what it is told, see `DetectorSettings`; None is the defaults.
+        teacher: in place of the one in the settings; a loaded `Teacher` brings its own blocks and device.
         teacher_weights: a file instead of the hub.
-        resolution: long side, in pixels, to which an image is scaled for the teacher, rounded to whole patches;
-            `native` scales nothing; None is 1036, and `native` with tiles.
-        epochs: passes of the students over the training images; at most so many with a `validation_fraction`.
-        seed: of the students' initial weights, the order of images and which of them are held out.
         device: None is cuda, mps or cpu, the first there is.
         compiled: whether torch compiles the teacher, see `Teacher.compiled`; not saved with the detector.
         cache_dir: where teacher features are kept between fits; None is a temporary folder.
         cache_limit_gb: bound on that folder, 1 GB = 1e9 bytes.
-        preset: see the module.
-        blocks: earlier and later block of the teacher, from 0; None is the teacher's own choice.
-        learning_rate: of Adam; None is 1e-3, in the preset `published` 1e-4.
-        precision: of all matrix products, see `precision.arithmetic`; None is `float32`, in the preset `published`
-            `highest`. With `float16` the students still learn in float32. The cache keeps 16-bit features apart.
-        patches_per_batch: patches in one step of the students, mixed across images; None is all patches of four
-            images. The loss depends on the number of steps: lower `epochs` with it.
-        patch_fraction: share of the patches of each pass that is kept and learnt from, in (0, 1], spread by greedy
-            k-centre selection: left out are those nearly equal to a kept one, so rare patches weigh more than in the
-            image. The cache shrinks with it; None is all.
-        validation_fraction: share of the images, in (0, 1), held out to stop early: training ends when their lowest
-            loss has fallen by less than 1 % within `patience` epochs, and the students of that loss are kept. It looks
-            at defect-free images alone, which need not tell when defects are found best. None is none.
-        patience: epochs, see there; None is 3.
-        tile: side of the squares into which the scaled image is cut, in its pixels; one pass of the teacher each.
-        overlap: pixels that neighbouring tiles share, at least; None is an eighth of a tile.
-        stride: pixels from one patch to the next, a divisor of the patch size; half of it is four shifted passes.
-        image_bits: how many bits the values of 16-bit photographs fill, see `image_bits.find_image_bits`; saved for
-            those who read the photographs.
+        changes: any of the settings by name, in place of those in `settings`: `Detector(resolution=1036)`.
 
     Raises:
         TinyDefectsError: a setting is impossible.
@@ -95,53 +60,19 @@ class Detector:
 
     def __init__(
         self,
+        settings: DetectorSettings | None = None,
         *,
-        teacher: str | Teacher = "vit_base_patch14_reg4_dinov2",
+        teacher: str | Teacher | None = None,
         teacher_weights: Path | None = None,
-        resolution: int | Literal["native"] | None = None,
-        epochs: int = 50,
-        seed: int = 0,
         device: str | None = None,
         compiled: bool = False,
         cache_dir: Path | None = None,
         cache_limit_gb: float = 20.0,
-        preset: Preset = "default",
-        blocks: tuple[int, int] | None = None,
-        learning_rate: float | None = None,
-        precision: Precision | None = None,
-        patches_per_batch: int | None = None,
-        tile: int | None = None,
-        overlap: int | None = None,
-        stride: int | None = None,
-        patch_fraction: float | None = None,
-        validation_fraction: float | None = None,
-        patience: int | None = None,
-        image_bits: int = 16,
+        **changes: object,
     ) -> None:
-        if resolution is None:
-            resolution = DEFAULT_RESOLUTION if tile is None else "native"
-        try:
-            self.settings = DetectorSettings(
-                teacher=teacher.name if isinstance(teacher, Teacher) else teacher,
-                blocks=blocks,
-                resolution=resolution,
-                epochs=epochs,
-                seed=seed,
-                preset=preset,
-                learning_rate=LEARNING_RATES.get(preset, 1e-3) if learning_rate is None else learning_rate,
-                precision=precision or PRECISIONS.get(preset, "float32"),
-                patches_per_batch=patches_per_batch,
-                tile=tile,
-                overlap=overlap,
-                stride=stride,
-                patch_fraction=patch_fraction,
-                validation_fraction=validation_fraction,
-                patience=patience,
-                image_bits=image_bits,
-            )
-        except ValidationError as error:
-            raise TinyDefectsError(f"Detector: {first_fault(error)}") from error
-        refuse_contradictions(self.settings)
+        if teacher is not None:
+            changes["teacher"] = teacher.name if isinstance(teacher, Teacher) else teacher
+        self.settings = (settings or DetectorSettings()).with_changes(**changes)
         self.teacher_weights = teacher_weights
         self.device = require_device(device)
         self.compiled = compiled
@@ -317,13 +248,14 @@ class Detector:
             TeacherError: the teacher cannot be loaded.
         """
         saved, weights = read_detector(Path(folder))
-        stored = saved.settings.model_dump(exclude_unset=True) | {
-            "teacher": teacher or saved.teacher.name,
-            "blocks": saved.teacher.blocks,
-        }
-        if precision is not None:
-            stored["precision"] = precision
-        detector = cls(**stored, teacher_weights=teacher_weights, device=device, compiled=compiled)
+        settings = saved.settings.with_changes(blocks=saved.teacher.blocks)
+        detector = cls(
+            settings if precision is None else settings.with_changes(precision=precision),
+            teacher=teacher,
+            teacher_weights=teacher_weights,
+            device=device,
+            compiled=compiled,
+        )
         detector._students = restore_students(saved, weights, detector.teacher, folder=folder)
         detector.losses, detector.validation_losses = list(saved.losses), list(saved.validation_losses)
         detector.n_images, detector.good_level = saved.n_images, saved.good_level

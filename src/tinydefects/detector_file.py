@@ -5,143 +5,27 @@ weights are read or written: exported detectors use the settings without it.
 """
 
 import hashlib
-import math
-import re
 import sys
 from collections.abc import Callable, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
-from tinydefects.errors import ModelFileError, TinyDefectsError
+from tinydefects.detector_settings import DetectorSettings, TeacherName
+from tinydefects.errors import ModelFileError
 from tinydefects.json_files import read_as
-from tinydefects.passes import PassPlan, plan_passes
-from tinydefects.patch_grid import PatchGrid, Size
 from tinydefects.pixels import cannot_write
-from tinydefects.sample import mean_of_highest, n_scored
 from tinydefects.together import replace_together, settle
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Preset = Literal["default", "published"]
-Precision = Literal["highest", "float32", "bfloat16", "float16"]
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "detector.json"
-BUILTIN = "builtin"  # the teacher that comes with the package
-PLAIN_NAMES: Final = "a teacher is 'builtin' or a plain model name of timm, as vit_base_patch14_reg4_dinov2"
-
-
-def is_plain_name(teacher: str) -> bool:
-    """Whether it can be nothing but a name: timm follows `hf-hub:` and `local-dir:` to whatever lies there."""
-    return re.fullmatch(r"\w[\w.-]*", teacher, flags=re.ASCII) is not None
-
-
-def _plain_name(teacher: str) -> str:
-    if not is_plain_name(teacher):
-        raise PydanticCustomError("teacher", PLAIN_NAMES)
-    return teacher
-
-
-TeacherName = Annotated[str, AfterValidator(_plain_name)]
 DETECTOR_FILES = frozenset({WEIGHTS_FILE, DESCRIPTION_FILE})
 FOLDER_SET = "folder"  # all files of a model's folder are one set, see `together`
 SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini"})  # put there by file managers, hidden ones apart
-
-
-TINT_BEGINS, TINT_IS_FULL = 1.2, 3.0  # times what the highest score of a good image usually is
-
-
-def _resolution(value: object) -> int | Literal["native"]:
-    if value == "native":
-        return "native"
-    if type(value) is int and value > 0:
-        return value
-    raise PydanticCustomError("resolution", "Input should be greater than 0 and whole, or 'native'")
-
-
-class DetectorSettings(BaseModel):
-    """What a detector was told; see `Detector` for each setting."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    teacher: TeacherName
-    blocks: tuple[int, int] | None
-    resolution: Annotated[int | Literal["native"], PlainValidator(_resolution)]
-    epochs: int = Field(gt=0)
-    seed: int = Field(ge=0)
-    preset: Preset
-    learning_rate: float = Field(gt=0, allow_inf_nan=False)
-    precision: Precision = "float32"
-    patches_per_batch: int | None = Field(default=None, gt=0)
-    tile: int | None = Field(default=None, gt=0)
-    overlap: int | None = Field(default=None, ge=0)
-    stride: int | None = Field(default=None, gt=0)
-    validation_fraction: float | None = Field(default=None, gt=0, lt=1)
-    patience: int | None = Field(default=None, gt=0)
-    patch_fraction: float | None = Field(default=None, gt=0, le=1)
-    image_bits: int = Field(default=16, ge=8, le=16)
-
-    @property
-    def is_one_pass(self) -> bool:
-        """Whether the teacher sees each image once, whole: neither tiles nor shifts."""
-        return self.tile is None and self.stride is None
-
-    def grid(self, size: Size, *, patch: int) -> PatchGrid:
-        """How an image of (H, W) pixels is divided into patches of `patch` pixels."""
-        if self.resolution == "native":
-            return PatchGrid.native(size, patch=patch)
-        make = PatchGrid.published if self.preset == "published" else PatchGrid.proportional
-        return make(size, patch=patch, resolution=self.resolution)
-
-    def passes(self, size: Size, *, patch: int) -> PassPlan:
-        """In which passes the teacher sees an image of (H, W) pixels: one, or tiles and shifts."""
-        return plan_passes(self.grid(size, patch=patch), tile=self.tile, overlap=self.overlap, stride=self.stride)
-
-
-def image_score(anomaly_map: NDArray[np.float32], *, preset: Preset = "default") -> float:
-    """Mean of the highest 0.1 % of an (H, W) map, at least one pixel; as published nan below 1000 pixels."""
-    if preset == "published" and not n_scored(anomaly_map.size):
-        return math.nan
-    return mean_of_highest(anomaly_map)
-
-
-def colour_scale(good_level: float | None) -> tuple[float, float]:
-    """Between which values of a map an overlay goes from the photograph to red.
-
-    A good part stays as it is: the tint begins above what good images usually reach. Where that is not known, as in
-    models of version 0.1.0, it is a fixed part of the range that all maps have.
-    """
-    if good_level is None:
-        return 0.5, 2.0
-    return TINT_BEGINS * good_level, TINT_IS_FULL * good_level
-
-
-def refuse_contradictions(settings: DetectorSettings) -> None:
-    """Raise a TinyDefectsError if two settings exclude each other."""
-    if settings.tile is None and settings.overlap is not None:
-        raise TinyDefectsError(
-            f"an overlap of {settings.overlap} px is that of tiles: give a tile (--tile), too, or leave it out"
-        )
-    if settings.validation_fraction is None and settings.patience is not None:
-        raise TinyDefectsError(
-            f"a patience of {settings.patience} epochs looks at held-out images: give a validation_fraction "
-            "(--validation-fraction), too, or leave it out"
-        )
-    if settings.preset == "published" and (settings.resolution == "native" or not settings.is_one_pass):
-        raise TinyDefectsError(
-            "the preset published is one pass over a square: leave out tile, stride and a native resolution, "
-            "or take the preset default"
-        )
-    if settings.preset == "published" and (settings.validation_fraction or settings.patch_fraction):
-        raise TinyDefectsError(
-            "the preset published learns from every patch of every image, for all epochs: leave out "
-            "validation_fraction and patch_fraction, or take the preset default"
-        )
 
 
 class SavedTeacher(BaseModel):

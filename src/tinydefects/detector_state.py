@@ -7,7 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tinydefects.detector_file import DESCRIPTION_FILE, WEIGHTS_FILE, DetectorSettings, SavedDetector, SavedTeacher
+from tinydefects.detector_file import DESCRIPTION_FILE, WEIGHTS_FILE, SavedDetector, SavedTeacher
+from tinydefects.detector_settings import DetectorSettings
 from tinydefects.errors import ModelFileError
 from tinydefects.image_bits import MOST
 from tinydefects.patch_grid import whole_patches

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tinydefects.detector_file import DetectorSettings, Precision, Preset
+from tinydefects.detector_settings import DetectorSettings, Precision, Preset
 from tinydefects.errors import TrainingError
 from tinydefects.feature_cache import FeatureCache, FeatureFormat, expected_bytes, n_kept
 from tinydefects.leftovers import scratch_folder

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from tinydefects.detector_file import Precision
+from tinydefects.detector_settings import Precision
 
 SIXTEEN_BITS: dict[Precision, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 MATMUL: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # put there when torch is imported

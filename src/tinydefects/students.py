@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinydefects.detector_file import Precision
+from tinydefects.detector_settings import Precision
 from tinydefects.errors import TrainingError
 from tinydefects.precision import SIXTEEN_BITS, arithmetic
 

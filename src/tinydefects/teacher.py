@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tinydefects.builtin_vit import BLOCK_PAIR, build_builtin_vit
-from tinydefects.detector_file import BUILTIN, PLAIN_NAMES, Precision, is_plain_name
+from tinydefects.detector_settings import BUILTIN, PLAIN_NAMES, Precision, is_plain_name
 from tinydefects.devices import devices_here, require_device
 from tinydefects.errors import TeacherError
 from tinydefects.patch_grid import IMAGENET_MEAN, IMAGENET_STD, normalise

@@ -12,10 +12,11 @@ from math import prod
 from pathlib import Path
 from statistics import median
 
-from tinydefects.benchmark.job_run import Place, Share, jobs_spared_training, share_of, shared_teacher
+from tinydefects.benchmark.job_run import Share, jobs_spared_training, share_of, shared_teacher
 from tinydefects.benchmark.peers.catalog import PEERS
 from tinydefects.benchmark.protocol import NO_RESOLUTION, Job
 from tinydefects.benchmark.run_folder import Finished
+from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.benchmark.workload import Workload, shared_grid, sizes_of
 from tinydefects.compute import limited_threads
 from tinydefects.errors import TrainingError
@@ -136,17 +137,17 @@ class _Known:
 
 
 def plan_jobs(
-    jobs: Sequence[Job], categories: Mapping[str, Category], results: Mapping[str, Finished], place: Place
+    jobs: Sequence[Job], categories: Mapping[str, Category], results: Mapping[str, Finished], settings: RunSettings
 ) -> Plan:
     """What the jobs take; `results` are those that are finished, by the job's name."""
     left = [job for job in jobs if job.name not in results]
     needing = [job for job in left if job.resolution != NO_RESOLUTION]
-    teacher = shared_teacher(needing[0].protocol, place) if needing else None
+    teacher = shared_teacher(needing[0].protocol, settings) if needing else None
     sizes = {name: sizes_of(category) for name, category in categories.items()}
     loads = {(job.category, job.resolution): sizes[job.category].workload(teacher, job.resolution) for job in jobs}
     timed = {job.resolution: sizes[job.category].train[0] for job in reversed(needing)}
     shapes = {side: shared_grid(teacher, size, side).shape for side, size in timed.items() if teacher}
-    with limited_threads(place.threads) if shapes else nullcontext():
+    with limited_threads(settings.threads) if shapes else nullcontext():
         per_image = {side: time_pass(teacher, shape, repeats=1) for side, shape in shapes.items() if teacher}
     per_patch = {side: seconds / prod(shapes[side]) for side, seconds in per_image.items()}
     known = _Known(
@@ -155,7 +156,7 @@ def plan_jobs(
         per_image=per_image,
         rates=_rates(jobs, loads, results),
         spared=jobs_spared_training(jobs),
-        n_timed=TIMED_IMAGES[place.cost],
+        n_timed=TIMED_IMAGES[settings.cost],
     )
     shares = {share.name: share for job in needing if (share := share_of(job))}
     own = {(job.category, job.resolution): known.load(job) for job in needing if share_of(job) is None}
@@ -170,25 +171,25 @@ def plan_jobs(
     )
 
 
-def require_space(plan: Plan, place: Place) -> None:
+def require_space(plan: Plan, settings: RunSettings) -> None:
     """Refuse before the first job what cannot fit.
 
     Raises:
         TrainingError: the features exceed their limit, or features and results the free space.
     """
     remedy = "lower --resolutions or run fewer --categories"
-    if plan.feature_bytes > place.features_limit_gb * 1e9:
+    if plan.feature_bytes > settings.features_limit_gb * 1e9:
         raise TrainingError(
-            f"{place.features}: the teacher's features need {plan.feature_bytes / 1e9:.3g} GB, the limit is "
-            f"{place.features_limit_gb:g} GB: raise --features-limit-gb, {remedy}"
+            f"{settings.features}: the teacher's features need {plan.feature_bytes / 1e9:.3g} GB, the limit is "
+            f"{settings.features_limit_gb:g} GB: raise --features-limit-gb, {remedy}"
         )
-    there = next(folder for folder in (place.features, *place.features.absolute().parents) if folder.exists())
+    there = next(folder for folder in (settings.features, *settings.features.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
-    needed = max(0, plan.feature_bytes - _held_bytes(place.features)) + plan.result_bytes
+    needed = max(0, plan.feature_bytes - _held_bytes(settings.features)) + plan.result_bytes
     if needed > free:
         raise TrainingError(
-            f"{place.features}: features and results need {needed / 1e9:.3g} GB more, the disk has {free / 1e9:.3g} GB "
-            f"free: free space, choose another --features, {remedy}"
+            f"{settings.features}: features and results need {needed / 1e9:.3g} GB more, the disk has "
+            f"{free / 1e9:.3g} GB free: free space, choose another --features, {remedy}"
         )
 
 

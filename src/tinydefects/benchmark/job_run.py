@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from math import nan, prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tinydefects.benchmark.cost import measure_cost
 from tinydefects.benchmark.leakage import guarded, seal_for_fit, seal_for_predict
@@ -19,6 +19,7 @@ from tinydefects.benchmark.protocol import NO_RESOLUTION, EvaluationProtocol, Jo
 from tinydefects.benchmark.result import Result, describe_run
 from tinydefects.benchmark.run_folder import SECONDS, SPLIT, Finished, split_digest
 from tinydefects.benchmark.run_record import CostSheet, RunRecord
+from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.benchmark.stages import StageClock
 from tinydefects.compute import limited_threads, seed_all, waiting_for
 from tinydefects.datasets.catalog import load_category
@@ -38,45 +39,16 @@ from tinydefects.teacher import Teacher, best_device, load_teacher
 
 LOOKED_UP = "maps:"  # a method that was run elsewhere costs nothing here
 MAPS = "maps_sha256"  # of its maps, among the settings of a run
-CostChoice = Literal["off", "quick", "mvtec"]
 IMAGE_BITS = "image_bits"  # in the record
 UNMARKED = "unmarked"  # among what is allowed: defective images without a mask
 OWN_BLOCKS = "blocks"  # an option of methods; features of other blocks are not shared
 _one_job = threading.Lock()  # threads, seeds and the guard hold for a whole process
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where jobs run and what they find there; decides no number.
-
-    Attributes:
-        root: folder of the datasets; out: of the results; features: of what the teacher says of each image.
-        features_limit_gb: bound on that folder, 1 GB = 1e9 bytes.
-        teacher_weights: a file instead of the hub.
-        device: None is the best one present.
-        threads: of every numeric library in a job.
-        cost: whether speed and memory are measured, of the first seed: `off`, `quick`, or `mvtec` (its 1,000 passes).
-        n_beside: jobs that run on the same machine at the same time.
-        keep_maps: whether the anomaly maps of the test split are written too.
-        allowed: doubts about masks that are no mistake, see `masks.Doubt`.
-    """
-
-    root: Path
-    out: Path
-    features: Path
-    features_limit_gb: float = 20.0
-    teacher_weights: Path | None = None
-    device: str | None = None
-    threads: int = 1
-    cost: CostChoice = "off"
-    n_beside: int = 0
-    keep_maps: bool = False
-    allowed: tuple[str, ...] = ()
-
-    def load(self, address: str, options: Mapping[str, Any]) -> Category:
-        """A category below `root`, with what is allowed of it."""
-        unmarked = UNMARKED in self.allowed
-        return allowing(load_category(address, root=self.root, allow_unmarked=unmarked, **options), self.allowed)
+def load_for(settings: RunSettings, address: str, options: Mapping[str, Any]) -> Category:
+    """A category below the root of the run, with what is allowed of it."""
+    unmarked = UNMARKED in settings.allowed
+    return allowing(load_category(address, root=settings.root, allow_unmarked=unmarked, **options), settings.allowed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +132,7 @@ class Examinee:
             return measure(self.peer, [_bare(sample) for sample in self.category.train])
 
 
-def run_job(job: Job, place: Place) -> Result:
+def run_job(job: Job, settings: RunSettings) -> Result:
     """The result of one job; again the same, but for its times, on this machine with equal packages and threads.
 
     Elsewhere its last digits differ, and what is trained a little more: see "What is equal" in docs/conventions.md.
@@ -170,81 +142,81 @@ def run_job(job: Job, place: Place) -> Result:
         TinyDefectsError: no such category or method, or another teacher than the protocol's; a method may raise more.
     """
     start = time.perf_counter()
-    with _one_job, limited_threads(place.threads):
+    with _one_job, limited_threads(settings.threads):
         seed_all(job.seed)
-        category = place.load(job.category, job.options)
+        category = load_for(settings, job.category, job.options)
         split = split_digest(category)  # before anything is read: what changes meanwhile no longer fits it
         category, bits = _read_alike(category)
         kind, options = parse_peer(job.peer)
         looked_up = {MAPS: maps_sha256(options, category)} if job.peer.startswith(LOOKED_UP) else {}
-        inputs = peer_inputs(job, place, options)
+        inputs = peer_inputs(job, settings, options)
         with guarded(seal_for_fit(category, job.peer)):
             examinee = Examinee(kind.make(inputs), category, job.peer)
         examinee.fit()
         fit_seconds = time.perf_counter() - start
-        cost = _cost(examinee, kind, inputs, job, place)
-        evaluation = _score(examinee, job, place)
-    settings = {name: str(value) for name, value in examinee.peer.settings.items()}
+        cost = _cost(examinee, kind, inputs, job, settings)
+        evaluation = _score(examinee, job, settings)
+    own = {name: str(value) for name, value in examinee.peer.settings.items()}
     record = RunRecord(
         peer=job.peer,
         resolution=job.resolution,
         seed=job.seed,
         protocol=job.protocol.fingerprint,
         job=job.fingerprint,
-        settings={**settings, **looked_up, SPLIT: split, IMAGE_BITS: str(bits)},
+        settings={**own, **looked_up, SPLIT: split, IMAGE_BITS: str(bits)},
         n_train=len(category.train),
         fit_seconds=fit_seconds,
         predict_seconds=examinee.seconds,
         cost=cost,
     )
-    facts = {**_to_repeat(job, place, record), SECONDS: f"{time.perf_counter() - start:.2f}"}
+    facts = {**_to_repeat(job, settings, record), SECONDS: f"{time.perf_counter() - start:.2f}"}
     return Result(evaluation=evaluation, provenance=describe_run(facts), run=record)
 
 
-def prepare_features(share: Share, place: Place) -> None:
+def prepare_features(share: Share, settings: RunSettings) -> None:
     """Compute and keep the teacher's features of every image of a category that are not there yet.
 
     Raises:
         TinyDefectsError: an image cannot be read, or the features do not fit.
     """
-    with _one_job, limited_threads(place.threads):
+    with _one_job, limited_threads(settings.threads):
         job = Job(protocol=share.protocol, category=share.category, peer="", resolution=share.resolution, seed=0)
-        category, _ = _read_alike(place.load(job.category, job.options))
-        source = PatchSource(peer_inputs(job, place, {}))
+        category, _ = _read_alike(load_for(settings, job.category, job.options))
+        source = PatchSource(peer_inputs(job, settings, {}))
         source.training(category.train)
         for sample in (*category.validation, *category.test):
             for _ in source.to_score([sample]):
                 pass  # kept on the way
 
 
-def peer_inputs(job: Job, place: Place, options: dict[str, str]) -> PeerInputs:
+def peer_inputs(job: Job, settings: RunSettings, options: dict[str, str]) -> PeerInputs:
     """What a method is built from.
 
     Raises:
         TinyDefectsError: this machine has no such device.
     """
     clock = StageClock()
-    clock.synchronise = waiting_for(require_device(place.device) or best_device())
+    clock.synchronise = waiting_for(require_device(settings.device) or best_device())
     return PeerInputs(
-        teacher=partial(shared_teacher, job.protocol, place),
+        teacher=partial(shared_teacher, job.protocol, settings),
         resolution=job.resolution,
         seed=job.seed,
-        features_folder=place.features,
-        features_limit_gb=place.features_limit_gb,
+        features_folder=settings.features,
+        features_limit_gb=settings.features_limit_gb,
         category=job.category,
-        device=place.device,
+        device=settings.device,
         clock=clock,
         options=options,
     )
 
 
-def shared_teacher(protocol: EvaluationProtocol, place: Place) -> Teacher:
+def shared_teacher(protocol: EvaluationProtocol, settings: RunSettings) -> Teacher:
     """The protocol's teacher, loaded once a process.
 
     Raises:
         TeacherError: it has other weights here than those the protocol was made with.
     """
-    teacher = _load_once(protocol.teacher, place.teacher_weights, place.device)
+    teacher = _load_once(protocol.teacher, settings.teacher_weights, settings.device)
     if protocol.teacher_fingerprint and teacher.fingerprint != protocol.teacher_fingerprint:
         raise TeacherError(
             f"{protocol.teacher}: its weights here are {teacher.fingerprint[:12]}, the protocol's are "
@@ -268,11 +240,13 @@ def _bare(sample: Sample) -> Sample:
     return replace(sample, mask_paths=())
 
 
-def _kept(pairs: Iterator[tuple[Sample, Prediction]], job: Job, place: Place) -> Iterator[tuple[Sample, Prediction]]:
+def _kept(
+    pairs: Iterator[tuple[Sample, Prediction]], job: Job, settings: RunSettings
+) -> Iterator[tuple[Sample, Prediction]]:
     """The same pairs, their maps written on the way where that is asked for."""
     for sample, prediction in pairs:
-        if place.keep_maps:
-            folder = (place.out / job.path).with_suffix("")
+        if settings.keep_maps:
+            folder = (settings.out / job.path).with_suffix("")
             _, photograph = read_photograph(sample)
             made_by = {"peer": job.peer, "resolution": job.resolution, "seed": job.seed, "job": job.fingerprint}
             origin = Origin(photograph=photograph, made_by=made_by)
@@ -280,17 +254,17 @@ def _kept(pairs: Iterator[tuple[Sample, Prediction]], job: Job, place: Place) ->
         yield sample, prediction
 
 
-def _score(examinee: Examinee, job: Job, place: Place) -> Evaluation:
+def _score(examinee: Examinee, job: Job, settings: RunSettings) -> Evaluation:
     """The test split under the protocol; each map is scored, written where that is asked for, and forgotten."""
     protocol = job.protocol
     threshold, image_threshold = _thresholds(examinee, protocol.threshold_rate)
-    settings = protocol.evaluation.changed(
+    evaluation = protocol.evaluation.changed(
         threshold=threshold,
         image_threshold=image_threshold,
         n_exhibits=protocol.evaluation.n_exhibits if job.is_first_seed else 0,
     )
-    pairs = _kept(examinee.predictions(examinee.category.test), job, place)
-    return evaluate(pairs, settings, category=job.category)
+    pairs = _kept(examinee.predictions(examinee.category.test), job, settings)
+    return evaluate(pairs, evaluation, category=job.category)
 
 
 def _thresholds(examinee: Examinee, rate: float) -> tuple[float, float]:
@@ -306,24 +280,24 @@ def _thresholds(examinee: Examinee, rate: float) -> tuple[float, float]:
         return nan, nan
 
 
-def _cost(examinee: Examinee, kind: PeerKind, inputs: PeerInputs, job: Job, place: Place) -> CostSheet | None:
-    if place.cost == "off" or not job.is_first_seed or job.peer.startswith(LOOKED_UP):
+def _cost(examinee: Examinee, kind: PeerKind, inputs: PeerInputs, job: Job, settings: RunSettings) -> CostSheet | None:
+    if settings.cost == "off" or not job.is_first_seed or job.peer.startswith(LOOKED_UP):
         return None
     weights = inputs.teacher().model.parameters() if kind.uses_teacher else ()
     return examinee.cost(
         partial(
             measure_cost,
             clock=inputs.clock,
-            device=place.device or best_device(),
-            threads=place.threads,
+            device=settings.device or best_device(),
+            threads=settings.threads,
             teacher_bytes=sum(one.numel() * one.element_size() for one in weights),
-            n_beside=place.n_beside,
-            mode=place.cost,
+            n_beside=settings.n_beside,
+            mode=settings.cost,
         )
     )
 
 
-def _to_repeat(job: Job, place: Place, record: RunRecord) -> dict[str, object]:
+def _to_repeat(job: Job, settings: RunSettings, record: RunRecord) -> dict[str, object]:
     """Everything but the code: the job, its protocol, the method's settings, the circumstances."""
     return {
         "command": "benchmark",
@@ -332,10 +306,10 @@ def _to_repeat(job: Job, place: Place, record: RunRecord) -> dict[str, object]:
         "seed": job.seed,
         **job.protocol.decisive(),
         "dataset_options": " ".join(f"{name}={value}" for name, value in job.options.items()),
-        **({"allowed": " ".join(place.allowed)} if place.allowed else {}),
-        "threads": place.threads,
-        "device": place.device or best_device(),
-        "n_beside": place.n_beside,
+        **({"allowed": " ".join(settings.allowed)} if settings.allowed else {}),
+        "threads": settings.threads,
+        "device": settings.device or best_device(),
+        "n_beside": settings.n_beside,
         **{f"method.{name}": value for name, value in record.settings.items()},
     }
 

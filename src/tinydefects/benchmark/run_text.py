@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 from tinydefects.benchmark.board import NOT_TOLD_MARK, Board, FinishedT, headline_rows
 from tinydefects.benchmark.job_costs import Estimate, Plan
-from tinydefects.benchmark.job_run import Place
 from tinydefects.benchmark.protocol import shown_resolution
+from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.metrics.leaderboard import NOT_TOLD, Leaderboard, LeaderboardRow
 
 SHOWN = {
@@ -37,15 +37,15 @@ def _row(estimate: Estimate, width: int, names: int) -> str:
     )
 
 
-def describe_totals(plan: Plan, place: Place, n_workers: int) -> str:
+def describe_totals(plan: Plan, settings: RunSettings) -> str:
     """Three lines: time, space, and how both are known."""
     left = plan.left
     work = f"{len(plan.estimates)} jobs, {len(plan.estimates) - len(left)} done; about {shown_time(plan.seconds)} left"
-    if n_workers > 1:
-        work += f" for one worker, {shown_time(plan.seconds / n_workers)} for {n_workers}"
+    if settings.n_workers > 1:
+        work += f" for one worker, {shown_time(plan.seconds / settings.n_workers)} for {settings.n_workers}"
     space = (
-        f"disk: {plan.feature_bytes / 1e9:.3g} GB of teacher features in {place.features} (limit "
-        f"{place.features_limit_gb:g} GB), results about {plan.result_bytes / 1e6:.0f} MB; memory: up to about "
+        f"disk: {plan.feature_bytes / 1e9:.3g} GB of teacher features in {settings.features} (limit "
+        f"{settings.features_limit_gb:g} GB), results about {plan.result_bytes / 1e6:.0f} MB; memory: up to about "
         f"{plan.memory_bytes / 1e9:.2g} GB a worker"
     )
     return "\n".join([work, space, _basis(plan)])

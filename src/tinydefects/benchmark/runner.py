@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tinydefects.benchmark.job_run import (
-    Place,
     Share,
     describe_failure,
     jobs_spared_training,
@@ -25,6 +24,7 @@ from tinydefects.benchmark.job_run import (
 from tinydefects.benchmark.protocol import Job
 from tinydefects.benchmark.result import write_result
 from tinydefects.benchmark.run_folder import clear_failure, write_failure
+from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.errors import TinyDefectsError
 
 Task: TypeAlias = Job | Share
@@ -42,7 +42,7 @@ class Outcome:
 
 def run(
     jobs: Sequence[Job],
-    place: Place,
+    settings: RunSettings,
     executor: Executor,
     *,
     n_at_once: int,
@@ -51,7 +51,7 @@ def run(
     """Run the jobs, `n_at_once` at a time; one outcome for each job and each computation of shared features.
 
     `started` is called with each task before it is submitted. The executor needs nothing but `submit`; workers read
-    `place.root` and write to `place.out` and `place.features`.
+    `settings.root` and write to `settings.out` and `settings.features`.
     """
     ready, waiting = _plan(jobs)
     running: dict[Future[Outcome], Task] = {}
@@ -60,37 +60,37 @@ def run(
         while ready and len(running) < n_at_once:
             task = ready.popleft()
             started(task)
-            running[executor.submit(perform, task, place)] = task
+            running[executor.submit(perform, task, settings)] = task
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             task = running.pop(future)
             n_deaths[task.name] += isinstance(future.exception(), BrokenExecutor)
             if isinstance(future.exception(), BrokenExecutor) and n_deaths[task.name] < N_TRIES:
                 ready.appendleft(task)
                 continue
-            outcome = _outcome(future, task, place)
+            outcome = _outcome(future, task, settings)
             yield outcome
             if isinstance(task, Share):
                 dependants = waiting.pop(task.name)
                 if outcome.reason:
-                    yield from (_failed(job, f"{task.name}: {outcome.reason}", place) for job in dependants)
+                    yield from (_failed(job, f"{task.name}: {outcome.reason}", settings) for job in dependants)
                 else:
                     ready.extendleft(reversed(dependants))
 
 
-def perform(task: Task, place: Place) -> Outcome:
+def perform(task: Task, settings: RunSettings) -> Outcome:
     """In the worker: do the task and leave its result, or why there is none, on disk."""
     start = time.perf_counter()
     try:
         if isinstance(task, Share):
-            prepare_features(task, place)
+            prepare_features(task, settings)
         else:
-            result = run_job(task, place)
-            clear_failure(task, place.out)
-            write_result(result, place.out / task.path)
+            result = run_job(task, settings)
+            clear_failure(task, settings.out)
+            write_result(result, settings.out / task.path)
     except Exception as error:  # a method raises whatever it likes
         reason = describe_failure(error)
         if isinstance(task, Job):
-            write_failure(task, reason, traceback.format_exc(), place.out)
+            write_failure(task, reason, traceback.format_exc(), settings.out)
         return Outcome(task=task, reason=reason, seconds=time.perf_counter() - start)
     return Outcome(task=task, seconds=time.perf_counter() - start)
 
@@ -114,7 +114,7 @@ def _plan(jobs: Sequence[Job]) -> tuple[deque[Task], dict[str, list[Job]]]:
     return ready, sharing
 
 
-def _outcome(future: Future[Outcome], task: Task, place: Place) -> Outcome:
+def _outcome(future: Future[Outcome], task: Task, settings: RunSettings) -> Outcome:
     """What the worker says, or what is known where it cannot."""
     error = future.exception()
     if error is None:
@@ -123,14 +123,14 @@ def _outcome(future: Future[Outcome], task: Task, place: Place) -> Outcome:
         return _failed(
             task,
             f"its worker died {N_TRIES} times: killed, or out of memory; try a lower resolution, fewer --workers",
-            place,
+            settings,
         )
-    return _failed(task, describe_failure(error), place)
+    return _failed(task, describe_failure(error), settings)
 
 
-def _failed(task: Task, reason: str, place: Place) -> Outcome:
+def _failed(task: Task, reason: str, settings: RunSettings) -> Outcome:
     """Recorded here, because no worker could."""
     if isinstance(task, Job):
         with suppress(TinyDefectsError):  # the disk may be full, and the reason is told anyway
-            write_failure(task, reason, "", place.out)
+            write_failure(task, reason, "", settings.out)
     return Outcome(task=task, reason=reason)

@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from tinydefects.benchmark.job_run import Place, shared_teacher
+from tinydefects.benchmark.job_run import load_for, shared_teacher
 from tinydefects.benchmark.peers.catalog import PEERS, parse_peer
 from tinydefects.benchmark.protocol import NO_RESOLUTION, EvaluationProtocol, Job, list_jobs
 from tinydefects.benchmark.run_folder import joined
+from tinydefects.benchmark.run_settings import RunSettings, parse_words
 from tinydefects.datasets.catalog import find_address, list_categories, parse_address
 from tinydefects.datasets.folder import suggest
 from tinydefects.datasets.loader_options import option_kinds, parse_options
-from tinydefects.detector_file import BUILTIN
+from tinydefects.detector_settings import BUILTIN
 from tinydefects.errors import DatasetError, TinyDefectsError
 from tinydefects.sample import Category
 
@@ -27,17 +28,17 @@ class Selection:
     jobs: tuple[Job, ...]
 
 
-def select(asked: EvaluationProtocol, peers: Sequence[str], place: Place) -> Selection:
+def select(asked: EvaluationProtocol, peers: Sequence[str], settings: RunSettings) -> Selection:
     """The jobs of these methods; the teacher is loaded for its fingerprint where one of them needs it.
 
     Raises:
         TinyDefectsError: no such teacher, or the output folder holds results of another protocol.
     """
     kinds = {peer: parse_peer(peer)[0] for peer in peers}
-    is_at_hand = asked.teacher == BUILTIN or place.teacher_weights is not None
+    is_at_hand = asked.teacher == BUILTIN or settings.teacher_weights is not None
     if is_at_hand or any(kind.uses_teacher for kind in kinds.values()):  # the first so that others can be added later
-        asked = replace(asked, teacher_fingerprint=shared_teacher(asked, place).fingerprint)
-    protocol = joined(asked, place.out)
+        asked = replace(asked, teacher_fingerprint=shared_teacher(asked, settings).fingerprint)
+    protocol = joined(asked, settings.out)
     jobs = list_jobs(
         protocol,
         peers,
@@ -49,10 +50,10 @@ def select(asked: EvaluationProtocol, peers: Sequence[str], place: Place) -> Sel
     return Selection(protocol=protocol, jobs=chosen)
 
 
-def load_all(selection: Selection, place: Place) -> dict[str, Category]:
+def load_all(selection: Selection, settings: RunSettings) -> dict[str, Category]:
     """The categories of all jobs by address; drawn ones are drawn here, once, before workers ask for them."""
     options = {job.category: job.options for job in selection.jobs}
-    return {name: place.load(name, own) for name, own in options.items()}
+    return {name: load_for(settings, name, own) for name, own in options.items()}
 
 
 def parse_peers(text: str) -> tuple[str, ...]:
@@ -62,7 +63,7 @@ def parse_peers(text: str) -> tuple[str, ...]:
         TinyDefectsError: no such method, or an option it does not have.
     """
     named: list[str] = []
-    for word in _words("--peers", text):
+    for word in parse_words("--peers", text):
         named += [name for name, kind in PEERS.items() if not kind.argument] if word == ALL else [word]
     for peer in named:
         parse_peer(peer)
@@ -76,7 +77,7 @@ def find_categories(text: str, root: Path) -> tuple[str, ...]:
         DatasetError: no such dataset, or nothing there of that name; the message names the near one.
     """
     found: list[str] = []
-    for pattern in _words("--categories", text):
+    for pattern in parse_words("--categories", text):
         if "/" not in pattern.replace("\\", "/"):
             raise DatasetError(f"--categories {pattern}: write dataset/category or dataset/*, such as mvtec_ad/screw")
         dataset, name = parse_address(pattern)
@@ -113,40 +114,6 @@ def dataset_options(texts: Sequence[str], categories: Sequence[str]) -> dict[str
             raise DatasetError(f"--option {text}: none of {', '.join(datasets)} has it; {suggest(name, known)}")
     parsed = {dataset: parse_options(dataset, own) for dataset, own in for_each.items()}
     return {dataset: options for dataset, options in parsed.items() if options and dataset in datasets}
-
-
-def parse_whole_numbers(option: str, text: str, *, least: int, most: int) -> tuple[int, ...]:
-    """Whole numbers between commas, each once.
-
-    Raises:
-        TinyDefectsError: something else, or a number below `least` or above `most`.
-    """
-    words = _words(option, text)
-    if not all(word.isdecimal() and len(word) < 20 and least <= int(word) <= most for word in words):
-        raise TinyDefectsError(f"{option} {text}: write whole numbers from {least} to {most} between commas")
-    return tuple(dict.fromkeys(int(word) for word in words))
-
-
-def parse_resources(text: str) -> dict[str, float]:
-    """What a job takes of a worker, `GPU=1,CPU=2`; nothing for an empty text.
-
-    Raises:
-        TinyDefectsError: not names with positive amounts.
-    """
-    pairs = [word.partition("=") for word in _words("--resources", text)] if text else []
-    amounts = {name.strip(): amount.strip() for name, _, amount in pairs}
-    if not all(
-        name and amount.replace(".", "", 1).isdecimal() and 0 < float(amount) < 1e9 for name, amount in amounts.items()
-    ):
-        raise TinyDefectsError(f"--resources {text}: write names with amounts between commas, such as GPU=1")
-    return {name: float(amount) for name, amount in amounts.items()}
-
-
-def _words(option: str, text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",")]
-    if not all(words):
-        raise TinyDefectsError(f"{option} {text!r}: write one or several between commas")
-    return words
 
 
 def _is_asked(job: Job, asked: EvaluationProtocol, *, seedless: bool) -> bool:

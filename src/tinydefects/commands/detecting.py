@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tinydefects.commands.fit_place import FitPlace, require_place
 from tinydefects.commands.options import (
-    MOST_EPOCHS,
+    GENERAL,
+    MACHINE,
     MOST_GB,
-    MOST_PIXELS,
     Allowed,
     CategoryId,
     Device,
@@ -23,7 +23,6 @@ from tinydefects.commands.options import (
     Seed,
     TeacherWeights,
     bounded,
-    is_whole_number,
     load,
     numbers,
     print_result,
@@ -31,6 +30,8 @@ from tinydefects.commands.options import (
     say_remarks,
     show_progress,
 )
+from tinydefects.commands.settings_options import options_of
+from tinydefects.detector_settings import DetectorSettings, Precision
 from tinydefects.errors import TinyDefectsError
 
 if TYPE_CHECKING:
@@ -39,9 +40,7 @@ if TYPE_CHECKING:
     from tinydefects.sample import Sample
 
 
-SMALLEST_RESOLUTION_PX = 16
 MOST_AT_ONCE = 65_536  # images or tiles
-MOST_BATCH = 2**31 - 1  # patches
 
 
 class Split(StrEnum):
@@ -54,31 +53,16 @@ class Split(StrEnum):
     test_private_mixed = "test_private_mixed"
 
 
-class Preset(StrEnum):
-    """Settings of the method."""
-
-    default = "default"
-    published = "published"
-
-
-class ProductPrecision(StrEnum):
-    """In which numbers matrix products are computed."""
-
-    highest = "highest"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-Precision = Annotated[
-    ProductPrecision | None,
-    typer.Option(help="Of matrix products; left out, float32 by the quickest exact route, or as the model was fitted."),
+GivenPrecision = Annotated[
+    Precision | None,
+    typer.Option(help="Of matrix products; left out, as the model was fitted.", rich_help_panel=MACHINE),
 ]
-
 Compiled = Annotated[
     bool,
     typer.Option(
-        "--compile", help="Compile the teacher: minutes for the first images, quicker after; needs a C++ compiler."
+        "--compile",
+        help="Compile the teacher: minutes for the first images, quicker after; needs a C++ compiler.",
+        rich_help_panel=MACHINE,
     ),
 ]
 
@@ -104,119 +88,74 @@ def demo(
         typer.launch(str(report_path))
 
 
+@options_of(DetectorSettings)
 def fit(
     category_id: CategoryId,
+    settings: DetectorSettings,
+    out: Out = Path("model"),
     root: Root = Path("data"),
     option: Option = None,
-    out: Out = Path("model"),
-    teacher: Annotated[str, typer.Option(help="Any timm ViT, or 'builtin'.")] = "vit_base_patch14_reg4_dinov2",
-    teacher_weights: TeacherWeights = None,
-    resolution: Annotated[
-        str | None,
-        typer.Option(metavar="PX|native", help="Long side for the teacher; left out, 1036, with --tile native."),
-    ] = None,
-    tile: Annotated[
-        int | None, typer.Option(min=1, max=MOST_PIXELS, help="Cut the image into tiles of this side in pixels.")
-    ] = None,
-    overlap: Annotated[
-        int | None, typer.Option(min=0, max=MOST_PIXELS, help="Pixels that tiles share; left out, an eighth.")
-    ] = None,
-    stride: Annotated[
-        int | None,
-        typer.Option(min=1, max=MOST_PIXELS, help="Pixels between patches; half a patch makes four shifted passes."),
-    ] = None,
-    epochs: Annotated[int, typer.Option(min=1, max=MOST_EPOCHS)] = 50,
-    patches_per_batch: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=MOST_BATCH, help="Patches a training step, mixed across images; left out, all of 4 images."
-        ),
-    ] = None,
-    patch_fraction: Annotated[
-        float | None,
-        typer.Option(
-            callback=bounded(0, 1, without_least=True),
-            help="Learn from this share of the patches, without near copies; shrinks the cache.",
-        ),
-    ] = None,
-    validation_fraction: Annotated[
-        float | None,
-        typer.Option(
-            callback=bounded(0, 1, without_least=True, without_most=True),
-            help="Hold out this share of the images and stop when they no longer improve.",
-        ),
-    ] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(min=1, max=MOST_EPOCHS, help="Epochs without 1 % of improvement before that; left out, 3."),
-    ] = None,
-    image_bits: Annotated[
-        int | None,
-        typer.Option(
-            min=8, max=16, help="Bits that the values of 16-bit files fill; left out, found on the training images."
-        ),
-    ] = None,
-    precision: Precision = None,
+    device: Device = None,
     compiled: Compiled = False,
-    preset: Annotated[
-        Preset, typer.Option(help="'published' repeats the paper's code, quirks included.")
-    ] = Preset.default,
+    teacher_weights: TeacherWeights = None,
     cache_dir: Annotated[
-        Path | None, typer.Option(help="Keep teacher features here; left out, in OUT until the model is saved.")
+        Path | None,
+        typer.Option(
+            help="Keep teacher features here; left out, in OUT until the model is saved.", rich_help_panel=MACHINE
+        ),
     ] = None,
     cache_limit_gb: Annotated[
-        float, typer.Option(callback=bounded(0, MOST_GB), help="Refuse to write more teacher features than this.")
+        float,
+        typer.Option(
+            callback=bounded(0, MOST_GB),
+            help="Refuse to write more teacher features than this.",
+            rich_help_panel=MACHINE,
+        ),
     ] = 20.0,
-    seed: Seed = 0,
-    device: Device = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show images and cache size, then stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show images and cache size, then stop.", rich_help_panel=GENERAL)
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Learn what good parts look like, from the category's defect-free training images."""
     from tinydefects.detector import Detector
     from tinydefects.image_bits import with_image_bits
-    from tinydefects.read_ahead import read_ahead
-    from tinydefects.sample import Sample, require_readable
 
     if not dry_run:
         require_place(out)
     category = load(category_id, root, option, training_only=True)
-    bits = _found_bits(category.train) if image_bits is None else image_bits
+    bits = settings.image_bits if "image_bits" in settings.model_fields_set else _found_bits(category.train)
     train = with_image_bits(category.train, bits)
     detector = Detector(
-        teacher=teacher,
+        settings,
+        image_bits=bits,
         teacher_weights=teacher_weights,
-        resolution=_resolution(resolution),
-        tile=tile,
-        overlap=overlap,
-        stride=stride,
-        epochs=epochs,
-        patches_per_batch=patches_per_batch,
-        patch_fraction=patch_fraction,
-        validation_fraction=validation_fraction,
-        patience=patience,
-        precision=None if precision is None else precision.value,
+        device=device,
         compiled=compiled,
-        preset=preset.value,
         cache_dir=cache_dir,
         cache_limit_gb=cache_limit_gb,
-        seed=seed,
-        device=device,
-        image_bits=bits,
     )
     cost = detector.expected_cost([sample.image_path for sample in train])
     if dry_run:
         return print_result(asdict(cost) | {"image_bits": bits}, as_json, str(cost))
     say(str(cost))
     detector.require_affordable(cost)
-    with FitPlace(detector, out) as place:
-        with show_progress() as progress:
-            require_readable(category.train, progress)
-            detector.fit(read_ahead(Sample.image, train), progress=place.watch(progress, cost.n_images))
-        place.save()
+    _fit_into(out, detector, train)
     if detector.validation_losses:
         say(told_of_the_end(detector))
     print_result({"model": str(out), "n_images": len(train)}, as_json, f"fitted on {len(train)} images: {out}")
+
+
+def _fit_into(out: Path, detector: "Detector", train: "Sequence[Sample]") -> None:
+    """Fit and save; what is learnt stays in the folder until it is saved."""
+    from tinydefects.read_ahead import read_ahead
+    from tinydefects.sample import Sample, require_readable
+
+    with FitPlace(detector, out) as place:
+        with show_progress() as progress:
+            require_readable(train, progress)
+            detector.fit(read_ahead(Sample.image, train), progress=place.watch(progress, len(train)))
+        place.save()
 
 
 def _found_bits(samples: "Sequence[Sample]") -> int:
@@ -236,18 +175,6 @@ def told_of_the_end(detector: "Detector") -> str:
     ended = f"stopped after epoch {ran} of {most}" if ran < most else f"did not stop before epoch {most}, the last"
     lowest = f"the loss of the held-out images was lowest ({min(detector.validation_losses):.4g})"
     return f"students: {ended}; those of epoch {kept} are kept, where {lowest}"
-
-
-def _resolution(text: str | None) -> int | Literal["native"] | None:
-    if text is None:
-        return None
-    if text == "native":
-        return "native"
-    if not is_whole_number(text, SMALLEST_RESOLUTION_PX, MOST_PIXELS):
-        raise TinyDefectsError(
-            f"--resolution {text}: give a number of pixels, {SMALLEST_RESOLUTION_PX} to {MOST_PIXELS}, or 'native'"
-        )
-    return int(text)
 
 
 def _samples_of(address: str, root: Path, options: Sequence[str] | None, split: Split) -> "tuple[str, list[Sample]]":
@@ -308,7 +235,7 @@ def predict(
     out: Out = Path("maps"),
     teacher_weights: TeacherWeights = None,
     device: Device = None,
-    precision: Precision = None,
+    precision: GivenPrecision = None,
     compiled: Compiled = False,
     batch_size: Annotated[
         int,
@@ -341,7 +268,7 @@ def _load_model(
     model: Path,
     teacher_weights: Path | None,
     device: str | None,
-    precision: ProductPrecision | None,
+    precision: Precision | None,
     batch_size: int,
     compiled: bool,
 ) -> "Detector | ExportedDetector":
@@ -355,7 +282,7 @@ def _load_model(
             model,
             teacher_weights=teacher_weights,
             device=device,
-            precision=None if precision is None else precision.value,
+            precision=precision,
             compiled=compiled,
         )
     from tinydefects.export.exported import ExportedDetector

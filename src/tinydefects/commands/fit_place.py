@@ -22,7 +22,7 @@ from tinydefects.pixels import cannot_write
 
 if TYPE_CHECKING:
     from tinydefects.detector import Detector
-    from tinydefects.detector_file import DetectorSettings
+    from tinydefects.detector_settings import DetectorSettings
     from tinydefects.progress import Progress
 
 FEATURES = ".features"

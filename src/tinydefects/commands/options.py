@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 MOST_SEED = 2**32 - 1  # NumPy's older generators take no more
 MOST_PIXELS = 1_000_000  # along one side of anything
 MOST_DRAWS = 1_000_000
-MOST_EPOCHS = 1_000_000
 MOST_GB = 1e6
+MACHINE, GENERAL = "Machine", "General"  # headings of the help
 IS_QUIET: ContextVar[bool] = ContextVar("is_quiet", default=False)
 Bound = Callable[[typer.Context, typer.CallbackParam, float | None], float | None]
 
@@ -72,21 +72,37 @@ Allow = Annotated[
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Device = Annotated[
     str | None,
-    typer.Option(help="cpu, cuda, cuda:1, mps; the best one present when left out.", callback=_device_here),
+    typer.Option(
+        help="cpu, cuda, cuda:1, mps; the best one present when left out.",
+        callback=_device_here,
+        rich_help_panel=MACHINE,
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of everything random.")]
-Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON to standard output.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print machine-readable JSON to standard output.", rich_help_panel=GENERAL)
+]
 TeacherWeights = Annotated[
-    Path | None, typer.Option(help="Teacher weights on disk: .safetensors, or the authors' .pth.")
+    Path | None,
+    typer.Option(help="Teacher weights on disk: .safetensors, or the authors' .pth.", rich_help_panel=MACHINE),
 ]
 
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Neither progress nor remarks; errors remain.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Neither progress nor remarks; errors remain.", rich_help_panel=GENERAL)
+]
 ShowTraceback = Annotated[
     bool,
-    typer.Option("--traceback", envvar="TINYDEFECTS_TRACEBACK", help="With an error, show where it was raised."),
+    typer.Option(
+        "--traceback",
+        envvar="TINYDEFECTS_TRACEBACK",
+        help="With an error, show where it was raised.",
+        rich_help_panel=GENERAL,
+    ),
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing, as with TINYDEFECTS_OFFLINE=1.")]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Fetch nothing, as with TINYDEFECTS_OFFLINE=1.", rich_help_panel=GENERAL)
+]
 BASIC_FLAGS = {"--quiet", "-q", "--offline", "--traceback"}
 
 
@@ -188,7 +204,7 @@ def say_remarks(category: "Category") -> None:
         say(f"{category.id}: {remark}")
 
 
-def check_masks_of(category: "Category", allow: Sequence[Allowed] | None, progress: "Progress") -> "Category":
+def check_masks_of(category: "Category", allow: Sequence[str] | None, progress: "Progress") -> "Category":
     """Look at all masks before anything is made of them; refuse mistakes, say what else a reader should know."""
     from tinydefects.mask_checks import check_masks
 

@@ -1,17 +1,19 @@
 """A settings model as options of a command, as a file for --config, and as the text that `tinydefects config` prints.
 
-The model declares each value once: type, bounds, default, and one line of help (its description). Four more things
+The model declares each value once: type, bounds, default, and one line of help (its description). Five more things
 may stand in a field's `json_schema_extra`: `panel`, the heading of the help it stands under; `metavar`; `flag`, where
-the option is not named like the field; and `text`, where it is repeatable text that the model takes apart itself.
+the option is not named like the field; `as_text`, where one text stands for several values, as `0,1,2`; and `text`,
+where it is repeatable text that the model takes apart itself.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
-from types import NoneType, UnionType
+from types import GenericAlias, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
@@ -26,6 +28,7 @@ from tinydefects.json_files import parse_json, read_bytes
 
 Command = Callable[..., None]
 PLAIN = {int, float, str, bool, Path}  # other types are text on the command line, and read as JSON where they are JSON
+TEXTS = (str, str | None, tuple[str, ...])
 TRUTHS = {"true": True, "false": False}
 MODELS: dict[str, type[BaseModel]] = {}  # of every command that takes settings, by its name
 Config = Annotated[
@@ -99,14 +102,15 @@ def config(
 
 def describe_defaults(model: type[BaseModel]) -> Iterator[str]:
     """Lines of YAML: every field below its help, at its default; those without one are commented out."""
-    panel = None
+    panels: dict[str, list[tuple[str, FieldInfo]]] = {"": []}
     for name, field in model.model_fields.items():
-        if (heading := _extra(field).get("panel")) != panel:
-            panel = heading
-            yield f"\n# --- {panel or 'General'} ---"
-        yield f"# {field.description or name}"
-        default = json.dumps(field.get_default(call_default_factory=False), default=str)  # which is YAML, too
-        yield f"# {name}: (must be given)" if field.is_required() else f"{name}: {default}"
+        panels.setdefault(_extra(field).get("panel", ""), []).append((name, field))
+    for panel, fields in panels.items():
+        yield from [f"\n# --- {panel} ---"] if panel else []
+        for name, field in fields:
+            yield f"# {field.description or name}"
+            default = json.dumps(field.get_default(call_default_factory=False), default=str)  # which is YAML, too
+            yield f"# {name}: (must be given)" if field.is_required() else f"{name}: {default}"
 
 
 def flag_of(name: str, field: FieldInfo) -> str:
@@ -124,7 +128,8 @@ def _option(name: str, field: FieldInfo) -> Any:  # noqa: ANN401 - an annotation
     more: dict[str, Any] = {}
     if kind is int:
         lowest, highest = max(least, above + 1), min(most, below - 1)
-        more = {"min": lowest if lowest > -math.inf else None, "max": highest if highest < math.inf else None}
+        # typer shows these bounds; one as large as 2**63 tells a reader nothing, and is left to the model
+        more = {"min": lowest if lowest > -math.inf else None, "max": highest if highest < 2**32 else None}
     if kind is float:  # infinite where nothing bounds it, and then open: nan and inf are refused
         is_open = (above >= least, below <= most)
         check = bounded(max(least, above), min(most, below), without_least=is_open[0], without_most=is_open[1])
@@ -133,10 +138,13 @@ def _option(name: str, field: FieldInfo) -> Any:  # noqa: ANN401 - an annotation
     if kind is bool:
         names = [f"{names[0]}/--no-{names[0].removeprefix('--')}"]
     default = field.get_default(call_default_factory=False)
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    if field.is_required() or default is None or default is False:
+        shown = ""
     option = typer.Option(
         *names,
-        help=field.description,
-        show_default=False if field.is_required() or default in (None, (), False) else str(default),
+        help=f"{field.description or name} Required." if field.is_required() else field.description,
+        show_default=shown or False,
         metavar=_extra(field).get("metavar"),
         rich_help_panel=_extra(field).get("panel"),
         **more,
@@ -147,6 +155,8 @@ def _option(name: str, field: FieldInfo) -> Any:  # noqa: ANN401 - an annotation
 def _plain_type(field: FieldInfo) -> tuple[Any, list[Any]]:
     """The type of a field as typer takes it, `list` for tuples of any length, and the rules beside it."""
     kind, rules = field.annotation, list(field.metadata)
+    if _extra(field).get("as_text"):
+        return str, rules
     if _extra(field).get("text"):
         return list[str], rules
     if get_origin(kind) in (Union, UnionType):
@@ -157,7 +167,11 @@ def _plain_type(field: FieldInfo) -> tuple[Any, list[Any]]:
         for mark in marks:
             rules += mark.metadata if isinstance(mark, FieldInfo) else [mark]
     if get_origin(kind) is tuple and get_args(kind)[1:] == (...,):
-        return list[get_args(kind)[0]], rules  # type: ignore[misc]
+        element: Any = get_args(kind)[0]
+        if get_origin(element) is Literal:  # typer takes one of them, but a list only of an enum
+            make_enum: Callable[..., Any] = StrEnum
+            element = make_enum("Choice", {str(one): str(one) for one in get_args(element)})
+        return GenericAlias(list, (element,)), rules
     return (kind if kind in PLAIN or get_origin(kind) is Literal else str), rules
 
 
@@ -172,9 +186,8 @@ def _parsed(field: FieldInfo, value: Any) -> Any:  # noqa: ANN401 - any value
         return None
     if kind is bool:
         return TRUTHS.get(value.lower(), value)
-    if kind in (str, Path) and field.annotation in (str, Path, str | None, Path | None):
-        return value
-    if get_origin(kind) is Literal:
+    is_text = kind is Path or get_origin(kind) is Literal or field.annotation in TEXTS
+    if is_text:
         return value
     try:
         return parse_json(value)  # finite, and within 64 bits

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.detector_file import DetectorSettings, colour_scale, image_score
+from tinydefects.detector_settings import DetectorSettings, colour_scale, image_score
 from tinydefects.errors import ModelFileError, ResolutionMismatchError, TinyDefectsError
 from tinydefects.export.manifest import Interface, Session, read_manifest
 from tinydefects.export.sessions import open_session

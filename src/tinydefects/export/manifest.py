@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from tinydefects.detector_file import FOLDER_SET, DetectorSettings
+from tinydefects.detector_file import FOLDER_SET
+from tinydefects.detector_settings import DetectorSettings
 from tinydefects.errors import ModelFileError
 from tinydefects.json_files import read_as
 from tinydefects.together import settle

@@ -19,7 +19,7 @@ from tinydefects.benchmark.peers.patchcore import PatchCoreOptions, PatchCoreSco
 from tinydefects.benchmark.peers.peer import Peer, PeerInputs
 from tinydefects.benchmark.peers.subspace import SubspaceOptions, SubspaceScorer
 from tinydefects.datasets.folder import suggest
-from tinydefects.detector_file import Preset
+from tinydefects.detector_settings import Preset
 from tinydefects.errors import TinyDefectsError
 from tinydefects.students import Combine
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from tinydefects.benchmark.peers.patch_source import PatchFeatures, PatchSource
 from tinydefects.benchmark.peers.peer import PeerInputs
 from tinydefects.detector import Detector
-from tinydefects.detector_file import Preset
+from tinydefects.detector_settings import Preset
 from tinydefects.errors import ModelFileError, TinyDefectsError
 from tinydefects.sample import Prediction, Sample
 from tinydefects.students import Combine

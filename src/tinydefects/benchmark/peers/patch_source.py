@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinydefects.benchmark.peers.peer import PeerInputs
-from tinydefects.detector_file import Preset
+from tinydefects.detector_settings import Preset
 from tinydefects.errors import TrainingError
 from tinydefects.feature_cache import FeatureCache, FeatureFormat
 from tinydefects.patch_grid import PatchGrid, Size, image_size

@@ -1,0 +1,242 @@
+"""Run configuration: folders, device, threads, and what is compared; read from options, a file, or made in Python."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
+
+from tinydefects.detector_settings import DEFAULT_TEACHER, LEFT_OUT, MOST_PIXELS
+from tinydefects.errors import TinyDefectsError
+from tinydefects.walk import real_path
+
+CostChoice = Literal["off", "quick", "mvtec"]
+Allowed = Literal["unmarked", "mostly-marked", "nothing-marked", "multi-page", "photograph-as-mask", "turned"]
+LOCAL = "local"  # the cluster of this machine
+MOST_GB = 1e6
+MOST_PROCESSES = 1024
+MOST_SEED = 2**32 - 1  # NumPy's older generators take no more
+DATA: Any = "data"  # text, which the model makes a path of as of all others
+RESULTS: Any = "results"
+WHERE, HOW = "Where it lies", "How it runs"
+
+
+def parse_whole_numbers(option: str, text: str, *, least: int, most: int) -> tuple[int, ...]:
+    """Whole numbers between commas, each once.
+
+    Raises:
+        TinyDefectsError: something else, or a number below `least` or above `most`.
+    """
+    words = parse_words(option, text)
+    if not all(word.isdecimal() and len(word) < 20 and least <= int(word) <= most for word in words):
+        raise TinyDefectsError(f"{option} {text}: write whole numbers from {least} to {most} between commas")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def parse_resources(text: str) -> dict[str, float]:
+    """What a job takes of a worker, `GPU=1,CPU=2`; nothing for an empty text.
+
+    Raises:
+        TinyDefectsError: not names with positive amounts.
+    """
+    pairs = [word.partition("=") for word in parse_words("--resources", text)] if text else []
+    amounts = {name.strip(): amount.strip() for name, _, amount in pairs}
+    if not all(
+        name and amount.replace(".", "", 1).isdecimal() and 0 < float(amount) < 1e9 for name, amount in amounts.items()
+    ):
+        raise TinyDefectsError(f"--resources {text}: write names with amounts between commas, such as GPU=1")
+    return {name: float(amount) for name, amount in amounts.items()}
+
+
+def parse_words(option: str, text: str) -> list[str]:
+    """What stands between commas.
+
+    Raises:
+        TinyDefectsError: nothing does, in one place at least.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise TinyDefectsError(f"{option} {text!r}: write one or several between commas")
+    return words
+
+
+def _with_commas(value: Any) -> Any:  # noqa: ANN401 - whatever a file holds
+    """A list as it is written on the command line."""
+    return ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _resolutions(value: object) -> tuple[int, ...]:
+    return parse_whole_numbers("--resolutions", str(_with_commas(value)), least=16, most=MOST_PIXELS)
+
+
+def _seeds(value: object) -> tuple[int, ...]:
+    return parse_whole_numbers("--seeds", str(_with_commas(value)), least=0, most=MOST_SEED)
+
+
+def _features(value: object, told: ValidationInfo) -> object:
+    return str(told.data["out"] / "features") if value is None and "out" in told.data else value
+
+
+def _resources(text: str) -> str:
+    parse_resources(text)
+    return text
+
+
+def _shown(panel: str, **more: str) -> dict[str, Any]:
+    return {"panel": panel, **more}
+
+
+class RunSettings(BaseModel):
+    """Run configuration of jobs: folders, device, threads; it decides no number.
+
+    Folders are real paths, so that processes elsewhere find them.
+
+    Attributes:
+        root: folder of the datasets; out: of the results; features: of what the teacher says of each image.
+        features_limit_gb: bound on that folder, 1 GB = 1e9 bytes.
+        keep_maps: whether the anomaly maps of the test split are written too.
+        allowed: doubts about masks that are no mistake, see `masks.Doubt`, and defective images without a mask.
+        teacher_weights: a file instead of the hub.
+        workers: processes on this machine; None is 1.
+        cluster: `local`, or where a dask scheduler listens.
+        resources: what a job takes of a cluster's workers, `GPU=1`.
+        threads: of every numeric library in a job.
+        cost: whether speed and memory are measured, of the first seed: `off`, `quick`, or `mvtec` (its 1,000 passes).
+        device: None is the best one present.
+
+    Raises:
+        ValidationError: a value out of its bounds, or two that exclude each other.
+        TinyDefectsError: resources that are none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    root: Annotated[Path, AfterValidator(real_path)] = Field(
+        default=DATA, description="Folder that holds the datasets.", json_schema_extra=_shown(WHERE)
+    )
+    out: Annotated[Path, AfterValidator(real_path)] = Field(
+        default=RESULTS,
+        description="Folder of results; one protocol a folder.",
+        json_schema_extra=_shown(WHERE),
+    )
+    features: Annotated[Path, BeforeValidator(_features), AfterValidator(real_path)] = Field(
+        default=LEFT_OUT,
+        description="Keep teacher features here; OUT/features when left out.",
+        json_schema_extra=_shown(WHERE),
+    )
+    features_limit_gb: float = Field(
+        default=20.0,
+        ge=0,
+        le=MOST_GB,
+        description="Refuse to write more features than this.",
+        json_schema_extra=_shown(WHERE),
+    )
+    keep_maps: bool = Field(default=False, description="Write the anomaly maps too.", json_schema_extra=_shown(WHERE))
+    allowed: tuple[Allowed, ...] = Field(
+        default=(),
+        description="What looks like a mistake and is none: defective images without a mask (they count for image "
+        "figures), or masks that are refused. Repeatable.",
+        json_schema_extra=_shown(WHERE, flag="--allow"),
+    )
+    teacher_weights: Annotated[Path, AfterValidator(real_path)] | None = Field(
+        default=None,
+        description="Teacher weights on disk: .safetensors, or the authors' .pth.",
+        json_schema_extra=_shown(WHERE),
+    )
+    workers: int | None = Field(
+        default=None,
+        gt=0,
+        le=MOST_PROCESSES,
+        description="Processes on this machine; 1 when left out.",
+        json_schema_extra=_shown(HOW),
+    )
+    cluster: str | None = Field(
+        default=None,
+        description="'local', or where a dask scheduler listens, instead of --workers.",
+        json_schema_extra=_shown(HOW),
+    )
+    resources: Annotated[str, BeforeValidator(_with_commas), AfterValidator(_resources)] = Field(
+        default="",
+        description="What a job takes of a cluster's workers, e.g. 'GPU=1'; workers must declare it.",
+        json_schema_extra=_shown(HOW, metavar="NAME=AMOUNT"),
+    )
+    threads: int = Field(
+        default=1,
+        gt=0,
+        le=MOST_PROCESSES,
+        description="Threads of a job; part of the record.",
+        json_schema_extra=_shown(HOW),
+    )
+    cost: CostChoice = Field(
+        default="quick",
+        description="Time the first seed of each method; 'mvtec' is 1,000 + 1,000 passes.",
+        json_schema_extra=_shown(HOW),
+    )
+    device: str | None = Field(
+        default=None,
+        description="cpu, cuda, cuda:1, mps; the best one present when left out.",
+        json_schema_extra=_shown(HOW),
+    )
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        if self.workers is not None and self.cluster is not None:
+            raise PydanticCustomError(
+                "contradiction",
+                "--workers and --cluster exclude each other: one is this machine's, the other dask's",
+            )
+        if self.resources and self.cluster is None:
+            raise PydanticCustomError(
+                "contradiction",
+                "--resources is for the workers of a cluster: give --cluster, or leave it out",
+            )
+        return self
+
+    @property
+    def n_workers(self) -> int:
+        """Jobs at a time on this machine."""
+        return self.workers or (os.cpu_count() if self.cluster == LOCAL else None) or 1
+
+    @property
+    def n_beside(self) -> int:
+        """Jobs that run on the same machine at the same time; elsewhere nobody knows: not alone."""
+        return self.n_workers - 1 if self.cluster in {None, LOCAL} else 1
+
+
+class BenchmarkSettings(RunSettings):
+    """Run configuration of a benchmark: what is compared, beside where and how.
+
+    Attributes:
+        peers: methods between commas, with their options behind colons.
+        categories: addresses between commas.
+        resolutions: long sides of the teacher's input in pixels.
+        seeds: methods without chance run with the first.
+        teacher: `builtin`, or any ViT of timm.
+        option: options of loaders, `[DATASET.]NAME=VALUE`.
+    """
+
+    peers: Annotated[str, BeforeValidator(_with_commas)] = Field(
+        description="Methods between commas, 'all' for every one; options behind colons: patchcore:coreset=0.01."
+    )
+    categories: Annotated[str, BeforeValidator(_with_commas)] = Field(
+        description="Addresses between commas, e.g. 'mvtec_ad/*,visa/pcb1'."
+    )
+    resolutions: Annotated[tuple[int, ...], BeforeValidator(_resolutions)] = Field(
+        default=(1036,),
+        description="Long sides of the teacher's input in pixels, between commas.",
+        json_schema_extra={"metavar": "PX,…", "as_text": True},
+    )
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = Field(
+        default=(0,),
+        description="Between commas; methods without chance run with the first.",
+        json_schema_extra={"metavar": "SEED,…", "as_text": True},
+    )
+    teacher: str = Field(default=DEFAULT_TEACHER, description="Any timm ViT, or 'builtin'; all methods share it.")
+    option: tuple[str, ...] = Field(
+        default=(),
+        description="Option of a dataset's loader, e.g. synthetic.size=384; without a dataset, of all that know it. "
+        "Repeatable.",
+        json_schema_extra=_shown(WHERE, metavar="[DATASET.]NAME=VALUE"),
+    )
