@@ -343,7 +343,7 @@ def test_the_summary_shows_quartiles_definitions_and_cautions(small_category):
 
 
 def test_memory_does_not_grow_with_the_number_of_good_images(folder, monkeypatch):
-    monkeypatch.setattr(spool, "BUCKET_SCORES", 2**14)
+    monkeypatch.setattr(spool, "BUCKET_SCORES", (2**14, 2**14))
     defective = folder.pair("dot/0", marked((128, 128), (5, 5)), np.zeros((128, 128)))
     sample, _ = folder.good("0", np.zeros((128, 128)))
 

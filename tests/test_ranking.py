@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinydefects.errors import TinyDefectsError
+from tinydefects.metrics import ranking as ranking_module
+from tinydefects.metrics import sorting
 from tinydefects.metrics import spool as spool_module
 from tinydefects.metrics.ranking import rank, rank_spooled
 from tinydefects.metrics.spool import ScoreSpool
@@ -60,7 +62,7 @@ def test_scores_of_images_are_ranked_in_double_precision():
 
 @pytest.fixture
 def small_buckets(monkeypatch):
-    monkeypatch.setattr(spool_module, "BUCKET_SCORES", 4)
+    monkeypatch.setattr(spool_module, "BUCKET_SCORES", (4, 4))
     monkeypatch.setattr(spool_module, "FENCE_STRIDE", 2)
 
 
@@ -69,17 +71,73 @@ def small_buckets(monkeypatch):
     defects=SCORES,
     images=st.lists(SCORES, max_size=5),
     bucket=st.sampled_from([(1, 1), (2, 1), (4, 2), (8, 3), (2**24, 2**10)]),
+    sorted_per_search=st.sampled_from([0, 1, np.inf]),  # 0 searches every bucket as it lies, infinity sorts every one
+    has_vector_sort=st.booleans(),
 )
-def test_spooled_scores_are_ranked_as_those_in_memory(defects, images, bucket):
+def test_spooled_scores_are_ranked_as_those_in_memory(defects, images, bucket, sorted_per_search, has_vector_sort):
     with pytest.MonkeyPatch.context() as patch, ScoreSpool() as spool:
-        patch.setattr(spool_module, "BUCKET_SCORES", bucket[0])
+        patch.setattr(spool_module, "BUCKET_SCORES", (bucket[0], bucket[0]))
         patch.setattr(spool_module, "FENCE_STRIDE", bucket[1])
+        patch.setattr(ranking_module, "SORTED_PER_SEARCH", sorted_per_search)
+        patch.setattr(sorting, "HAS_VECTOR_SORT", has_vector_sort)
         for scores in images:
             spool.add(float32(scores))
         spooled = rank_spooled(float32(defects), spool)
     in_memory = rank(float32(defects), [float32(scores) for scores in images])
     for field in ("scores", "level", "hits", "normal_above", "normal_at_least", "normal_above_next", "n_normal"):
         np.testing.assert_array_equal(getattr(spooled, field), getattr(in_memory, field), err_msg=field)
+
+
+@pytest.mark.parametrize("has_vector_sort", [True, False])
+@pytest.mark.parametrize("lift", [-1, 3], ids=["defects everywhere", "defects far above"])
+def test_an_image_of_many_buckets_beside_tiny_constant_and_coarse_ones_is_ranked_exactly(
+    lift, has_vector_sort, monkeypatch
+):
+    monkeypatch.setattr(sorting, "HAS_VECTOR_SORT", has_vector_sort)
+    random = np.random.default_rng(0)
+    huge = random.standard_normal(5 * spool_module.BUCKET_SCORES[0], dtype=np.float32)
+    coarse = np.round(random.standard_normal(300_000, dtype=np.float32), 1)
+    images = [huge, coarse, np.full(200_000, 0.5, np.float32), float32([7]), float32([])]
+    defects = np.round(random.standard_normal(2000, dtype=np.float32) + np.float32(lift), 2)
+    defects = np.concatenate([defects, huge[:50], float32([-9, 9, 0.5])])
+    with ScoreSpool() as spool:
+        for scores in images:
+            spool.add(scores)
+        assert len(list(spool.buckets())) > 4
+        ranking = rank_spooled(defects, spool)
+    everything = np.sort(np.concatenate(images))
+    above = everything.size - np.searchsorted(everything, ranking.scores, side="right")
+    at_least = everything.size - np.searchsorted(everything, ranking.scores, side="left")
+    next_ones = np.append(everything, everything[-1])[everything.size - at_least]
+    above_next = everything.size - np.searchsorted(everything, next_ones, side="right")
+    np.testing.assert_array_equal(ranking.scores, np.unique(defects)[::-1])
+    np.testing.assert_array_equal(ranking.normal_above, above)
+    np.testing.assert_array_equal(ranking.normal_at_least, at_least)
+    np.testing.assert_array_equal(ranking.normal_above_next, above_next)
+
+
+FLOATS = st.floats(width=32, allow_nan=False) | st.sampled_from([*FEW_SCORES, np.inf, -np.inf])
+
+
+@settings(deadline=None)
+@given(scores=st.lists(FLOATS, max_size=40), block=st.integers(1, 50))
+def test_sorting_by_digits_is_sorting_whatever_the_signs_and_sizes(scores, block):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sorting, "HAS_VECTOR_SORT", False)
+        patch.setattr(sorting, "BLOCK", block)
+        ordered = sorting.ascending(float32(scores))
+    assert ordered.dtype == np.float32
+    assert ordered.tolist() == sorted(float32(scores).tolist())
+    assert np.count_nonzero(np.signbit(ordered)) == np.count_nonzero(np.signbit(float32(scores)))
+
+
+def test_both_ways_of_sorting_take_images_of_any_layout(monkeypatch):
+    image = np.random.default_rng(0).standard_normal((70, 90), dtype=np.float32)[::-2, 3::5].T
+    for has_vector_sort in (True, False):
+        monkeypatch.setattr(sorting, "HAS_VECTOR_SORT", has_vector_sort)
+        before = image.copy()
+        np.testing.assert_array_equal(sorting.ascending(image), np.sort(image, axis=None))
+        np.testing.assert_array_equal(image, before)
 
 
 @pytest.mark.parametrize("distinct", [1, 2, 10, 1000])
@@ -90,7 +148,10 @@ def test_buckets_hold_every_score_once_and_stay_small_whatever_the_ties(small_bu
         for scores in images:
             spool.add(scores)
         buckets = list(spool.buckets())
-        inside = [spool.read(bucket) for bucket in buckets]
+        pieces = [spool.read(bucket) for bucket in buckets]
+    assert all(piece.tolist() == sorted(piece.tolist()) for bucket in pieces for piece in bucket)
+    assert all(piece.size for bucket in pieces for piece in bucket)
+    inside = [np.sort(np.concatenate([float32([]), *bucket])) for bucket in pieces]
     everything = np.sort(np.concatenate(images))
     bounds = [bucket.high for bucket in buckets[:-1]]
     for bucket, scores in zip(buckets, inside, strict=True):

@@ -3,16 +3,19 @@
 Every curve and every area of this package follows from these counts, so nothing is binned and nothing is sampled.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinydefects.metrics.sorting import ascending
 from tinydefects.metrics.spool import ScoreSpool
 
 Scores = NDArray[np.floating[Any]]
+
+SORTED_PER_SEARCH = 8  # scores that are sorted in the time of one search among them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,7 +59,7 @@ def rank(defect_scores: Scores, normal_chunks: Iterable[Scores]) -> Ranking:
     normal_scores = np.concatenate([np.empty(0, dtype=defect_scores.dtype), *normal_chunks])
     normal_scores.sort()
     counts = _Counts(defect_scores, n_normal=normal_scores.size)
-    counts.count(normal_scores, low=-np.inf, high=np.inf, n_upto_low=0, n_upto_high=normal_scores.size)
+    counts.count([normal_scores], low=-np.inf, high=np.inf, n_upto_low=0, n_upto_high=normal_scores.size)
     return counts.ranking()
 
 
@@ -64,13 +67,17 @@ def rank_spooled(defect_scores: NDArray[np.float32], normal_scores: ScoreSpool) 
     """Rank (M,) defect scores among spooled normal scores: the merging half of an external merge sort.
 
     Time is O(N log N) in normal scores whatever the number of images; memory is O(M) and one bucket. A bucket that no
-    defect score falls into is not even read.
+    defect score falls into is not even read, and one that few fall into is searched as it lies, run by run.
     """
     counts = _Counts(defect_scores, n_normal=int(normal_scores.sizes.sum()))
     for bucket in normal_scores.buckets():
-        if counts.has_levels(bucket.low, bucket.high):
+        n_levels = counts.n_levels(bucket.low, bucket.high)
+        if n_levels:
+            pieces = normal_scores.read(bucket)
+            if n_levels * len(pieces) * SORTED_PER_SEARCH > sum(piece.size for piece in pieces):
+                pieces = [ascending(np.concatenate(pieces))]
             counts.count(
-                normal_scores.read(bucket),
+                pieces,
                 low=bucket.low,
                 high=bucket.high,
                 n_upto_low=bucket.n_upto_low,
@@ -98,25 +105,30 @@ class _Counts:
         self._n_normal = n_normal
         self._at_least, self._above, self._above_next = np.zeros((3, first.size), dtype=np.int64)
 
-    def has_levels(self, low: float, high: float) -> bool:
-        """Whether any level lies strictly between."""
+    def n_levels(self, low: float, high: float) -> int:
+        """How many levels lie strictly between."""
         levels = self._between(low, high)
-        return bool(levels.stop > levels.start)
+        return int(levels.stop - levels.start)
 
-    def count(self, ordered: Scores, *, low: float, high: float, n_upto_low: int, n_upto_high: int) -> None:
-        """Count at the levels strictly between two bounds, given the ascending normal scores strictly between them."""
+    def count(self, pieces: Sequence[Scores], *, low: float, high: float, n_upto_low: int, n_upto_high: int) -> None:
+        """Count at the levels strictly between two bounds, given the normal scores there in ascending pieces."""
         between = self._between(low, high)
         levels = self._ascending[between]
-        first = np.searchsorted(ordered, levels, side="left")
-        self._at_least[between] = self._n_normal - n_upto_low - first
-        self._above_next[between] = self._n_normal - n_upto_high
-        self._above[between] = self._at_least[between]
-        reached = np.flatnonzero(first < ordered.size)
-        lowest = ordered[first[reached]]
-        above = self._n_normal - n_upto_low - np.searchsorted(ordered, lowest, side="right")
-        self._above_next[between][reached] = above
-        tied = lowest == levels[reached]
-        self._above[between][reached[tied]] = above[tied]
+        pieces = [piece for piece in pieces if piece.size]
+        places = [np.searchsorted(piece, levels, side="left") for piece in pieces]
+        reaching = [_scores_at(piece, place) for piece, place in zip(pieces, places, strict=True)]
+        lowest = np.full(levels.size, np.inf, dtype=levels.dtype)
+        for scores in reaching:
+            np.minimum(lowest, scores, out=lowest)
+        n_from = np.full(levels.size, self._n_normal - n_upto_low)
+        n_lowest = np.zeros(levels.size, dtype=np.int64)  # scores that tie with the lowest
+        for piece, place, scores in zip(pieces, places, reaching, strict=True):
+            n_from -= place
+            holds = np.flatnonzero(scores == lowest)
+            n_lowest[holds] += np.searchsorted(piece, lowest[holds], side="right") - place[holds]
+        self._at_least[between] = n_from
+        self._above[between] = np.where(lowest == levels, n_from - n_lowest, n_from)
+        self._above_next[between] = np.where(lowest < np.inf, n_from - n_lowest, self._n_normal - n_upto_high)
 
     def count_tied(self, score: float, *, n_below: int, n_upto: int) -> None:
         """Count at the level that ties with a normal score, if there is one."""
@@ -141,3 +153,10 @@ class _Counts:
         kind = self._ascending.dtype.type  # a Python float would have the levels copied in double precision
         start = int(np.searchsorted(self._ascending, kind(low), side="right"))
         return slice(start, max(start, int(np.searchsorted(self._ascending, kind(high), side="left"))))
+
+
+def _scores_at(ascending: Scores, places: NDArray[np.int64]) -> Scores:
+    """The scores at places, infinite past the end."""
+    scores = ascending.take(places, mode="clip")
+    scores[places == ascending.size] = np.inf
+    return scores

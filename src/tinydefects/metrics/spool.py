@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.errors import TinyDefectsError
+from tinydefects.metrics.sorting import ascending
 
-BUCKET_SCORES = 2**24  # 64 MiB of float32: sorted at once
+BUCKET_SCORES = (2**18, 2**24)  # from what a processor's cache holds to 64 MiB of float32, as the runs are few or many:
+PIECE_SCORES = 2**13  # a run's 32 KiB in each bucket, so that a disk reads more than it seeks
 FENCE_STRIDE = 2**10  # every 1,024th score of a run stays in memory
 
 
@@ -75,7 +77,7 @@ class ScoreSpool:
         Raises:
             TinyDefectsError: the temporary folder is full.
         """
-        run = np.sort(np.asarray(scores, dtype=np.float32), axis=None)
+        run = ascending(np.asarray(scores, dtype=np.float32))
         rest = run.view(np.uint8).data
         try:
             while rest:  # unbuffered: one call may write a part
@@ -103,7 +105,7 @@ class ScoreSpool:
         return counts
 
     def buckets(self) -> Iterator[Bucket]:
-        """All scores cut at some of them, ascending; a bucket holds at most `BUCKET_SCORES` and a stride per run.
+        """All scores cut at some of them, ascending; a bucket holds at most `BUCKET_SCORES[1]` and a stride per run.
 
         Its bounds belong to no bucket: they are counted, never loaded, so that any number of ties stays within that.
         """
@@ -124,17 +126,16 @@ class ScoreSpool:
                 stops=stops[:, number],
             )
 
-    def read(self, bucket: Bucket) -> NDArray[np.float32]:
-        """The scores of a bucket, ascending."""
+    def read(self, bucket: Bucket) -> list[NDArray[np.float32]]:
+        """The scores of a bucket: an ascending piece of each run that has any there."""
         lengths = bucket.stops - bucket.starts
         scores = np.empty(int(lengths.sum()), dtype=np.float32)
-        ends = np.cumsum(lengths)
+        pieces = np.split(scores, np.cumsum(lengths)[:-1])
         offsets = 4 * (np.cumsum(self.sizes) - self.sizes + bucket.starts)
         for run in np.flatnonzero(lengths).tolist():
             self._file.seek(int(offsets[run]))
-            self._file.readinto(scores[ends[run] - lengths[run] : ends[run]].data)
-        scores.sort()
-        return scores
+            self._file.readinto(pieces[run].data)
+        return [piece for piece in pieces if piece.size]
 
     def _note(self, run: NDArray[np.float32]) -> None:
         """Keep in memory what is asked of a run most often."""
@@ -143,7 +144,9 @@ class ScoreSpool:
 
     def _bounds(self) -> NDArray[np.float32]:
         fences = np.sort(np.concatenate([np.empty(0, np.float32), *self._fences]))
-        step = max(1, BUCKET_SCORES // FENCE_STRIDE)
+        smallest, largest = BUCKET_SCORES
+        bucket_scores = min(max(PIECE_SCORES * len(self._sizes), smallest), largest)
+        step = max(1, bucket_scores // FENCE_STRIDE)
         return np.unique(fences[step::step])
 
     def _mapped(self, offset: int, size: int) -> NDArray[np.float32]:
