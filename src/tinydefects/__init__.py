@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tinydefects.datasets.folder import load_folder as load_folder
     from tinydefects.detector import Detector as Detector
     from tinydefects.errors import TinyDefectsError as TinyDefectsError
+    from tinydefects.metrics.evaluation import EvaluationSettings as EvaluationSettings
     from tinydefects.metrics.evaluation import evaluate as evaluate
     from tinydefects.metrics.scores import Evaluation as Evaluation
     from tinydefects.sample import Category as Category
@@ -23,6 +24,7 @@ _HOME = {
     "Category": "tinydefects.sample",
     "Detector": "tinydefects.detector",
     "Evaluation": "tinydefects.metrics.scores",
+    "EvaluationSettings": "tinydefects.metrics.evaluation",
     "Prediction": "tinydefects.sample",
     "Sample": "tinydefects.sample",
     "TinyDefectsError": "tinydefects.errors",
@@ -30,7 +32,7 @@ _HOME = {
     "load_category": "tinydefects.datasets.catalog",
     "load_folder": "tinydefects.datasets.folder",
 }
-__all__ = ["Category", "Detector", "Evaluation", "Prediction", "Sample", "TinyDefectsError"]
+__all__ = ["Category", "Detector", "Evaluation", "EvaluationSettings", "Prediction", "Sample", "TinyDefectsError"]
 __all__ += ["evaluate", "load_category", "load_folder"]
 
 
