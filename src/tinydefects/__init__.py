@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tinydefects.detector import Detector as Detector
     from tinydefects.detector_settings import DetectorSettings as DetectorSettings
     from tinydefects.errors import TinyDefectsError as TinyDefectsError
+    from tinydefects.metrics.evaluation import EvaluationSettings as EvaluationSettings
     from tinydefects.metrics.evaluation import evaluate as evaluate
     from tinydefects.metrics.scores import Evaluation as Evaluation
     from tinydefects.sample import Category as Category
@@ -26,6 +27,7 @@ _HOME = {
     "Detector": "tinydefects.detector",
     "DetectorSettings": "tinydefects.detector_settings",
     "Evaluation": "tinydefects.metrics.scores",
+    "EvaluationSettings": "tinydefects.metrics.evaluation",
     "Prediction": "tinydefects.sample",
     "Sample": "tinydefects.sample",
     "TinyDefectsError": "tinydefects.errors",
@@ -33,8 +35,8 @@ _HOME = {
     "load_category": "tinydefects.datasets.catalog",
     "load_folder": "tinydefects.datasets.folder",
 }
-__all__ = ["Category", "Detector", "DetectorSettings", "Evaluation", "Prediction", "Sample", "TinyDefectsError"]
-__all__ += ["evaluate", "load_category", "load_folder"]
+__all__ = ["Category", "Detector", "DetectorSettings", "Evaluation", "EvaluationSettings", "Prediction", "Sample"]
+__all__ += ["TinyDefectsError", "evaluate", "load_category", "load_folder"]
 
 
 def __getattr__(name: str) -> object:

@@ -10,6 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import Any
+
+from pydantic import model_validator
 
 from tinydefects.metrics.detectability import checked_rate
 from tinydefects.metrics.evaluation import EvaluationSettings
@@ -45,6 +48,16 @@ class EvaluationProtocol:
     teacher_fingerprint: str = ""
     evaluation: EvaluationSettings = OF_EACH_CATEGORY
     threshold_rate: float = 0.01
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_evaluation(cls, content: Any) -> Any:  # noqa: ANN401 - any JSON value
+        """Files of 0.1.0 hold the settings of the evaluation among those of the protocol."""
+        if not isinstance(content, dict) or "evaluation" in content:
+            return content
+        flat = {name: value for name, value in content.items() if name in EvaluationSettings.model_fields}
+        own = {name: value for name, value in content.items() if name not in flat}
+        return {**own, "evaluation": {**dict(OF_EACH_CATEGORY), **flat}}
 
     def decisive(self) -> dict[str, object]:
         """All that decides a number, by name: everything but pictures and what is merely enumerated.

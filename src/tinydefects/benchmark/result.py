@@ -256,7 +256,9 @@ def _n_shared(parts: Sequence[Sequence[str]]) -> int:
 
 
 def nan_to_null(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """The same structure with every nan and infinity replaced by None, as strict JSON wants it."""
+    """The same structure with every nan and infinity replaced by None, as strict JSON wants it; models as mappings."""
+    if isinstance(value, BaseModel):
+        return nan_to_null(value.model_dump(mode="json"))
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict
 
-from tinydefects.benchmark.protocol import OF_EACH_CATEGORY, PROTOCOL_VERSION, EvaluationProtocol, Job
+from tinydefects.benchmark.protocol import PROTOCOL_VERSION, EvaluationProtocol, Job
 from tinydefects.benchmark.result import read_result
 from tinydefects.errors import ResultError
 from tinydefects.json_files import read_as, read_json
 from tinydefects.maps.origin import describe_sample
-from tinydefects.metrics.evaluation import EvaluationSettings
 from tinydefects.metrics.figures import figures
 from tinydefects.pixels import write_whole
 from tinydefects.sample import Category
@@ -54,16 +53,6 @@ class _ProtocolFile(BaseModel):
     version: int
     fingerprint: str
     protocol: EvaluationProtocol
-
-    @field_validator("protocol", mode="before")
-    @classmethod
-    def _gather_evaluation(cls, content: Any) -> Any:  # noqa: ANN401 - any JSON value
-        """Protocols of 0.1.0 hold the settings of the evaluation among their own."""
-        if not isinstance(content, dict) or "evaluation" in content:
-            return content
-        own = {name: value for name, value in content.items() if name not in EvaluationSettings.model_fields}
-        flat = {name: value for name, value in content.items() if name in EvaluationSettings.model_fields}
-        return {**own, "evaluation": {**dict(OF_EACH_CATEGORY), **flat}}
 
 
 def read_protocol(out: Path) -> EvaluationProtocol | None:
