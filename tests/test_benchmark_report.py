@@ -213,6 +213,8 @@ def test_page_command_and_docs_show_the_same_order_numbers_and_marks(folder, sto
             for (value, mark), (other, other_mark) in zip(cells, command[name], strict=True):
                 assert value == pytest.approx(other, abs=0.0011)  # both are rounded, one twice
                 assert mark.replace("best", "") == other_mark
+    found_shares = [int(share) for share in re.findall(r"\| (\d+) % \|$", tables[0], flags=re.MULTILINE)]
+    assert f"Most defects found</dt><dd>{max(found_shares)} %</dd>" in page
 
 
 def test_no_ranking_mixes_datasets_or_resolutions(stored):

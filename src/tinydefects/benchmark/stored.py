@@ -34,10 +34,10 @@ def divide_results(folder: Path) -> tuple[list[Path], list[Path]]:
     A single method meets nobody: its results are evaluations like others.
     """
     runs = {path: _peek(path).get("run") for path in find_results(folder)}
-    method_of = {path: (run.get("peer"), run.get("resolution")) for path, run in runs.items() if isinstance(run, dict)}
-    if len(set(method_of.values())) < 2:
+    made_by = {path: (run.get("peer"), run.get("resolution")) for path, run in runs.items() if isinstance(run, dict)}
+    if len(set(made_by.values())) < 2:
         return [], list(runs)
-    return list(method_of), [path for path in runs if path not in method_of]
+    return list(made_by), [path for path in runs if path not in made_by]
 
 
 def read_benchmark(folder: Path) -> list[StoredResult]:
