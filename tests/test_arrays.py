@@ -1,5 +1,6 @@
 """Masks and maps in memory score what samples of files score, what scikit-learn says and what slow references say."""
 
+import doctest
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import tinydefects.metrics
 from random_category import random_pairs, random_samples
 from reference import slow_metrics
 from tinydefects.errors import DatasetError, MaskError, ResolutionMismatchError, ScoreError, TinyDefectsError
-from tinydefects.metrics import aupimo, aupro, auroc, average_precision, evaluate_arrays, pod
+from tinydefects.metrics import aupimo, aupro, auroc, average_precision, evaluate_arrays, functional, pod
 from tinydefects.metrics.arrays import array_pairs
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.figures import figures
@@ -328,6 +329,11 @@ def test_names_are_listed_and_others_are_refused():
     assert dir(tinydefects.metrics) == tinydefects.metrics.__all__
     with pytest.raises(AttributeError, match="no attribute 'dice'"):
         tinydefects.metrics.dice  # noqa: B018
+
+
+def test_the_examples_in_docstrings_hold():
+    failed, tried = doctest.testmod(functional)
+    assert (failed, tried > 0) == (0, True)
 
 
 def test_the_page_names_all_and_its_python_runs(capsys):
