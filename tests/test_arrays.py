@@ -270,7 +270,7 @@ def test_what_cannot_be_scored_is_refused_in_one_line_with_its_position(case):
         ({"ids": ["test/a/0", "test/a/0"]}, r"ids\[1\]: test/a/0 came before"),
         ({"contrast": True}, "arrays come without photographs"),
         ({"n_exhibits": 4}, "arrays come without photographs"),
-        ({"fpr_limits": (5,)}, "false-positive rates"),
+        ({"fpr_limits": (5,)}, "fpr_limits"),
     ],
 )
 def test_what_does_not_fit_the_images_is_refused_in_one_line(given, line):
