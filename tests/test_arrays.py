@@ -1,5 +1,6 @@
 """Masks and maps in memory score what samples of files score, what scikit-learn says and what slow references say."""
 
+import doctest
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import tinydefects.metrics
 from random_category import random_pairs, random_samples
 from reference import slow_metrics
 from tinydefects.errors import DatasetError, MaskError, ResolutionMismatchError, ScoreError, TinyDefectsError
-from tinydefects.metrics import aupimo, aupro, auroc, average_precision, evaluate_arrays, pod
+from tinydefects.metrics import aupimo, aupro, auroc, average_precision, evaluate_arrays, functional, pod
 from tinydefects.metrics.arrays import array_pairs
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.figures import figures
@@ -269,7 +270,7 @@ def test_what_cannot_be_scored_is_refused_in_one_line_with_its_position(case):
         ({"ids": ["test/a/0", "test/a/0"]}, r"ids\[1\]: test/a/0 came before"),
         ({"contrast": True}, "arrays come without photographs"),
         ({"n_exhibits": 4}, "arrays come without photographs"),
-        ({"fpr_limits": (5,)}, "false-positive rates"),
+        ({"fpr_limits": (5,)}, "fpr_limits"),
     ],
 )
 def test_what_does_not_fit_the_images_is_refused_in_one_line(given, line):
@@ -328,6 +329,11 @@ def test_names_are_listed_and_others_are_refused():
     assert dir(tinydefects.metrics) == tinydefects.metrics.__all__
     with pytest.raises(AttributeError, match="no attribute 'dice'"):
         tinydefects.metrics.dice  # noqa: B018
+
+
+def test_the_examples_in_docstrings_hold():
+    failed, tried = doctest.testmod(functional)
+    assert (failed, tried > 0) == (0, True)
 
 
 def test_the_page_names_all_and_its_python_runs(capsys):

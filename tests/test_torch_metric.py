@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import pickle
 import re
-import subprocess
 import sys
 import tempfile
 import tracemalloc
@@ -220,37 +219,19 @@ def test_it_cannot_be_merged_with_another():
         metric.merge_state(copy.deepcopy(metric))
 
 
-TWO_PROCESSES = """
-import sys, torch
-from tinydefects.timm_guard import load_timm
-load_timm()
-from tinydefects.errors import TinyDefectsError
-from tinydefects.metrics.torch_metric import EvaluationMetric
-torch.distributed.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=int(sys.argv[2]), world_size=2)
-batch = torch.rand(2, 8, 9), torch.stack([torch.zeros(8, 9), torch.eye(8, 9)])
-try:
-    EvaluationMetric().update(*batch)
-except TinyDefectsError as error:
-    print(error)
-own = EvaluationMetric(only="pixel_auroc", sync_on_compute=False)
-own.update(*batch)
-print(float(own.compute()) >= 0)
-torch.distributed.destroy_process_group()
-"""
-
-
-@pytest.mark.slow
-def test_several_processes_are_refused_unless_each_wants_its_own_numbers(tmp_path):
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO_PROCESSES, tmp_path / "meeting", str(rank)], stdout=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    for process in started:
-        refusal, own = process.communicate(timeout=300)[0].splitlines()
-        assert "the maps of 2 processes are not brought together" in refusal
-        assert own == "True"
+def test_several_processes_are_refused_unless_each_wants_its_own_numbers(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda _: 2)
+    ((maps, masks),) = batches(n_batches=1)
+    for alone in (EvaluationMetric(), EvaluationMetric(sync_on_compute=False, distributed_available_fn=lambda: True)):
+        alone.update(maps, masks)
+        assert_says(alone.compute(), [(maps, masks)])
+    late = EvaluationMetric(distributed_available_fn=lambda: "now" in joined_by)
+    joined_by: list[str] = []
+    late.update(maps, masks)
+    joined_by.append("now")
+    for refused in (lambda: late.update(maps, masks), late.compute):
+        with pytest.raises(TinyDefectsError, match="the maps of 2 processes are not brought together; score in one"):
+            refused()
 
 
 def test_without_torchmetrics_the_extra_is_named(monkeypatch):

@@ -1,6 +1,7 @@
 """Find defects a few pixels wide, and measure honestly how small one can go.
 
-Names load on first use, so that scoring never imports torch.
+Names load on first use, so that scoring never imports torch. Masks and maps in memory are scored by
+`tinydefects.metrics`.
 """
 
 import importlib
