@@ -17,7 +17,7 @@ PAPER, NIGHT = "rgb(250, 250, 248)", "rgb(18, 20, 23)"  # backgrounds of the pag
 def watched_pages(browser):
     """A function that opens an address; at the end no page has asked for more than it may or spoken on the console.
 
-    Each may ask for addresses that begin with its `own`, and for what is written into the page.
+    Each may ask for addresses that begin with its `own`, and for what is written into the page or made in its memory.
     """
     contexts, complaints = [], []
 
@@ -30,7 +30,7 @@ def watched_pages(browser):
         page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
         page.on(
             "request",
-            lambda request: None if request.url.startswith((own, "data:")) else complaints.append(request.url),
+            lambda request: None if request.url.startswith((own, "data:", "blob:")) else complaints.append(request.url),
         )
         page.set_default_timeout(8000)
         page.goto(address)
