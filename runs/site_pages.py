@@ -1,4 +1,4 @@
-"""What the site is made of beside docs/: every command, every public name, and a search that works offline."""
+"""What the site has beside docs/: every command, every public name, and a search that works offline."""
 
 import importlib
 import json

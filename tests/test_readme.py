@@ -130,13 +130,22 @@ def test_its_commands_work_as_typed_from_top_to_bottom(place, monkeypatch, capsy
 
 def test_its_other_commands_can_be_followed():
     words = [shlex.split(line) for line in shell_lines(README)]
-    targets = re.findall(r"^([a-z]+):", (README.parent / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (README.parent / "Makefile").read_text(), re.MULTILINE)
     extras = tomllib.loads((README.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {typed[1] for typed in words if typed[0] == "make"} <= set(targets)
     for document in (README, *(README.parent / "docs").glob("*.md")):
         for asked in re.findall(r"pip install '?([^'\s`]+)", document.read_text()):
             assert asked.startswith("."), f"{document.name}: {asked}: the package is on no index"
             assert set(re.findall(r"\w+", asked)) <= set(extras), f"{document.name}: {asked}"
+
+
+def test_ci_runs_all_tests_by_a_command_that_the_readme_names():
+    script = (README.parent / ".ci/run").read_text()
+    assert "make test-all" in script
+    assert "`make test-all`" in README.read_text()
+    recipe = re.search(r"^test-all:.*\n\t(.*)$", (README.parent / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    assert not re.search(r"\s-[mk]\s|--ignore|--deselect", recipe[1])
 
 
 def options_of(command: str) -> set[str]:
