@@ -84,6 +84,16 @@ def test_what_is_finished_is_shown_as_done_and_tells_how_long_the_rest_takes(ben
     assert "2 jobs, 1 done" in out
 
 
+def test_methods_with_tiles_share_features_of_their_own_and_their_size_is_known_before(benchmark, tmp_path):
+    peers = ("--peers", "fbft:epochs=1:tile=48,subspace:tile=48")
+    code, out, _ = benchmark(*peers, "--dry-run", "--json")
+    assert code == 0
+    assert benchmark(*peers)[0] == 0
+    kept = [path.stat().st_size for path in (tmp_path / "out/features").rglob("*.npy")]
+    assert sum(kept) == json.loads(out)["feature_bytes"]
+    assert len(kept) == 14 * 9  # four images to learn from, ten to score; three tiles along each side
+
+
 def test_settings_of_a_benchmark_come_from_a_file(benchmark, tmp_path):
     (tmp_path / "run.yaml").write_text("peers: [local_contrast, subspace]\nseeds: [0, 1]\nthreads: 2\n")
     code, out, _ = benchmark("--config", tmp_path / "run.yaml", "--peers", "local_contrast", "--dry-run", "--json")

@@ -141,6 +141,32 @@ def test_the_settings_name_every_option_and_are_text_or_numbers(name, tmp_path):
     assert all(isinstance(value, (str, int, float, bool, tuple, type(None))) for value in settings.values())
 
 
+@pytest.mark.parametrize("name", ["fbft:epochs=2", "patchcore", "gaussian", "subspace"])
+def test_methods_take_tiles_and_strides_and_name_them_also_under_the_clock(name, tmp_path):
+    clock = StageClock()
+    peer = make(f"{name}:tile=32:stride=4", tmp_path, clock=clock)
+    peer.fit(samples_of(tmp_path, *[(48, 64)] * 3))
+    asked = samples_of(tmp_path, (48, 64), (64, 48), (48, 64), seed=9)
+    alone = peer.predict(asked)
+    assert (peer.settings["tile"], peer.settings["stride"]) == (32, 4)
+    assert not equal(alone[0], make_and_fit(name, tmp_path).predict(asked[:1])[0])
+    clock.running = True
+    for one, other in zip(alone, peer.predict(asked), strict=True):
+        np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, rtol=1e-3, atol=1e-4)
+        assert one.score == pytest.approx(other.score, rel=1e-3)
+
+
+def make_and_fit(text: str, folder: Path) -> Peer:
+    peer = make(text, folder)
+    peer.fit(samples_of(folder, *[(48, 64)] * 3))
+    return peer
+
+
+def test_what_compares_places_of_whole_images_takes_no_tiles(tmp_path):
+    with pytest.raises(TinyDefectsError, match="per_position=true compares the same place of whole images"):
+        make("gaussian:per_position=true:tile=32", tmp_path)
+
+
 @pytest.mark.parametrize("name", ["fbft", "patchcore"])
 def test_a_real_vit_of_another_patch_size_and_normalisation_serves_as_well(name, tmp_path):
     weights = write_weights(tiny_vit(), tmp_path / "tiny.safetensors")
@@ -155,8 +181,17 @@ def test_a_real_vit_of_another_patch_size_and_normalisation_serves_as_well(name,
         ("patchcore:coreste=0.1", r"^patchcore:coreste=0.1: coreste: no such option; did you mean coreset\?"),
         ("patchcore:coreset=2", r"^patchcore:coreset=2: option coreset: .* less than or equal to 1 \(got '2'\)$"),
         ("patchcore:block=middle", r"option block: .*'earlier', 'later' or 'both'"),
-        ("fbft:blocks=7,11", r"option blocks: .*pattern"),
+        ("fbft:blocks=7,11", r"option blocks: give an earlier and a later block"),
         ("fbft:epochs=0", r"option epochs: .* greater than 0"),
+        ("fbft:tile=0", r"^fbft:tile=0: option tile: .* greater than 0 \(got '0'\)$"),
+        ("fbft:overlap=8", r"^fbft:overlap=8: an overlap of 8 px is that of tiles: give a tile"),
+        ("fbft_published:tile=64", r"the preset published is one pass over a square"),
+        ("fbft:precision=fp8", r"option precision: .*'float16' \(got 'fp8'\)$"),
+        ("fbft:preset=published", r"preset: no such option"),
+        ("fbft:resolution=64", r"resolution: no such option"),
+        ("patchcore:epochs=3", r"epochs: no such option; .*coreset.*tile"),
+        ("anomalydino:tile=64", r"tile: no such option"),
+        ("local_contrast:tile=64", r"tile: no such option; there are none$"),
         ("local_contrast:sigma=3", r"sigma: no such option; there are none$"),
         ("subspace:0.9", r"^subspace:0.9: this method is written subspace or subspace:option=value$"),
     ],

@@ -37,6 +37,34 @@ def test_the_map_is_the_detector_s_own_bit_by_bit(text, preset, seed, tmp_path):
         assert prediction.score == expected.score
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tile": 32},
+        {"tile": 32, "overlap": 16, "stride": 8},
+        {"stride": 4},
+        {"precision": "bfloat16"},
+        {"tile": 48, "patch_fraction": 0.5, "patches_per_batch": 40, "learning_rate": 0.01},
+    ],
+)
+def test_a_method_with_tiles_strides_and_precision_is_the_detector_with_them(changes, tmp_path):
+    teacher = load_teacher("builtin", device="cpu")
+    train, asked = samples_of(tmp_path, *SIZES), samples_of(tmp_path, *SIZES, seed=9)
+    text = ":".join(["fbft", "epochs=2", *(f"{name}={value}" for name, value in changes.items())])
+    peer = make(text, tmp_path, teacher=lambda: teacher)
+    peer.fit(train)
+    detector = Detector(teacher=teacher, resolution=96, epochs=2, seed=3, **changes)
+    detector.fit(sample.image() for sample in train)
+    assert detector.passes((64, 96)).grids != Detector(teacher=teacher, resolution=96).passes((64, 96)).grids or (
+        "precision" in changes
+    )
+    assert {name: peer.settings[name] for name in changes} == changes
+    for sample, prediction in zip(asked, peer.predict(asked), strict=True):
+        expected = detector.predict(sample.image())
+        np.testing.assert_array_equal(prediction.anomaly_map, expected.anomaly_map)
+        assert prediction.score == expected.score
+
+
 def test_the_method_and_its_ablations_train_once(tmp_path, monkeypatch):
     fits = []
     fit = Detector.fit

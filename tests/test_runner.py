@@ -7,9 +7,9 @@ from math import isnan
 
 import pytest
 
-from benchmark_scene import PROTOCOL, add_stand_in, jobs_for, settings_in
+from benchmark_scene import CATEGORY, PROTOCOL, add_stand_in, jobs_for, settings_in
 from tinydefects.benchmark import job_run
-from tinydefects.benchmark.job_run import Share, prepare_features, run_job
+from tinydefects.benchmark.job_run import Share, prepare_features, run_job, share_of
 from tinydefects.benchmark.processes import InThisProcess, IsolatedProcesses
 from tinydefects.benchmark.result import numbers_of, read_result
 from tinydefects.benchmark.run_folder import find_finished, read_failures
@@ -163,6 +163,13 @@ def test_shared_features_are_computed_once_before_the_jobs_that_use_them(tmp_pat
     names = [name.partition(" ")[2] for name in recorder.submitted]
     assert names[:3] == ["– local_contrast seed 0", "96 fbft_published:epochs=1 seed 0", "96 teacher features"]
     assert names[3:] == ["96 subspace seed 0", "96 gaussian seed 0"]
+
+
+def test_a_method_that_sees_the_images_in_its_own_way_waits_for_no_shared_features(tmp_path):
+    for peer in ("subspace:tile=48", "subspace:stride=4", "fbft:precision=bfloat16", "fbft:blocks=1-4"):
+        assert share_of(jobs_for(peer)[0]) is None
+    shared = {share_of(jobs_for(peer)[0]).name for peer in ("subspace", "fbft:epochs=3", "patchcore")}
+    assert shared == {f"{CATEGORY} 96 teacher features"}
 
 
 def test_ablations_wait_until_the_students_they_share_are_likely_there(tmp_path):

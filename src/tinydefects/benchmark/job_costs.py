@@ -13,12 +13,14 @@ from pathlib import Path
 from statistics import median
 
 from tinydefects.benchmark.job_run import Share, jobs_spared_training, share_of, shared_teacher
-from tinydefects.benchmark.peers.catalog import PEERS
+from tinydefects.benchmark.peers.catalog import PEERS, parse_peer
+from tinydefects.benchmark.peers.options import INPUT, read_settings
 from tinydefects.benchmark.protocol import NO_RESOLUTION, Job
 from tinydefects.benchmark.run_folder import Finished
 from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.benchmark.workload import Workload, shared_grid, sizes_of
 from tinydefects.compute import limited_threads
+from tinydefects.detector_settings import DetectorSettings
 from tinydefects.errors import TrainingError
 from tinydefects.pass_timing import time_pass
 from tinydefects.sample import Category
@@ -47,6 +49,7 @@ SECONDS_PER_MEGAPIXEL = 0.2  # of a method without teacher, and of scoring
 RESULT_BYTES, EXHIBIT_BYTES = 200_000, 1_500_000  # of one result, and of its pictures where it has some
 PROCESS_BYTES = 700_000_000  # libraries, and buffers of an image
 
+Loads = Mapping[tuple[str, DetectorSettings | None], Workload]  # by category and how the teacher sees it
 Rates = Mapping[tuple[str, bool], float]  # seconds a patch, by method and whether it was the first seed
 
 
@@ -99,7 +102,7 @@ class _Known:
     `spared` names jobs that find what they learn already learnt; `n_timed` is how many images a cost sheet takes.
     """
 
-    loads: Mapping[tuple[str, int], Workload]
+    loads: Loads
     per_patch: Mapping[int, float]
     per_image: Mapping[int, float]
     rates: Rates
@@ -107,7 +110,7 @@ class _Known:
     n_timed: int
 
     def load(self, task: Job | Share) -> Workload:
-        return self.loads[task.category, task.resolution]
+        return self.loads[task.category, seen_by(task)]
 
     def estimate(self, job: Job, *, is_done: bool) -> Estimate:
         load = self.load(job)
@@ -129,9 +132,12 @@ class _Known:
         scoring = load.megapixels * SECONDS_PER_MEGAPIXEL
         if job.resolution == NO_RESOLUTION:
             return 2 * scoring
-        effort = EFFORTS.get(job.peer.partition(":")[0], ANY_METHOD)
+        name = job.peer.partition(":")[0]
+        effort = EFFORTS.get(name, ANY_METHOD)
         learning = 0.0 if job.name in self.spared else effort.learning
         patches = learning * load.n_train_patches + effort.scoring * (load.n_patches - load.n_train_patches)
+        if share_of(job) is None and PEERS[name].shares_features:  # not this time: a pass of its own over each image
+            patches += load.n_patches
         timing = self.n_timed * (1 + effort.scoring) if job.is_first_seed else 0.0
         return scoring + timing * self.per_image[job.resolution] + patches * self.per_patch[job.resolution]
 
@@ -143,8 +149,10 @@ def plan_jobs(
     left = [job for job in jobs if job.name not in results]
     needing = [job for job in left if job.resolution != NO_RESOLUTION]
     teacher = shared_teacher(needing[0].protocol, settings) if needing else None
+    shares = {share.name: share for job in needing if (share := share_of(job))}
     sizes = {name: sizes_of(category) for name, category in categories.items()}
-    loads = {(job.category, job.resolution): sizes[job.category].workload(teacher, job.resolution) for job in jobs}
+    seen = {(job.category, seen_by(job)) for job in jobs} | {(one.category, seen_by(one)) for one in shares.values()}
+    loads = {(name, how): sizes[name].workload(teacher, how) for name, how in seen}
     timed = {job.resolution: sizes[job.category].train[0] for job in reversed(needing)}
     shapes = {side: shared_grid(teacher, size, side).shape for side, size in timed.items() if teacher}
     with limited_threads(settings.threads) if shapes else nullcontext():
@@ -158,17 +166,27 @@ def plan_jobs(
         spared=jobs_spared_training(jobs),
         n_timed=TIMED_IMAGES[settings.cost],
     )
-    shares = {share.name: share for job in needing if (share := share_of(job))}
-    own = {(job.category, job.resolution): known.load(job) for job in needing if share_of(job) is None}
+    own = {(job.category, seen_by(job)): known.load(job) for job in needing if share_of(job) is None}
     return Plan(
         estimates=tuple(known.estimate(job, is_done=job.name in results) for job in jobs),
         shares={name: known.load(one).n_patches * per_patch[one.resolution] for name, one in shares.items()},
         teacher_seconds=per_image,
         feature_bytes=sum(known.load(one).feature_bytes for one in shares.values())
-        + sum(load.own_bytes for load in own.values()),
+        + sum(load.feature_bytes for load in own.values()),
         result_bytes=sum(RESULT_BYTES + EXHIBIT_BYTES * job.is_first_seed for job in left),
         memory_bytes=_memory(teacher, [known.load(job) for job in left]),
     )
+
+
+def seen_by(task: Job | Share) -> DetectorSettings | None:
+    """How the teacher sees the images of a task; None where it does not."""
+    if task.resolution == NO_RESOLUTION:
+        return None
+    if isinstance(task, Share):
+        return DetectorSettings(resolution=task.resolution)
+    kind, options = parse_peer(task.peer)
+    named = {name: text for name, text in options.items() if name in INPUT}
+    return read_settings(named, resolution=task.resolution, preset=kind.preset)
 
 
 def require_space(plan: Plan, settings: RunSettings) -> None:
@@ -193,12 +211,12 @@ def require_space(plan: Plan, settings: RunSettings) -> None:
         )
 
 
-def _rates(jobs: Sequence[Job], loads: Mapping[tuple[str, int], Workload], results: Mapping[str, Finished]) -> Rates:
+def _rates(jobs: Sequence[Job], loads: Loads, results: Mapping[str, Finished]) -> Rates:
     """From what is finished; seconds a megapixel where no teacher looks."""
     found: dict[tuple[str, bool], list[float]] = {}
     for job in jobs:
         if job.name in results:
-            rate = results[job.name].seconds / _work(loads[job.category, job.resolution])
+            rate = results[job.name].seconds / _work(loads[job.category, seen_by(job)])
             found.setdefault((job.peer, job.is_first_seed), []).append(rate)
     return {key: median(rates) for key, rates in found.items()}
 

@@ -13,6 +13,7 @@ from tinydefects.benchmark.cost import measure_cost
 from tinydefects.benchmark.leakage import guarded, seal_for_fit, seal_for_predict
 from tinydefects.benchmark.peers.catalog import PeerKind, parse_peer
 from tinydefects.benchmark.peers.imported_maps import maps_sha256
+from tinydefects.benchmark.peers.options import INPUT
 from tinydefects.benchmark.peers.patch_source import PatchSource
 from tinydefects.benchmark.peers.peer import Peer, PeerInputs
 from tinydefects.benchmark.protocol import NO_RESOLUTION, EvaluationProtocol, Job
@@ -41,7 +42,6 @@ LOOKED_UP = "maps:"  # a method that was run elsewhere costs nothing here
 MAPS = "maps_sha256"  # of its maps, among the settings of a run
 IMAGE_BITS = "image_bits"  # in the record
 UNMARKED = "unmarked"  # among what is allowed: defective images without a mask
-OWN_BLOCKS = "blocks"  # an option of methods; features of other blocks are not shared
 _one_job = threading.Lock()  # threads, seeds and the guard hold for a whole process
 
 
@@ -69,7 +69,7 @@ def share_of(job: Job) -> Share | None:
     if job.resolution == NO_RESOLUTION:
         return None
     kind, options = parse_peer(job.peer)
-    if not kind.shares_features or OWN_BLOCKS in options:
+    if not kind.shares_features or not options.keys().isdisjoint(INPUT):
         return None
     return Share(protocol=job.protocol, category=job.category, resolution=job.resolution)
 
@@ -185,8 +185,7 @@ def prepare_features(share: Share, settings: RunSettings) -> None:
         source = PatchSource(peer_inputs(job, settings, {}))
         source.training(category.train)
         for sample in (*category.validation, *category.test):
-            for _ in source.to_score([sample]):
-                pass  # kept on the way
+            source.keep(sample)
 
 
 def peer_inputs(job: Job, settings: RunSettings, options: dict[str, str]) -> PeerInputs:

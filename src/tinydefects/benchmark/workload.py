@@ -1,11 +1,11 @@
-"""How much one category is at one resolution: images, patches and the bytes of their features, from headers alone."""
+"""How much one category is for a teacher: images, patches and the bytes of their features, from headers alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from tinydefects.benchmark.protocol import NO_RESOLUTION
-from tinydefects.feature_cache import expected_bytes
+from tinydefects.detector_settings import DetectorSettings
+from tinydefects.feature_cache import FeatureFormat, expected_bytes
 from tinydefects.patch_grid import PatchGrid, Size
 from tinydefects.pixels import read_size
 from tinydefects.sample import Category
@@ -14,14 +14,14 @@ from tinydefects.teacher import Teacher
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """One category at one resolution; patches and bytes are 0 where no teacher looks.
+    """One category as a teacher sees it; patches and bytes are 0 where none looks.
 
     Attributes:
         n_train, n_test: images to learn from and to score.
         megapixels: of all images that are scored, validation images among them.
         n_train_patches, n_patches: of the images to learn from, and of all.
-        training_bytes, feature_bytes: features to learn from in 16 bit, and with them those to score in 32 bit.
-        own_bytes: the same for a method that shares no features, all in 32 bit.
+        training_bytes, feature_bytes: features to learn from in 16 bit (in the preset `published` in 32), and with
+            them those to score in 32 bit.
     """
 
     n_train: int
@@ -31,29 +31,28 @@ class Workload:
     n_patches: int = 0
     training_bytes: int = 0
     feature_bytes: int = 0
-    own_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CategorySizes:
-    """(H, W) of the images of a category, read once for all resolutions."""
+    """(H, W) of the images of a category, read once for all jobs."""
 
     train: Sequence[Size]
     validation: Sequence[Size]
     test: Sequence[Size]
 
-    def workload(self, teacher: Teacher | None, resolution: int) -> Workload:
-        """What the category is for this teacher at this resolution."""
+    def workload(self, teacher: Teacher | None, settings: DetectorSettings | None) -> Workload:
+        """What the category is for this teacher, seen as the settings say: in one pass an image, tiles or shifts."""
         scored = [*self.validation, *self.test]
         n_train, n_test, megapixels = len(self.train), len(self.test), sum(map(prod, scored)) / 1e6
-        if teacher is None or resolution == NO_RESOLUTION:
+        if teacher is None or settings is None:
             return Workload(n_train=n_train, n_test=n_test, megapixels=megapixels)
-        train, rest = ([shared_grid(teacher, size, resolution) for size in part] for part in (self.train, scored))
-        squares = [
-            PatchGrid.published(size, patch=teacher.patch_size, resolution=resolution)
-            for size in (*self.train, *scored)
-        ]
-        training_bytes = expected_bytes(train, dim=teacher.dim, feature_format="float16")
+        train, rest = (
+            [grid for size in part for grid in settings.passes(size, patch=teacher.patch_size).grids]
+            for part in (self.train, scored)
+        )
+        learnt_format: FeatureFormat = "float32" if settings.preset == "published" else "float16"
+        training_bytes = expected_bytes(train, dim=teacher.dim, feature_format=learnt_format)
         return Workload(
             n_train=n_train,
             n_test=n_test,
@@ -62,7 +61,6 @@ class CategorySizes:
             n_patches=sum(prod(grid.shape) for grid in (*train, *rest)),
             training_bytes=training_bytes,
             feature_bytes=training_bytes + expected_bytes(rest, dim=teacher.dim, feature_format="float32"),
-            own_bytes=expected_bytes(squares, dim=teacher.dim, feature_format="float32"),
         )
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from tinydefects.benchmark.peers.anomalib_peer import AnomalibOptions, AnomalibPeer
 from tinydefects.benchmark.peers.anomalydino import AnomalyDinoOptions, AnomalyDinoScorer
-from tinydefects.benchmark.peers.fbft import FbftOptions, FbftPeer
+from tinydefects.benchmark.peers.fbft import FbftPeer
 from tinydefects.benchmark.peers.gaussian import GaussianOptions, GaussianScorer
 from tinydefects.benchmark.peers.gaussian_by_position import PositionGaussianScorer
 from tinydefects.benchmark.peers.imported_maps import ImportedMaps, MapsOptions
 from tinydefects.benchmark.peers.local_contrast import LocalContrastPeer
-from tinydefects.benchmark.peers.options import NoOptions, read_options
+from tinydefects.benchmark.peers.options import INPUT, LEARNING, NoOptions, read_options, read_settings
 from tinydefects.benchmark.peers.patch_peer import PatchPeer, PatchScorer
 from tinydefects.benchmark.peers.patch_source import PatchSource
 from tinydefects.benchmark.peers.patchcore import PatchCoreOptions, PatchCoreScorer
@@ -22,6 +22,8 @@ from tinydefects.datasets.folder import suggest
 from tinydefects.detector_settings import Preset
 from tinydefects.errors import TinyDefectsError
 from tinydefects.students import Combine
+
+WHOLE = ("precision", "blocks")  # of INPUT, for methods that learn from whole images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,8 @@ class PeerKind:
         shares_features: whether those features are everybody's; not so for a geometry of its own.
         students: name of the students it trains, which all methods of that name use; empty without any to share.
         options: frozen dataclass of what may stand behind the name.
+        settings: names of `DetectorSettings` that may stand there, too.
+        preset: of those settings.
         argument: the option that is written without its name, `maps:FOLDER`; empty if there is none.
     """
 
@@ -46,6 +50,8 @@ class PeerKind:
     shares_features: bool = True
     students: str = ""
     options: type[Any] = NoOptions
+    settings: tuple[str, ...] = ()
+    preset: Preset = "default"
     argument: str = ""
 
 
@@ -67,7 +73,8 @@ def parse_peer(text: str) -> tuple[PeerKind, dict[str, str]]:
     if kind.argument:
         options[kind.argument] = argument
     try:
-        read_options(kind.options, options)
+        read_options(kind.options, options, beside=kind.settings)
+        read_settings({name: text for name, text in options.items() if name in kind.settings}, preset=kind.preset)
     except TinyDefectsError as error:
         raise TinyDefectsError(f"{text}: {error}") from error
     return kind, options
@@ -80,22 +87,27 @@ def _is_option(part: str) -> bool:
 
 
 def _fbft(inputs: PeerInputs, *, preset: Preset = "default", combine: Combine = "product") -> Peer:
-    return FbftPeer(inputs, read_options(FbftOptions, inputs.options), preset=preset, combine=combine)
+    return FbftPeer(inputs, preset=preset, combine=combine)
 
 
 def _patchcore(inputs: PeerInputs, *, approximate: bool = False) -> Peer:
-    options = read_options(PatchCoreOptions, inputs.options)
+    options = read_options(PatchCoreOptions, inputs.options, beside=INPUT)
     return _on_patches(PatchCoreScorer(options, seed=inputs.seed, approximate=approximate), inputs)
 
 
 def _anomalydino(inputs: PeerInputs) -> Peer:
-    options = read_options(AnomalyDinoOptions, inputs.options)
+    options = read_options(AnomalyDinoOptions, inputs.options, beside=WHOLE)
     return _on_patches(AnomalyDinoScorer(options, seed=inputs.seed), inputs)
 
 
 def _gaussian(inputs: PeerInputs) -> Peer:
-    options = read_options(GaussianOptions, inputs.options)
-    return _on_patches(PositionGaussianScorer(options) if options.per_position else GaussianScorer(options), inputs)
+    options = read_options(GaussianOptions, inputs.options, beside=INPUT)
+    source = PatchSource(inputs)
+    if not options.per_position:
+        return PatchPeer(GaussianScorer(options), source)
+    if not source.settings.is_one_pass:
+        raise TinyDefectsError("per_position=true compares the same place of whole images: leave out tile and stride")
+    return PatchPeer(PositionGaussianScorer(options), source)
 
 
 def _local_contrast(inputs: PeerInputs) -> Peer:
@@ -111,7 +123,7 @@ def _maps(inputs: PeerInputs) -> Peer:
 
 
 def _subspace(inputs: PeerInputs) -> Peer:
-    return _on_patches(SubspaceScorer(read_options(SubspaceOptions, inputs.options)), inputs)
+    return _on_patches(SubspaceScorer(read_options(SubspaceOptions, inputs.options, beside=INPUT)), inputs)
 
 
 def _on_patches(scorer: PatchScorer, inputs: PeerInputs) -> Peer:
@@ -125,7 +137,7 @@ PEERS: dict[str, PeerKind] = {
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
-        options=FbftOptions,
+        settings=(*INPUT, *LEARNING),
     ),
     "fbft_published": PeerKind(
         make=partial(_fbft, preset="published"),
@@ -133,7 +145,8 @@ PEERS: dict[str, PeerKind] = {
         uses_seed=True,
         uses_teacher=True,
         shares_features=False,
-        options=FbftOptions,
+        preset="published",
+        settings=(*INPUT, *LEARNING),
     ),
     "fbft_forward": PeerKind(
         make=partial(_fbft, combine="forward"),
@@ -141,7 +154,7 @@ PEERS: dict[str, PeerKind] = {
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
-        options=FbftOptions,
+        settings=(*INPUT, *LEARNING),
     ),
     "fbft_backward": PeerKind(
         make=partial(_fbft, combine="backward"),
@@ -149,7 +162,7 @@ PEERS: dict[str, PeerKind] = {
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
-        options=FbftOptions,
+        settings=(*INPUT, *LEARNING),
     ),
     "fbft_sum": PeerKind(
         make=partial(_fbft, combine="sum"),
@@ -157,7 +170,7 @@ PEERS: dict[str, PeerKind] = {
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
-        options=FbftOptions,
+        settings=(*INPUT, *LEARNING),
     ),
     "patchcore": PeerKind(
         make=_patchcore,
@@ -165,6 +178,7 @@ PEERS: dict[str, PeerKind] = {
         uses_seed=True,
         uses_teacher=True,
         options=PatchCoreOptions,
+        settings=INPUT,
     ),
     "patchcore_hnsw": PeerKind(
         make=partial(_patchcore, approximate=True),
@@ -172,6 +186,7 @@ PEERS: dict[str, PeerKind] = {
         uses_seed=True,
         uses_teacher=True,
         options=PatchCoreOptions,
+        settings=INPUT,
     ),
     "anomalydino": PeerKind(
         make=_anomalydino,
@@ -179,6 +194,7 @@ PEERS: dict[str, PeerKind] = {
         uses_seed=True,
         uses_teacher=True,
         options=AnomalyDinoOptions,
+        settings=WHOLE,
     ),
     "gaussian": PeerKind(
         make=_gaussian,
@@ -186,6 +202,7 @@ PEERS: dict[str, PeerKind] = {
         uses_seed=False,
         uses_teacher=True,
         options=GaussianOptions,
+        settings=INPUT,
     ),
     "subspace": PeerKind(
         make=_subspace,
@@ -193,6 +210,7 @@ PEERS: dict[str, PeerKind] = {
         uses_seed=False,
         uses_teacher=True,
         options=SubspaceOptions,
+        settings=INPUT,
     ),
     "local_contrast": PeerKind(
         make=_local_contrast,

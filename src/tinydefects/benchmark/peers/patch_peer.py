@@ -5,9 +5,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from tinydefects.benchmark.peers.patch_source import Features, PatchFeatures, PatchSource, TrainingFeatures
-from tinydefects.sample import Prediction, Sample, mean_of_highest
+from tinydefects.benchmark.peers.patch_source import Features, PatchSource, TrainingFeatures
+from tinydefects.sample import Prediction, Sample
 
 Block = Literal["earlier", "later", "both"]
 
@@ -39,7 +40,7 @@ class PatchPeer:
 
     @property
     def settings(self) -> Mapping[str, object]:
-        return self._scorer.settings
+        return {**self._scorer.settings, **self._source.named_settings}
 
     @property
     def size_bytes(self) -> int:
@@ -51,15 +52,12 @@ class PatchPeer:
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return self._source.predictions(samples, self._score)
 
-    def _score(self, features: PatchFeatures) -> list[Prediction]:
+    def _score(self, earlier: Tensor, later: Tensor) -> Features:
         clock = self._source.clock
         with clock("transfer"):
-            earlier, later = features.earlier.cpu().numpy(), features.later.cpu().numpy()
+            earlier_array, later_array = earlier.cpu().numpy(), later.cpu().numpy()
         with clock("peer"):
-            patch_scores = self._scorer.patch_scores(earlier, later)
-        with clock("map"):
-            maps = [features.grid.to_image(scores) for scores in patch_scores]
-            return [Prediction(anomaly_map, mean_of_highest(anomaly_map)) for anomaly_map in maps]
+            return self._scorer.patch_scores(earlier_array, later_array)
 
 
 def chosen_block(earlier: Features, later: Features, block: Block) -> Features:

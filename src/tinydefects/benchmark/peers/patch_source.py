@@ -1,40 +1,31 @@
 """The teacher's features of any sample, computed once for all methods that build on the same teacher and resolution."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tinydefects.benchmark.peers.options import INPUT, read_settings
 from tinydefects.benchmark.peers.peer import PeerInputs
-from tinydefects.detector_settings import Preset
-from tinydefects.errors import TrainingError
+from tinydefects.detector_settings import DetectorSettings, image_score
+from tinydefects.errors import TinyDefectsError, TrainingError
 from tinydefects.feature_cache import FeatureCache, FeatureFormat
-from tinydefects.patch_grid import PatchGrid, Size, image_size
+from tinydefects.passes import Mosaic, PassPlan
+from tinydefects.patch_grid import Size, image_size
 from tinydefects.sample import Prediction, Sample
-from tinydefects.teacher import Teacher
+from tinydefects.teacher import Teacher, freeze_teacher
 
 Features = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PatchFeatures:
-    """The teacher's features of B images of one size, (B, h, w, C) float32 of both blocks, and their geometry.
-
-    `places` says which of the asked-for samples they are.
-    """
-
-    places: tuple[int, ...]
-    grid: PatchGrid
-    earlier: Tensor
-    later: Tensor
+Score = Callable[[Tensor, Tensor], Features]  # features (B, h, w, C) of both blocks to scores (B, h, w)
 
 
 class TrainingFeatures:
     """Features (h, w, C) float32 of the earlier and the later block of each training image, read from disk one by one.
 
-    Can be gone through as often as a method likes; one image is in memory at a time.
+    Can be gone through as often as a method likes; one image is in memory at a time. With tiles or shifts each pass
+    of the teacher is an image here.
     """
 
     def __init__(self, cache: FeatureCache, shapes: Sequence[Size]) -> None:
@@ -62,17 +53,25 @@ class PatchSource:
     """Looks features up, or computes and keeps them; while the clock runs, it computes them stage by stage.
 
     Training features are kept in 16 bit, as FBFT's students train on them; those to be scored in 32 bit, so that a map
-    does not depend on whether its features were looked up. `preset` is FBFT's: `published` has its own geometry.
+    does not depend on whether its features were looked up. In which passes the teacher sees an image, and how their
+    scores become one map, is the detector's: `settings` says it, by default what stands behind the method's name.
     """
 
-    def __init__(self, inputs: PeerInputs, *, teacher: Teacher | None = None, preset: Preset = "default") -> None:
-        self.teacher = teacher or inputs.teacher()
+    def __init__(self, inputs: PeerInputs, *, settings: DetectorSettings | None = None) -> None:
+        self.settings = settings or read_settings(inputs.options, resolution=inputs.resolution)
+        teacher = inputs.teacher()
+        if self.settings.blocks is not None:
+            teacher = with_blocks(teacher, self.settings.blocks)
+        self.teacher = replace(teacher, precision=self.settings.precision)
         self.clock = inputs.clock
-        self._resolution = inputs.resolution
         self._folder = inputs.features_folder
         self._limit_bytes = int(inputs.features_limit_gb * 1e9)
         self._scored = self._cache("float32")
-        self._divide = PatchGrid.published if preset == "published" else PatchGrid.proportional
+
+    @property
+    def named_settings(self) -> dict[str, object]:
+        """Those of how the teacher sees an image that were named, for the record of a method."""
+        return self.settings.model_dump(include=self.settings.model_fields_set & set(INPUT))
 
     def training(self, samples: Sequence[Sample]) -> TrainingFeatures:
         """Features to learn from.
@@ -85,47 +84,73 @@ class PatchSource:
         cache, shapes = self._cache("float16"), []
         for sample in samples:
             image = sample.image()
-            grid = self._grid(image)
-            cache.add(image, grid)
-            shapes.append(grid.shape)
+            for pixels, grid in self._plan(image).views(image):
+                cache.add(pixels, grid)
+                shapes.append(grid.shape)
         return TrainingFeatures(cache, shapes)
 
-    def predictions(
-        self, samples: Sequence[Sample], score: Callable[[PatchFeatures], Sequence[Prediction]]
-    ) -> list[Prediction]:
-        """What `score` makes of the features of each group of images: one prediction a sample, in their order."""
-        found: dict[int, Prediction] = {}
-        for features in self.to_score(samples):
-            found.update(zip(features.places, score(features), strict=True))
-        return [found[place] for place in range(len(samples))]
+    def keep(self, sample: Sample) -> None:
+        """Compute and keep the features to be scored of a sample, unless they are there."""
+        image = sample.image()
+        for pixels, grid in self._plan(image).views(image):
+            self._scored.read(pixels, grid)
 
-    def to_score(self, samples: Sequence[Sample]) -> Iterator[PatchFeatures]:
-        """Features to be scored: one image at a time; while the clock runs, those of equal size in one batch."""
-        if self.clock.running:
-            yield from self._computed(samples)
-            return
-        for place, sample in enumerate(samples):
+    def predictions(self, samples: Sequence[Sample], score: Score) -> list[Prediction]:
+        """One prediction a sample, in their order; `score` makes patch scores (B, h, w) of features (B, h, w, C).
+
+        Features are those of one pass over one image; while the clock runs, over all images of one size.
+        """
+        mosaics = self._computed(samples, score) if self.clock.running else self._looked_up(samples, score)
+        return [self._prediction(mosaic) for mosaic in mosaics]
+
+    def _looked_up(self, samples: Sequence[Sample], score: Score) -> Iterator[Mosaic]:
+        for sample in samples:
             image = sample.image()
-            grid = self._grid(image)
-            earlier, later = self._scored.read(image, grid)
-            yield PatchFeatures(places=(place,), grid=grid, earlier=earlier, later=later)
+            mosaic = Mosaic(self._plan(image))
+            for number, (pixels, grid) in enumerate(mosaic.plan.views(image)):
+                mosaic.add(number, score(*self._scored.read(pixels, grid))[0])
+            yield mosaic
 
-    def _computed(self, samples: Sequence[Sample]) -> Iterator[PatchFeatures]:
+    def _computed(self, samples: Sequence[Sample], score: Score) -> list[Mosaic]:
         with self.clock("decode"):
             images = [sample.image() for sample in samples]
+        mosaics = [Mosaic(self._plan(image)) for image in images]
         for size in dict.fromkeys(image_size(image) for image in images):
-            places = tuple(place for place, image in enumerate(images) if image_size(image) == size)
-            grid = self._grid(images[places[0]])
-            with self.clock("resize"):
-                pixels = np.stack([grid.to_pixels(images[place]) for place in places])
-            with self.clock("transfer"):
-                patches = self.teacher.normalise(pixels)
-            with self.clock("teacher"):
-                earlier, later = self.teacher.features(patches)
-            yield PatchFeatures(places=places, grid=grid, earlier=earlier, later=later)
+            places = [place for place, image in enumerate(images) if image_size(image) == size]
+            views = [mosaics[place].plan.views(images[place]) for place in places]
+            for number in range(len(mosaics[places[0]].plan.windows)):
+                with self.clock("resize"):
+                    pixels = np.stack([grid.to_pixels(seen) for seen, grid in map(next, views)])
+                with self.clock("transfer"):
+                    patches = self.teacher.normalise(pixels)
+                with self.clock("teacher"):
+                    earlier, later = self.teacher.features(patches)
+                for place, scores in zip(places, score(earlier, later), strict=True):
+                    mosaics[place].add(number, scores)
+        return mosaics
 
-    def _grid(self, image: NDArray[np.uint8]) -> PatchGrid:
-        return self._divide(image_size(image), patch=self.teacher.patch_size, resolution=self._resolution)
+    def _prediction(self, mosaic: Mosaic) -> Prediction:
+        with self.clock("map"):
+            anomaly_map = mosaic.plan.grid.to_image(mosaic.scores, stride=self.settings.stride)
+            return Prediction(anomaly_map, image_score(anomaly_map, preset=self.settings.preset))
+
+    def _plan(self, image: NDArray[np.uint8]) -> PassPlan:
+        return self.settings.passes(image_size(image), patch=self.teacher.patch_size)
 
     def _cache(self, feature_format: FeatureFormat) -> FeatureCache:
         return FeatureCache(self._folder, self.teacher, feature_format=feature_format, limit_bytes=self._limit_bytes)
+
+
+def with_blocks(teacher: Teacher, blocks: tuple[int, int]) -> Teacher:
+    """The same weights, read at another earlier and later block, from 0.
+
+    Raises:
+        TinyDefectsError: the teacher has no such blocks.
+    """
+    earlier, later = blocks
+    depth = len(teacher.model.blocks)  # type: ignore[arg-type]
+    if not earlier < later < depth:
+        raise TinyDefectsError(
+            f"blocks={earlier}-{later}: {teacher.name} has blocks 0 to {depth - 1}; give an earlier and a later one"
+        )
+    return freeze_teacher(teacher.name, teacher.model, blocks=blocks, device=teacher.device)
