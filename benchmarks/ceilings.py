@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from timing import time_interleaved
-from tinydefects.precision import arithmetic
-from tinydefects.students import StudentPair
-from tinydefects.teacher import Teacher
+from tinydefects.detector.precision import arithmetic
+from tinydefects.detector.students import StudentPair
+from tinydefects.detector.teacher import Teacher
 
 COPIED = 64  # bytes for each number of a factor: 256 MB at a side of 2048
 

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.benchmark.result import describe_run
+from tinydefects.data.pixels import write_whole
 from tinydefects.metrics.comparison import distances, movements, single_p_values, stepdown_p_values, symmetric_interval
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.resampling import Plan, Resampler
 from tinydefects.metrics.size import QUARTILES, cumulative_quartiles
 from tinydefects.metrics.tally import Tally, count_at_least
 from tinydefects.metrics.uncertainty import draw_weights, leave_out_weights, tally_intervals
-from tinydefects.pixels import write_whole
+from tinydefects.results.result import describe_run
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/coverage.json"
 LIMITS = (0.3, 0.05)

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
-from tinydefects.benchmark.result import describe_run
+from tinydefects.data.pixels import write_whole
 from tinydefects.metrics.hit_miss import LOG_ODDS_90, fit_sizes
-from tinydefects.pixels import write_whole
+from tinydefects.results.result import describe_run
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/detectability.json"
 INTERCEPT, SLOPE = -3.0, 2.0

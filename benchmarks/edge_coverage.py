@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from coverage import Factory, draw_scenes, plan_of, tally_of
-from tinydefects.benchmark.result import describe_run
+from tinydefects.data.pixels import write_whole
 from tinydefects.metrics.resampling import Resampler
 from tinydefects.metrics.uncertainty import EDGE, n_trials, opened, tally_intervals
-from tinydefects.pixels import write_whole
+from tinydefects.results.result import describe_run
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/edge_coverage.json"
 SIZES, GAINS = (3, 6, 12), (1.0, 3.0, 5.0)

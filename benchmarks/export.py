@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from published_pipeline import PublishedPipeline
 from timing import photograph, random_teacher, ratio, time_interleaved, write_times
+from tinydefects.data.sample import Prediction, Sample
 from tinydefects.datasets.catalog import load_category
-from tinydefects.detector import Detector
+from tinydefects.detector.detector import Detector
 from tinydefects.export.exported import ExportedDetector
 from tinydefects.export.manifest import Precision, Target
 from tinydefects.export.plan import plan_export
 from tinydefects.export.writing import write_export
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.sample import Prediction, Sample
 
 EXPORTS: tuple[tuple[Target, Precision], ...] = (
     ("onnx", "fp32"),

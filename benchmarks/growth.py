@@ -21,8 +21,8 @@ import torch
 from matplotlib.figure import Figure
 
 from timing import photograph, random_teacher, time_interleaved, write_times
-from tinydefects.detector import Detector
-from tinydefects.pixels import write_whole
+from tinydefects.data.pixels import write_whole
+from tinydefects.detector.detector import Detector
 
 POINTS = {"resolution": (518, 742, 1036, 1484, 2072), "images": (8, 16, 32, 64), "batch": (1, 2, 4, 8)}
 SMALL_PX = 280  # resolution at which images and batches are counted

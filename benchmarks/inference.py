@@ -24,11 +24,11 @@ from PIL import Image
 from ceilings import count_tflop, measure_ceilings
 from published_pipeline import PublishedPipeline
 from timing import Timing, photograph, random_teacher, ratio, time_interleaved, write_times
-from tinydefects.detector import Detector
-from tinydefects.detector_settings import image_score
-from tinydefects.pixels import read_image, write_png
-from tinydefects.read_ahead import read_ahead
-from tinydefects.teacher import Teacher
+from tinydefects.data.pixels import read_image, write_png
+from tinydefects.data.read_ahead import read_ahead
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.settings import image_score
+from tinydefects.detector.teacher import Teacher
 
 TEACHERS = "vit_small_patch14_dinov2,vit_base_patch14_reg4_dinov2"
 STAGES = ("decode", "resize", "transfer", "teacher", "students", "map", "score")

@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coverage import LIMITS, Factory, Scenes, draw_scenes, plan_of, tally_of
-from tinydefects.benchmark.result import describe_run
+from tinydefects.data.pixels import write_whole
 from tinydefects.metrics.leaderboard import leaderboard
 from tinydefects.metrics.records import GroupScores, PlottedCurve
 from tinydefects.metrics.resampling import Resampler
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.size import QUARTILES, quartile_areas
 from tinydefects.metrics.tally import Tally
-from tinydefects.pixels import write_whole
+from tinydefects.results.result import describe_run
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/leaderboard.json"
 FIGURES = ("aupro_Q1@0.05", "aupro@0.05", "rho@0.05", "aupro@0.3", "image_auroc")

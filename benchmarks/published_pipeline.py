@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tinydefects.students import StudentPair
-from tinydefects.teacher import Teacher
+from tinydefects.detector.students import StudentPair
+from tinydefects.detector.teacher import Teacher
 
 BOX_FILTERS_PX = (5, 5, 5, 5, 5, 7, 7, 7)
 IMAGES_PER_BATCH = 4

@@ -27,11 +27,11 @@ from PIL import Image
 from scoring import OUT, SEED, SIZE
 from tinydefects.benchmark.cluster.connection import open_executor
 from tinydefects.benchmark.processes import IsolatedProcesses
-from tinydefects.benchmark.protocol import EvaluationProtocol, Job
-from tinydefects.benchmark.result import describe_run
+from tinydefects.data.pixels import read_image, write_map
 from tinydefects.datasets.catalog import load_category
-from tinydefects.patch_grid import PatchGrid
-from tinydefects.pixels import read_image, write_map
+from tinydefects.detector.patch_grid import PatchGrid
+from tinydefects.results.protocol import EvaluationProtocol, Job
+from tinydefects.results.result import describe_run
 
 T = TypeVar("T")
 SIDE, PATCH = 1036, 14

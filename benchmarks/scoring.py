@@ -26,11 +26,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.benchmark.result import describe_run
+from tinydefects.data.sample import Prediction, Sample
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.size import SizeBins
 from tinydefects.metrics.uncertainty import intervals
-from tinydefects.sample import Prediction, Sample
+from tinydefects.results.result import describe_run
 
 SIZE = (1000, 1500)
 N_PIXELS = SIZE[0] * SIZE[1]

@@ -13,13 +13,13 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from tinydefects.benchmark.result import describe_run
+from tinydefects.data.sample import Category, Prediction
 from tinydefects.datasets.catalog import load_category
-from tinydefects.detector import Detector
+from tinydefects.detector.detector import Detector
 from tinydefects.metrics.comparison import compare
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.sample import Category, Prediction
+from tinydefects.results.result import describe_run
 
 FAMILIES = ("machined_part", "brushed_metal")
 SIDE = 256

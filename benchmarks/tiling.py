@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tinydefects.benchmark.result import describe_run
-from tinydefects.detector import Detector
+from tinydefects.detector.detector import Detector
+from tinydefects.results.result import describe_run
 
 SEED, TILE, OVERLAP = 0, 256, 32
 SIZES = {1.5: (1000, 1500), 6.0: (2000, 3000), 24.0: (4000, 6000), 96.0: (8000, 12000)}

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tinydefects.benchmark.result import describe_run, nan_to_null
-from tinydefects.compute import waiting_for
-from tinydefects.pixels import write_whole
-from tinydefects.teacher import Teacher, default_blocks, freeze_teacher
-from tinydefects.timm_guard import load_timm
+from tinydefects.data.pixels import write_whole
+from tinydefects.detector.compute import waiting_for
+from tinydefects.detector.teacher import Teacher, default_blocks, freeze_teacher
+from tinydefects.detector.timm_guard import load_timm
+from tinydefects.results.result import describe_run, nan_to_null
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
 

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from timing import write_times
+from tinydefects.data.sample import Category, Prediction
 from tinydefects.datasets.catalog import load_category
-from tinydefects.detector import Detector
-from tinydefects.feature_cache import FeatureCache
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.features import FeatureCache
+from tinydefects.detector.patch_grid import image_size
+from tinydefects.detector.teacher import Teacher, load_teacher
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.patch_grid import image_size
-from tinydefects.sample import Category, Prediction
-from tinydefects.teacher import Teacher, load_teacher
 
 FAMILIES = "machined_part,brushed_metal,circuit_board"
 FPR_LIMITS = (0.3, 0.05)

@@ -16,19 +16,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.audit_plot import plot_audit
-from tinydefects.benchmark.audit import Audit, audit_maps, read_audit, write_audit
-from tinydefects.benchmark.audit_text import describe_audit
-from tinydefects.benchmark.peers.local_contrast import local_contrast as gray_against_surroundings
+from tinydefects.audit.audit import Audit, audit_maps, read_audit, write_audit
+from tinydefects.audit.plot import plot_audit
+from tinydefects.audit.text import describe_audit
 from tinydefects.benchmark.run_folder import split_digest
+from tinydefects.cli.progress import Progress
+from tinydefects.data.predictions import map_path, read_prediction, write_prediction
+from tinydefects.data.sample import Category, Prediction, mean_of_highest
 from tinydefects.datasets.catalog import load_category
-from tinydefects.detector import Detector
-from tinydefects.patch_grid import image_size
-from tinydefects.predictions import map_path, read_prediction, write_prediction
-from tinydefects.progress import Progress
-from tinydefects.sample import Category, Prediction, mean_of_highest
-from tinydefects.students import Combine
-from tinydefects.teacher import load_teacher
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.patch_grid import image_size
+from tinydefects.detector.students import Combine
+from tinydefects.detector.teacher import load_teacher
+from tinydefects.methods.local_contrast import local_contrast as gray_against_surroundings
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PICTURE = ROOT / "results" / "audit", ROOT / "docs" / "pictures" / "audit.png"

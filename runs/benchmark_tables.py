@@ -10,11 +10,11 @@ from functools import cache, partial
 from pathlib import Path
 
 from tinydefects.benchmark.board import NOT_TOLD_MARK, found_share, headline_rows, milliseconds, timed_sheets
-from tinydefects.benchmark.protocol import NO_RESOLUTION
-from tinydefects.benchmark.run_record import CostSheet, Spread
-from tinydefects.benchmark.stages import STAGES
 from tinydefects.benchmark.summary import Row, Summary, read_summary
+from tinydefects.methods.stages import STAGES
 from tinydefects.metrics.leaderboard import BEST, NOT_TOLD, Leaderboard, LeaderboardRow
+from tinydefects.results.protocol import NO_RESOLUTION
+from tinydefects.results.run_record import CostSheet, Spread
 
 SUMMARY = Path(__file__).resolve().parents[1] / "results" / "benchmark" / "summary.json"
 CHECKS = SUMMARY.parents[1] / "benchmarks" / "leaderboard.json"

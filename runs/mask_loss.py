@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from tinydefects.benchmark.result import describe_run, nan_to_null
+from tinydefects.data.pixels import write_whole
 from tinydefects.datasets.catalog import list_categories, load_category
-from tinydefects.pixels import write_whole
 from tinydefects.planner.inspection import Inspection, inspect_defects, inspect_disc
+from tinydefects.results.result import describe_run, nan_to_null
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "mask_loss.json"
 IMAGE_SIZE = (2048, 2448)  # five megapixels

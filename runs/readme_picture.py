@@ -13,14 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tinydefects.benchmark.result import read_result
+from tinydefects.data.defects import centred_span
+from tinydefects.data.pixels import read_image
 from tinydefects.datasets.catalog import load_category
-from tinydefects.defects import centred_span
 from tinydefects.metrics.records import Exhibit
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.pixels import read_image
-from tinydefects.report import rate_in_words
-from tinydefects.report_detection import bin_by_diameter
+from tinydefects.report.detection import bin_by_diameter
+from tinydefects.report.evaluation_page import rate_in_words
+from tinydefects.results.result import read_result
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 THEMES = {

@@ -7,10 +7,10 @@ minutes on two processor cores; a family whose result of these settings is there
 import sys
 from pathlib import Path
 
-from tinydefects.benchmark.result import Result, describe_run, read_result, write_result
 from tinydefects.datasets.catalog import list_categories, load_category
-from tinydefects.detector import Detector
+from tinydefects.detector.detector import Detector
 from tinydefects.metrics.evaluation import evaluate
+from tinydefects.results.result import Result, describe_run, read_result, write_result
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "synthetic"
 DRAWN = {"size": 384, "n_train": 16, "n_good": 16, "n_defect": 21, "min_area_px": 25, "seed": 0}

@@ -8,9 +8,9 @@ import re
 import runpy
 from pathlib import Path
 
-from tinydefects.benchmark.audit import Audit, agreement, read_audit
-from tinydefects.benchmark.result import Result, find_results, read_result
+from tinydefects.audit.audit import Audit, agreement, read_audit
 from tinydefects.metrics.records import GroupScores
+from tinydefects.results.result import Result, find_results, read_result
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -5,10 +5,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from tinydefects.benchmark.peers import catalog
-from tinydefects.benchmark.protocol import OF_EACH_CATEGORY, EvaluationProtocol, list_jobs
 from tinydefects.benchmark.run_settings import RunSettings
-from tinydefects.sample import Prediction
+from tinydefects.data.sample import Prediction
+from tinydefects.methods import catalog
+from tinydefects.results.protocol import OF_EACH_CATEGORY, EvaluationProtocol, list_jobs
 
 SCENE = {"size": 96, "n_train": 4, "n_good": 4, "n_defect": 6, "seed": 0}
 CATEGORY = "synthetic/brushed_metal"

@@ -2,7 +2,7 @@
 
 import sys
 
-from tinydefects import cli
+from tinydefects.cli import app as cli
 
 
 def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tinydefects.pixels import write_png
-from tinydefects.sample import Sample
+from tinydefects.data.pixels import write_png
+from tinydefects.data.sample import Sample
 
 
 def samples_of(folder: Path, *sizes: tuple[int, int], seed: int = 0) -> list[Sample]:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tinydefects.pixels import write_png
-from tinydefects.sample import Prediction, Sample
+from tinydefects.data.pixels import write_png
+from tinydefects.data.sample import Prediction, Sample
 
 
 def random_samples(folder, *, seed=0, n_good=8, n_defective=8, n_scenes=None):

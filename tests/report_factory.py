@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 
 from random_category import random_pairs, random_samples
-from tinydefects.benchmark.protocol import EvaluationProtocol, Job
-from tinydefects.benchmark.result import Result, describe_run, write_result
 from tinydefects.benchmark.run_folder import write_protocol
-from tinydefects.benchmark.run_record import CostSheet, RunRecord, Spread
 from tinydefects.metrics.detectability import measure_detectability
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.records import DefectRecord, Exhibit, GroupScores, PlottedCurve
 from tinydefects.metrics.scores import FPR_LIMITS, Evaluation
+from tinydefects.results.protocol import EvaluationProtocol, Job
+from tinydefects.results.result import Result, describe_run, write_result
+from tinydefects.results.run_record import CostSheet, RunRecord, Spread
 
 FPR = tuple(np.concatenate(([0.0], np.geomspace(1e-6, 1, 120))).tolist())
 

@@ -6,7 +6,7 @@ import numpy as np
 import tifffile
 
 from dataset_trees import draw_all
-from tinydefects.benchmark.submission.layout import LIGHTING_OF_SPLIT, N_PRIVATE_IMAGES, expected_stems
+from tinydefects.submission.layout import LIGHTING_OF_SPLIT, N_PRIVATE_IMAGES, expected_stems
 
 SIZE = (12, 16)
 N_VALIDATION = 3

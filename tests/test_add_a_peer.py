@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tinydefects.benchmark.peers.catalog import PEERS
-from tinydefects.benchmark.result import find_results, read_result
+from tinydefects.methods.catalog import PEERS
+from tinydefects.results.result import find_results, read_result
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "add_a_peer.md"
 FEW = "--cost off --option synthetic.n_train=3 --option synthetic.n_good=3 --option synthetic.n_defect=4 "

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from peer_samples import samples_of
-from tinydefects.benchmark.peers.anomalib_peer import AnomalibPeer
-from tinydefects.benchmark.peers.anomalib_training import BatchesOfOneSize
-from tinydefects.benchmark.peers.catalog import parse_peer
-from tinydefects.benchmark.peers.peer import PeerInputs
+from tinydefects.data.pixels import write_png
+from tinydefects.data.sample import Sample
 from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
-from tinydefects.pixels import write_png
-from tinydefects.sample import Sample
+from tinydefects.methods.anomalib_method import AnomalibPeer
+from tinydefects.methods.anomalib_training import BatchesOfOneSize
+from tinydefects.methods.catalog import parse_peer
+from tinydefects.methods.method import PeerInputs
 
 installed = importlib.util.find_spec("anomalib") is not None
 needs_anomalib = pytest.mark.skipif(not installed, reason="the extra 'anomalib' is not installed")

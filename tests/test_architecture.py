@@ -8,106 +8,53 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "tinydefects"
-FLOOR_OF = {
-    "errors": "vocabulary",
-    "json_files": "vocabulary",
-    "privacy": "vocabulary",
-    "opening": "vocabulary",
-    "leftovers": "vocabulary",
-    "together": "vocabulary",
-    "pixels": "vocabulary",
-    "masks": "vocabulary",
-    "mask_checks": "vocabulary",
-    "sample": "vocabulary",
-    "tables": "vocabulary",
-    "maps": "vocabulary",
-    "predictions": "vocabulary",
-    "defects": "vocabulary",
-    "read_ahead": "vocabulary",
-    "image_bits": "vocabulary",
-    "walk": "vocabulary",
-    "photographs": "delivery",
-    "datasets": "datasets",
-    "metrics": "metrics",
-    "timm_guard": "model",
-    "device_memory": "model",
-    "devices": "model",
-    "builtin_vit": "model",
-    "patch_grid": "model",
-    "passes": "model",
-    "pass_batches": "model",
-    "pass_timing": "model",
-    "precision": "model",
-    "compute": "model",
-    "teacher": "model",
-    "coreset": "model",
-    "students": "model",
-    "feature_cache": "model",
-    "fitting": "model",
-    "detector": "model",
-    "detector_file": "model",
-    "detector_settings": "model",
-    "detector_state": "model",
-    "benchmark": "benchmark",
-    "planner": "delivery",
-    "report": "delivery",
-    "benchmark_report": "delivery",
-    "audit_plot": "delivery",
-    "report_crops": "delivery",
-    "report_plots": "delivery",
-    "report_detection": "delivery",
-    "batch": "delivery",
-    "export": "delivery",
-    "demo": "delivery",
-    "progress": "command",
-    "commands": "command",
-    "cli": "command",
-    "__main__": "command",
-}
-MAY_IMPORT = {
-    "vocabulary": {"vocabulary"},
-    "datasets": {"vocabulary", "datasets"},
-    "metrics": {"vocabulary", "metrics"},
-    "model": {"vocabulary", "model"},
-    "benchmark": {"vocabulary", "datasets", "metrics", "model", "benchmark"},
-    "delivery": {"vocabulary", "datasets", "metrics", "model", "benchmark", "delivery"},
-    "command": {"vocabulary", "datasets", "metrics", "model", "benchmark", "delivery", "command"},
+FLOORS = (  # a folder imports from itself and from those before it
+    "errors",
+    "privacy",
+    "data",
+    "datasets",
+    "metrics",
+    "detector",
+    "results",
+    "methods",
+    "benchmark",
+    "audit",
+    "submission",
+    "planner",
+    "export",
+    "report",
+    "cli",
+    "__main__",
+)
+UPWARDS = {  # what still imports from above
+    ("privacy", "data"),
+    ("detector", "export"),
 }
 ONLY_IN = {
-    "PIL": {
-        "opening",
-        "pixels",
-        "maps",
-        "patch_grid",
-        "metrics",
-        "planner",
-        "benchmark",
-        "benchmark_report",
-    },  # reads, resizes
-    "tifffile": {"opening", "pixels", "maps", "benchmark"},
-    "imagecodecs": {"pixels"},
-    "pyarrow": {"tables"},
-    "timm": {"teacher", "timm_guard", "builtin_vit"},
-    "torchvision": {"timm_guard"},
-    "typer": {"cli", "commands"},
-    "rich": {"progress"},
+    "PIL": {"data", "metrics", "detector", "methods", "audit", "submission", "planner", "report"},  # reads, resizes
+    "tifffile": {"data", "submission"},
+    "imagecodecs": {"data"},
+    "pyarrow": {"data"},
+    "timm": {"detector"},
+    "torchvision": {"detector"},
+    "typer": {"cli"},
+    "rich": {"cli"},
     "torchmetrics": {"metrics"},
-    "faiss": {"benchmark"},
-    "anomalib": {"benchmark"},
+    "faiss": {"methods"},
+    "anomalib": {"methods"},
     "dask": {"benchmark"},
     "distributed": {"benchmark"},
-    "jinja2": {"report", "benchmark_report"},
+    "jinja2": {"report"},
     "onnx": {"export"},
     "onnxruntime": {"export"},
     "openvino": {"export"},
     "nncf": {"export"},
-    "matplotlib": {"benchmark_report", "report_plots", "report_detection", "report_crops", "audit_plot", "planner"},
+    "matplotlib": {"audit", "report", "planner"},
 }
-TORCH_FLOORS = {"model"}
-TORCH_ROOMS = {
-    "benchmark/peers",  # methods that pass the teacher's tensors on
+TORCH_FOLDERS = {"detector", "methods"}
+TORCH_FILES = {
     "metrics/torch_metric.py",  # imported by nothing else
-    "export/torch_graph.py",  # what is exported; the rest of the room runs without torch
+    "export/torch_graph.py",  # what is exported; the rest of the folder runs without torch
 }
 
 
@@ -115,7 +62,7 @@ def modules() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-def room_of(path: Path) -> str:
+def folder_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -132,25 +79,25 @@ def imports_of(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_imports_only_from_its_floor_and_those_below(path):
-    room = room_of(path)
-    assert room in FLOOR_OF, f"{room}: give it a floor in FLOOR_OF"
+def test_a_folder_imports_only_from_those_before_it(path):
+    folder = folder_of(path)
+    assert folder in FLOORS, f"{folder}: give it a place in FLOORS"
     for name in imports_of(path):
         assert name != "tinydefects", f"{path.name} imports from the package root"
         if name.startswith("tinydefects."):
-            imported = FLOOR_OF[name.split(".")[1]]
-            assert imported in MAY_IMPORT[FLOOR_OF[room]], f"{room} ({FLOOR_OF[room]}) imports {name} ({imported})"
+            imported = name.split(".")[1]
+            is_before = FLOORS.index(imported) <= FLOORS.index(folder)
+            assert is_before or (folder, imported) in UPWARDS, f"{folder} imports {name}"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_heavy_packages_live_in_one_room(path):
-    room = room_of(path)
+def test_heavy_packages_live_in_one_folder(path):
+    folder = folder_of(path)
     for name in imports_of(path):
         top = name.split(".")[0]
-        assert room in ONLY_IN.get(top, {room}), f"{room} imports {top}"
+        assert folder in ONLY_IN.get(top, {folder}), f"{folder} imports {top}"
         if top == "torch":
-            places = {str(place.relative_to(PACKAGE)) for place in (path, path.parent)}
-            assert FLOOR_OF[room] in TORCH_FLOORS or places & TORCH_ROOMS, f"{room} imports torch"
+            assert folder in TORCH_FOLDERS or str(path.relative_to(PACKAGE)) in TORCH_FILES, f"{folder} imports torch"
 
 
 def test_no_file_is_longer_than_400_lines():
@@ -160,8 +107,9 @@ def test_no_file_is_longer_than_400_lines():
 
 def test_scoring_and_help_never_import_torch():
     program = (
-        "import sys, tinydefects, tinydefects.cli, tinydefects.metrics.evaluation, tinydefects.report, "
-        "tinydefects.datasets.catalog; from tinydefects import evaluate, load_category; "
+        "import sys, tinydefects, tinydefects.cli.app, tinydefects.metrics.evaluation, "
+        "tinydefects.report.evaluation_page, tinydefects.datasets.catalog; "
+        "from tinydefects import evaluate, load_category; "
         "heavy = {'torch', 'timm', 'matplotlib'} & set(sys.modules); sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

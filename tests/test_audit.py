@@ -11,17 +11,17 @@ from scipy import stats
 
 from command_line import run
 from dataset_trees import draw
-from tinydefects.audit_plot import plot_audit
-from tinydefects.benchmark.audit import Audit, RuleNote, agreement, audit_maps, read_audit, write_audit
-from tinydefects.benchmark.audit_text import describe_audit
-from tinydefects.benchmark.result import describe_run
+from tinydefects.audit.audit import Audit, RuleNote, agreement, audit_maps, read_audit, write_audit
+from tinydefects.audit.plot import plot_audit
+from tinydefects.audit.rescoring import FIGURES
+from tinydefects.audit.rules import standard_rules
+from tinydefects.audit.text import describe_audit
+from tinydefects.data.masks import read_mask
+from tinydefects.data.pixels import write_map, write_png
+from tinydefects.data.problems import MapsError
 from tinydefects.datasets.catalog import load_category
 from tinydefects.errors import ResultError, TinyDefectsError
-from tinydefects.maps.problems import MapsError
-from tinydefects.masks import read_mask
-from tinydefects.metrics.audit import FIGURES
-from tinydefects.metrics.audit_rules import standard_rules
-from tinydefects.pixels import write_map, write_png
+from tinydefects.results.result import describe_run
 
 
 def make_audit(**by_method: tuple[float, float]) -> Audit:
@@ -179,7 +179,7 @@ def test_a_picture_of_more_methods_than_colours_is_refused(tmp_path):
 
 
 def test_an_audit_needs_no_torch():
-    program = "import sys, tinydefects.benchmark.audit_text, tinydefects.audit_plot; sys.exit('torch' in sys.modules)"
+    program = "import sys, tinydefects.audit.text, tinydefects.audit.plot; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 

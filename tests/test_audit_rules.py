@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tinydefects.audit.curves import area_up_to_last_sample
+from tinydefects.audit.rescoring import FIGURES, audit_pairs
+from tinydefects.audit.rules import EXACT, Rule, standard_rules
+from tinydefects.audit.views import clamped, resized, stretched
+from tinydefects.data.pixels import write_png
+from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import DatasetError, ResolutionMismatchError
-from tinydefects.metrics.audit import FIGURES, audit_pairs
-from tinydefects.metrics.audit_curves import area_up_to_last_sample
-from tinydefects.metrics.audit_rules import EXACT, Rule, standard_rules
-from tinydefects.metrics.audit_views import clamped, resized, stretched
 from tinydefects.metrics.curves import Curve
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.pixels import write_png
-from tinydefects.sample import Prediction, Sample
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "tinydefects"
 RULES = {rule.name: rule for rule in standard_rules(input_px=24)}
@@ -346,11 +346,11 @@ def test_a_mask_that_is_scored_changes_its_size_in_one_file_which_only_the_audit
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in {"resize", "zoom"}:
                 resizing.add(path.relative_to(PACKAGE).as_posix())
-            if isinstance(node, ast.ImportFrom) and node.module == "tinydefects.metrics.audit_views":
+            if isinstance(node, ast.ImportFrom) and node.module == "tinydefects.audit.views":
                 importing.add(path.relative_to(PACKAGE).as_posix())
-    of_images = {"patch_grid.py", "passes.py", "export/torch_graph.py", "maps/files.py"}
-    assert resizing - of_images - {"planner/mask_loss.py"} == {"metrics/audit_views.py"}
-    assert importing == {"metrics/audit.py", "metrics/audit_rules.py"}
+    of_images = {"detector/patch_grid.py", "detector/passes.py", "export/torch_graph.py", "data/map_files.py"}
+    assert resizing - of_images - {"planner/mask_loss.py"} == {"audit/views.py"}
+    assert importing == {"audit/rescoring.py", "audit/rules.py"}
 
 
 def test_a_rule_of_ones_own_is_audited_like_the_others(noisy_pairs):

@@ -11,8 +11,8 @@ import pytest
 
 import tinydefects
 from command_line import run
-from tinydefects import cli
-from tinydefects.commands import inspecting
+from tinydefects.cli import app as cli
+from tinydefects.cli import inspecting
 from tinydefects.errors import TinyDefectsError
 
 COMMANDS = (

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinydefects import batch
-from tinydefects.batch import predict_to_disk
+from tinydefects.data.map_files import read_header, read_map
+from tinydefects.data.map_origin import origin_in
+from tinydefects.data.pixels import read_image, write_map
+from tinydefects.data.predictions import read_maker, read_prediction
+from tinydefects.data.sample import Prediction
+from tinydefects.data.tables import read_rows
+from tinydefects.datasets.photographs import find_images
+from tinydefects.detector import predict_folder as batch
+from tinydefects.detector.predict_folder import predict_to_disk
 from tinydefects.errors import ImageReadError, ResolutionMismatchError, TinyDefectsError
-from tinydefects.maps.files import read_header, read_map
-from tinydefects.maps.origin import origin_in
-from tinydefects.photographs import find_images
-from tinydefects.pixels import read_image, write_map
-from tinydefects.predictions import read_maker, read_prediction
-from tinydefects.sample import Prediction
-from tinydefects.tables import read_rows
 
 SIZE = (6, 8)
 TOO_WIDE = 13
@@ -250,7 +250,9 @@ def test_below_the_scale_of_the_detector_a_picture_is_the_photograph_itself(pred
 
 def test_map_and_overlay_are_of_the_same_pixels_which_are_read_once(predict, photographs, monkeypatch):
     read = []
-    monkeypatch.setattr("tinydefects.sample.read_image", lambda path, bits: read.append(path) or read_image(path, bits))
+    monkeypatch.setattr(
+        "tinydefects.data.sample.read_image", lambda path, bits: read.append(path) or read_image(path, bits)
+    )
     predict()
     assert sorted(read) == sorted(photographs.iterdir())
 
@@ -270,7 +272,7 @@ def test_a_photograph_that_is_still_being_written_is_a_problem(predict, photogra
             save(path, 99)
         return read_image(path, bits)
 
-    monkeypatch.setattr("tinydefects.sample.read_image", read_slowly)
+    monkeypatch.setattr("tinydefects.data.sample.read_image", read_slowly)
     made, _ = predict()
     (problem,) = made.problems
     assert "b.png: was written to while it was read" in problem.detail
@@ -289,7 +291,7 @@ def test_lack_of_memory_is_no_fault_of_a_photograph(predict, monkeypatch):
     def exhaust(path, bits):
         raise ImageReadError(f"{path}: not a readable image") from MemoryError()
 
-    monkeypatch.setattr("tinydefects.sample.read_image", exhaust)
+    monkeypatch.setattr("tinydefects.data.sample.read_image", exhaust)
     with pytest.raises(MemoryError):
         predict()
 

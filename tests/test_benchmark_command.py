@@ -13,10 +13,10 @@ from PIL import Image
 
 from benchmark_scene import CATEGORY, SCENE, add_stand_in
 from command_line import run
-from tinydefects.benchmark.result import find_results
 from tinydefects.benchmark.run_folder import read_protocol
-from tinydefects.maps.files import read_header, read_map
-from tinydefects.pixels import write_map, write_png
+from tinydefects.data.map_files import read_header, read_map
+from tinydefects.data.pixels import write_map, write_png
+from tinydefects.results.result import find_results
 
 SMALL = [f"--option={name}={value}" for name, value in SCENE.items()]
 COMMON = ("benchmark", "--teacher", "builtin", "--resolutions", "96", "--cost", "off", *SMALL)
@@ -124,7 +124,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(benchmark, tmp_path):
     assert benchmark(*peers, out="whole")[0] == 0
     out = tmp_path / "killed"
     where = ("--root", tmp_path / "data", "--out", out, "--categories", CATEGORY)
-    command = [sys.executable, "-m", "tinydefects.cli", *COMMON, *where, *peers]
+    command = [sys.executable, "-m", "tinydefects.cli.app", *COMMON, *where, *peers]
     kept = {}
     for n_wanted in (1, 3):
         process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, start_new_session=True)

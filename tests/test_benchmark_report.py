@@ -21,24 +21,24 @@ from command_line import run
 from random_category import random_pairs, random_samples
 from report_factory import write_benchmark, write_job
 from tinydefects.benchmark.board import MethodAt, boards
-from tinydefects.benchmark.protocol import EvaluationProtocol, Job
-from tinydefects.benchmark.result import read_result
 from tinydefects.benchmark.run_folder import write_failure
-from tinydefects.benchmark.run_text import SHOWN, describe_leaderboard
 from tinydefects.benchmark.stored import divide_results, read_benchmark, shared_facts
 from tinydefects.benchmark.summary import RANKED, summarise
-from tinydefects.benchmark_report.cost_plot import undominated
-from tinydefects.benchmark_report.costs import cost_rows
-from tinydefects.benchmark_report.gallery import cards, gallery_json
-from tinydefects.benchmark_report.looks import looks, short_name, spread_out
-from tinydefects.benchmark_report.page import write_benchmark_report
-from tinydefects.benchmark_report.plots import mean_pro_curve, pod_figure, size_figure
-from tinydefects.benchmark_report.ranked_board import csv_link, figure_names, rank_board
-from tinydefects.benchmark_report.strips import RAREST, NormalShares, StripStore, colour_shares, encode_strip
+from tinydefects.benchmark.text import SHOWN, describe_leaderboard
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import EvaluationSettings, evaluate
 from tinydefects.metrics.leaderboard import LeaderboardRow
 from tinydefects.metrics.records import Interval
+from tinydefects.report.cost_plot import undominated
+from tinydefects.report.costs import cost_rows
+from tinydefects.report.figures import mean_pro_curve, pod_figure, size_figure
+from tinydefects.report.gallery import cards, gallery_json
+from tinydefects.report.page import write_benchmark_report
+from tinydefects.report.ranked_board import csv_link, figure_names, rank_board
+from tinydefects.report.strips import RAREST, NormalShares, StripStore, colour_shares, encode_strip
+from tinydefects.report.theme import looks, short_name, spread_out
+from tinydefects.results.protocol import EvaluationProtocol, Job
+from tinydefects.results.result import read_result
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 HOSTILE = "weak:option=<b>\"&'</script>"
@@ -426,14 +426,14 @@ def test_few_strips_lie_in_the_page_and_many_beside_it(tmp_path, monkeypatch):
     store = StripStore(tmp_path / "a page?.html")
     name = store.add(b"abc")
     assert store.address(name) == "data:image/webp;base64,YWJj"
-    monkeypatch.setattr("tinydefects.benchmark_report.strips.LARGEST_EMBEDDED_BYTES", 4)
+    monkeypatch.setattr("tinydefects.report.strips.LARGEST_EMBEDDED_BYTES", 4)
     other = store.add(b"defg")
     assert store.address(name) == f"a%20page%3F_files/{name}"
     assert (tmp_path / "a page?_files" / other).read_bytes() == b"defg"
 
 
 def test_only_strips_of_earlier_pages_are_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr("tinydefects.benchmark_report.strips.LARGEST_EMBEDDED_BYTES", 0)
+    monkeypatch.setattr("tinydefects.report.strips.LARGEST_EMBEDDED_BYTES", 0)
     page, kept = tmp_path / "report.html", tmp_path / "report_files" / "notes.txt"
     first, second = StripStore(page), StripStore(page)
     old = first.add(b"old")
@@ -548,7 +548,7 @@ def test_failures_and_gaps_are_said_with_their_reasons(folder, page, tmp_path):
 
 def test_the_command_sets_methods_side_by_side(folder, monkeypatch, capsys, tmp_path):
     seen = []
-    monkeypatch.setattr("tinydefects.benchmark_report.page.write_benchmark_report", lambda *given: seen.append(given))
+    monkeypatch.setattr("tinydefects.report.page.write_benchmark_report", lambda *given: seen.append(given))
     code, _, _ = run(monkeypatch, capsys, "report", folder, "--out", tmp_path / "a.html")
     assert (code, seen) == (0, [(folder, tmp_path / "a.html")])
 

@@ -6,7 +6,7 @@ import pytest
 
 from chromium import NIGHT, PAPER, background, needs_chromium, open_chromium, watched_pages
 from report_factory import write_benchmark
-from tinydefects.benchmark_report.page import write_benchmark_report
+from tinydefects.report.page import write_benchmark_report
 
 pytestmark = needs_chromium
 SKILLS = {("strong", 64): 3.0, ("weak:a=<b>&\"'|", 64): 0.5, ("coarse", 64): 1.5, ("plain", 0): 0.3}
@@ -25,7 +25,7 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("a b#%")
     write_benchmark(folder / "results", SKILLS, n_defective=16)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tinydefects.benchmark_report.strips.LARGEST_EMBEDDED_BYTES", 0)
+        patch.setattr("tinydefects.report.strips.LARGEST_EMBEDDED_BYTES", 0)
         return write_benchmark_report(folder / "results", folder / "all's #1.html", n_resamples=50)
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinydefects.pixels import write_png
+from tinydefects.data.pixels import write_png
+from tinydefects.data.sample import Sample
 from tinydefects.planner.by_size import describe_by_size, outcomes_by_size
 from tinydefects.planner.input_plan import plan_input
 from tinydefects.planner.inspection import inspect_defects
 from tinydefects.planner.recommendation import cost_per_megapixel, recommend_input
 from tinydefects.planner.text import describe_inspection, describe_recommendation
-from tinydefects.sample import Sample
 
 
 def photograph(folder: Path, name: str, size: tuple[int, int], *, defect: bool) -> Sample:

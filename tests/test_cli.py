@@ -14,10 +14,10 @@ import tifffile
 
 from command_line import run
 from submission_trees import draw_dataset
-from tinydefects.benchmark.result import read_result
-from tinydefects.benchmark.submission.layout import N_PRIVATE_IMAGES
-from tinydefects.pixels import read_image, write_png
-from tinydefects.timm_guard import load_timm
+from tinydefects.data.pixels import read_image, write_png
+from tinydefects.detector.timm_guard import load_timm
+from tinydefects.results.result import read_result
+from tinydefects.submission.layout import N_PRIVATE_IMAGES
 
 SETTINGS = ["--teacher", "builtin", "--resolution", "64", "--epochs", "3"]
 
@@ -46,7 +46,7 @@ def workshop(tmp_path_factory) -> Path:
         ["predict", "model", "mvtec_ad/screw", "--out", "maps"],
     ):
         finished = subprocess.run(
-            [sys.executable, "-m", "tinydefects.cli", *arguments], cwd=folder, capture_output=True, text=True
+            [sys.executable, "-m", "tinydefects.cli.app", *arguments], cwd=folder, capture_output=True, text=True
         )
         assert finished.returncode == 0, finished.stderr
     return folder
@@ -335,7 +335,7 @@ def test_fit_refuses_more_features_than_the_limit_before_it_reads_an_image(insid
 def test_without_torch_scoring_works_and_learning_names_the_extra(inside):
     def finish(*arguments: str) -> subprocess.CompletedProcess:
         program = f"import sys; sys.modules['torch'] = None; sys.argv = {['tinydefects', *arguments]}; "
-        program += "from tinydefects.cli import main; main()"
+        program += "from tinydefects.cli.app import main; main()"
         return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
     assert finish(*EVALUATE).returncode == 0
@@ -360,7 +360,7 @@ def test_a_full_disk_leaves_no_half_written_map(inside, monkeypatch, capsys):
 
 def test_a_killed_predict_goes_on_and_ends_with_the_same_maps(inside):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tinydefects.cli", *PREDICT]
+    command = [sys.executable, "-m", "tinydefects.cli.app", *PREDICT]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(Path("fresh").rglob("*.tiff")) and process.poll() is None and time.monotonic() < deadline:
@@ -375,6 +375,6 @@ def test_a_killed_predict_goes_on_and_ends_with_the_same_maps(inside):
 
 
 def test_help_names_every_command():
-    finished = subprocess.run([sys.executable, "-m", "tinydefects.cli", "--help"], capture_output=True, text=True)
+    finished = subprocess.run([sys.executable, "-m", "tinydefects.cli.app", "--help"], capture_output=True, text=True)
     for command in ("demo", "inspect", "fit", "predict", "evaluate", "report", "submit"):
         assert f" {command} " in finished.stdout

@@ -7,9 +7,9 @@ import pytest
 from benchmark_scene import CATEGORY, SCENE, jobs_for, settings_in
 from tinydefects.benchmark.cluster.connection import open_executor
 from tinydefects.benchmark.processes import InThisProcess
-from tinydefects.benchmark.result import read_result
 from tinydefects.benchmark.runner import run
 from tinydefects.datasets.catalog import load_category
+from tinydefects.results.result import read_result
 
 pytest.importorskip("distributed", reason="needs the extra 'cluster'")
 psutil = pytest.importorskip("psutil", reason="comes with dask.distributed")

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from tinydefects.defects import find_defects
+from tinydefects.data.defects import find_defects
 from tinydefects.metrics.contrast import RING_PX, contrast_to_noise
 
 

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from dataset_trees import draw
-from tinydefects.benchmark.result import nan_to_null
+from tinydefects.data.defects import find_defects
+from tinydefects.data.pixels import write_png
+from tinydefects.data.sample import Prediction, Sample
 from tinydefects.datasets.folder import load_folder
-from tinydefects.defects import find_defects
-from tinydefects.detector import Detector
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.patch_grid import PatchGrid
+from tinydefects.detector.teacher import load_teacher
 from tinydefects.errors import DatasetError, ResolutionMismatchError
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.patch_grid import PatchGrid
-from tinydefects.pixels import write_png
-from tinydefects.sample import Prediction, Sample
-from tinydefects.teacher import load_teacher
+from tinydefects.results.result import nan_to_null
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from tinydefects.benchmark.cost import measure_cost
-from tinydefects.benchmark.peers.catalog import parse_peer
-from tinydefects.benchmark.peers.peer import PeerInputs
-from tinydefects.benchmark.stages import StageClock
+from tinydefects.data.pixels import write_png
+from tinydefects.data.sample import Sample
 from tinydefects.datasets.catalog import load_category
-from tinydefects.device_memory import DeviceMemory, memory_of
+from tinydefects.detector.device_memory import DeviceMemory, memory_of
+from tinydefects.detector.teacher import load_teacher
 from tinydefects.errors import TinyDefectsError
-from tinydefects.pixels import write_png
-from tinydefects.sample import Sample
-from tinydefects.teacher import load_teacher
+from tinydefects.methods.catalog import parse_peer
+from tinydefects.methods.method import PeerInputs
+from tinydefects.methods.stages import StageClock
 
 PLENTY = DeviceMemory(reset_peak=lambda: None, peak_bytes=lambda: 7000, free_bytes=lambda: 10**12)
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from report_factory import make_defect, make_evaluation
-from tinydefects.benchmark.defect_table import defect_columns, write_defect_table
-from tinydefects.tables import read_rows
+from tinydefects.data.tables import read_rows
+from tinydefects.results.defect_table import defect_columns, write_defect_table
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from tinydefects.defects import find_defects, most_regions
+from tinydefects.data.defects import find_defects, most_regions
 from tinydefects.errors import MaskError
 
 

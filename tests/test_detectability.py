@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from report_factory import make_defect
-from tinydefects.benchmark.result import Result, describe_run, read_result, write_result
+from tinydefects.data.pixels import write_png
+from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics.detectability import (
     DEFAULT_RATES,
@@ -21,8 +22,7 @@ from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.hit_miss import SizeFit, fit_sizes
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.tally import Tally
-from tinydefects.pixels import write_png
-from tinydefects.sample import Prediction, Sample
+from tinydefects.results.result import Result, describe_run, read_result, write_result
 
 TWENTY = np.arange(1, 21, dtype=np.float32)
 

@@ -11,9 +11,11 @@ from safetensors.torch import load_file, save
 
 from killed import killed_at_each_step
 from tiny_teachers import TINY_VIT, counting_teacher, tiny_vit, write_weights
-from tinydefects.detector import Detector
-from tinydefects.detector_file import read_detector, write_detector
-from tinydefects.detector_settings import DetectorSettings, image_score
+from tinydefects.data.pixels import write_png
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.model_file import read_detector, write_detector
+from tinydefects.detector.patch_grid import PatchGrid
+from tinydefects.detector.settings import DetectorSettings, image_score
 from tinydefects.errors import (
     ImageReadError,
     ModelFileError,
@@ -22,8 +24,6 @@ from tinydefects.errors import (
     TinyDefectsError,
     TrainingError,
 )
-from tinydefects.patch_grid import PatchGrid
-from tinydefects.pixels import write_png
 
 
 def textures(*sizes: tuple[int, int], seed: int = 0) -> list[np.ndarray]:

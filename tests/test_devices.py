@@ -8,14 +8,14 @@ import torch
 
 from command_line import run
 from tiny_teachers import counting_teacher
-from tinydefects.benchmark.job_run import peer_inputs
-from tinydefects.benchmark.protocol import EvaluationProtocol, Job
+from tinydefects.benchmark.job import peer_inputs
 from tinydefects.benchmark.run_settings import RunSettings
-from tinydefects.demo import DemoSettings, run_demo
-from tinydefects.detector import Detector
-from tinydefects.devices import devices_here, require_device
+from tinydefects.cli.demo import DemoSettings, run_demo
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.devices import devices_here, require_device
+from tinydefects.detector.teacher import best_device, load_teacher
 from tinydefects.errors import TinyDefectsError
-from tinydefects.teacher import best_device, load_teacher
+from tinydefects.results.protocol import EvaluationProtocol, Job
 
 NOT_HERE = ("cuda", "cuda:0", "cuda:7", "mps", "gpu", "0", "CPU", "cpu:0", "auto", " cpu")
 
@@ -102,6 +102,6 @@ def test_every_command_checks_the_device_before_anything_else(only_cpu, monkeypa
 
 
 def test_naming_the_processor_imports_no_torch():
-    program = "import sys; from tinydefects.devices import require_device; require_device('cpu'); require_device(None)"
-    program += "; sys.exit('torch' in sys.modules)"
+    program = "import sys; from tinydefects.detector.devices import require_device; require_device('cpu'); "
+    program += "require_device(None); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -16,8 +16,8 @@ from PIL import Image
 
 import command_line
 from dataset_trees import draw
-from tinydefects.benchmark.result import read_result
-from tinydefects.tables import read_rows
+from tinydefects.data.tables import read_rows
+from tinydefects.results.result import read_result
 
 SIZE = (24, 32)
 BOX = (slice(4, 7), slice(5, 9))
@@ -271,7 +271,7 @@ def test_the_datasets_options_are_used_and_recorded(run):
 
 
 def finish(*arguments, **options):
-    command = [sys.executable, "-m", "tinydefects.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "tinydefects.cli.app", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, **options)
 
 
@@ -291,7 +291,8 @@ def test_a_run_that_is_killed_amid_the_scoring_leaves_nothing_behind(workplace):
     temporary.mkdir()
     program = f"""
 import itertools, os, signal, sys
-from tinydefects import cli, predictions
+from tinydefects.cli import app as cli
+from tinydefects.data import predictions
 read, calls = predictions.read_map, itertools.count()
 def read_thrice(*arguments):
     if next(calls) == 3:
@@ -312,7 +313,7 @@ cli.main()
 def test_without_torch_and_without_pyarrow_maps_are_scored_and_parquet_names_its_extra(workplace):
     def without(*arguments):
         program = f"import sys; sys.modules['torch'] = sys.modules['pyarrow'] = None; sys.argv = {['', *arguments]}; "
-        program += "from tinydefects.cli import main; main()"
+        program += "from tinydefects.cli.app import main; main()"
         return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
     scored = without(*map(str, EVALUATE))

@@ -7,13 +7,13 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from reference import slow_metrics
+from tinydefects.data.pixels import write_png
+from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError, TinyDefectsError
 from tinydefects.metrics import spool
 from tinydefects.metrics.evaluation import EvaluationSettings, evaluate
 from tinydefects.metrics.figures import figures
 from tinydefects.metrics.size import SizeBins
-from tinydefects.pixels import write_png
-from tinydefects.sample import Prediction, Sample
 
 GOLDENS = Path(__file__).resolve().parents[2] / "shared" / "goldens"
 LIMITS = (0.30, 0.10, 0.05, 0.01)

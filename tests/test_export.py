@@ -13,18 +13,18 @@ import torch.nn.functional as F
 
 from command_line import run
 from tiny_teachers import counting_teacher, tiny_vit
-from tinydefects.detector import Detector
+from tinydefects.data.pixels import write_png
+from tinydefects.data.walk import EXPORT_FILE
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.patch_grid import PatchGrid
+from tinydefects.detector.teacher import freeze_teacher
+from tinydefects.detector.timm_guard import load_timm
 from tinydefects.errors import ExportError, ModelFileError, ResolutionMismatchError
 from tinydefects.export import torch_graph
 from tinydefects.export.exported import ExportedDetector
 from tinydefects.export.manifest import sha256
 from tinydefects.export.plan import plan_export
 from tinydefects.export.writing import calibration_choice, write_export
-from tinydefects.patch_grid import PatchGrid
-from tinydefects.pixels import write_png
-from tinydefects.teacher import freeze_teacher
-from tinydefects.timm_guard import load_timm
-from tinydefects.walk import EXPORT_FILE
 
 if not all(map(importlib.util.find_spec, ("onnxscript", "onnxruntime", "openvino"))):
     pytest.skip("needs the extra 'export'", allow_module_level=True)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from tiny_teachers import counting_teacher, tiny_vit
-from tinydefects.detector import Detector
+from tinydefects.data.pixels import write_png
+from tinydefects.data.predictions import read_prediction
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.teacher import freeze_teacher
 from tinydefects.export.manifest import read_manifest
 from tinydefects.export.plan import plan_export
 from tinydefects.export.writing import write_export
-from tinydefects.pixels import write_png
-from tinydefects.predictions import read_prediction
-from tinydefects.teacher import freeze_teacher
 
 if not all(map(importlib.util.find_spec, ("onnxscript", "onnxruntime", "openvino", "nncf"))):
     pytest.skip("needs the extra 'export'", allow_module_level=True)
@@ -24,7 +24,7 @@ WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None  # importing it now fails as if it were not installed
 sys.argv = ["tinydefects", *sys.argv[1:]]
-from tinydefects.cli import main
+from tinydefects.cli.app import main
 main()
 """
 WITHOUT_NETWORK = """

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tinydefects.data.masks import read_mask
+from tinydefects.data.pixels import read_image, write_png
 from tinydefects.datasets.synthetic.dataset import SYNTHETIC_FAMILIES, Settings, draw_clean, draw_defective
 from tinydefects.datasets.synthetic.defects import DEFECT_KINDS
-from tinydefects.masks import read_mask
-from tinydefects.pixels import read_image, write_png
 
 PICTURES = Path(__file__).parent / "reference" / "families"
 SIDE = 64

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tiny_teachers import counting_teacher
+from tinydefects.detector.features import FeatureCache, expected_bytes
+from tinydefects.detector.patch_grid import PatchGrid
+from tinydefects.detector.teacher import Teacher
 from tinydefects.errors import TinyDefectsError, TrainingError
-from tinydefects.feature_cache import FeatureCache, expected_bytes
-from tinydefects.patch_grid import PatchGrid
-from tinydefects.teacher import Teacher
 
 DiskUsage = namedtuple("DiskUsage", "total used free")
 
@@ -192,7 +192,7 @@ def test_patch_batches_show_every_patch_once_in_batches_of_nearly_one_size(tmp_p
 
 
 def test_no_more_images_than_a_shard_lie_in_memory_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("tinydefects.feature_cache.IMAGES_PER_SHARD", 2)
+    monkeypatch.setattr("tinydefects.detector.features.IMAGES_PER_SHARD", 2)
     cache = filled(tmp_path, counting_teacher())
     ((last, _),) = cache.batches([2], images=1)
     mixed = list(cache.patch_batches([0, 1, 2], patches=100, shuffle=torch.Generator().manual_seed(0)))

@@ -11,10 +11,10 @@ import pytest
 
 from command_line import run
 from tiny_teachers import counting_teacher
-from tinydefects.commands.fit_place import FEATURES, FitPlace, require_place
-from tinydefects.detector import Detector
+from tinydefects.cli.fit_place import FEATURES, FitPlace, require_place
+from tinydefects.data.leftovers import sweep_once
+from tinydefects.detector.detector import Detector
 from tinydefects.errors import ModelFileError
-from tinydefects.leftovers import sweep_once
 
 FIT = ["fit", "synthetic/brushed_metal", "--root", "data", "--option", "size=64", "--option", "n_train=4"]
 FIT += ["--teacher", "builtin", "--resolution", "64", "--device", "cpu", "--out", "my model"]
@@ -158,7 +158,7 @@ def test_a_place_without_room_for_the_model_is_refused_before_the_first_image(tm
 
 def signalled(arguments: list[str], line: str, sign: signal.Signals) -> tuple[int, str]:
     """Exit code and standard error of a command that gets a signal once it has written a line that begins so."""
-    command = [sys.executable, "-m", "tinydefects.cli", *arguments]
+    command = [sys.executable, "-m", "tinydefects.cli.app", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     said = []
     for one in process.stderr:

@@ -12,14 +12,14 @@ import torch
 
 from command_line import run
 from tiny_teachers import counting_teacher
-from tinydefects.commands.detecting import told_of_the_end
-from tinydefects.detector import Detector
+from tinydefects.cli.detecting import told_of_the_end
+from tinydefects.data.pixels import write_png
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.features import FeatureCache, expected_bytes, spread_patches
+from tinydefects.detector.patch_grid import PatchGrid
+from tinydefects.detector.students import StudentPair, mean_loss, pair_loss
+from tinydefects.detector.training import has_stalled, split_passes, until_stalled
 from tinydefects.errors import TinyDefectsError, TrainingError
-from tinydefects.feature_cache import FeatureCache, expected_bytes, spread_patches
-from tinydefects.fitting import has_stalled, split_passes, until_stalled
-from tinydefects.patch_grid import PatchGrid
-from tinydefects.pixels import write_png
-from tinydefects.students import StudentPair, mean_loss, pair_loss
 
 CACHE_BYTES = 128 + 32 + 2 * 12 * 2  # of one patch of the counting teacher
 

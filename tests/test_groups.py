@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinydefects.benchmark.result import Result, describe_run, read_result, write_result
+from tinydefects.data.pixels import write_png
+from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.metrics.comparison import compare
 from tinydefects.metrics.curves import exact_curve
@@ -16,9 +17,8 @@ from tinydefects.metrics.figures import choose_figures, figures, groups_of
 from tinydefects.metrics.leaderboard import leaderboard
 from tinydefects.metrics.ranking import rank
 from tinydefects.metrics.size import QUARTILES, SizeBins, short
-from tinydefects.pixels import write_png
-from tinydefects.report import write_report
-from tinydefects.sample import Prediction, Sample
+from tinydefects.report.evaluation_page import write_report
+from tinydefects.results.result import Result, describe_run, read_result, write_result
 
 ODD_TYPES = (
     "Q1",

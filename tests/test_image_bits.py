@@ -12,17 +12,17 @@ from PIL import Image
 
 from command_line import run
 from tiny_teachers import counting_teacher
-from tinydefects.batch import predict_to_disk
-from tinydefects.benchmark.job_run import run_job
-from tinydefects.benchmark.protocol import EvaluationProtocol, Job
+from tinydefects.benchmark.job import run_job
 from tinydefects.benchmark.run_settings import RunSettings
-from tinydefects.detector import Detector
-from tinydefects.detector_settings import DetectorSettings
+from tinydefects.data.image_bits import bits_to_show, find_image_bits, with_image_bits
+from tinydefects.data.pixels import count_values, is_deep, read_image
+from tinydefects.data.sample import Category, Sample
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.predict_folder import predict_to_disk
+from tinydefects.detector.settings import DetectorSettings
 from tinydefects.errors import ImageReadError, TinyDefectsError
-from tinydefects.image_bits import bits_to_show, find_image_bits, with_image_bits
 from tinydefects.metrics.evaluation import EvaluationSettings
-from tinydefects.pixels import count_values, is_deep, read_image
-from tinydefects.sample import Category, Sample
+from tinydefects.results.protocol import EvaluationProtocol, Job
 
 RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)
 
@@ -131,7 +131,7 @@ def test_the_fewest_usual_bits_that_hold_the_largest_value_of_all_are_taken(tmp_
 
 def test_8_bit_files_are_looked_at_no_further_than_their_headers(tmp_path, monkeypatch):
     samples = folder_of(tmp_path, *[deep(200).astype(np.uint8)] * 3)
-    monkeypatch.setattr("tinydefects.image_bits.count_values", lambda path: pytest.fail("decoded"))
+    monkeypatch.setattr("tinydefects.data.image_bits.count_values", lambda path: pytest.fail("decoded"))
     assert (found := find_image_bits(samples)).bits == 8
     assert found.n_deep == 0
     assert find_image_bits([]).bits == 16

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinydefects.defects import find_defects
+from tinydefects.data.defects import find_defects
+from tinydefects.data.pixels import write_png
+from tinydefects.data.sample import Sample
 from tinydefects.errors import TinyDefectsError
-from tinydefects.pixels import write_png
 from tinydefects.planner.inspection import draw_discs, inspect_defects, inspect_disc
 from tinydefects.planner.mask_loss import kept_by_shrinking
 from tinydefects.planner.text import describe_inspection
-from tinydefects.sample import Sample
 
 
 def sample_with(mask: np.ndarray, folder: Path, name: str = "0") -> Sample:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from tinydefects.data.json_files import LIMIT_BYTES, parse_json, read_as, read_json
 from tinydefects.errors import ResultError
-from tinydefects.json_files import LIMIT_BYTES, parse_json, read_as, read_json
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ import tifffile
 from PIL import Image
 
 from command_line import run
-from tinydefects import opening, pixels, read_ahead
-from tinydefects.batch import overlay
+from tinydefects.data import opening, pixels, read_ahead
+from tinydefects.data.map_files import read_map
+from tinydefects.data.masks import read_mask
+from tinydefects.data.pixels import read_image, read_size, read_stored, write_png
+from tinydefects.data.read_ahead import memory_bytes
+from tinydefects.data.sample import Prediction, Sample
+from tinydefects.detector.predict_folder import overlay
 from tinydefects.errors import ImageReadError
-from tinydefects.maps.files import read_map
-from tinydefects.masks import read_mask
-from tinydefects.pixels import read_image, read_size, read_stored, write_png
-from tinydefects.read_ahead import memory_bytes
-from tinydefects.sample import Prediction, Sample
 
 COLOURS = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
 

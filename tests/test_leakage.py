@@ -7,7 +7,7 @@ from PIL import Image
 
 from dataset_trees import draw
 from tinydefects.benchmark.leakage import LeakError, Seal, guarded, seal_for_fit, seal_for_predict
-from tinydefects.sample import Category, Sample
+from tinydefects.data.sample import Category, Sample
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from killed import killed_at_each_step
-from tinydefects import leftovers
+from tinydefects.data import leftovers
+from tinydefects.data.leftovers import LOCK_FILE, PREFIX, THIS_MACHINE, scratch_file, scratch_folder, sweep
+from tinydefects.data.pixels import write_whole
 from tinydefects.errors import TinyDefectsError
-from tinydefects.leftovers import LOCK_FILE, PREFIX, THIS_MACHINE, scratch_file, scratch_folder, sweep
-from tinydefects.pixels import write_whole
 
 LEFT = f"{THIS_MACHINE}000000000000"
 
@@ -75,7 +75,7 @@ def test_what_a_living_run_holds_is_left_alone(tmp_path):
 
 def test_another_living_process_keeps_its_folder_until_it_is_killed(tmp_path):
     program = (
-        "import sys, time; from pathlib import Path; from tinydefects.leftovers import scratch_folder\n"
+        "import sys, time; from pathlib import Path; from tinydefects.data.leftovers import scratch_folder\n"
         "with scratch_folder(Path(sys.argv[1])): print('here', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True)

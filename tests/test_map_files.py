@@ -5,10 +5,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from tinydefects.data import map_files as files
+from tinydefects.data.map_files import read_header, read_map, resample_bilinear
+from tinydefects.data.pixels import write_map
 from tinydefects.errors import ImageReadError, MissingExtraError
-from tinydefects.maps import files
-from tinydefects.maps.files import read_header, read_map, resample_bilinear
-from tinydefects.pixels import write_map
 
 SUFFIXES = [".tif", ".TIFF", ".npy", ".NPY", ".npz"]
 

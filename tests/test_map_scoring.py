@@ -5,13 +5,13 @@ import pytest
 from PIL import Image
 
 from dataset_trees import draw
-from tinydefects.benchmark.map_scoring import MapReader
+from tinydefects.data.map_description import describe_cost, map_settings, scoring_cost, warnings_about
+from tinydefects.data.problems import MapsError
+from tinydefects.data.sample import Category, Sample
+from tinydefects.data.tables import read_rows
 from tinydefects.errors import DatasetError
-from tinydefects.maps.description import describe_cost, map_settings, scoring_cost, warnings_about
-from tinydefects.maps.problems import MapsError
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.sample import Category, Sample
-from tinydefects.tables import read_rows
+from tinydefects.results.evaluate_maps import MapReader
 
 SIZE = (12, 16)
 BOX = (slice(4, 6), slice(5, 8))

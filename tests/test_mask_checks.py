@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 import command_line
-from tinydefects import mask_checks
-from tinydefects.benchmark.result import read_result
+from tinydefects.data import mask_checks
+from tinydefects.data.mask_checks import allowing, check_masks
+from tinydefects.data.opening import ORIENTATION_TAG
+from tinydefects.data.pixels import write_map
+from tinydefects.data.sample import Category, Prediction
 from tinydefects.datasets.catalog import load_category
 from tinydefects.errors import ImageReadError, MaskError
-from tinydefects.mask_checks import allowing, check_masks
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.opening import ORIENTATION_TAG
-from tinydefects.pixels import write_map
-from tinydefects.sample import Category, Prediction
+from tinydefects.results.result import read_result
 
 SIDE = 64
 TRUTHS = [np.zeros((SIDE, SIDE), dtype=bool) for _ in range(3)]
@@ -240,8 +240,8 @@ def test_too_many_regions_in_all_masks_together_are_refused(parts, monkeypatch):
     dots[::2, ::2] = True  # 1,024 regions
     rewrite(parts, lambda number, truth: np.uint8(255) * dots)
     assert check(parts) == ()
-    monkeypatch.setattr("tinydefects.defects.MOST_IN_A_CATEGORY", 3000)
-    monkeypatch.setattr("tinydefects.mask_checks.MOST_IN_A_CATEGORY", 3000)
+    monkeypatch.setattr("tinydefects.data.defects.MOST_IN_A_CATEGORY", 3000)
+    monkeypatch.setattr("tinydefects.data.mask_checks.MOST_IN_A_CATEGORY", 3000)
     with pytest.raises(
         MaskError, match="folder/parts: 3,072 regions are marked in all masks together, more than 3,000"
     ):

@@ -8,9 +8,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from tinydefects.data.masks import read_mask
+from tinydefects.data.opening import ORIENTATION_TAG
 from tinydefects.errors import DatasetError, MaskError
-from tinydefects.masks import read_mask
-from tinydefects.opening import ORIENTATION_TAG
 
 TRUTH = np.zeros((64, 80), dtype=bool)
 TRUTH[10:20, 30:44] = True

@@ -8,9 +8,9 @@ import pytest
 
 from command_line import run
 from dataset_trees import draw, draw_all
+from tinydefects.data.sample import Category
 from tinydefects.datasets.catalog import load_category, load_training
 from tinydefects.errors import DatasetError
-from tinydefects.sample import Category
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "bär") for form in ("NFC", "NFD"))
 WHOLE = "train/good/0.png train/good/1.png test/good/2.png test/dark/3.png test/dark/4.png"

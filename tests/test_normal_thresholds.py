@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from tinydefects.data.sample import Prediction
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics.normal_thresholds import thresholds_of_normals
-from tinydefects.sample import Prediction
 
 
 def predictions(*maps):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import command_line
-from tinydefects.benchmark.result import read_result
+from tinydefects.data.pixels import write_png
+from tinydefects.data.sample import Prediction, Sample
 from tinydefects.metrics.comparison import compare, describe
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.pixels import write_png
-from tinydefects.report import write_report
-from tinydefects.sample import Prediction, Sample
+from tinydefects.report.evaluation_page import write_report
+from tinydefects.results.result import read_result
 
 IMAGE_FIGURES = ("image_auroc", "image_average_precision", "image_best_f1", "image_fpr_at_95_tpr")
 

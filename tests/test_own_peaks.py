@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tinydefects.defects import find_defects
+from tinydefects.data.defects import find_defects
 from tinydefects.metrics.own_peaks import own_peaks
 
 

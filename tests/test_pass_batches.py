@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from command_line import run
 from tiny_teachers import TINY_VIT, counting_teacher, tiny_vit
-from tinydefects.batch import predict_to_disk
-from tinydefects.detector import Detector
+from tinydefects.data.pixels import write_png
+from tinydefects.data.predictions import map_path, read_prediction
+from tinydefects.datasets.photographs import find_images
+from tinydefects.detector.batches import score_in_batches
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.patch_grid import image_size
+from tinydefects.detector.predict_folder import predict_to_disk
+from tinydefects.detector.teacher import freeze_teacher
 from tinydefects.errors import ImageReadError, NotFittedError, TinyDefectsError
 from tinydefects.export.exported import ExportedDetector
-from tinydefects.pass_batches import score_in_batches
-from tinydefects.patch_grid import image_size
-from tinydefects.photographs import find_images
-from tinydefects.pixels import write_png
-from tinydefects.predictions import map_path, read_prediction
-from tinydefects.teacher import freeze_teacher
 
 LYING, UPRIGHT, SQUARE = (48, 64), (64, 48), (40, 40)
 A, B, C, D = 1, 2, 3, 4  # widths of inputs, which make shapes

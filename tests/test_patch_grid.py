@@ -5,8 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference.slow_map import slow_map
+from tinydefects.detector.patch_grid import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PatchGrid,
+    axis_matrix,
+    image_size,
+    whole_patches,
+)
 from tinydefects.errors import ImageReadError, ResolutionMismatchError
-from tinydefects.patch_grid import IMAGENET_MEAN, IMAGENET_STD, PatchGrid, axis_matrix, image_size, whole_patches
 
 BLUR_REACH_PX = 5 * 2 + 3 * 3  # five filters of radius 2, three of radius 3
 SIZES = st.tuples(st.integers(40, 400), st.integers(40, 400))

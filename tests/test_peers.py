@@ -9,13 +9,13 @@ import torch
 
 from peer_samples import samples_of
 from tiny_teachers import counting_teacher, tiny_vit, write_weights
-from tinydefects.benchmark.peers.catalog import PEERS, parse_peer
-from tinydefects.benchmark.peers.peer import Peer, PeerInputs
-from tinydefects.benchmark.stages import STAGES, StageClock
+from tinydefects.data.pixels import write_png
+from tinydefects.data.sample import Prediction, Sample, mean_of_highest
+from tinydefects.detector.teacher import load_teacher
 from tinydefects.errors import TinyDefectsError, TrainingError
-from tinydefects.pixels import write_png
-from tinydefects.sample import Prediction, Sample, mean_of_highest
-from tinydefects.teacher import load_teacher
+from tinydefects.methods.catalog import PEERS, parse_peer
+from tinydefects.methods.method import Peer, PeerInputs
+from tinydefects.methods.stages import STAGES, StageClock
 
 TEXTS = {name: name for name, kind in PEERS.items() if not kind.argument}
 TEXTS |= {name: f"{name}:epochs=2" for name in PEERS if name.startswith("fbft")}

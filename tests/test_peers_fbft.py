@@ -7,12 +7,12 @@ import pytest
 
 from peer_samples import samples_of
 from tiny_teachers import counting_teacher
-from tinydefects.benchmark.peers.catalog import parse_peer
-from tinydefects.benchmark.peers.fbft import FbftPeer
-from tinydefects.benchmark.peers.peer import PeerInputs
-from tinydefects.detector import Detector
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.teacher import load_teacher
 from tinydefects.errors import ModelFileError, TinyDefectsError
-from tinydefects.teacher import load_teacher
+from tinydefects.methods.catalog import parse_peer
+from tinydefects.methods.fbft import FbftPeer
+from tinydefects.methods.method import PeerInputs
 
 SIZES = [(64, 96), (48, 48)]
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tinydefects.benchmark.peers.input_geometry import learn_geometry
 from tinydefects.errors import ResolutionMismatchError, TinyDefectsError
+from tinydefects.methods.input_geometry import learn_geometry
 
 IMAGE = (300, 420)
 

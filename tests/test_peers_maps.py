@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinydefects.benchmark.peers.catalog import parse_peer
-from tinydefects.benchmark.peers.local_contrast import local_contrast
-from tinydefects.benchmark.peers.peer import Peer, PeerInputs
+from tinydefects.data.pixels import write_map, write_png
+from tinydefects.data.predictions import write_maker, write_prediction
+from tinydefects.data.problems import MapsError
+from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import TinyDefectsError
-from tinydefects.maps.problems import MapsError
-from tinydefects.pixels import write_map, write_png
-from tinydefects.predictions import write_maker, write_prediction
-from tinydefects.sample import Prediction, Sample
+from tinydefects.methods.catalog import parse_peer
+from tinydefects.methods.local_contrast import local_contrast
+from tinydefects.methods.method import Peer, PeerInputs
 
 SIZES = [(20, 30), (30, 20), (25, 25)]
 

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from tinydefects.benchmark.peers.anomalydino import AnomalyDinoOptions, AnomalyDinoScorer
-from tinydefects.benchmark.peers.gaussian import GaussianOptions, GaussianScorer
-from tinydefects.benchmark.peers.gaussian_by_position import PositionGaussianScorer
-from tinydefects.benchmark.peers.moments import mean_and_covariance
-from tinydefects.benchmark.peers.neighbours import NearestNeighbours
-from tinydefects.benchmark.peers.patch_peer import chosen_block, unit_length
-from tinydefects.benchmark.peers.patchcore import PatchCoreOptions, PatchCoreScorer, sample_patches
-from tinydefects.benchmark.peers.subspace import SubspaceOptions, SubspaceScorer
-from tinydefects.coreset import greedy_coreset
+from tinydefects.detector.coreset import greedy_coreset
 from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
+from tinydefects.methods.anomalydino import AnomalyDinoOptions, AnomalyDinoScorer
+from tinydefects.methods.gaussian import GaussianOptions, GaussianScorer
+from tinydefects.methods.gaussian_by_position import PositionGaussianScorer
+from tinydefects.methods.moments import mean_and_covariance
+from tinydefects.methods.neighbours import NearestNeighbours
+from tinydefects.methods.patch_method import chosen_block, unit_length
+from tinydefects.methods.patchcore import PatchCoreOptions, PatchCoreScorer, sample_patches
+from tinydefects.methods.subspace import SubspaceOptions, SubspaceScorer
 
 
 class Images:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from dataset_trees import draw, draw_all
+from tinydefects.datasets.photographs import address_among, find_photographs, require_own_folder
 from tinydefects.errors import DatasetError
-from tinydefects.photographs import address_among, find_photographs, require_own_folder
 
 
 @pytest.fixture

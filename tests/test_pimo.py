@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference import slow_metrics
+from tinydefects.data.sample import Prediction
 from tinydefects.metrics import pimo
 from tinydefects.metrics.gathering import gather
 from tinydefects.metrics.pimo import good_rates, image_aupimos, level_aupimos
 from tinydefects.metrics.ranking import rank_spooled
 from tinydefects.metrics.spool import ScoreSpool
-from tinydefects.sample import Prediction
 
 SCORES = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 0.75, 1.0, 2.0]), min_size=1, max_size=20)
 CHANCE = (1e-4 - 1e-5) / math.log(10)

@@ -10,16 +10,16 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
-from tinydefects.masks import read_mask
-from tinydefects.opening import ORIENTATION_TAG
-from tinydefects.pixels import (
+from tinydefects.data.masks import read_mask
+from tinydefects.data.opening import ORIENTATION_TAG
+from tinydefects.data.pixels import (
     read_image,
     read_size,
     write_map,
     write_png,
     write_whole,
 )
+from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
 
 GRAY = np.array([[0, 60, 120], [180, 240, 255]], dtype=np.uint8)
 COLOUR = np.stack([GRAY, GRAY[::-1], GRAY[:, ::-1]], axis=-1)

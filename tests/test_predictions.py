@@ -6,9 +6,8 @@ import pytest
 import tifffile
 
 from dataset_trees import draw
-from tinydefects.maps.pairing import pair_maps
-from tinydefects.maps.problems import MapsError
-from tinydefects.predictions import (
+from tinydefects.data.pairing import pair_maps
+from tinydefects.data.predictions import (
     image_score,
     map_path,
     read_maker,
@@ -17,7 +16,8 @@ from tinydefects.predictions import (
     write_maker,
     write_prediction,
 )
-from tinydefects.sample import Category, Prediction, Sample
+from tinydefects.data.problems import MapsError
+from tinydefects.data.sample import Category, Prediction, Sample
 
 SIZE = (4, 6)
 SAMPLE = Sample(id="test/crack/000", image_path=Path("000.png"), label="good")

@@ -14,8 +14,8 @@ import pytest
 
 from submission_trees import draw_dataset, draw_maps
 from tinydefects import privacy
-from tinydefects.benchmark.submission.layout import N_PRIVATE_IMAGES
-from tinydefects.pixels import write_png
+from tinydefects.data.pixels import write_png
+from tinydefects.submission.layout import N_PRIVATE_IMAGES
 
 WATCHED = """
 import json, sys
@@ -23,8 +23,9 @@ seen = []
 NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request"}
 sys.addaudithook(lambda event, arguments: seen.append(f"{event} {arguments}") if event in NETWORK else None)
 from functools import partial
-from tinydefects import cli, demo
-from tinydefects.benchmark.submission.layout import N_PRIVATE_IMAGES
+from tinydefects.cli import app as cli
+from tinydefects.cli import demo
+from tinydefects.submission.layout import N_PRIVATE_IMAGES
 demo.DemoSettings = partial(
     demo.DemoSettings, families=("brushed_metal",), size=96, n_train=2, n_good=2, n_defect=2, epochs=1
 )

@@ -1,4 +1,4 @@
-from tinydefects.progress import Progress
+from tinydefects.cli.progress import Progress
 
 
 def lines_of(capsys, total, *, known=True):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tinydefects.benchmark.protocol import OF_EACH_CATEGORY, EvaluationProtocol, list_jobs
 from tinydefects.benchmark.run_folder import finished, read_protocol, write_protocol
 from tinydefects.metrics.size import SizeBins
+from tinydefects.results.protocol import OF_EACH_CATEGORY, EvaluationProtocol, list_jobs
 
 GOLDENS = Path(__file__).parent / "goldens"
 PROTOCOL = EvaluationProtocol(

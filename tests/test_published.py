@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference import slow_metrics
-from tinydefects.defects import find_defects
+from tinydefects.data.defects import find_defects
 from tinydefects.metrics.curves import auroc, exact_curve, normal_threshold_curve, published_curve, published_ranks
 from tinydefects.metrics.ranking import rank
 from tinydefects.metrics.size import cumulative_quartiles, quartile_areas

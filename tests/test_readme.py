@@ -13,10 +13,10 @@ import pytest
 import typer
 
 from command_line import run
-from tinydefects import cli
+from tinydefects.cli import app as cli
+from tinydefects.data.pixels import write_map, write_png
 from tinydefects.datasets.catalog import LOADERS
 from tinydefects.datasets.synthetic.dataset import load_synthetic
-from tinydefects.pixels import write_map, write_png
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 LINES = README.read_text().splitlines()
@@ -115,9 +115,7 @@ def test_its_commands_work_as_typed_from_top_to_bottom(place, monkeypatch, capsy
     for package in ("openvino", "faiss", "threadpoolctl"):
         pytest.importorskip(package)
     monkeypatch.chdir(place)
-    monkeypatch.setattr(
-        "tinydefects.detector_settings.DEFAULT_RESOLUTION", 64
-    )  # as typed, but on 64 px instead of 1036
+    monkeypatch.setattr("tinydefects.detector.settings.DEFAULT_RESOLUTION", 64)  # as typed, but on small images
     typed = [shlex.split(line) for line in shell_lines(README)]
     commands = [words[1:] for words in typed if words[0] == "tinydefects"]
     assert {"inspect", "fit", "predict", "export", "benchmark", "evaluate", "compare"} <= {one[0] for one in commands}

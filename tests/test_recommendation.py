@@ -5,9 +5,9 @@ import pytest
 
 from command_line import run
 from tiny_teachers import counting_teacher
-from tinydefects.detector import Detector
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.pass_timing import time_pass
 from tinydefects.errors import TinyDefectsError
-from tinydefects.pass_timing import time_pass
 from tinydefects.planner.input_plan import plan_input
 from tinydefects.planner.recommendation import (
     PassCost,
@@ -142,7 +142,7 @@ def test_inspect_recommends_an_input_for_a_latency(monkeypatch, capsys):
     assert advice["keeps"] is False
     assert advice["best"]["resolution"] == 1036
     assert advice["best"]["ms"] == pytest.approx(1000 * 56 * 74 * 14**2 / 1e6)
-    monkeypatch.setattr("tinydefects.commands.inspecting.TIMED_PATCHES_A_SIDE", (4, 8))
+    monkeypatch.setattr("tinydefects.cli.inspecting.TIMED_PATCHES_A_SIDE", (4, 8))
     code, out, _ = run(monkeypatch, capsys, *DISCS, "--latency-ms", 60_000, "--teacher", "builtin", "--device", "cpu")
     assert code == 0
     assert "patches of 8 px" in out  # the teacher's, not the 14 px of the default
@@ -152,7 +152,7 @@ def test_inspect_recommends_an_input_for_a_latency(monkeypatch, capsys):
 
 
 def test_a_teacher_alone_sets_the_patches_and_says_what_the_plan_costs(monkeypatch, capsys):
-    monkeypatch.setattr("tinydefects.commands.inspecting.TIMED_PATCHES_A_SIDE", (4, 8))
+    monkeypatch.setattr("tinydefects.cli.inspecting.TIMED_PATCHES_A_SIDE", (4, 8))
     code, out, _ = run(monkeypatch, capsys, *DISCS, "--teacher", "builtin", "--device", "cpu")
     assert code == 0
     assert "to keep a defect of 20 px at 2 patches of 8 px" in out

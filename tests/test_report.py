@@ -18,10 +18,10 @@ from report_factory import make_defect, make_evaluation, make_exhibit, make_real
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics.detectability import Detectability
 from tinydefects.metrics.records import Interval
-from tinydefects.report import format_rate, format_score, headline, write_report
-from tinydefects.report_crops import colour_scores, make_crop, outline_path, png_data_uri, window_around
-from tinydefects.report_detection import bin_by_diameter, detection_figure, exact_interval
-from tinydefects.report_plots import pro_figure, size_figure
+from tinydefects.report.crops import colour_scores, make_crop, outline_path, png_data_uri, window_around
+from tinydefects.report.detection import bin_by_diameter, detection_figure, exact_interval
+from tinydefects.report.evaluation_figures import pro_figure, size_figure
+from tinydefects.report.evaluation_page import format_rate, format_score, headline, write_report
 
 SPACE = "\N{NO-BREAK SPACE}"
 HOSTILE = '<script>alert("x")</script>&\'/000'
@@ -45,9 +45,9 @@ class Tags(HTMLParser):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Drawing takes most of the time; these tests read the text around the figures."""
-    monkeypatch.setattr("tinydefects.report.pro_figure", lambda *_: "")
-    monkeypatch.setattr("tinydefects.report.detection_figure", lambda *_: "")
-    monkeypatch.setattr("tinydefects.report.size_figure", lambda *_: "")
+    monkeypatch.setattr("tinydefects.report.evaluation_page.pro_figure", lambda *_: "")
+    monkeypatch.setattr("tinydefects.report.evaluation_page.detection_figure", lambda *_: "")
+    monkeypatch.setattr("tinydefects.report.evaluation_page.size_figure", lambda *_: "")
 
 
 def write(tmp_path, *evaluations, **options):
@@ -339,7 +339,8 @@ def test_forty_eight_crops_of_noise_stay_below_four_megabytes(tmp_path):
 
 
 def test_importing_the_report_loads_neither_matplotlib_nor_jinja():
-    code = "import sys, tinydefects.report; print(*{'matplotlib', 'jinja2', 'torch'} & set(sys.modules))"
+    heavy = "{'matplotlib', 'jinja2', 'torch'}"
+    code = f"import sys, tinydefects.report.evaluation_page; print(*{heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b""
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from chromium import NIGHT, PAPER, background, needs_chromium, open_chromium, sync_api, watched_pages
 from report_factory import make_realistic_evaluation
-from tinydefects.report import write_report
+from tinydefects.report.evaluation_page import write_report
 
 pytestmark = needs_chromium
 

@@ -8,7 +8,12 @@ import pytest
 
 from killed import killed_at_each_step
 from random_category import random_pairs, random_samples
-from tinydefects.benchmark.result import (
+from tinydefects.data.pixels import write_png
+from tinydefects.data.sample import Prediction, Sample
+from tinydefects.errors import ResultError, TinyDefectsError
+from tinydefects.metrics.evaluation import evaluate
+from tinydefects.metrics.tally import Tally
+from tinydefects.results.result import (
     TABLE_SUFFIX,
     Result,
     describe_run,
@@ -17,11 +22,6 @@ from tinydefects.benchmark.result import (
     read_result,
     write_result,
 )
-from tinydefects.errors import ResultError, TinyDefectsError
-from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.tally import Tally
-from tinydefects.pixels import write_png
-from tinydefects.sample import Prediction, Sample
 
 
 @pytest.fixture

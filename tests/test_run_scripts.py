@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tinydefects.benchmark.summary import read_summary
-from tinydefects.pixels import write_png
+from tinydefects.data.pixels import write_png
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 TINY = {"TEACHER": "builtin", "RESOLUTIONS": "64", "SEEDS": "0,1", "PEERS": "subspace,local_contrast", "COST": "off"}

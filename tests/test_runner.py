@@ -8,14 +8,14 @@ from math import isnan
 import pytest
 
 from benchmark_scene import CATEGORY, PROTOCOL, add_stand_in, jobs_for, settings_in
-from tinydefects.benchmark import job_run
-from tinydefects.benchmark.job_run import Share, prepare_features, run_job, share_of
+from tinydefects.benchmark import job as job_run
+from tinydefects.benchmark.job import Share, prepare_features, run_job, share_of
 from tinydefects.benchmark.processes import InThisProcess, IsolatedProcesses
-from tinydefects.benchmark.result import numbers_of, read_result
 from tinydefects.benchmark.run_folder import find_finished, read_failures
 from tinydefects.benchmark.runner import run
 from tinydefects.datasets.catalog import load_category
 from tinydefects.errors import ResultError, TeacherError
+from tinydefects.results.result import numbers_of, read_result
 
 
 def run_here(jobs, settings, executor=None, n_at_once=1):

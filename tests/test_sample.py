@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from dataset_trees import draw
+from tinydefects.data.sample import Prediction, Sample, mean_of_highest, n_scored
 from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError
-from tinydefects.sample import Prediction, Sample, mean_of_highest, n_scored
 
 
 def a_sample(folder: Path, **changes: object) -> Sample:
@@ -78,7 +78,7 @@ def test_a_prediction_keeps_its_map_and_score():
 
 @pytest.mark.parametrize("pixels_at_once", [7, 100, 1000])
 def test_the_highest_pixels_of_a_large_map_are_found_part_after_part(monkeypatch, pixels_at_once):
-    monkeypatch.setattr("tinydefects.sample.PIXELS_AT_ONCE", pixels_at_once)
+    monkeypatch.setattr("tinydefects.data.sample.PIXELS_AT_ONCE", pixels_at_once)
     anomaly_map = np.random.default_rng(0).permutation(np.arange(6000, dtype=np.float32)).reshape(60, 100)
     assert mean_of_highest(anomaly_map) == sum(range(5994, 6000)) / 6
     assert mean_of_highest(anomaly_map[:6]) == anomaly_map[:6].max()

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from command_line import run
 from tinydefects.benchmark.run_settings import BenchmarkSettings, RunSettings
-from tinydefects.commands.options import with_basics
-from tinydefects.commands.settings_options import config, describe_defaults, options_of, settings_from
-from tinydefects.detector_settings import DetectorSettings
+from tinydefects.cli.options import with_basics
+from tinydefects.cli.settings_options import config, describe_defaults, options_of, settings_from
+from tinydefects.detector.settings import DetectorSettings
 from tinydefects.errors import TinyDefectsError
 
 

@@ -20,20 +20,20 @@ import inference
 import training
 from published_pipeline import PublishedPipeline
 from tiny_teachers import TINY_VIT, counting_teacher, tiny_vit
-from tinydefects import precision
-from tinydefects.batch import predict_to_disk
+from tinydefects.data.pixels import write_png
+from tinydefects.data.predictions import map_path, read_prediction
+from tinydefects.data.read_ahead import read_ahead
+from tinydefects.data.sample import Category
 from tinydefects.datasets.catalog import load_category
-from tinydefects.detector import Detector
+from tinydefects.datasets.photographs import find_images
+from tinydefects.detector import precision
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.precision import arithmetic, onednn_is_exact
+from tinydefects.detector.predict_folder import predict_to_disk
+from tinydefects.detector.students import pair_loss, train_students
+from tinydefects.detector.teacher import Teacher, freeze_teacher, load_teacher
 from tinydefects.errors import TeacherError
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.photographs import find_images
-from tinydefects.pixels import write_png
-from tinydefects.precision import arithmetic, onednn_is_exact
-from tinydefects.predictions import map_path, read_prediction
-from tinydefects.read_ahead import read_ahead
-from tinydefects.sample import Category
-from tinydefects.students import pair_loss, train_students
-from tinydefects.teacher import Teacher, freeze_teacher, load_teacher
 
 
 def textures(*sizes: tuple[int, int], seed: int = 0) -> list[np.ndarray]:
@@ -170,7 +170,7 @@ def test_students_learn_in_the_precision_asked_for_but_never_in_float16(monkeypa
         told.append(precision)
         return train_students(*arguments, precision=precision, **settings)
 
-    monkeypatch.setattr("tinydefects.fitting.train_students", note)
+    monkeypatch.setattr("tinydefects.detector.training.train_students", note)
     Detector(teacher=counting_teacher(), resolution=64, epochs=1, precision=asked).fit(textures((48, 64)))
     assert told == [learnt_in]
 

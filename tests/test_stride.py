@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiny_teachers import counting_teacher
-from tinydefects.detector import Detector
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.passes import plan_passes
+from tinydefects.detector.patch_grid import PatchGrid
 from tinydefects.errors import ResolutionMismatchError, TinyDefectsError
-from tinydefects.passes import plan_passes
-from tinydefects.patch_grid import PatchGrid
 
 BLUR_REACH_PX = 5 * 2 + 3 * 3  # five filters of radius 2, three of radius 3
 

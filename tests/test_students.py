@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinydefects.detector.students import Student, StudentPair, disagreement, pair_loss, train_students
 from tinydefects.errors import TrainingError
-from tinydefects.students import Student, StudentPair, disagreement, pair_loss, train_students
 
 EAST, NORTH, WEST, NOWHERE = (torch.tensor([vector]) for vector in ([2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [0.0, 0.0]))
 

@@ -7,10 +7,10 @@ import tifffile
 from PIL import Image
 
 from submission_trees import SIZE, draw_dataset, draw_maps
-from tinydefects.benchmark.submission.check import check_submission
-from tinydefects.benchmark.submission.layout import N_PRIVATE_IMAGES, find_maps
-from tinydefects.benchmark.submission.writing import prepare, write_submission
 from tinydefects.errors import ResultError
+from tinydefects.submission.check import check_submission
+from tinydefects.submission.layout import N_PRIVATE_IMAGES, find_maps
+from tinydefects.submission.writing import prepare, write_submission
 
 
 @pytest.fixture(scope="module")

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from random_category import random_pairs, random_samples
-from tinydefects.benchmark.protocol import EvaluationProtocol, Job
-from tinydefects.benchmark.result import Result, describe_run, write_result
 from tinydefects.benchmark.run_folder import write_failure, write_protocol
-from tinydefects.benchmark.run_record import CostSheet, RunRecord, Spread
 from tinydefects.benchmark.summary import FIGURES, read_summary, summarise, write_summary
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.figures import figures
 from tinydefects.metrics.leaderboard import leaderboard
+from tinydefects.results.protocol import EvaluationProtocol, Job
+from tinydefects.results.result import Result, describe_run, write_result
+from tinydefects.results.run_record import CostSheet, RunRecord, Spread
 
 CATEGORIES = ("cloth/plain", "cloth/twill", "metal/brushed")
 PROTOCOL = EvaluationProtocol(categories=CATEGORIES, resolutions=(64, 32), seeds=(0, 1), teacher="builtin")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tinydefects.data.defects import find_defects
 from tinydefects.datasets.synthetic import dataset as synthetic
 from tinydefects.datasets.synthetic.canvas import smooth_noise, white_noise
 from tinydefects.datasets.synthetic.dataset import (
@@ -22,7 +23,6 @@ from tinydefects.datasets.synthetic.dataset import (
 from tinydefects.datasets.synthetic.defects import CONTRAST_RANGES, DEFECT_KINDS, MINIMUM_CONTRAST, plant
 from tinydefects.datasets.synthetic.regions import connected_pixels
 from tinydefects.datasets.synthetic.surfaces import Scene
-from tinydefects.defects import find_defects
 from tinydefects.errors import DatasetError, TinyDefectsError
 
 SMALL = {"size": (64, 96), "n_train": 2, "n_good": 1, "n_defect": 7}

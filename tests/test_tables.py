@@ -4,8 +4,8 @@ import json
 import pyarrow.parquet
 import pytest
 
+from tinydefects.data.tables import read_rows, write_csv
 from tinydefects.errors import MissingExtraError, TableError
-from tinydefects.tables import read_rows, write_csv
 
 COLUMNS = {"id": ["a", "b, c"], "score": [0.5, float("nan")], "count": [3, 4]}
 ROWS = [{"id": "a", "score": 0.5, "count": 3}, {"id": "b, c", "score": float("nan"), "count": 4}]

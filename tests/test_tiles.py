@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from command_line import run
 from tiny_teachers import counting_teacher
-from tinydefects.detector import Detector
+from tinydefects.data.pixels import write_png
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.passes import plan_passes
+from tinydefects.detector.patch_grid import PatchGrid
 from tinydefects.errors import ResolutionMismatchError, TinyDefectsError
-from tinydefects.passes import plan_passes
-from tinydefects.patch_grid import PatchGrid
-from tinydefects.pixels import write_png
 
 SIZE = (83, 121)  # 11 x 16 patches of 8 px, none of them whole below and right
 

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 import tinydefects
-from tinydefects.benchmark.result import describe_run
+from tinydefects.results.result import describe_run
 
 ROOT = Path(__file__).resolve().parents[1]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]

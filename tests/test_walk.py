@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from dataset_trees import draw, draw_all
+from tinydefects.data.pixels import IMAGE_SUFFIXES
+from tinydefects.data.walk import LeftOut, by_stem, counted, on_disk, sub_folders, walk
 from tinydefects.errors import DatasetError
-from tinydefects.pixels import IMAGE_SUFFIXES
-from tinydefects.walk import LeftOut, by_stem, counted, on_disk, sub_folders, walk
 
 COMPOSED = unicodedata.normalize("NFC", "bär")
 DECOMPOSED = unicodedata.normalize("NFD", "bär")

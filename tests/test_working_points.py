@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from reference import slow_metrics
 from test_pimo import FakeSample
+from tinydefects.data.sample import Prediction
+from tinydefects.detector.timm_guard import load_timm
 from tinydefects.errors import ScoreError, TinyDefectsError
 from tinydefects.metrics import evaluation as evaluation_module
 from tinydefects.metrics.curves import fpr_at_tpr
 from tinydefects.metrics.ranking import rank
 from tinydefects.metrics.size import SizeBins
 from tinydefects.metrics.tally import lowest_above
-from tinydefects.sample import Prediction
-from tinydefects.timm_guard import load_timm
 
 evaluate = partial(evaluation_module.evaluate, n_resamples=0)
 SCORES = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=45)

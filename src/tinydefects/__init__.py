@@ -9,28 +9,28 @@ import importlib.metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tinydefects.data.sample import Category as Category
+    from tinydefects.data.sample import Prediction as Prediction
+    from tinydefects.data.sample import Sample as Sample
     from tinydefects.datasets.catalog import load_category as load_category
     from tinydefects.datasets.folder import load_folder as load_folder
-    from tinydefects.detector import Detector as Detector
-    from tinydefects.detector_settings import DetectorSettings as DetectorSettings
+    from tinydefects.detector.detector import Detector as Detector
+    from tinydefects.detector.settings import DetectorSettings as DetectorSettings
     from tinydefects.errors import TinyDefectsError as TinyDefectsError
     from tinydefects.metrics.evaluation import EvaluationSettings as EvaluationSettings
     from tinydefects.metrics.evaluation import evaluate as evaluate
     from tinydefects.metrics.scores import Evaluation as Evaluation
-    from tinydefects.sample import Category as Category
-    from tinydefects.sample import Prediction as Prediction
-    from tinydefects.sample import Sample as Sample
 
     __version__: str
 
 _HOME = {
-    "Category": "tinydefects.sample",
-    "Detector": "tinydefects.detector",
-    "DetectorSettings": "tinydefects.detector_settings",
+    "Category": "tinydefects.data.sample",
+    "Detector": "tinydefects.detector.detector",
+    "DetectorSettings": "tinydefects.detector.settings",
     "Evaluation": "tinydefects.metrics.scores",
     "EvaluationSettings": "tinydefects.metrics.evaluation",
-    "Prediction": "tinydefects.sample",
-    "Sample": "tinydefects.sample",
+    "Prediction": "tinydefects.data.sample",
+    "Sample": "tinydefects.data.sample",
     "TinyDefectsError": "tinydefects.errors",
     "evaluate": "tinydefects.metrics.evaluation",
     "load_category": "tinydefects.datasets.catalog",

@@ -1,5 +1,5 @@
 """`python -m tinydefects` is the tinydefects command."""
 
-from tinydefects.cli import main
+from tinydefects.cli.app import main
 
 main()

@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tinydefects.data.leftovers import new_name
 from tinydefects.errors import OfflineError
-from tinydefects.leftovers import new_name
 
 OFFLINE = "TINYDEFECTS_OFFLINE"
 OFFLINE_OF_THE_HUB = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from tinydefects.benchmark.protocol import NO_RESOLUTION
-from tinydefects.benchmark.run_record import CostSheet, RunRecord
 from tinydefects.metrics.comparison import N_RESAMPLES
 from tinydefects.metrics.leaderboard import Leaderboard, LeaderboardRow, leaderboard
 from tinydefects.metrics.scores import Evaluation
+from tinydefects.results.protocol import NO_RESOLUTION
+from tinydefects.results.run_record import CostSheet, RunRecord
 
 HEADLINE_LIMIT = 0.05
 SMALLEST = "aupro_Q1@"

@@ -14,13 +14,13 @@ from typing import Literal
 
 import numpy as np
 
-from tinydefects.benchmark.peers.peer import Peer
-from tinydefects.benchmark.run_record import CostSheet, Spread
-from tinydefects.benchmark.stages import STAGES, StageClock
-from tinydefects.device_memory import DeviceMemory, memory_of
+from tinydefects.data.pixels import read_size
+from tinydefects.data.sample import Sample
+from tinydefects.detector.device_memory import DeviceMemory, memory_of
 from tinydefects.errors import TinyDefectsError
-from tinydefects.pixels import read_size
-from tinydefects.sample import Sample
+from tinydefects.methods.method import Peer
+from tinydefects.methods.stages import STAGES, StageClock
+from tinydefects.results.run_record import CostSheet, Spread
 
 CostMode = Literal["quick", "mvtec"]
 IMAGES: Mapping[str, tuple[int, int]] = {"quick": (3, 10), "mvtec": (1000, 1000)}  # to warm up, to time

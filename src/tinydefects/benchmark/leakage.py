@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tinydefects.data.sample import Category
 from tinydefects.errors import TinyDefectsError
-from tinydefects.sample import Category
 
 FileNumber = tuple[int, int]  # device and number on it
 

@@ -9,16 +9,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from tinydefects.benchmark.protocol import PROTOCOL_VERSION, EvaluationProtocol, Job
-from tinydefects.benchmark.result import read_result
+from tinydefects.data.json_files import read_as, read_json
+from tinydefects.data.map_origin import describe_sample
+from tinydefects.data.pixels import write_whole
+from tinydefects.data.sample import Category
+from tinydefects.data.together import settle
+from tinydefects.data.walk import PROTOCOL_FILE, walk
 from tinydefects.errors import ResultError
-from tinydefects.json_files import read_as, read_json
-from tinydefects.maps.origin import describe_sample
 from tinydefects.metrics.figures import figures
-from tinydefects.pixels import write_whole
-from tinydefects.sample import Category
-from tinydefects.together import settle
-from tinydefects.walk import PROTOCOL_FILE, walk
+from tinydefects.results.protocol import PROTOCOL_VERSION, EvaluationProtocol, Job
+from tinydefects.results.result import read_result
 
 FAILED_SUFFIX = ".failed.json"
 SPLIT = "split"  # digest of images and masks, among the settings of a run

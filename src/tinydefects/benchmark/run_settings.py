@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from tinydefects.detector_settings import DEFAULT_TEACHER, LEFT_OUT, MOST_PIXELS
+from tinydefects.data.walk import real_path
+from tinydefects.detector.settings import DEFAULT_TEACHER, LEFT_OUT, MOST_PIXELS
 from tinydefects.errors import TinyDefectsError
-from tinydefects.walk import real_path
 
 CostChoice = Literal["off", "quick", "mvtec"]
 Allowed = Literal["unmarked", "mostly-marked", "nothing-marked", "multi-page", "photograph-as-mask", "turned"]

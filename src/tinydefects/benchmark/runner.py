@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tinydefects.benchmark.job_run import (
+from tinydefects.benchmark.job import (
     Share,
     describe_failure,
     jobs_spared_training,
@@ -21,11 +21,11 @@ from tinydefects.benchmark.job_run import (
     run_job,
     share_of,
 )
-from tinydefects.benchmark.protocol import Job
-from tinydefects.benchmark.result import write_result
 from tinydefects.benchmark.run_folder import clear_failure, write_failure
 from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.errors import TinyDefectsError
+from tinydefects.results.protocol import Job
+from tinydefects.results.result import write_result
 
 Task: TypeAlias = Job | Share
 N_TRIES = 3  # of a job whose worker dies

@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from tinydefects.benchmark.job_run import load_for, shared_teacher
-from tinydefects.benchmark.peers.catalog import PEERS, parse_peer
-from tinydefects.benchmark.protocol import NO_RESOLUTION, EvaluationProtocol, Job, list_jobs
+from tinydefects.benchmark.job import load_for, shared_teacher
 from tinydefects.benchmark.run_folder import joined
 from tinydefects.benchmark.run_settings import RunSettings, parse_words
+from tinydefects.data.sample import Category
 from tinydefects.datasets.catalog import find_address, list_categories, parse_address
 from tinydefects.datasets.folder import suggest
 from tinydefects.datasets.loader_options import option_kinds, parse_options
-from tinydefects.detector_settings import BUILTIN
+from tinydefects.detector.settings import BUILTIN
 from tinydefects.errors import DatasetError, TinyDefectsError
-from tinydefects.sample import Category
+from tinydefects.methods.catalog import PEERS, parse_peer
+from tinydefects.results.protocol import NO_RESOLUTION, EvaluationProtocol, Job, list_jobs
 
 ALL = "all"
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinydefects.benchmark.board import MethodAt, method_of
-from tinydefects.benchmark.result import Provenance, find_results, read_result
-from tinydefects.benchmark.run_record import RunRecord
+from tinydefects.data.json_files import parse_json, read_bytes
 from tinydefects.errors import ResultError
-from tinydefects.json_files import parse_json, read_bytes
 from tinydefects.metrics.scores import Evaluation
+from tinydefects.results.result import Provenance, find_results, read_result
+from tinydefects.results.run_record import RunRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

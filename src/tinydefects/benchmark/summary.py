@@ -12,19 +12,19 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tinydefects.benchmark.board import boards
-from tinydefects.benchmark.protocol import EvaluationProtocol
-from tinydefects.benchmark.result import Provenance, nan_to_null, null_to_nan
 from tinydefects.benchmark.run_folder import Failure, read_failures, read_protocol
-from tinydefects.benchmark.run_record import CostSheet
 from tinydefects.benchmark.stored import StoredResult, read_numbers
+from tinydefects.data.json_files import first_fault, read_json
+from tinydefects.data.pixels import write_whole
 from tinydefects.errors import ResultError
-from tinydefects.json_files import first_fault, read_json
 from tinydefects.metrics.comparison import N_RESAMPLES
 from tinydefects.metrics.figures import figures
 from tinydefects.metrics.leaderboard import Leaderboard
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.scores import FPR_LIMITS
-from tinydefects.pixels import write_whole
+from tinydefects.results.protocol import EvaluationProtocol
+from tinydefects.results.result import Provenance, nan_to_null, null_to_nan
+from tinydefects.results.run_record import CostSheet
 
 FORMAT = 2  # 1 has other words: a row of a leaderboard was a standing of an entrant, a method a peer
 DECIMALS = 6

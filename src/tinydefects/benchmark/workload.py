@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from tinydefects.detector_settings import DetectorSettings
-from tinydefects.feature_cache import FeatureFormat, expected_bytes
-from tinydefects.patch_grid import PatchGrid, Size
-from tinydefects.pixels import read_size
-from tinydefects.sample import Category
-from tinydefects.teacher import Teacher
+from tinydefects.data.pixels import read_size
+from tinydefects.data.sample import Category
+from tinydefects.detector.features import FeatureFormat, expected_bytes
+from tinydefects.detector.patch_grid import PatchGrid, Size
+from tinydefects.detector.settings import DetectorSettings
+from tinydefects.detector.teacher import Teacher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ Source: Mishra et al., "VT-ADL", ISIE 2021. Folders say `ok` and `ko`; ids say `
 from dataclasses import replace
 from pathlib import Path
 
+from tinydefects.data.sample import Category
 from tinydefects.datasets.folder import Layout, load_layout
-from tinydefects.sample import Category
 
 BTAD = Layout(
     dataset="btad", folder_names=("btad", "BTech_Dataset_transformed", "btech"), marks=(("train/ok", "test/ok"),)

@@ -4,6 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tinydefects.data.masks import MaskRule, checked_rule
+from tinydefects.data.sample import Category, Sample
+from tinydefects.data.walk import is_folder, nfc, real_path, sub_folders
 from tinydefects.datasets.btad import BTAD, load_btad
 from tinydefects.datasets.folder import plain, suggest
 from tinydefects.datasets.magnetic_tile import CATEGORIES, MAGNETIC_TILE, load_magnetic_tile
@@ -12,9 +15,6 @@ from tinydefects.datasets.named_folder import load_named_folder
 from tinydefects.datasets.synthetic.dataset import SYNTHETIC_FAMILIES, load_synthetic
 from tinydefects.datasets.visa import VISA, load_visa
 from tinydefects.errors import DatasetError
-from tinydefects.masks import MaskRule, checked_rule
-from tinydefects.sample import Category, Sample
-from tinydefects.walk import is_folder, nfc, real_path, sub_folders
 
 DRAWN = "synthetic"  # whole, with every mask
 WRITTEN = "a category is written dataset/category"

@@ -11,11 +11,21 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
+from tinydefects.data.masks import MaskRule, checked_rule
+from tinydefects.data.pixels import IMAGE_SUFFIXES
+from tinydefects.data.sample import Category, Sample
+from tinydefects.data.walk import (
+    UNKNOWN_FORMAT,
+    LeftOut,
+    by_stem,
+    counted,
+    is_folder,
+    nfc,
+    real_path,
+    sub_folders,
+    walk,
+)
 from tinydefects.errors import DatasetError
-from tinydefects.masks import MaskRule, checked_rule
-from tinydefects.pixels import IMAGE_SUFFIXES
-from tinydefects.sample import Category, Sample
-from tinydefects.walk import UNKNOWN_FORMAT, LeftOut, by_stem, counted, is_folder, nfc, real_path, sub_folders, walk
 
 MASK_ENDINGS = ("", "_mask", "_GT", "_gt", "_label")
 DOCUMENTS = {".txt", ".md", ".csv", ".json", ".xml", ".pdf"}

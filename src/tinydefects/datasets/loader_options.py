@@ -6,10 +6,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from tinydefects.data.masks import MaskRule
 from tinydefects.datasets.catalog import LOADERS
 from tinydefects.datasets.folder import load_folder, suggest
 from tinydefects.errors import DatasetError
-from tinydefects.masks import MaskRule
 
 NOT_FROM_TEXT = {"root", "progress", "allow_unmarked", "training_only"}
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from tinydefects.data.sample import Category, Sample
 from tinydefects.datasets.folder import Layout, image_files, mask_paths, shuffled, suggest
 from tinydefects.errors import DatasetError
-from tinydefects.sample import Category, Sample
 
 MAGNETIC_TILE = Layout(
     dataset="magnetic_tile",

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from tinydefects.data.sample import Category, Sample
+from tinydefects.data.walk import sub_folders
 from tinydefects.datasets.folder import (
     Layout,
     accounted,
@@ -18,8 +20,6 @@ from tinydefects.datasets.folder import (
     suggest,
 )
 from tinydefects.errors import DatasetError
-from tinydefects.sample import Category, Sample
-from tinydefects.walk import sub_folders
 
 MVTEC_AD = Layout(
     dataset="mvtec_ad",

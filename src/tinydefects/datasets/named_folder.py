@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tinydefects.data.pixels import IMAGE_SUFFIXES
+from tinydefects.data.sample import Category
+from tinydefects.data.walk import is_folder, nfc, real_path, sub_folders, walk
 from tinydefects.datasets.folder import accounted, load_folder, plain, suggest
 from tinydefects.errors import DatasetError
-from tinydefects.pixels import IMAGE_SUFFIXES
-from tinydefects.sample import Category
-from tinydefects.walk import is_folder, nfc, real_path, sub_folders, walk
 
 # Without case and punctuation; of two that lie side by side the first counts.
 GOOD = ("good", "ok", "normal", "normals", "defectfree", "nodefect", "faultless", "io", "gut")

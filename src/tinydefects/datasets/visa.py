@@ -7,11 +7,11 @@ is defective when it is not zero.
 from dataclasses import replace
 from pathlib import Path
 
+from tinydefects.data.sample import Category, Sample
+from tinydefects.data.tables import read_rows
+from tinydefects.data.walk import nfc
 from tinydefects.datasets.folder import Layout, accounted, image_files, load_layout, mask_paths
 from tinydefects.errors import DatasetError
-from tinydefects.sample import Category, Sample
-from tinydefects.tables import read_rows
-from tinydefects.walk import nfc
 
 # The re-organising scripts in use write visa_pytorch/1cls/<class> or visa/visa_pytorch/<class>.
 VISA = Layout(

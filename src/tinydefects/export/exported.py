@@ -8,13 +8,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.detector_settings import DetectorSettings, colour_scale, image_score
+from tinydefects.data.sample import Prediction
+from tinydefects.data.walk import EXPORT_FILE
+from tinydefects.detector.patch_grid import image_size
+from tinydefects.detector.settings import DetectorSettings, colour_scale, image_score
 from tinydefects.errors import ModelFileError, ResolutionMismatchError, TinyDefectsError
 from tinydefects.export.manifest import Interface, Session, read_manifest
 from tinydefects.export.sessions import open_session
-from tinydefects.patch_grid import image_size
-from tinydefects.sample import Prediction
-from tinydefects.walk import EXPORT_FILE
 
 
 class ExportedDetector:

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from tinydefects.detector_file import FOLDER_SET
-from tinydefects.detector_settings import DetectorSettings
+from tinydefects.data.json_files import read_as
+from tinydefects.data.together import settle
+from tinydefects.data.walk import EXPORT_FILE
+from tinydefects.detector.model_file import FOLDER_SET
+from tinydefects.detector.settings import DetectorSettings
 from tinydefects.errors import ModelFileError
-from tinydefects.json_files import read_as
-from tinydefects.together import settle
-from tinydefects.walk import EXPORT_FILE
 
 Target = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from tinydefects.detector import Detector
+from tinydefects.data.walk import EXPORT_FILE
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.patch_grid import Size
 from tinydefects.errors import ExportError
 from tinydefects.export.manifest import MODEL_FILES, EqualityCheck, Precision, Target
-from tinydefects.patch_grid import Size
-from tinydefects.walk import EXPORT_FILE
 
 PRECISIONS: dict[Target, tuple[Precision, ...]] = {
     "onnx": ("fp32", "fp16", "int8"),

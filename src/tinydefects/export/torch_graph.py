@@ -18,12 +18,12 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from tinydefects.detector import Detector
+from tinydefects.data.sample import n_scored
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.patch_grid import PatchGrid, Size
+from tinydefects.detector.students import disagreement
 from tinydefects.errors import MissingExtraError
 from tinydefects.export.manifest import FLOAT32_PARTS, Precision
-from tinydefects.patch_grid import PatchGrid, Size
-from tinydefects.sample import n_scored
-from tinydefects.students import disagreement
 
 
 class PatchGraph(nn.Module):

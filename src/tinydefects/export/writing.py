@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.detector import Detector
-from tinydefects.detector_file import replace_folder
+from tinydefects.data.leftovers import scratch_folder
+from tinydefects.data.walk import EXPORT_FILE
+from tinydefects.detector.detector import Detector
+from tinydefects.detector.model_file import replace_folder
+from tinydefects.detector.patch_grid import image_size
 from tinydefects.errors import ExportError
 from tinydefects.export.conversion import convert
 from tinydefects.export.exported import ExportedDetector
@@ -27,9 +30,6 @@ from tinydefects.export.manifest import (
 from tinydefects.export.plan import ExportPlan
 from tinydefects.export.sessions import open_session
 from tinydefects.export.torch_graph import build_graph, save_onnx
-from tinydefects.leftovers import scratch_folder
-from tinydefects.patch_grid import image_size
-from tinydefects.walk import EXPORT_FILE
 
 CALIBRATION_IMAGES = 64
 RECORDED_PACKAGES = ("tinydefects", "torch", "timm", "numpy", "pillow", "onnx", "onnxruntime", "openvino", "nncf")

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tinydefects.data.sample import Label, Prediction, Sample, mean_of_highest
 from tinydefects.errors import DatasetError, MaskError, ResolutionMismatchError, ScoreError
-from tinydefects.sample import Label, Prediction, Sample, mean_of_highest
 
 _END = object()
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tinydefects.defects import Defect
+from tinydefects.data.defects import Defect
 
 RING_PX = 5
 MAD_TO_SIGMA = 1.4826  # of a normal distribution

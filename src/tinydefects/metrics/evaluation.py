@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from tinydefects.data.json_files import first_fault
+from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import SettingsError
-from tinydefects.json_files import first_fault
 from tinydefects.metrics.curves import auroc, average_precision, best_f1, f1, fpr_at_tpr
 from tinydefects.metrics.detectability import DEFAULT_RULE, DetectionRule, measure_detectability
 from tinydefects.metrics.gathering import Gathered, gather
@@ -28,7 +29,6 @@ from tinydefects.metrics.size import SizeBins, parse_bins, quartile_areas, rho
 from tinydefects.metrics.spool import ScoreSpool
 from tinydefects.metrics.tally import Tally, lowest_above
 from tinydefects.metrics.uncertainty import N_RESAMPLES, intervals
-from tinydefects.sample import Prediction, Sample
 
 NUMBERS, DECISIONS, FILES = "Numbers and size groups", "Decisions", "What is written"  # headings of the command's help
 HIGHEST = float(np.finfo(np.float32).max)  # of the scores of pixels

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.defects import centred_span
+from tinydefects.data.defects import centred_span
 from tinydefects.metrics.records import DefectRecord, Exhibit
 
 SMALLEST_CUT_PX, LARGEST_CUT_PX, MARGIN_PX = 64, 160, 24

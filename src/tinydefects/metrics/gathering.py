@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.defects import Defect, find_defects, require_few
+from tinydefects.data.defects import Defect, find_defects, require_few
+from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError
 from tinydefects.metrics.contrast import contrast_to_noise
 from tinydefects.metrics.exhibits import ExhibitKeeper, cut_out
@@ -20,7 +21,6 @@ from tinydefects.metrics.ranking import Ranking
 from tinydefects.metrics.records import DefectRecord
 from tinydefects.metrics.spool import ScoreSpool
 from tinydefects.metrics.tally import Tally, choose_thresholds, count_at_least
-from tinydefects.sample import Prediction, Sample
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,8 +6,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tinydefects.data.sample import Prediction
 from tinydefects.errors import TinyDefectsError
-from tinydefects.sample import Prediction
 
 FloatT = TypeVar("FloatT", np.float32, np.float64)
 

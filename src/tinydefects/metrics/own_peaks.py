@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tinydefects.defects import EIGHT_CONNECTED, Box, Defect
+from tinydefects.data.defects import EIGHT_CONNECTED, Box, Defect
 
 FIRST_MARGIN_PX, REACH = 8, 1 / 8
 

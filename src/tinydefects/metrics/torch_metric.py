@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tinydefects.data.sample import Prediction
 from tinydefects.errors import MissingExtraError, TinyDefectsError
 from tinydefects.metrics.arrays import ArraySample, array_pairs
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.figures import figures
 from tinydefects.metrics.scores import FPR_LIMITS, Evaluation
 from tinydefects.metrics.size import short
-from tinydefects.sample import Prediction
 
 try:
     import torch

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from tinydefects.passes import plan_passes
-from tinydefects.patch_grid import PatchGrid, Size
+from tinydefects.detector.passes import plan_passes
+from tinydefects.detector.patch_grid import PatchGrid, Size
 
 SHOWN = 6  # sizes in a text; the others are counted
 

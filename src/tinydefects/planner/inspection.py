@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.defects import Defect, find_defects, require_few
+from tinydefects.data.defects import Defect, find_defects, require_few
+from tinydefects.data.pixels import read_size
+from tinydefects.data.sample import Sample
+from tinydefects.detector.patch_grid import Size
 from tinydefects.errors import TinyDefectsError
-from tinydefects.patch_grid import Size
-from tinydefects.pixels import read_size
 from tinydefects.planner.by_size import SizeOutcome, outcomes_by_size
 from tinydefects.planner.input_plan import PATCH_PX, InputPlan, plan_input, tile_and_overlap
 from tinydefects.planner.mask_loss import SHRINK_RULES, ShrinkRule, kept_by_shrinking
-from tinydefects.sample import Sample
 
 RESOLUTIONS = (224, 256, 448, 518, 1036)
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinydefects.data.pixels import write_whole
 from tinydefects.errors import TinyDefectsError
-from tinydefects.pixels import write_whole
 from tinydefects.planner.inspection import Inspection, ResolutionPlan
 
 if TYPE_CHECKING:

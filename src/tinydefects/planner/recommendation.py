@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from tinydefects.detector.passes import PassPlan, plan_passes
+from tinydefects.detector.patch_grid import PatchGrid, Size
 from tinydefects.errors import TinyDefectsError
-from tinydefects.passes import PassPlan, plan_passes
-from tinydefects.patch_grid import PatchGrid, Size
 from tinydefects.planner.by_size import SizeOutcome, outcomes_by_size
 from tinydefects.planner.input_plan import OVERLAP_IN_DEFECTS, PATCHES_ACROSS, InputPlan, tile_and_overlap
 

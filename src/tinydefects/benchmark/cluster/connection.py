@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from tinydefects.benchmark.cluster.admission import Admission, ClusterError, open_admission, own_versions, refusal_of
 from tinydefects.benchmark.cluster.executor import ClusterExecutor, Workforce
 from tinydefects.benchmark.run_settings import LOCAL
-from tinydefects.compute import THREAD_VARIABLES
+from tinydefects.data.leftovers import scratch_folder
+from tinydefects.detector.compute import THREAD_VARIABLES
 from tinydefects.errors import MissingExtraError
-from tinydefects.leftovers import scratch_folder
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.defects import Box
+from tinydefects.data.defects import Box
 
 Generator = np.random.Generator
 Field = NDArray[np.float32]

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tinydefects.data.pixels import write_png, write_whole
+from tinydefects.data.sample import Category, Sample
 from tinydefects.datasets.synthetic.defects import (
     CLEARANCE_PX,
     CONTRAST_RANGES,
@@ -27,8 +29,6 @@ from tinydefects.datasets.synthetic.defects import (
 )
 from tinydefects.datasets.synthetic.surfaces import PAINTERS, Scene, draw_scene
 from tinydefects.errors import DatasetError
-from tinydefects.pixels import write_png, write_whole
-from tinydefects.sample import Category, Sample
 
 SYNTHETIC_FAMILIES: tuple[str, ...] = tuple(PAINTERS)
 FORMAT_VERSION = 1  # raised with every change of what is drawn, so that old folders are left alone

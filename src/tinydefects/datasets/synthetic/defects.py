@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tinydefects.data.defects import Box
 from tinydefects.datasets.synthetic.canvas import Colour, Field, Generator, relief, smooth_noise, white_noise
 from tinydefects.datasets.synthetic.regions import Region, draw_region, grown
 from tinydefects.datasets.synthetic.surfaces import Scene
-from tinydefects.defects import Box
 
 DEFECT_KINDS = ("crack", "foreign", "missing", "pit", "scratch", "smudge", "stain")
 MINIMUM_CONTRAST = 8

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tinydefects.data.defects import EIGHT_CONNECTED, Box
 from tinydefects.datasets.synthetic.canvas import (
     Field,
     Generator,
@@ -20,7 +21,6 @@ from tinydefects.datasets.synthetic.canvas import (
     segment_distance,
     smooth_noise,
 )
-from tinydefects.defects import EIGHT_CONNECTED, Box
 
 Mask = NDArray[np.bool_]
 Segment = tuple[Point, Point, float]  # start, end, half width

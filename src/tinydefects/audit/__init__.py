@@ -1,0 +1,1 @@
+"""How much the rules of scoring, not the methods, decide."""

@@ -1,0 +1,235 @@
+"""What jobs will take before the first one runs: seconds, disk, memory; measured where anything is known.
+
+A method's seconds come from its finished results, scaled by patches; before there are any, from one timed pass of the
+teacher on this machine and a rough factor of the method. Bytes of features are exact, from the images' headers.
+"""
+
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from statistics import median
+
+from tinydefects.benchmark.job import Share, jobs_spared_training, share_of, shared_teacher
+from tinydefects.benchmark.run_folder import Finished
+from tinydefects.benchmark.run_settings import RunSettings
+from tinydefects.benchmark.workload import Workload, shared_grid, sizes_of
+from tinydefects.data.sample import Category
+from tinydefects.detector.compute import limited_threads
+from tinydefects.detector.pass_timing import time_pass
+from tinydefects.detector.settings import DetectorSettings
+from tinydefects.detector.teacher import Teacher
+from tinydefects.errors import TrainingError
+from tinydefects.methods.catalog import PEERS, parse_peer
+from tinydefects.methods.options import INPUT, read_settings
+from tinydefects.results.protocol import NO_RESOLUTION, Job
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Seconds of a method in passes of the teacher: over an image it learns from, and over one it scores; roughly."""
+
+    learning: float
+    scoring: float
+
+
+FBFT = Effort(5.0, 0.1)  # 50 epochs; measured with the built-in teacher at 384 px, as all of these
+EFFORTS: Mapping[str, Effort] = {
+    **{name: FBFT for name, kind in PEERS.items() if kind.students},
+    "fbft_published": Effort(8.0, 1.1),  # with a pass of its own
+    "patchcore": Effort(0.5, 0.3),
+    "patchcore_hnsw": Effort(0.7, 0.3),
+    "anomalydino": Effort(0.1, 1.1),
+}
+ANY_METHOD = Effort(0.3, 0.3)
+TIMED_IMAGES = {"off": 0, "quick": 40, "mvtec": 6000}  # of a cost sheet, about, all batch sizes together
+SECONDS_PER_MEGAPIXEL = 0.2  # of a method without teacher, and of scoring
+RESULT_BYTES, EXHIBIT_BYTES = 200_000, 1_500_000  # of one result, and of its pictures where it has some
+PROCESS_BYTES = 700_000_000  # libraries, and buffers of an image
+
+Loads = Mapping[tuple[str, DetectorSettings | None], Workload]  # by category and how the teacher sees it
+Rates = Mapping[tuple[str, bool], float]  # seconds a patch, by method and whether it was the first seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """One job: what it has to do and about how long it takes; `measured` says from results rather than guessed."""
+
+    job: Job
+    n_train: int
+    n_test: int
+    is_done: bool
+    seconds: float
+    measured: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All jobs, and what those that are not done will take together.
+
+    Attributes:
+        shares: seconds of the teacher's passes by name of the share, for those that are left.
+        teacher_seconds: of one pass over one image, by resolution, timed here; empty where no job needs the teacher.
+        feature_bytes: teacher features of everything that is left.
+        result_bytes: results that are left.
+        memory_bytes: of one worker at most, about.
+    """
+
+    estimates: tuple[Estimate, ...]
+    shares: Mapping[str, float]
+    teacher_seconds: Mapping[int, float]
+    feature_bytes: int
+    result_bytes: int
+    memory_bytes: int
+
+    @property
+    def left(self) -> list[Estimate]:
+        """Jobs that are not done."""
+        return [estimate for estimate in self.estimates if not estimate.is_done]
+
+    @property
+    def seconds(self) -> float:
+        """Of all that is left, for one worker."""
+        return sum(estimate.seconds for estimate in self.left) + sum(self.shares.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What estimates are made from: workloads, the teacher's seconds a patch and an image, rates of methods.
+
+    `spared` names jobs that find what they learn already learnt; `n_timed` is how many images a cost sheet takes.
+    """
+
+    loads: Loads
+    per_patch: Mapping[int, float]
+    per_image: Mapping[int, float]
+    rates: Rates
+    spared: Collection[str]
+    n_timed: int
+
+    def load(self, task: Job | Share) -> Workload:
+        return self.loads[task.category, seen_by(task)]
+
+    def estimate(self, job: Job, *, is_done: bool) -> Estimate:
+        load = self.load(job)
+        rate = self.rates.get((job.peer, job.is_first_seed), self.rates.get((job.peer, not job.is_first_seed)))
+        seconds = 0.0
+        if not is_done:
+            seconds = self._guess(job) if rate is None else rate * _work(load)
+        return Estimate(
+            job=job,
+            n_train=load.n_train,
+            n_test=load.n_test,
+            is_done=is_done,
+            seconds=seconds,
+            measured=rate is not None,
+        )
+
+    def _guess(self, job: Job) -> float:
+        load = self.load(job)
+        scoring = load.megapixels * SECONDS_PER_MEGAPIXEL
+        if job.resolution == NO_RESOLUTION:
+            return 2 * scoring
+        name = job.peer.partition(":")[0]
+        effort = EFFORTS.get(name, ANY_METHOD)
+        learning = 0.0 if job.name in self.spared else effort.learning
+        patches = learning * load.n_train_patches + effort.scoring * (load.n_patches - load.n_train_patches)
+        if share_of(job) is None and PEERS[name].shares_features:  # not this time: a pass of its own over each image
+            patches += load.n_patches
+        timing = self.n_timed * (1 + effort.scoring) if job.is_first_seed else 0.0
+        return scoring + timing * self.per_image[job.resolution] + patches * self.per_patch[job.resolution]
+
+
+def plan_jobs(
+    jobs: Sequence[Job], categories: Mapping[str, Category], results: Mapping[str, Finished], settings: RunSettings
+) -> Plan:
+    """What the jobs take; `results` are those that are finished, by the job's name."""
+    left = [job for job in jobs if job.name not in results]
+    needing = [job for job in left if job.resolution != NO_RESOLUTION]
+    teacher = shared_teacher(needing[0].protocol, settings) if needing else None
+    shares = {share.name: share for job in needing if (share := share_of(job))}
+    sizes = {name: sizes_of(category) for name, category in categories.items()}
+    seen = {(job.category, seen_by(job)) for job in jobs} | {(one.category, seen_by(one)) for one in shares.values()}
+    loads = {(name, how): sizes[name].workload(teacher, how) for name, how in seen}
+    timed = {job.resolution: sizes[job.category].train[0] for job in reversed(needing)}
+    shapes = {side: shared_grid(teacher, size, side).shape for side, size in timed.items() if teacher}
+    with limited_threads(settings.threads) if shapes else nullcontext():
+        per_image = {side: time_pass(teacher, shape, repeats=1) for side, shape in shapes.items() if teacher}
+    per_patch = {side: seconds / prod(shapes[side]) for side, seconds in per_image.items()}
+    known = _Known(
+        loads=loads,
+        per_patch=per_patch,
+        per_image=per_image,
+        rates=_rates(jobs, loads, results),
+        spared=jobs_spared_training(jobs),
+        n_timed=TIMED_IMAGES[settings.cost],
+    )
+    own = {(job.category, seen_by(job)): known.load(job) for job in needing if share_of(job) is None}
+    return Plan(
+        estimates=tuple(known.estimate(job, is_done=job.name in results) for job in jobs),
+        shares={name: known.load(one).n_patches * per_patch[one.resolution] for name, one in shares.items()},
+        teacher_seconds=per_image,
+        feature_bytes=sum(known.load(one).feature_bytes for one in shares.values())
+        + sum(load.feature_bytes for load in own.values()),
+        result_bytes=sum(RESULT_BYTES + EXHIBIT_BYTES * job.is_first_seed for job in left),
+        memory_bytes=_memory(teacher, [known.load(job) for job in left]),
+    )
+
+
+def seen_by(task: Job | Share) -> DetectorSettings | None:
+    """How the teacher sees the images of a task; None where it does not."""
+    if task.resolution == NO_RESOLUTION:
+        return None
+    if isinstance(task, Share):
+        return DetectorSettings(resolution=task.resolution)
+    kind, options = parse_peer(task.peer)
+    named = {name: text for name, text in options.items() if name in INPUT}
+    return read_settings(named, resolution=task.resolution, preset=kind.preset)
+
+
+def require_space(plan: Plan, settings: RunSettings) -> None:
+    """Refuse before the first job what cannot fit.
+
+    Raises:
+        TrainingError: the features exceed their limit, or features and results the free space.
+    """
+    remedy = "lower --resolutions or run fewer --categories"
+    if plan.feature_bytes > settings.features_limit_gb * 1e9:
+        raise TrainingError(
+            f"{settings.features}: the teacher's features need {plan.feature_bytes / 1e9:.3g} GB, the limit is "
+            f"{settings.features_limit_gb:g} GB: raise --features-limit-gb, {remedy}"
+        )
+    there = next(folder for folder in (settings.features, *settings.features.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    needed = max(0, plan.feature_bytes - _held_bytes(settings.features)) + plan.result_bytes
+    if needed > free:
+        raise TrainingError(
+            f"{settings.features}: features and results need {needed / 1e9:.3g} GB more, the disk has "
+            f"{free / 1e9:.3g} GB free: free space, choose another --features, {remedy}"
+        )
+
+
+def _rates(jobs: Sequence[Job], loads: Loads, results: Mapping[str, Finished]) -> Rates:
+    """From what is finished; seconds a megapixel where no teacher looks."""
+    found: dict[tuple[str, bool], list[float]] = {}
+    for job in jobs:
+        if job.name in results:
+            rate = results[job.name].seconds / _work(loads[job.category, seen_by(job)])
+            found.setdefault((job.peer, job.is_first_seed), []).append(rate)
+    return {key: median(rates) for key, rates in found.items()}
+
+
+def _work(load: Workload) -> float:
+    return load.n_patches or load.megapixels
+
+
+def _memory(teacher: Teacher | None, loads: Sequence[Workload]) -> int:
+    """Libraries, the teacher, and the training features of the largest category in 32 bit."""
+    weights = 0 if teacher is None else sum(one.numel() * one.element_size() for one in teacher.model.parameters())
+    return PROCESS_BYTES + weights + 2 * max((load.training_bytes for load in loads), default=0)
+
+
+def _held_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*.npy")) if folder.is_dir() else 0

@@ -1,0 +1,109 @@
+"""A benchmark as text: what it will take, and its leaderboards in the end."""
+
+from dataclasses import asdict
+
+from tinydefects.benchmark.board import NOT_TOLD_MARK, Board, FinishedT, headline_rows
+from tinydefects.benchmark.estimate import Estimate, Plan
+from tinydefects.benchmark.run_settings import RunSettings
+from tinydefects.metrics.leaderboard import NOT_TOLD, Leaderboard, LeaderboardRow
+from tinydefects.results.protocol import shown_resolution
+
+SHOWN = {
+    "aupro_Q1@0.05": "Q1",
+    "aupro_Q2@0.05": "Q2",
+    "aupro_Q3@0.05": "Q3",
+    "aupro_Q4@0.05": "Q4",
+    "rho@0.05": "rho",
+    "image_auroc": "im AUROC",
+}
+LEGEND = "means over categories of means over seeds; = cannot be told from the best; intervals are in the report"
+FIRST_COLUMN = "AUPRO@5 %"
+
+
+def describe_plan(plan: Plan) -> str:
+    """A row for each job."""
+    width = max((len(estimate.job.category) for estimate in plan.estimates), default=8)
+    names = max((len(estimate.job.peer) for estimate in plan.estimates), default=4)
+    lines = [f"{'category':<{width}}  {'px':>5}  {'method':<{names}}  seed  learn  score  about"]
+    return "\n".join([*lines, *(_row(estimate, width, names) for estimate in plan.estimates)])
+
+
+def _row(estimate: Estimate, width: int, names: int) -> str:
+    job = estimate.job
+    state = "done" if estimate.is_done else f"{shown_time(estimate.seconds)}{'' if estimate.measured else ' (guess)'}"
+    return (
+        f"{job.category:<{width}}  {shown_resolution(job.resolution):>5}  {job.peer:<{names}}  {job.seed:>4}  "
+        f"{estimate.n_train:>5}  {estimate.n_test:>5}  {state}"
+    )
+
+
+def describe_totals(plan: Plan, settings: RunSettings) -> str:
+    """Three lines: time, space, and how both are known."""
+    left = plan.left
+    work = f"{len(plan.estimates)} jobs, {len(plan.estimates) - len(left)} done; about {shown_time(plan.seconds)} left"
+    if settings.n_workers > 1:
+        work += f" for one worker, {shown_time(plan.seconds / settings.n_workers)} for {settings.n_workers}"
+    space = (
+        f"disk: {plan.feature_bytes / 1e9:.3g} GB of teacher features in {settings.features} (limit "
+        f"{settings.features_limit_gb:g} GB), results about {plan.result_bytes / 1e6:.0f} MB; memory: up to about "
+        f"{plan.memory_bytes / 1e9:.2g} GB a worker"
+    )
+    return "\n".join([work, space, _basis(plan)])
+
+
+def _basis(plan: Plan) -> str:
+    timed = ", ".join(f"{seconds:.2g} s an image at {side} px" for side, seconds in plan.teacher_seconds.items())
+    guessed = sorted({estimate.job.peer for estimate in plan.left if not estimate.measured})
+    parts = [f"the teacher was timed here ({timed})"] if timed else []
+    if any(estimate.measured for estimate in plan.left):
+        parts.append("methods with finished results are scaled from those by patches")
+    if guessed:
+        parts.append(f"{', '.join(guessed)}: rough guesses, a factor of 3 off is possible")
+    return f"times: {'; '.join(parts)}" if parts else "times: nothing is left to do"
+
+
+def plan_numbers(plan: Plan) -> dict[str, object]:
+    """The same for programs."""
+    rows = []
+    for estimate in plan.estimates:
+        job = estimate.job
+        own = {"category": job.category, "resolution": job.resolution, "peer": job.peer, "seed": job.seed}
+        known = {name: getattr(estimate, name) for name in ("n_train", "n_test", "is_done", "seconds", "measured")}
+        rows.append({**own, **known})
+    totals = {name: getattr(plan, name) for name in ("seconds", "feature_bytes", "result_bytes", "memory_bytes")}
+    return {"jobs": rows, **totals}
+
+
+def describe_leaderboard(board: Board[FinishedT], found: Leaderboard) -> str:
+    """One row a method; `=` marks who cannot be told from the best of a column."""
+    title = f"{board.name}, {len(found.categories)} {'category' if len(found.categories) == 1 else 'categories'}"
+    names = [row.method for row in headline_rows(found)]
+    width = max(len(name) for name in (*names, FIRST_COLUMN))
+    columns = [{row.method: row for row in found.of(figure)} for figure in SHOWN]
+    lines = [title, f"{FIRST_COLUMN:<{width}}" + "".join(f"{short:>10}  " for short in SHOWN.values())]
+    lines += [f"{name:<{width}}" + "".join(_cell(column[name]) for column in columns) for name in names]
+    if found.left_out:
+        lines.append(f"left out, because not every method has a result there: {', '.join(found.left_out)}")
+    lines += [f"not ranked, too few categories have a result: {one.name}" for one in board.unranked]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(row: LeaderboardRow) -> str:
+    return f"{row.value:>10.4f} {NOT_TOLD_MARK if row.verdict == NOT_TOLD else ' '}"
+
+
+def leaderboard_numbers(board: Board[FinishedT], found: Leaderboard) -> dict[str, object]:
+    """The same for programs."""
+    return {
+        "dataset": board.dataset,
+        "resolution": board.resolution,
+        "unranked": [one.name for one in board.unranked],
+        **asdict(found),
+    }
+
+
+def shown_time(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

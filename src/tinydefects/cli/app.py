@@ -1,0 +1,185 @@
+"""The tinydefects command: its subcommands, and one line for whatever goes wrong.
+
+Exit codes: 0, it worked; 2, something a user can mend; 70, a fault of this program; 130, stopped by Ctrl-C, and 143, by
+SIGTERM; 141, nobody reads the output any more.
+"""
+
+import io
+import os
+import signal
+import sys
+from itertools import pairwise
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from tinydefects.cli import (
+    auditing,
+    benchmarking,
+    detecting,
+    evaluating,
+    exporting,
+    inspecting,
+    scoring,
+    settings_options,
+    submitting,
+)
+from tinydefects.cli.options import BASIC_FLAGS, describe_versions, with_basics
+from tinydefects.errors import MissingExtraError, Stopped, TinyDefectsError
+from tinydefects.privacy import private_matplotlib, silence_reports
+
+NAME = "tinydefects"
+DETECTOR_PACKAGES = {"torch", "torchvision", "timm", "safetensors"}
+MENDABLE, OUR_FAULT, NOBODY_READS = 2, 70, 141
+REPORT_TO = "https://github.com/tinydefects/tinydefects/issues"
+UsageError: type = typer.BadParameter.__bases__[0]  # typer raises it and does not export it
+
+
+class Program(TyperGroup):
+    """Lets the options that every command has stand before the command, too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's, or a copy of it
+        """The arguments with those options behind the command's name."""
+        n_before = next((place for place, argument in enumerate(args) if argument not in BASIC_FLAGS), len(args))
+        before, command, others = args[:n_before], args[n_before : n_before + 1], args[n_before + 1 :]
+        is_command = bool(command) and not command[0].startswith("-")
+        return super().parse_args(ctx, [*command, *before, *others] if is_command else args)
+
+
+app = typer.Typer(
+    name=NAME,
+    cls=Program,
+    help="Find defects a few pixels wide, and measure honestly how small one can go.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+for command in (
+    detecting.demo,
+    inspecting.inspect,
+    detecting.fit,
+    detecting.predict,
+    evaluating.evaluate,
+    benchmarking.benchmark,
+    auditing.audit,
+    scoring.report,
+    scoring.compare,
+    submitting.submit,
+    exporting.export,
+    settings_options.config,
+):
+    app.command()(with_basics(command))
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        print(describe_versions())
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def choose(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show versions and stop.")
+    ] = False,
+) -> None:
+    """Find defects a few pixels wide, and measure honestly how small one can go."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(MENDABLE)
+
+
+def main() -> None:
+    """Run the command; whatever goes wrong is one line on standard error, see the module for the exit code."""
+    _repair_streams()
+    silence_reports()
+    try:
+        _refuse_empty(sys.argv[1:])
+        with private_matplotlib():
+            code = app(prog_name=NAME, standalone_mode=False)
+        sys.stdout.flush()
+    except Stopped as stop:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # threads may have to end what they do
+        line, code = stop.args
+        sys.stderr.write(f"{line}\n")
+        _leave(code)
+    except BrokenPipeError:
+        _leave(NOBODY_READS)
+    except SystemExit as stop:  # with 1 typer and rich leave a broken pipe
+        _leave(NOBODY_READS if stop.code == 1 else stop.code)
+    except Exception as error:
+        code, message = _complaint(error)
+        sys.stderr.write(f"{NAME}: {' '.join(message.split())}\n")
+        _leave(code)
+    if code:
+        sys.exit(code)
+
+
+def _complaint(error: Exception) -> tuple[int, str]:
+    """Exit code and message of an error."""
+    if isinstance(error, TinyDefectsError):
+        return MENDABLE, str(error)
+    if isinstance(error, UsageError):
+        return MENDABLE, _usage_complaint(error)
+    if isinstance(error, ModuleNotFoundError) and error.name in DETECTOR_PACKAGES:
+        return MENDABLE, str(MissingExtraError("this command", "detector"))
+    if isinstance(error, OSError):
+        place = "system" if error.filename is None else os.fsdecode(error.filename)
+        return MENDABLE, f"{place}: {error.strerror or error}; check the path, its rights and the free space"
+    if isinstance(error, MemoryError):
+        return MENDABLE, "out of memory; lower --resolution or close other programs"
+    return OUR_FAULT, (
+        f"a fault of this program ({type(error).__name__}: {error}), not of your input, in {describe_versions()}; "
+        f"please report this line at {REPORT_TO}, with what --traceback adds to it"
+    )
+
+
+def _usage_complaint(error: Exception) -> str:
+    """`Invalid value for '--epochs': …; see tinydefects fit --help`."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else NAME
+    text = str(error.format_message()).strip().removesuffix(".")  # type: ignore[attr-defined]  # UsageError has it
+    return f"{text}; see {path} --help"
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """An empty text would mean the current folder where a path is due: mostly an unset variable of the shell.
+
+    Raises:
+        TinyDefectsError: an argument is empty or holds a zero byte.
+    """
+    for before, argument in pairwise(["", *arguments]):
+        option = argument.removesuffix("=") if argument.startswith("--") and argument.endswith("=") else None
+        if option is None and not argument.strip():
+            option = before if before.startswith("-") else "an argument"
+        if option is not None:
+            raise TinyDefectsError(f"{option}: the value is empty; give one, or leave it out (is a variable unset?)")
+        if "\0" in argument:
+            raise TinyDefectsError(f"{argument!r}: holds a zero byte, which no path and no option has; leave it out")
+
+
+def _repair_streams() -> None:
+    """Whatever is printed can be: names that are no UTF-8 and letters a terminal lacks are written as escapes."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _leave(code: str | int | None) -> NoReturn:
+    """Exit without a second complaint where standard output or error cannot be written any more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Score maps: evaluate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import Field
+
+from tinydefects.cli.options import (
+    Allow,
+    CategoryId,
+    Json,
+    Option,
+    check_masks_of,
+    load,
+    numbers,
+    print_result,
+    say,
+    show_progress,
+)
+from tinydefects.cli.settings_options import options_of
+from tinydefects.data.pairing import Pairing, Resample
+from tinydefects.data.predictions import ImageScoreRule
+from tinydefects.data.sample import Category
+from tinydefects.metrics.evaluation import DECISIONS, FILES, EvaluationSettings
+from tinydefects.results.evaluate_maps import MapReader, NormalSource, Progress
+
+MAPS = "The maps"
+DataFolder = Annotated[Path, Field(description="Folder that holds the dataset.")]
+ImageScore = Annotated[
+    ImageScoreRule,
+    Field(
+        description="Score of an image: 'stored' with the map, else a rule on the map.",
+        json_schema_extra={"panel": MAPS},
+    ),
+]
+
+
+class EvaluateSettings(EvaluationSettings):
+    """What `tinydefects evaluate` takes besides: where things lie, how maps are read, whence thresholds come."""
+
+    root: DataFolder = Path("data")
+    out: Path = Field(default=Path("results"), description="Folder of results.")
+    key: str | None = Field(
+        default=None,
+        description="Array of .npz maps; else 'anomaly_map' or the only one.",
+        json_schema_extra={"panel": MAPS},
+    )
+    resample: Resample = Field(
+        default="none",
+        description="Bring maps of another size to their image's (never the mask); recorded in the result. Shrinking "
+        "averages, and so lowers the peaks of tiny spots.",
+        json_schema_extra={"panel": MAPS},
+    )
+    image_score: ImageScore = "stored"
+    threshold_from: NormalSource | None = Field(
+        default=None,
+        description="Take thresholds that are not given from maps of these good images instead.",
+        json_schema_extra={"panel": DECISIONS},
+    )
+    threshold_rate: float = Field(
+        default=0.001,
+        ge=0,
+        lt=1,
+        description="The share of those images' pixels (and of those images) allowed above it.",
+        json_schema_extra={"panel": DECISIONS},
+    )
+
+
+@options_of(EvaluateSettings)
+def evaluate(
+    maps: Annotated[Path, typer.Argument(help="Folder of anomaly maps (MVTec's layout) or a manifest of them.")],
+    category_id: CategoryId,
+    settings: EvaluateSettings,
+    option: Option = None,
+    allow: Allow = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only check the maps; say what scoring would read and spool.", rich_help_panel=FILES
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Score anybody's anomaly maps at the images' own resolution, by defect size.
+
+    Maps are TIFF, npy, npz or 16-bit PNG, in MAPS/CATEGORY/test/TYPE/STEM.tiff,
+    or listed in a manifest: CSV, JSON, JSON lines or Parquet with columns id (or
+    path), map, maybe score. All are checked by name and size before the first is
+    scored; whatever is wrong goes to OUT/DATASET/CATEGORY.problems.csv. Beside
+    the result lies a table of all defects: .defects.csv.
+
+    tinydefects evaluate maps mvtec_ad/screw --limits 0.3,0.05,1e-5
+    tinydefects evaluate maps.jsonl visa/pcb1 --resample bilinear --dry-run
+    tinydefects evaluate maps mvtec_ad2/can --threshold-from validation
+    tinydefects evaluate maps folder/parts --bins diameter_px:2,5,10 --contrast
+    """
+    from tinydefects.data.image_bits import MOST, bits_to_show, category_with_image_bits
+    from tinydefects.data.map_description import describe_cost, scoring_cost, warnings_about
+    from tinydefects.data.pixels import require_writable
+    from tinydefects.data.predictions import read_maker
+    from tinydefects.metrics.evaluation import evaluate as evaluate_pairs
+    from tinydefects.results.result import TABLE_SUFFIX, Result, describe_run, write_result
+
+    category = load(category_id, settings.root, option, allow=allow)
+    bits = bits_to_show(category, read_maker(maps)) if settings.n_exhibits or settings.contrast else MOST
+    category = category_with_image_bits(category, bits)
+    base = settings.out / category.id
+    with show_progress() as progress:
+        reader = reader_of(maps, settings, base.with_name(f"{base.name}.problems.csv"), progress)
+        pairing = reader.check(category)
+        for remark in (*licence_of(category.id), *warnings_about(pairing)):
+            say(remark)
+        pairing = pairing.with_samples(check_masks_of(category, allow, progress).test)
+        if dry_run:
+            cost = scoring_cost(pairing)
+            return print_result(cost, as_json, describe_cost(cost))
+        require_writable(base.parent)
+        decided = with_thresholds(settings, reader, category, pairing)
+        evaluation = evaluate_pairs(reader.pairs(pairing), decided, category=category.id)
+    told = {
+        **({"image_bits": str(bits)} if bits != MOST else {}),
+        **({"dataset_options": " ".join(option)} if option else {}),
+        **({"allowed": " ".join(allow)} if allow else {}),
+    }
+    result = Result(evaluation=evaluation, provenance=describe_run(to_repeat(settings, pairing, told)))
+    path = write_result(result, base.with_name(f"{base.name}.json"), with_table=True)
+    written = f"\nwritten: {path}, {path.with_suffix(TABLE_SUFFIX)}"
+    print_result(numbers(evaluation), as_json, str(evaluation), written)
+
+
+def reader_of(maps: Path, settings: EvaluateSettings, problems_path: Path, progress: Progress) -> MapReader:
+    """What reads the maps as the settings say."""
+    return MapReader(
+        source=maps,
+        key=settings.key,
+        resample=settings.resample,
+        image_score=settings.image_score,
+        problems_path=problems_path,
+        progress=progress,
+    )
+
+
+def with_thresholds(
+    settings: EvaluateSettings, reader: MapReader, category: Category, pairing: Pairing
+) -> EvaluationSettings:
+    """The settings with the thresholds that are not given taken from good images, where that is asked for."""
+    if settings.threshold_from is None:
+        return settings
+    found = reader.thresholds(category, settings.threshold_from, settings.threshold_rate, pairing)
+    given = (settings.threshold, settings.image_threshold)
+    of_pixels, of_images = (own if own is not None else other for own, other in zip(given, found, strict=True))
+    return settings.changed(threshold=of_pixels, image_threshold=of_images)
+
+
+def to_repeat(settings: EvaluateSettings, pairing: Pairing, told: dict[str, str]) -> dict[str, object]:
+    """What decided the numbers, for the record: how maps were read, who made them, the settings that were chosen."""
+    from tinydefects.data.map_description import map_settings
+    from tinydefects.data.predictions import maker_of
+
+    source = settings.threshold_from
+    return {
+        "command": "evaluate",
+        "curve": settings.curve,
+        "image_score": settings.image_score,
+        **map_settings(pairing),
+        **told,
+        **({"threshold_from": f"{source}, exceeded by at most {settings.threshold_rate:g}"} if source else {}),
+        **settings.model_dump(mode="json", include=set(EvaluationSettings.model_fields), exclude_defaults=True),
+        **maker_of(pairing),
+    }
+
+
+def licence_of(category_id: str) -> list[str]:
+    """One line for a published dataset, which binds whoever uses it; none for images of one's own and drawn ones."""
+    from tinydefects.datasets.catalog import LICENCES
+
+    dataset = category_id.split("/")[0]
+    return [] if dataset in {"folder", "synthetic"} else [f"licence of {dataset}: {LICENCES[dataset]}"]

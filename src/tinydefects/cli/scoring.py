@@ -1,0 +1,60 @@
+"""Show what was scored: report, compare."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tinydefects.cli.options import MOST_DRAWS, Json, Out, Seed, print_result, say
+
+
+def report(
+    results: Annotated[Path, typer.Argument(help="Folder of results, or one result file.")],
+    out: Out = Path("report.html"),
+) -> None:
+    """Turn results into one self-contained HTML file; those of a benchmark's methods are set side by side.
+
+    Where other evaluations lie beside a benchmark, they go into a second file, OUT_evaluations.html.
+    """
+    from tinydefects.benchmark.stored import divide_results
+    from tinydefects.report.evaluation_page import write_evaluations_report
+    from tinydefects.report.page import write_benchmark_report
+
+    of_benchmark, others = divide_results(results)
+    if of_benchmark:
+        write_benchmark_report(results, out)
+        say(f"report: {out}")
+    if others:
+        beside = out.with_name(f"{out.stem}_evaluations{out.suffix}") if of_benchmark else out
+        write_evaluations_report(others, beside)
+        count = f" ({len(others)} evaluations that are not of the benchmark)" if of_benchmark else ""
+        say(f"report: {beside}{count}")
+
+
+def compare(
+    results: Annotated[list[Path], typer.Argument(help="Two or more result files of the same images, one a method.")],
+    figures: Annotated[
+        str, typer.Option(help="Names of figures, separated by commas, such as 'aupro_Q1@0.05'; 'all' for every one.")
+    ] = "",
+    resamples: Annotated[
+        int, typer.Option(min=100, max=MOST_DRAWS, help="How often the images are drawn again.")
+    ] = 2000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare methods on the same images: differences, their intervals, and which of them can be told from chance.
+
+    tinydefects compare ours/screw.json theirs/screw.json --figures aupro_Q1@0.05,image_auroc
+    """
+    from tinydefects.metrics.comparison import compare as compare_evaluations
+    from tinydefects.metrics.comparison import describe, other_rules
+    from tinydefects.results.result import read_named_results
+
+    evaluations = {name: result.evaluation for name, result in read_named_results(results).items()}
+    comparisons = compare_evaluations(
+        evaluations, names=[figures] if figures.strip() else [], n_resamples=resamples, seed=seed
+    )
+    if remark := other_rules(evaluations):
+        say(remark)
+    print_result([asdict(one) for one in comparisons], as_json, describe(comparisons))

@@ -1,0 +1,167 @@
+"""One anomaly map in one file: TIFF, npy, npz or gray PNG, of floats or integers, read as float32.
+
+Headers are read apart from pixels, so that a thousand maps are checked in a second before the first is scored.
+"""
+
+import zipfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeAlias, TypeVar
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from tinydefects.data.opening import LARGEST_IMAGE_PX, open_image
+from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
+
+MAP_SUFFIXES = (".tiff", ".tif", ".npy", ".npz", ".png")
+NAMED_ARRAY = "anomaly_map"  # the array of an .npz that is meant when it holds several
+PNG_TYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32"}
+T = TypeVar("T")
+_Header: TypeAlias = tuple[tuple[int, ...], str | np.dtype[Any], str]  # shape, type, description
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapHeader:
+    """What a file says of its map: (H, W), the type of its numbers, and the text stored with it (TIFF only)."""
+
+    size: tuple[int, int]
+    dtype: str
+    description: str = ""
+
+
+def read_header(path: Path, key: str | None = None) -> MapHeader:
+    """Size and type of a map without its pixels; `key` names the array of an `.npz`.
+
+    Raises:
+        ImageReadError: the file is missing, truncated, unreadable or holds something else than one map.
+        MissingExtraError: a compression that needs the extra `codecs`.
+    """
+    shape, dtype, description = _tried(path, lambda: _HEADERS[path.suffix.lower()](path, key))
+    size = tuple(shape) if len(shape) == 2 else tuple(length for length in shape if length != 1)
+    if len(size) != 2 or 0 in size or np.dtype(dtype).kind not in "fiu":
+        raise ImageReadError(
+            f"{path}: this file holds {dtype} of shape {tuple(shape)}, an anomaly map is (height, width) numbers; "
+            "write one map a file"
+        )
+    if size[0] * size[1] > LARGEST_IMAGE_PX:
+        raise ImageReadError(f"{path}: says it is {size[0]} x {size[1]} pixels, too many to be true; write it again")
+    return MapHeader(size=(size[0], size[1]), dtype=str(np.dtype(dtype).newbyteorder("=")), description=description)
+
+
+def read_map(path: Path, key: str | None = None) -> NDArray[np.float32]:
+    """An anomaly map as (H, W) float32; axes of length one around it are dropped, nothing is scaled.
+
+    Numbers beyond float32 become infinite, and are refused where a `Prediction` is made of them.
+
+    Raises:
+        ImageReadError, MissingExtraError: as `read_header`.
+    """
+    header = read_header(path, key)
+    scores = _tried(path, lambda: _PIXELS[path.suffix.lower()](path, key))
+    with np.errstate(over="ignore"):
+        return np.asarray(scores.reshape(header.size).astype(np.float32, copy=False))
+
+
+def resample_bilinear(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """The map at another (H, W): bilinear, centre-aligned (corners are not pinned), in float32.
+
+    Enlarging interpolates between the four neighbours and repeats the border. Shrinking is Pillow's: the triangle is
+    widened by the ratio, so every pixel of the larger map counts (antialiasing), which lowers the peaks of tiny spots.
+    """
+    resampled = Image.fromarray(np.ascontiguousarray(anomaly_map)).resize(
+        (size[1], size[0]), Image.Resampling.BILINEAR, reducing_gap=None
+    )
+    return np.array(resampled)
+
+
+def _tried(path: Path, read: Callable[[], T]) -> T:
+    """What `read` gives, any failure of a decoder as one error that names the file."""
+    if not path.is_file():
+        raise ImageReadError(f"{path}: not a readable anomaly map (no such file); write it again")
+    try:
+        return read()
+    except TinyDefectsError:
+        raise
+    except Exception as error:  # decoders raise whatever they like on damaged files
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        if "imagecodecs" in reason:
+            raise MissingExtraError(f"{path}: this compression", "codecs") from error
+        if isinstance(error, KeyError) and path.suffix.lower() not in _HEADERS:
+            reason = f"expected {', '.join(MAP_SUFFIXES)}"
+        raise ImageReadError(f"{path}: not a readable anomaly map ({reason}); write it again") from error
+
+
+def _tiff_header(path: Path, key: str | None) -> _Header:
+    with tifffile.TiffFile(path) as file:
+        page, series = file.pages.first, file.series[0]
+        ends = (offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True))
+        if max(ends, default=0) > path.stat().st_size:
+            raise ValueError("it is truncated")
+        return series.shape, series.dtype, page.description
+
+
+def _npy_header(path: Path, key: str | None) -> _Header:
+    with path.open("rb") as file:
+        shape, dtype = _array_header(file)
+        if file.tell() + dtype.itemsize * int(np.prod(shape, dtype=object)) > path.stat().st_size:
+            raise ValueError("it is truncated")
+        return shape, dtype, ""
+
+
+def _npz_header(path: Path, key: str | None) -> _Header:
+    with zipfile.ZipFile(path) as archive, archive.open(f"{_array_name(archive, path, key)}.npy") as file:
+        return *_array_header(file), ""
+
+
+def _png_header(path: Path, key: str | None) -> _Header:
+    with open_image(path) as image:
+        if image.mode not in PNG_TYPES:
+            raise ValueError(f"a colour picture ({image.mode}), not a map")
+        return (image.height, image.width), PNG_TYPES[image.mode], ""
+
+
+def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def _array_name(archive: zipfile.ZipFile, path: Path, key: str | None) -> str:
+    """The array asked for, else the one named `NAMED_ARRAY`, else the only one."""
+    names = [name.removesuffix(".npy") for name in archive.namelist()]
+    wanted = key or (names[0] if len(names) == 1 else NAMED_ARRAY)
+    if wanted not in names:
+        raise ImageReadError(f"{path}: holds no array {wanted!r} but {', '.join(names)}; name the right one (--key)")
+    return wanted
+
+
+def _npz_pixels(path: Path, key: str | None) -> NDArray[np.generic]:
+    with zipfile.ZipFile(path) as archive, closing(np.load(path, allow_pickle=False)) as arrays:
+        return np.asarray(arrays[_array_name(archive, path, key)])
+
+
+def _png_pixels(path: Path, key: str | None) -> NDArray[np.generic]:
+    with open_image(path) as image:
+        return np.asarray(image)
+
+
+_HEADERS: dict[str, Callable[[Path, str | None], _Header]] = {
+    ".tiff": _tiff_header,
+    ".tif": _tiff_header,
+    ".npy": _npy_header,
+    ".npz": _npz_header,
+    ".png": _png_header,
+}
+_PIXELS: dict[str, Callable[[Path, str | None], NDArray[np.generic]]] = {
+    ".tiff": lambda path, _: tifffile.imread(path),
+    ".tif": lambda path, _: tifffile.imread(path),
+    ".npy": lambda path, _: np.load(path, allow_pickle=False),
+    ".npz": _npz_pixels,
+    ".png": _png_pixels,
+}

@@ -1,0 +1,263 @@
+"""Which map belongs to which test image, and every reason why some cannot be scored, from headers alone.
+
+Maps and images are paired by name, never by order: in a folder by the sample's id (`test/crack/000`), in a manifest
+by id or by the image's path, all without suffix.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pydantic_core import from_json
+
+from tinydefects.data.map_files import MAP_SUFFIXES, MapHeader, read_header
+from tinydefects.data.map_manifest import read_manifest
+from tinydefects.data.map_origin import Origin, origin_in
+from tinydefects.data.pixels import IMAGE_SUFFIXES, read_size
+from tinydefects.data.problems import MapProblem, MapsError
+from tinydefects.data.sample import Category, Sample
+from tinydefects.data.walk import LeftOut, nfc, on_disk, walk
+from tinydefects.errors import ImageReadError, TableError
+
+Resample = Literal["none", "bilinear"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedMap:
+    """A sample and the file of its map, by their headers: size of the image (H, W), what came with the map."""
+
+    sample: Sample
+    image_size: tuple[int, int]
+    path: Path
+    header: MapHeader
+    stored_score: float | None
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairing:
+    """The pairs that could be made, in the order of the samples, and all problems; maps in .npz are called `key`.
+
+    `left_out` is what lies in a folder of maps and is no map.
+    """
+
+    source: Path
+    key: str | None
+    pairs: tuple[PairedMap, ...]
+    problems: tuple[MapProblem, ...]
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    @property
+    def resampled(self) -> tuple[PairedMap, ...]:
+        """The pairs whose map has another size than its image."""
+        return tuple(pair for pair in self.pairs if pair.header.size != pair.image_size)
+
+    def with_samples(self, samples: Iterable[Sample]) -> "Pairing":
+        """The same maps with other samples of the same ids, such as samples whose masks are in memory already."""
+        by_id = {sample.id: sample for sample in samples}
+        pairs = [replace(pair, sample=by_id.get(pair.sample.id, pair.sample)) for pair in self.pairs]
+        return replace(self, pairs=tuple(pairs))
+
+    @property
+    def made_by(self) -> Mapping[str, object]:
+        """Who made the maps, as each of them says; empty where they do not say."""
+        origin = self.pairs[0].origin if self.pairs else None
+        return origin.made_by if origin else {}
+
+    def require_sound(self) -> None:
+        """Raise a MapsError with all problems; maps of no image are no reason, but told: they may be misnamed."""
+        if any(problem.kind != "extra" for problem in self.problems):
+            raise MapsError(self.source, self.problems)
+
+
+def pair_maps(
+    source: Path,
+    category: Category,
+    *,
+    samples: Sequence[Sample] | None = None,
+    key: str | None = None,
+    resample: Resample = "none",
+    stored_scores: bool = True,
+    progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None,
+) -> Pairing:
+    """Find the map of every sample in a folder or a manifest, compare sizes and origins; no pixel of a map is read.
+
+    A photograph is read only where its map says of which one it was made, and the file has been touched since.
+
+    Args:
+        source: a folder in MVTec's layout, `[<category>/]<sample id>.<suffix>`, or a manifest (see `read_manifest`).
+        category: whose test images are to be scored.
+        samples: others of the category instead of its test images.
+        key: the array of `.npz` files.
+        resample: whether maps of another size than their image are welcome.
+        stored_scores: whether image scores that came with the maps will be used: then all must have one, or none.
+        progress: called with ("check", done, total).
+
+    Raises:
+        ImageReadError: there is no such folder or manifest.
+        TableError, MissingExtraError: a manifest that cannot be read.
+    """
+    samples = category.test if samples is None else samples
+    found, strangers, left_out = _find_maps(source, category)
+    outcomes: list[PairedMap | MapProblem] = []
+    for done, sample in enumerate(samples, start=1):
+        outcomes.append(_pair(sample, found.get(sample.id, []), key, resample) or _missing(sample, source, category.id))
+        progress("check", done, len(samples))
+    pairs = tuple(outcome for outcome in outcomes if isinstance(outcome, PairedMap))
+    problems = [outcome for outcome in outcomes if isinstance(outcome, MapProblem)]
+    if stored_scores:
+        problems += _without_score(pairs)
+    problems += _makers_apart(pairs)
+    problems += [MapProblem(kind="extra", name=name) for name in strangers]
+    return Pairing(source=source, key=key, pairs=pairs, problems=tuple(problems), left_out=left_out)
+
+
+def require_one_maker(source: Path, pairs: Sequence[PairedMap]) -> None:
+    """Raise a MapsError where maps that say who made them, of several pairings perhaps, have several makers."""
+    if problems := _makers_apart(pairs):
+        raise MapsError(source, problems)
+
+
+_Candidate = tuple[Path, float | None]  # a map, and its score if a manifest gives one
+_Found = tuple[dict[str, list[_Candidate]], list[str], LeftOut]
+
+
+def _find_maps(source: Path, category: Category) -> _Found:
+    """The maps of each sample by id, the names of those that belong to no image of the category, what is no map."""
+    if source.is_file():
+        return _maps_of_manifest(source, category)
+    if source.is_dir():
+        return _maps_of_folder(source, category)
+    raise ImageReadError(f"{source}: no such folder of maps, nor a manifest; check the path")
+
+
+def _maps_of_folder(folder: Path, category: Category) -> _Found:
+    known = {sample.id for sample in _all_samples(category)}
+    found: dict[str, list[_Candidate]] = defaultdict(list)
+    strangers, left_out = [], LeftOut()
+    for base in (on_disk(folder / category.id.split("/")[-1]), folder):
+        for top in sorted({sample_id.split("/")[0] for sample_id in known}):
+            if not (base / top).is_dir():
+                continue
+            walked = walk(base / top, MAP_SUFFIXES, with_own=True)
+            left_out += walked.left_out
+            for name, path in walked.files:
+                sample_id = PurePosixPath(top, name).with_suffix("").as_posix()
+                found[sample_id].append((path, None))
+                if sample_id not in known:
+                    strangers.append(str(path))
+    return {sample_id: _without_pictures(maps) for sample_id, maps in found.items()}, strangers, left_out
+
+
+def _without_pictures(maps: list[_Candidate]) -> list[_Candidate]:
+    """A PNG beside a map of floats is a picture of it."""
+    return [candidate for candidate in maps if candidate[0].suffix.lower() != ".png"] or maps
+
+
+def _maps_of_manifest(path: Path, category: Category) -> _Found:
+    by_stem = defaultdict(list)
+    for sample in _all_samples(category):
+        stem = nfc(sample.image_path.stem)
+        by_stem[stem].append(sample)
+        if sample.id.split("/")[-1] != stem:
+            by_stem[sample.id.split("/")[-1]].append(sample)
+    found: dict[str, list[_Candidate]] = defaultdict(list)
+    strangers = []
+    for number, row in enumerate(read_manifest(path), start=1):
+        name = _without_image_suffix(row.image)
+        named = [sample for sample in by_stem[name.name] if _names(name, sample, category.id)]
+        if not named:
+            strangers.append(f"row {number}: {row.image}")
+        if len(named) > 1:
+            ids = ", ".join(sample.id for sample in named[:3])
+            raise TableError(
+                f"{path}: row {number} names {row.image}, which fits {len(named)} images ({ids}); write ids"
+            )
+        for sample in named:
+            found[sample.id].append((on_disk(row.map_path), row.score))
+    return found, strangers, LeftOut()
+
+
+def _names(name: PurePosixPath, sample: Sample, category_id: str) -> bool:
+    """Whether a manifest's name means this sample: its id, with or without category, or the end of its image's path."""
+    full_id = PurePosixPath(category_id.split("/")[-1], sample.id)
+    image = _without_image_suffix(sample.image_path.absolute().as_posix())
+    return str(name) == sample.id or _ends_with(name, full_id) or _ends_with(image, name)
+
+
+def _ends_with(path: PurePosixPath, end: PurePosixPath) -> bool:
+    return path.parts[-len(end.parts) :] == end.parts
+
+
+def _without_image_suffix(name: str) -> PurePosixPath:
+    path = PurePosixPath(nfc(name).replace("\\", "/"))
+    return path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path
+
+
+def _all_samples(category: Category) -> Iterable[Sample]:
+    return (*category.test, *category.train, *category.validation)
+
+
+def _pair(
+    sample: Sample, maps: Sequence[_Candidate], key: str | None, resample: Resample
+) -> PairedMap | MapProblem | None:
+    """The sample with its one map, or the first thing that is wrong; None without a map."""
+    if not maps:
+        return None
+    if len(maps) > 1:
+        return MapProblem(kind="duplicate", name=sample.id, detail=" and ".join(str(path) for path, _ in maps))
+    ((path, score),) = maps
+    try:
+        size = read_size(sample.image_path)
+        masks = {mask: read_size(mask) for mask in sample.mask_paths}
+        header = read_header(path, key)
+        origin = origin_in(header.description)
+        is_strange = origin is not None and not origin.photograph.is_of(sample)
+    except ImageReadError as error:
+        return MapProblem(kind="unreadable", name=sample.id, detail=str(error))
+    if is_strange:
+        return MapProblem(kind="other photograph", name=sample.id, detail=f"{path} was not made of {sample.image_path}")
+    for mask, mask_size in masks.items():
+        if mask_size != size:
+            return MapProblem(kind="wrong mask", name=sample.id, detail=f"{mask} is {mask_size}, the image {size}")
+    if header.size != size and resample == "none":
+        return MapProblem(kind="wrong size", name=sample.id, detail=f"{path} is {header.size}, the image {size}")
+    if score is None:
+        score = score_in(header.description)
+    return PairedMap(sample=sample, image_size=size, path=path, header=header, stored_score=score, origin=origin)
+
+
+def _missing(sample: Sample, source: Path, category_id: str) -> MapProblem:
+    expected = source / category_id.split("/")[-1] / sample.id
+    detail = "no row names it" if source.is_file() else f"expected {expected} with {', '.join(MAP_SUFFIXES)}"
+    return MapProblem(kind="missing", name=sample.id, detail=detail)
+
+
+def score_in(description: str) -> float | None:
+    """The image score in the text stored with a map, `{"score": 0.5}`; None where there is none."""
+    try:
+        return float(from_json(description)["score"])
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return None
+
+
+def _without_score(pairs: Sequence[PairedMap]) -> list[MapProblem]:
+    """Scores of two kinds cannot be ranked against each other."""
+    lacking = [pair for pair in pairs if pair.stored_score is None]
+    if len(lacking) == len(pairs):
+        return []
+    return [MapProblem(kind="without score", name=pair.sample.id, detail=str(pair.path)) for pair in lacking]
+
+
+def _makers_apart(pairs: Sequence[PairedMap]) -> list[MapProblem]:
+    """The maps whose maker is not that of most of these; scores of two detectors cannot stand in one result."""
+    makers = [json.dumps(pair.origin.made_by, sort_keys=True) if pair.origin else "" for pair in pairs]
+    ((most, _),) = Counter(makers).most_common(1) or [("", 0)]
+    return [
+        MapProblem(kind="other maker", name=pair.sample.id, detail=str(pair.path))
+        for pair, maker in zip(pairs, makers, strict=True)
+        if maker != most
+    ]

@@ -1,0 +1,1 @@
+"""Forward-backward feature transfer (FBFT): teacher, students, and the way from pixels to patches and back."""

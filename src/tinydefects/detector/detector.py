@@ -1,0 +1,287 @@
+"""Detector: forward-backward feature transfer (FBFT, arXiv 2407.04092), from defect-free images to anomaly maps.
+
+Two presets. `published` does everything as the published code does, oddities included. `default` differs where that
+code loses pixels or precision: each image keeps its proportions and maps back exactly, the blur does not darken the
+border, and the image score takes at least one pixel. Tiles, shifts and native size are the default preset's, too.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tinydefects.data.pixels import read_size
+from tinydefects.data.read_ahead import read_ahead
+from tinydefects.data.sample import Prediction
+from tinydefects.detector.batches import score_in_batches
+from tinydefects.detector.devices import require_device
+from tinydefects.detector.features import FeatureCache
+from tinydefects.detector.model_file import read_detector, write_detector
+from tinydefects.detector.model_state import describe_fit, fingerprint_of, restore_students
+from tinydefects.detector.passes import Mosaic, PassPlan
+from tinydefects.detector.patch_grid import PatchGrid, Size, image_size
+from tinydefects.detector.settings import DetectorSettings, Precision, colour_scale, image_score
+from tinydefects.detector.students import Combine, StudentPair
+from tinydefects.detector.teacher import Teacher, load_teacher, read_architecture
+from tinydefects.detector.training import (
+    FitCost,
+    Progress,
+    fill_cache,
+    fit_cost,
+    good_level,
+    open_cache,
+    require_affordable,
+    train_epochs,
+)
+from tinydefects.errors import NotFittedError, TinyDefectsError
+
+
+class Detector:
+    """Learns what defect-free images look like, then says of every pixel how far it is from that.
+
+    Args:
+        settings: what it is told, see `DetectorSettings`; None is the defaults.
+        teacher: in place of the one in the settings; a loaded `Teacher` brings its own blocks and device.
+        teacher_weights: a file instead of the hub.
+        device: None is cuda, mps or cpu, the first there is.
+        compiled: whether torch compiles the teacher, see `Teacher.compiled`; not saved with the detector.
+        cache_dir: where teacher features are kept between fits; None is a temporary folder.
+        cache_limit_gb: bound on that folder, 1 GB = 1e9 bytes.
+        changes: any of the settings by name, in place of those in `settings`: `Detector(resolution=1036)`.
+
+    Raises:
+        TinyDefectsError: a setting is impossible.
+    """
+
+    def __init__(
+        self,
+        settings: DetectorSettings | None = None,
+        *,
+        teacher: str | Teacher | None = None,
+        teacher_weights: Path | None = None,
+        device: str | None = None,
+        compiled: bool = False,
+        cache_dir: Path | None = None,
+        cache_limit_gb: float = 20.0,
+        **changes: object,
+    ) -> None:
+        if teacher is not None:
+            changes["teacher"] = teacher.name if isinstance(teacher, Teacher) else teacher
+        self.settings = (settings or DetectorSettings()).with_changes(**changes)
+        self.teacher_weights = teacher_weights
+        self.device = require_device(device)
+        self.compiled = compiled
+        self.cache_dir = cache_dir
+        self.cache_limit_gb = cache_limit_gb
+        self.losses: list[float] = []  # mean training loss of every finished epoch
+        self.validation_losses: list[float] = []  # of the held-out images after each of them
+        self.good_level: float | None = None  # what the highest patch score of a good image usually is
+        self.n_images = 0
+        self.n_resumed = 0  # of them, those whose features an earlier fit had left in the cache
+        given = teacher if isinstance(teacher, Teacher) else None
+        self._teacher = given and self._prepared(given)
+        self._students: StudentPair | None = None
+
+    @property
+    def teacher(self) -> Teacher:
+        """The teacher, loaded when it is first asked for."""
+        if self._teacher is None:
+            loaded = load_teacher(
+                self.settings.teacher, weights=self.teacher_weights, blocks=self.settings.blocks, device=self.device
+            )
+            self._teacher = self._prepared(loaded)
+        return self._teacher
+
+    def _prepared(self, teacher: Teacher) -> Teacher:
+        return replace(teacher, precision=self.settings.precision, compiled=self.compiled)
+
+    @property
+    def students(self) -> StudentPair:
+        """The fitted students.
+
+        Raises:
+            NotFittedError: there are none yet.
+        """
+        return self._fitted_students()
+
+    def fit(self, images: Iterable[NDArray[np.uint8]], *, progress: Progress | None = None) -> Self:
+        """Learn from defect-free (H, W, 3) uint8 images: one teacher pass fills the cache, the students train on it.
+
+        Raises:
+            TrainingError: no images, none to hold out, no room for the features, or a loss that is not finite; in the
+                last case the detector keeps the students of the last finished epoch.
+        """
+        self._students, self.losses, self.validation_losses, self.good_level = None, [], [], None
+        report = progress or (lambda stage, done, total: None)
+        with open_cache(self.cache_dir, self.teacher, self.settings, limit_gb=self.cache_limit_gb) as cache:
+            filled = fill_cache(cache, images, self.passes, report)
+            self.n_images, self.n_resumed = len(filled.n_passes), filled.n_found
+            self._train(cache, filled.n_passes, report)
+        return self
+
+    def predict(self, image: NDArray[np.uint8], *, batch_size: int = 1) -> Prediction:
+        """The (H, W) anomaly map of an (H, W, 3) uint8 image at its own size, values in [0, 4], and its score.
+
+        `batch_size` tiles are shown to the teacher at once, see `predict_many`.
+        """
+        (prediction,) = self.predict_many([image], batch_size=batch_size)
+        return prediction
+
+    def predict_many(self, images: Iterable[NDArray[np.uint8]], *, batch_size: int = 1) -> Iterator[Prediction]:
+        """The prediction of every image, in order; the teacher sees `batch_size` images or tiles of one size at once.
+
+        Meant for GPUs: a CPU gains nothing. Sizes may be mixed. Images are drawn as they are needed, one ahead, and let
+        go once the teacher's inputs are made of them: at most `4 * batch_size` inputs wait for others of their size,
+        from at most so many images. Above 1, maps may differ in their last digits from those of 1.
+
+        Raises:
+            NotFittedError: there are no students yet.
+            TinyDefectsError: `batch_size` is below 1, or a batch does not fit into the memory of the GPU.
+        """
+        self._fitted_students()
+        if batch_size < 1:
+            raise TinyDefectsError(f"batch_size {batch_size}: give 1 or more")
+        # The next image is resized while the teacher works; torch is kept out of it, whose threads would be in the way.
+        inputs = read_ahead(self._inputs, images, threads=1)
+        scored = score_in_batches(inputs, self._scores, batch_size=batch_size)
+        return (self.prediction(mosaic.plan.grid, mosaic.scores) for mosaic in scored)
+
+    def patch_scores(self, earlier: Tensor, later: Tensor, *, combine: Combine = "product") -> Tensor:
+        """Scores (B, h, w) in [0, 4] of the teacher's features (B, h, w, C) of both blocks; higher is more anomalous.
+
+        `combine` other than `product` is an ablation of the method, see `students.disagreement`.
+        """
+        students, precision = self._fitted_students(), self.settings.precision
+        return students.disagreement(earlier, later, combine=combine, precision=precision)
+
+    def prediction(self, grid: PatchGrid, patch_scores: Tensor | NDArray[np.float32]) -> Prediction:
+        """The map and the image score that follow from patch scores of one image: (h, w), or denser with a stride."""
+        anomaly_map = grid.to_image(patch_scores, stride=self.settings.stride)
+        return Prediction(anomaly_map, image_score(anomaly_map, preset=self.settings.preset))
+
+    def grid(self, size: Size) -> PatchGrid:
+        """How an image of (H, W) pixels is divided into patches."""
+        return self.settings.grid(size, patch=self.teacher.patch_size)
+
+    def passes(self, size: Size) -> PassPlan:
+        """In which passes the teacher sees an image of (H, W) pixels: one, or tiles and shifts."""
+        return self.settings.passes(size, patch=self.teacher.patch_size)
+
+    def expected_cost(self, image_paths: Iterable[Path]) -> FitCost:
+        """What fitting to these files will take, from their headers and the teacher's architecture alone.
+
+        Raises:
+            ImageReadError: a file is no image.
+            TeacherError: no such teacher.
+        """
+        if self._teacher is None:
+            patch, dim = read_architecture(self.settings.teacher, weights=self.teacher_weights)
+        else:
+            patch, dim = self.teacher.patch_size, self.teacher.dim
+        plans = [self.settings.passes(read_size(path), patch=patch) for path in image_paths]
+        return fit_cost(plans, self.settings, dim=dim)
+
+    def require_affordable(self, cost: FitCost) -> None:
+        """Refuse a fit whose features cannot all lie within the cache's limit, before the first image is read.
+
+        Raises:
+            TrainingError: they cannot; the message says what to change.
+        """
+        require_affordable(cost, limit_gb=self.cache_limit_gb)
+
+    @property
+    def kept_epoch(self) -> int:
+        """From 1, the epoch whose students were kept: that of the lowest held-out loss, without one the last."""
+        losses = self.validation_losses
+        return losses.index(min(losses)) + 1 if losses else len(self.losses)
+
+    @property
+    def colour_scale(self) -> tuple[float, float]:
+        """Between which values of a map an overlay goes from the photograph to red; good parts stay below."""
+        return colour_scale(self.good_level)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over all that the maps depend on: preset, resolution, tiles and shifts, teacher and students."""
+        return fingerprint_of(self.settings, self.teacher, self._fitted_students())
+
+    def save(self, folder: str | Path) -> None:
+        """Write the students and all settings; the teacher's weights stay where they are.
+
+        Raises:
+            NotFittedError: there is nothing to save yet.
+            ModelFileError: the folder holds other files, or cannot be written.
+        """
+        students = self._fitted_students()
+        saved = describe_fit(
+            self.settings,
+            self.teacher,
+            n_images=self.n_images,
+            losses=self.losses,
+            validation_losses=self.validation_losses,
+            good_level=self.good_level,
+        )
+        write_detector(Path(folder), saved, {key: value.cpu() for key, value in students.state_dict().items()})
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        teacher: Teacher | None = None,
+        teacher_weights: Path | None = None,
+        device: str | None = None,
+        precision: Precision | None = None,
+        compiled: bool = False,
+    ) -> Self:
+        """A saved detector, ready to predict; a `teacher` that is already loaded can be shared.
+
+        `precision` other than None replaces the one it was fitted with.
+
+        Raises:
+            ModelFileError: the files are incomplete, or belong to a teacher with other weights.
+            TeacherError: the teacher cannot be loaded.
+        """
+        saved, weights = read_detector(Path(folder))
+        settings = saved.settings.with_changes(blocks=saved.teacher.blocks)
+        detector = cls(
+            settings if precision is None else settings.with_changes(precision=precision),
+            teacher=teacher,
+            teacher_weights=teacher_weights,
+            device=device,
+            compiled=compiled,
+        )
+        detector._students = restore_students(saved, weights, detector.teacher, folder=folder)
+        detector.losses, detector.validation_losses = list(saved.losses), list(saved.validation_losses)
+        detector.n_images, detector.good_level = saved.n_images, saved.good_level
+        return detector
+
+    def _inputs(self, image: NDArray[np.uint8]) -> tuple[Mosaic, Iterator[NDArray[np.uint8]]]:
+        """The input of every pass; the first one, for which the image is resized, at once."""
+        plan = self.passes(image_size(image))
+        inputs = (grid.to_pixels(pixels) for pixels, grid in plan.views(image))
+        return Mosaic(plan), itertools.chain([next(inputs)], inputs)
+
+    def _scores(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.patch_scores(*self.teacher.features(self.teacher.normalise(batch))).float().cpu().numpy()
+
+    def _fitted_students(self) -> StudentPair:
+        if self._students is None:
+            raise NotFittedError("this detector knows nothing yet: fit it to defect-free images or load a saved one")
+        return self._students
+
+    def _train(self, cache: FeatureCache, n_passes: Sequence[int], report: Progress) -> None:
+        students = StudentPair(self.teacher.dim, seed=self.settings.seed).to(self.teacher.device)
+        for epoch in train_epochs(students, cache, n_passes, self.settings):
+            self._students = students
+            self.losses.append(epoch.loss)
+            if epoch.validation_loss is not None:
+                self.validation_losses.append(epoch.validation_loss)
+            done = len(self.losses)
+            report("students", done, done if epoch.is_last else self.settings.epochs)
+        self.good_level = good_level(students, cache, n_passes, self.settings)

@@ -1,0 +1,244 @@
+"""Teacher features of the training images on disk, so that 50 epochs cost one pass of the teacher.
+
+One .npy file of (2, h, w, C) an image, or of (2, n, C) where only a share of its patches is kept, named after all it
+depends on: teacher, geometry, number format, share, pixels, and how products were computed. A sha256 of the numbers
+follows them. A fit that was interrupted or is repeated finds them; a file that is not what was written does not count.
+"""
+
+import contextlib
+import hashlib
+import math
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tinydefects.data.pixels import write_whole
+from tinydefects.detector.coreset import greedy_coreset
+from tinydefects.detector.patch_grid import PatchGrid
+from tinydefects.detector.students import Batch
+from tinydefects.detector.teacher import Teacher
+from tinydefects.errors import TrainingError
+
+FeatureFormat = Literal["float16", "float32"]
+LAYOUT = 3  # part of every file's name; raised when equal pixels would no longer give equal features
+HEADER_BYTES, DIGEST_BYTES = 128, 32  # before and behind the numbers of a file
+IMAGES_PER_SHARD = 16
+
+
+def expected_bytes(
+    grids: Iterable[PatchGrid], *, dim: int, feature_format: FeatureFormat, patch_fraction: float | None = None
+) -> int:
+    """Disk space that the features of these images take, two blocks of `dim` channels."""
+    patch_bytes = 2 * dim * np.dtype(feature_format).itemsize
+    return sum(HEADER_BYTES + DIGEST_BYTES + n_kept(grid, patch_fraction) * patch_bytes for grid in grids)
+
+
+def n_kept(grid: PatchGrid, patch_fraction: float | None) -> int:
+    """How many patches of a pass are kept: all, or this share of them, one at least."""
+    n_patches = math.prod(grid.shape)
+    return n_patches if patch_fraction is None else max(1, round(patch_fraction * n_patches))
+
+
+def spread_patches(features: NDArray[np.floating], size: int) -> NDArray[np.floating]:
+    """`size` of the patches of (2, h, w, C) features, as (2, size, C) in their order: the greedy k-centre selection.
+
+    Patches are compared in both blocks side by side. Each is the farthest from those chosen before it, so what is left
+    out is nearly equal to something kept, and rare patches make up more of the selection than of the image. Equal
+    features give an equal selection.
+    """
+    patches = features.reshape(2, -1, features.shape[-1])
+    if size >= patches.shape[1]:
+        return patches
+    side_by_side = np.concatenate(list(patches), axis=1).astype(np.float32)
+    return patches[:, np.sort(greedy_coreset(side_by_side, size, np.random.default_rng(0)))]
+
+
+class FeatureCache:
+    """The features of one teacher, added image by image, read batch by batch through memory maps.
+
+    The folder never grows beyond `limit_bytes`, whatever else lies in it, nor beyond the free space of its disk. With a
+    `patch_fraction` in (0, 1] only that share of the patches of each image is kept, see `spread_patches`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        teacher: Teacher,
+        *,
+        feature_format: FeatureFormat,
+        limit_bytes: int,
+        patch_fraction: float | None = None,
+    ) -> None:
+        self.folder = folder
+        self.teacher = teacher
+        self.feature_format = feature_format
+        self.limit_bytes = limit_bytes
+        self.patch_fraction = patch_fraction
+        self._files: list[Path] = []
+        self._written: set[Path] = set()
+        self._unchecked_bytes = 0  # may be written before the folder is looked through again
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def add(self, image: NDArray[np.uint8], grid: PatchGrid) -> bool:
+        """Append the features of one (H, W, 3) image, and say whether an earlier run had left them on the disk.
+
+        The teacher runs only if neither they nor more are there yet.
+
+        Raises:
+            TrainingError: the limit or the free space does not suffice.
+        """
+        self._files.append(self._keep(image, grid))
+        return self._files[-1] not in self._written
+
+    def holds(self, image: NDArray[np.uint8], grid: PatchGrid) -> bool:
+        """Whether the features of this image are on disk, whole."""
+        return self._stored(image, grid, self.patch_fraction) is not None
+
+    def read(self, image: NDArray[np.uint8], grid: PatchGrid) -> tuple[Tensor, Tensor]:
+        """The features (1, h, w, C) float32 of both blocks of one image, computed and kept if they were not there.
+
+        Only where every patch is kept.
+
+        Raises:
+            TrainingError: they are not there, and the limit or the free space does not suffice.
+        """
+        assert self.patch_fraction is None, "a share of the patches is no grid"
+        earlier, later = np.load(self._keep(image, grid)).astype(np.float32)
+        return torch.from_numpy(earlier)[None], torch.from_numpy(later)[None]
+
+    def require_space(self, grids: Iterable[PatchGrid]) -> None:
+        """Make sure that the features of so many new images fit, before any are computed.
+
+        Raises:
+            TrainingError: they do not; the message names the folder, the bytes needed and what can be done.
+        """
+        needed = self._bytes(grids)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            used, free = _folder_bytes(self.folder), shutil.disk_usage(self.folder).free
+        except OSError as error:
+            raise TrainingError(f"{self.folder}: {error.strerror}; choose another cache_dir") from error
+        options = "lower the resolution, empty the folder or choose another cache_dir"
+        needs = f"{self.folder}: the features need {_gigabytes(needed)}"
+        if used + needed > self.limit_bytes:
+            raise TrainingError(
+                f"{needs} beside {_gigabytes(used)} that lie there, the limit is {_gigabytes(self.limit_bytes)}: "
+                f"raise cache_limit_gb (--cache-limit-gb), {options}"
+            )
+        if needed > free:
+            raise TrainingError(f"{needs}, the disk has {_gigabytes(free)} free: {options}")
+        # A small part of the room, since other fits may be writing to the same folder.
+        self._unchecked_bytes = min(self.limit_bytes - used, free) // 16
+
+    def batches(self, order: Sequence[int], *, images: int) -> Iterator[Batch]:
+        """The features of `images` images at a time, in this order, as float32 (N, C): all their patches in a row."""
+        for start in range(0, len(order), images):
+            earlier, later = self._gather(order[start : start + images]).to(self.teacher.device).float()
+            yield earlier, later
+
+    def patch_batches(self, order: Sequence[int], *, patches: int, shuffle: torch.Generator) -> Iterator[Batch]:
+        """Every patch once, at most `patches` at a time in batches of nearly equal size, as float32 (N, C).
+
+        Patches are mixed across IMAGES_PER_SHARD images that follow each other in this order; no more lie in memory.
+        """
+        for start in range(0, len(order), IMAGES_PER_SHARD):
+            shard = self._gather(order[start : start + IMAGES_PER_SHARD])
+            mixed = torch.randperm(shard.shape[1], generator=shuffle)
+            for chosen in mixed.tensor_split(math.ceil(len(mixed) / patches)):
+                earlier, later = shard[:, chosen].to(self.teacher.device).float()
+                yield earlier, later
+
+    def _gather(self, indices: Sequence[int]) -> Tensor:
+        """The features of these images, (2, N, C), in the numbers in which they are stored on disk."""
+        stored = [torch.from_numpy(np.load(self._files[index])).flatten(1, -2) for index in indices]
+        return torch.cat(stored, dim=1)
+
+    def _keep(self, image: NDArray[np.uint8], grid: PatchGrid) -> Path:
+        path = self._path(image, grid, self.patch_fraction)
+        if not self.holds(image, grid):
+            self._reserve(grid)
+            both = self._features(image, grid)
+            if self.patch_fraction is not None:
+                both = spread_patches(both, n_kept(grid, self.patch_fraction))
+            write_whole(path, lambda file: _write(file, both))
+            self._written.add(path)
+        return path
+
+    def _features(self, image: NDArray[np.uint8], grid: PatchGrid) -> NDArray[np.floating]:
+        """(2, h, w, C) in the numbers that are stored: from the disk if every patch was kept before, or the teacher."""
+        stored = self._stored(image, grid, None)
+        if stored is not None:
+            return stored
+        features = self.teacher.features(self.teacher.normalise(grid.to_pixels(image)[None]))
+        return torch.cat(features).cpu().numpy().astype(self.feature_format)
+
+    def _stored(
+        self, image: NDArray[np.uint8], grid: PatchGrid, patch_fraction: float | None
+    ) -> NDArray[np.floating] | None:
+        """The file of this image as it lies on disk, or None unless it is whole."""
+        path = self._path(image, grid, patch_fraction)
+        try:
+            stored: NDArray[np.floating] = np.load(path, mmap_mode="r")
+        except (OSError, ValueError, EOFError):  # missing, cut off, or no .npy at all
+            return None
+        patches = grid.shape if patch_fraction is None else (n_kept(grid, patch_fraction),)
+        is_whole = stored.shape == (2, *patches, self.teacher.dim) and stored.dtype == self.feature_format
+        return stored if is_whole and _is_intact(path, stored) else None
+
+    def _reserve(self, grid: PatchGrid) -> None:
+        """Looking through the folder for every image would take longer the more images lie there."""
+        needed = self._bytes([grid])
+        if needed > self._unchecked_bytes:
+            self.require_space([grid])
+        self._unchecked_bytes -= needed
+
+    def _bytes(self, grids: Iterable[PatchGrid]) -> int:
+        return expected_bytes(
+            grids, dim=self.teacher.dim, feature_format=self.feature_format, patch_fraction=self.patch_fraction
+        )
+
+    def _path(self, image: NDArray[np.uint8], grid: PatchGrid, patch_fraction: float | None) -> Path:
+        digest = hashlib.sha256(f"{LAYOUT} {self.teacher.fingerprint} {grid} {self.feature_format}".encode())
+        teacher = self.teacher
+        how = (teacher.precision, teacher.device.partition(":")[0], teacher.compiled)
+        if how != ("float32", "cpu", False):  # which differ in the last digits at least
+            digest.update(f"products {how}".encode())
+        if patch_fraction is not None:
+            digest.update(f"patch_fraction {patch_fraction}".encode())
+        digest.update(np.ascontiguousarray(image).data)
+        return self.folder / self.teacher.fingerprint[:16] / f"{digest.hexdigest()}.npy"
+
+
+def _write(file: IO[bytes], features: NDArray[np.floating]) -> None:
+    features = np.ascontiguousarray(features)
+    np.save(file, features)
+    file.write(hashlib.sha256(features.data).digest())
+
+
+def _is_intact(path: Path, stored: NDArray[np.floating]) -> bool:
+    """Whether the numbers are those that were written: a disk that failed may have left zeros in their place."""
+    with path.open("rb") as file:
+        file.seek(-DIGEST_BYTES, os.SEEK_END)
+        return file.read() == hashlib.sha256(stored.data).digest()
+
+
+def _folder_bytes(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):  # passes over folders that another fit has just renamed
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(parent, name).stat().st_size
+    return total
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.3g} GB"

@@ -1,0 +1,154 @@
+"""A fitted detector on disk: a folder of model.safetensors (the students) and detector.json (everything else).
+
+No pickle and no teacher weights; the teacher is named and recognised by its fingerprint. torch is imported only where
+weights are read or written: exported detectors use the settings without it.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable, Set
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tinydefects.data.json_files import read_as
+from tinydefects.data.pixels import cannot_write
+from tinydefects.data.together import replace_together, settle
+from tinydefects.detector.settings import DetectorSettings, TeacherName
+from tinydefects.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS_FILE = "model.safetensors"
+DESCRIPTION_FILE = "detector.json"
+DETECTOR_FILES = frozenset({WEIGHTS_FILE, DESCRIPTION_FILE})
+FOLDER_SET = "folder"  # all files of a model's folder are one set, see `together`
+SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini"})  # put there by file managers, hidden ones apart
+
+
+class SavedTeacher(BaseModel):
+    """Which teacher the students were trained on; see `Teacher`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: TeacherName
+    fingerprint: str
+    patch_size: int = Field(gt=0)
+    dim: int = Field(gt=0)
+    blocks: tuple[int, int]
+
+
+class SavedDetector(BaseModel):
+    """The content of detector.json.
+
+    Attributes:
+        resolution_px: long side of the image as the teacher sees it, the asked-for resolution rounded to whole
+            patches; None is the image's own.
+        n_images: training images.
+        losses: mean training loss of every finished epoch.
+        validation_losses: of the held-out images after each of them; none if nothing was held out.
+        good_level: what the highest patch score of a good image usually is; None in models of version 0.1.0.
+        device: where the students were trained.
+        weights_sha256: of model.safetensors; None in models of version 0.1.0, whose weights cannot be checked.
+        versions: of this package and those that change numbers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: Literal[1]
+    settings: DetectorSettings
+    teacher: SavedTeacher
+    resolution_px: int | None = Field(gt=0)
+    n_images: int = Field(gt=0)
+    losses: tuple[float, ...]
+    validation_losses: tuple[float, ...] = ()
+    good_level: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    device: str
+    versions: dict[str, str]
+    weights_sha256: str | None = None
+
+
+def write_detector(folder: Path, saved: SavedDetector, weights: "dict[str, Tensor]") -> None:
+    """The folder of a detector, whole or not at all; the digest of the weights is added to what is saved.
+
+    Raises:
+        ModelFileError: the folder holds other files, or cannot be written.
+    """
+    from safetensors.torch import save  # save_file writes for this user alone, and raises as it comes on a full disk
+
+    def write(new: Path) -> None:
+        content = save(weights)
+        described = saved.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
+        (new / WEIGHTS_FILE).write_bytes(content)
+        (new / DESCRIPTION_FILE).write_text(described.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    replace_folder(folder, write, own_files=DETECTOR_FILES)
+
+
+def replace_folder(folder: Path, write: Callable[[Path], object], *, own_files: Set[str]) -> None:
+    """Let `write` fill a new folder, whose files then replace those of `folder`: two models are never mixed.
+
+    Readers call `settle(folder, FOLDER_SET)` first, see `together`.
+
+    Raises:
+        ModelFileError: the folder holds files other than `own_files`, or cannot be written.
+    """
+    folder = folder.absolute()
+    try:
+        refuse_foreign_files(folder, own_files)
+        replace_together(folder, FOLDER_SET, write, gone=own_files)
+    except OSError as error:
+        raise ModelFileError(cannot_write(folder, error)) from error
+
+
+def refuse_foreign_files(folder: Path, own_files: Set[str]) -> None:
+    """Raise a ModelFileError if there is anything but `own_files` and hidden files, or no folder at all but a file."""
+    if folder.exists() and not folder.is_dir():
+        raise ModelFileError(f"{folder}: is a file; give the name of a folder")
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    foreign = sorted(name for name in names - own_files if not name.startswith(".") and name not in SYSTEM_FILES)
+    if foreign:
+        raise ModelFileError(f"{folder}: holds {foreign[0]}, which is no part of a detector; choose another folder")
+
+
+def read_detector(folder: Path) -> "tuple[SavedDetector, dict[str, Tensor]]":
+    """The description and the students' weights, on the CPU.
+
+    Raises:
+        ModelFileError: a file is missing, damaged or says something impossible.
+    """
+    settle(folder, FOLDER_SET)
+    description, weights = folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE
+    for file in (description, weights):
+        if not file.is_file():
+            raise ModelFileError(f"{file}: no such file; give the folder that Detector.save() or `fit --out` wrote")
+    saved = read_as(SavedDetector, description, ModelFileError, kind="detector", way_out="save the detector again")
+    if saved.settings.teacher != saved.teacher.name:
+        raise ModelFileError(
+            f"{description}: teacher.name is {saved.teacher.name}, settings.teacher is {saved.settings.teacher}; "
+            "copy the folder again or fit again"
+        )
+    return saved, _read_weights(weights, saved.weights_sha256)
+
+
+def _read_weights(path: Path, expected: str | None) -> "dict[str, Tensor]":
+    """The numbers of a file, once it is the one that was saved and all of them are finite."""
+    from safetensors.torch import load
+
+    content = path.read_bytes()
+    if expected is None:
+        sys.stderr.write(f"{path}: saved without a digest, as by version 0.1.0: damage to it may go unseen\n")
+    elif hashlib.sha256(content).hexdigest() != expected:
+        raise ModelFileError(
+            f"{path}: not the weights that were saved with {DESCRIPTION_FILE}; copy the folder again or fit again"
+        )
+    try:
+        weights = load(content)
+    except Exception as error:  # safetensors raises as it comes on damaged files
+        raise ModelFileError(f"{path}: not readable ({error}); save the detector again") from error
+    for name, values in weights.items():
+        if str(values.dtype) != "torch.float32" or not values.isfinite().all():
+            raise ModelFileError(f"{path}: {name} is not of finite float32 numbers; copy the folder again or fit again")
+    return weights

@@ -1,0 +1,261 @@
+"""What stands behind `Detector.fit`: its cost, the cache that the teacher fills, and the epochs of the students on it.
+
+With held-out images training stops when their loss no longer falls. Those are whole images: all tiles and shifts of one
+photograph stay on one side.
+"""
+
+import contextlib
+import copy
+import math
+import operator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tinydefects.data.leftovers import scratch_folder
+from tinydefects.detector.features import FeatureCache, FeatureFormat, expected_bytes, n_kept
+from tinydefects.detector.passes import PassPlan
+from tinydefects.detector.patch_grid import Size, image_size
+from tinydefects.detector.settings import DetectorSettings, Precision, Preset
+from tinydefects.detector.students import Batch, StudentPair, mean_loss, train_students
+from tinydefects.detector.teacher import Teacher
+from tinydefects.errors import TrainingError
+
+Progress = Callable[[str, int, int | None], None]  # stage ("teacher", "students"), done, total where it is known
+IMAGES_PER_BATCH = 4
+PATIENCE = 3  # epochs, unless told otherwise
+PASSES_LOOKED_AT = 32  # to learn what good parts score, evenly spread
+SMALLEST_GAIN = 0.01  # share by which the best held-out loss must fall within that many epochs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitCost:
+    """What a fit will take: passes and patches of the teacher, each once, and the bytes of their features on disk.
+
+    `n_kept` of the patches are learnt from: all, unless a `patch_fraction` is given.
+    """
+
+    n_images: int
+    n_passes: int
+    n_patches: int
+    n_kept: int
+    cache_bytes: int
+
+    def __str__(self) -> str:
+        passes = "" if self.n_passes == self.n_images else f" {self.n_passes} passes,"
+        kept = "" if self.n_kept == self.n_patches else f" {self.n_kept} of them kept,"
+        room = f"{self.cache_bytes / 1e9:.3g} GB of teacher features"
+        return f"{self.n_images} images,{passes} {self.n_patches} patches,{kept} {room}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One epoch that is over: its mean training loss, that of held-out images (None without), whether it ends all."""
+
+    loss: float
+    validation_loss: float | None
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilledCache:
+    """How many passes each image took, and of how many images the features were there, all of them, before."""
+
+    n_passes: list[int]
+    n_found: int
+
+
+def fit_cost(plans: Sequence[PassPlan], settings: DetectorSettings, *, dim: int) -> FitCost:
+    """What fitting to images with these passes takes, with a teacher of `dim` channels."""
+    grids = [grid for plan in plans for grid in plan.grids]
+    share = settings.patch_fraction
+    return FitCost(
+        n_images=len(plans),
+        n_passes=len(grids),
+        n_patches=sum(math.prod(grid.shape) for grid in grids),
+        n_kept=sum(n_kept(grid, share) for grid in grids),
+        cache_bytes=expected_bytes(
+            grids, dim=dim, feature_format=_feature_format(settings.preset), patch_fraction=share
+        ),
+    )
+
+
+def require_affordable(cost: FitCost, *, limit_gb: float) -> None:
+    """Raise a TrainingError that says what to change if the features cannot all lie within the cache's limit."""
+    if cost.cache_bytes > limit_gb * 1e9:
+        raise TrainingError(
+            f"the features of {cost.n_images} images need {cost.cache_bytes / 1e9:.3g} GB, the limit is "
+            f"{limit_gb:.3g} GB: raise cache_limit_gb (--cache-limit-gb) or lower the resolution"
+        )
+
+
+@contextlib.contextmanager
+def open_cache(
+    folder: Path | None, teacher: Teacher, settings: DetectorSettings, *, limit_gb: float
+) -> Iterator[FeatureCache]:
+    """The cache in that folder, or in a temporary one that is gone after the block."""
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = stack.enter_context(scratch_folder(Path(tempfile.gettempdir())))
+        yield FeatureCache(
+            folder,
+            teacher,
+            feature_format=_feature_format(settings.preset),
+            limit_bytes=int(limit_gb * 1e9),
+            patch_fraction=settings.patch_fraction,
+        )
+
+
+def fill_cache(
+    cache: FeatureCache,
+    images: Iterable[NDArray[np.uint8]],
+    plan_of: Callable[[Size], PassPlan],
+    report: Progress,
+) -> FilledCache:
+    """Show every image to the teacher, unless its features are there already.
+
+    Raises:
+        TrainingError: no images, or no room for their features.
+    """
+    if isinstance(images, (list, tuple)):  # all at hand: a disk that is too small shows before the first pass
+        views = (view for image in images for view in plan_of(image_size(image)).views(image))
+        cache.require_space(grid for pixels, grid in views if not cache.holds(pixels, grid))
+    total, n_passes, n_found = operator.length_hint(images) or None, list[int](), 0
+    for image in images:
+        found = [cache.add(pixels, grid) for pixels, grid in plan_of(image_size(image)).views(image)]
+        n_passes.append(len(found))
+        n_found += all(found)
+        report("teacher", len(n_passes), total)
+    if not n_passes:
+        raise TrainingError("there are no training images: give defect-free ones, a handful at least")
+    return FilledCache(n_passes=n_passes, n_found=n_found)
+
+
+def split_passes(n_passes: Sequence[int], fraction: float | None, *, seed: int) -> tuple[list[int], list[int]]:
+    """Places in the cache of the passes to learn from and of those held out, given how many each image took.
+
+    Whole images are held out, this share of them, one at least and never all, chosen by the seed; None is none.
+
+    Raises:
+        TrainingError: there is one image only.
+    """
+    held_out_images = set() if fraction is None else _some_images(len(n_passes), fraction, seed)
+    learnt, held_out = list[int](), list[int]()
+    for image, (count, end) in enumerate(zip(n_passes, accumulate(n_passes), strict=True)):
+        (held_out if image in held_out_images else learnt).extend(range(end - count, end))
+    return learnt, held_out
+
+
+def train_epochs(
+    students: StudentPair, cache: FeatureCache, n_passes: Sequence[int], settings: DetectorSettings
+) -> Iterator[Epoch]:
+    """Train in place on the passes that are not held out, and say of every epoch how it went.
+
+    Raises:
+        TrainingError: nothing can be held out, or a loss is not finite; the students then are those of an earlier one.
+    """
+    learnt, held_out = split_passes(n_passes, settings.validation_fraction, seed=settings.seed)
+    # float16 would lose the gradients of patches: each is divided by the number of patches in the step.
+    precision: Precision = "float32" if settings.precision == "float16" else settings.precision
+    epochs = _mixed_epochs(cache, learnt, settings)
+    steps = train_students(students, epochs, learning_rate=settings.learning_rate, precision=precision)
+    losses = (math.fsum(epoch) / len(epoch) for epoch in steps)
+    if not held_out:
+        for number, loss in enumerate(losses, start=1):
+            yield Epoch(loss=loss, validation_loss=None, is_last=number == settings.epochs)
+        return
+
+    def validation_loss() -> float:
+        return mean_loss(students, cache.batches(held_out, images=IMAGES_PER_BATCH), precision=precision)
+
+    yield from until_stalled(
+        students, losses, validation_loss, epochs=settings.epochs, patience=settings.patience or PATIENCE
+    )
+
+
+def good_level(
+    students: StudentPair, cache: FeatureCache, n_passes: Sequence[int], settings: DetectorSettings
+) -> float:
+    """What the highest patch score of a good image usually is, in [0, 4]: the median over some of the passes.
+
+    Of held-out images where there are some, else of those learnt from, whose scores are a little lower than others'.
+    """
+    learnt, held_out = split_passes(n_passes, settings.validation_fraction, seed=settings.seed)
+    places = held_out or learnt
+    some = places[:: math.ceil(len(places) / PASSES_LOOKED_AT)]
+    highest = [
+        students.disagreement(earlier, later, precision=settings.precision).max()
+        for earlier, later in cache.batches(some, images=1)
+    ]
+    return float(torch.stack(highest).median())
+
+
+def until_stalled(
+    students: StudentPair,
+    losses: Iterable[float],
+    validation_loss: Callable[[], float],
+    *,
+    epochs: int,
+    patience: int,
+) -> Iterator[Epoch]:
+    """Go on with a training that tells the loss of every epoch, to the last or until the held-out loss has stalled.
+
+    When the last epoch is told, the students are back at the one with the lowest held-out loss.
+
+    Raises:
+        TrainingError: the held-out loss is not finite; the students are those of the lowest one so far.
+    """
+    found, best = list[float](), copy.deepcopy(students.state_dict())
+    for number, loss in enumerate(losses, start=1):
+        found.append(validation_loss())
+        if not math.isfinite(found[-1]):
+            students.load_state_dict(best)
+            raise TrainingError(
+                f"epoch {number}: the loss of the held-out images is {found[-1]:.4g} and training cannot go on: "
+                "lower learning_rate and fit again"
+            )
+        if found[-1] < min(found[:-1], default=math.inf):
+            best = copy.deepcopy(students.state_dict())
+        is_last = number == epochs or has_stalled(found, patience)
+        if is_last:
+            students.load_state_dict(best)
+        yield Epoch(loss=loss, validation_loss=found[-1], is_last=is_last)
+        if is_last:
+            return
+
+
+def has_stalled(losses: Sequence[float], patience: int) -> bool:
+    """Whether the lowest loss has fallen by less than 1 % within the last `patience` epochs."""
+    before = losses[:-patience]
+    return bool(before) and min(losses) > (1 - SMALLEST_GAIN) * min(before)
+
+
+def _some_images(n_images: int, fraction: float, seed: int) -> set[int]:
+    if n_images == 1:
+        raise TrainingError(
+            "there is one training image and none to hold out: give two or more, "
+            "or leave out validation_fraction (--validation-fraction)"
+        )
+    count = min(max(1, round(fraction * n_images)), n_images - 1)
+    return set(torch.randperm(n_images, generator=torch.Generator().manual_seed(seed))[:count].tolist())
+
+
+def _mixed_epochs(cache: FeatureCache, places: Sequence[int], settings: DetectorSettings) -> Iterator[Iterator[Batch]]:
+    """The batches of every epoch, from these places of the cache in an order that the seed decides."""
+    shuffle = torch.Generator().manual_seed(settings.seed)
+    for _ in range(settings.epochs):
+        order = [places[index] for index in torch.randperm(len(places), generator=shuffle).tolist()]
+        if settings.patches_per_batch is None:
+            yield cache.batches(order, images=IMAGES_PER_BATCH)
+        else:
+            yield cache.patch_batches(order, patches=settings.patches_per_batch, shuffle=shuffle)
+
+
+def _feature_format(preset: Preset) -> FeatureFormat:
+    return "float32" if preset == "published" else "float16"

@@ -1,0 +1,202 @@
+"""Models of anomalib as they are: their own preprocessing, their own training, on our images and our split.
+
+Nothing but training images is ever shown before the predictions: no validation split, no thresholds, no normalisation
+of scores. The map is brought back to the image's own pixels by undoing the model's own preprocessing, and the image
+score is the one that all methods share.
+"""
+
+import inspect
+import random
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from tinydefects.data.leftovers import scratch_folder
+from tinydefects.data.sample import Prediction, Sample, mean_of_highest
+from tinydefects.datasets.folder import suggest
+from tinydefects.detector.patch_grid import Size, image_size
+from tinydefects.detector.teacher import best_device
+from tinydefects.detector.timm_guard import load_timm
+from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
+from tinydefects.methods.anomalib_training import as_tensor, quiet, train_model, training_batches
+from tinydefects.methods.input_geometry import InputGeometry, Pixels, learn_geometry
+from tinydefects.methods.method import PeerInputs
+from tinydefects.privacy import announce, is_offline, without_reporting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnomalibOptions:
+    """Everything that is not named is the model's own default.
+
+    Attributes:
+        model: name of a class in anomalib.models.
+        epochs: passes over the training images at most; models with a fixed number of their own keep it.
+        image_size: side of the square input in pixels; `crop` is the side of the centre that is cut out of it.
+        pre_trained: false starts from random weights, which is of use in tests only.
+    """
+
+    model: str
+    epochs: Annotated[int, Field(gt=0)] = 10
+    batch: Annotated[int, Field(gt=0)] = 8
+    image_size: Annotated[int, Field(gt=0)] | None = None
+    crop: Annotated[int, Field(gt=0)] | None = None
+    backbone: str | None = None
+    pre_trained: bool | None = None
+
+
+class AnomalibPeer:
+    """One model, built and trained when it is fitted."""
+
+    def __init__(self, inputs: PeerInputs, options: AnomalibOptions) -> None:
+        self._kind = _model_class(options.model)
+        self._options = options
+        self._seed = inputs.seed
+        self._clock = inputs.clock
+        self._device = inputs.device or best_device()
+        self._model: Any = None
+        self._n_epochs = 0
+        self._geometries: dict[Size, InputGeometry] = {}
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        unseen = max((one.unseen_share for one in self._geometries.values()), default=0.0)
+        return asdict(self._options) | {
+            "anomalib": version("anomalib"),
+            "seed": self._seed,
+            "trained_epochs": self._n_epochs,
+            "preprocessing": " ".join(str(self._model.pre_processor.transform).split()) if self._model else "",
+            "unseen_share": unseen,  # outside a centre crop: the lowest score of the map
+        }
+
+    @property
+    def size_bytes(self) -> int:
+        """Every weight, the model's own backbone and memory bank among them."""
+        if self._model is None:
+            return 0
+        return sum(value.numel() * value.element_size() for value in self._model.state_dict().values())
+
+    def fit(self, samples: Sequence[Sample]) -> None:
+        if not samples:
+            raise TrainingError("there are no training images: give defect-free ones, a handful at least")
+        if self._options.pre_trained is not False and not is_offline():
+            announce(f"anomalib:{self._options.model}: anomalib fetches the weights it starts from, if it has none yet")
+        random.seed(self._seed)
+        np.random.seed(self._seed)
+        torch.manual_seed(self._seed)
+        with quiet(), self._named_failures(), scratch_folder(Path(tempfile.gettempdir())) as folder:
+            self._model = self._build()
+            batches = training_batches(samples, self._options.batch, self._seed)
+            self._n_epochs = train_model(
+                self._model, batches, epochs=self._options.epochs, device=self._device, folder=str(folder)
+            )
+        self._model.eval().to(self._device)
+        self._geometry(image_size(samples[0].image()))  # what cannot be undone shows now
+
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        """While the clock runs, samples of equal size are one batch."""
+        with self._clock("decode"):
+            images = [sample.image() for sample in samples]
+        groups = [[place] for place in range(len(samples))]
+        if self._clock.running:
+            sizes = [image_size(image) for image in images]
+            groups = [[place for place, size in enumerate(sizes) if size == one] for one in dict.fromkeys(sizes)]
+        found: dict[int, Prediction] = {}
+        for places in groups:
+            found.update(zip(places, self._score([images[place] for place in places]), strict=True))
+        return [found[place] for place in range(len(samples))]
+
+    def _score(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+        geometry = self._geometry(image_size(images[0]))
+        with torch.inference_mode():
+            with self._clock("transfer"):
+                batch = torch.stack([as_tensor(image) for image in images]).to(self._device)
+            with self._clock("resize"):
+                batch = self._preprocessed(batch)
+            with self._clock("peer"), quiet():
+                maps = self._model.model(batch).anomaly_map
+            if maps is None:
+                raise TinyDefectsError(
+                    f"anomalib:{self._options.model} gives an image score and no map; choose a model that localises"
+                )
+        with self._clock("map"):
+            drawn = [geometry.to_image(one.reshape(one.shape[-2:]).float().cpu().numpy()) for one in maps]
+            return [Prediction(anomaly_map, mean_of_highest(anomaly_map)) for anomaly_map in drawn]
+
+    def _geometry(self, size: Size) -> InputGeometry:
+        if size not in self._geometries:
+            try:
+                self._geometries[size] = learn_geometry(self._preprocessed_array, size)
+            except TinyDefectsError as error:
+                raise TinyDefectsError(f"anomalib:{self._options.model}: {error}") from error
+        return self._geometries[size]
+
+    def _preprocessed_array(self, pixels: Pixels) -> Pixels:
+        with torch.inference_mode():
+            return np.asarray(self._preprocessed(torch.from_numpy(pixels)[None])[0].numpy())
+
+    def _preprocessed(self, batch: Tensor) -> Tensor:
+        transform = self._model.pre_processor.transform
+        return batch if transform is None else transform(batch)
+
+    def _build(self) -> Any:  # noqa: ANN401
+        options = self._options
+        own = {name: getattr(options, name) for name in ("backbone", "pre_trained")}
+        settings = {name: value for name, value in own.items() if value is not None}
+        if options.image_size or options.crop:
+            settings["pre_processor"] = _pre_processor(self._kind, options.image_size, options.crop)
+        model = self._kind(**settings, post_processor=False, evaluator=False, visualizer=False)
+        if model.learning_type.value != "one_class":
+            raise TrainingError(f"anomalib:{options.model} does not learn from normal images; choose one that does")
+        return model
+
+    @contextmanager
+    def _named_failures(self) -> Iterator[None]:
+        """An option it does not have, weights that cannot be had, a batch it does not like: it raises as it comes."""
+        try:
+            yield
+        except TinyDefectsError:
+            raise
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise TrainingError(f"anomalib:{self._options.model} cannot be trained: {reason}") from error
+
+
+def _pre_processor(kind: Any, image_px: int | None, crop_px: int | None) -> object:  # noqa: ANN401
+    """The model's own preprocessing at another size; the crop's parameter goes by two names."""
+    crops: dict[str, object] = {}
+    if crop_px is not None:
+        known = inspect.signature(kind.configure_pre_processor).parameters
+        crops = {"crop_size": crop_px} if "crop_size" in known else {"center_crop_size": (crop_px, crop_px)}
+    return kind.configure_pre_processor(image_size=(image_px, image_px) if image_px else None, **crops)
+
+
+def _model_class(name: str) -> Any:  # noqa: ANN401
+    models = _load_models()
+    base = models.AnomalibModule
+    known = [one for one in dir(models) if isinstance(kind := getattr(models, one), type) and issubclass(kind, base)]
+    known.remove("AnomalibModule")
+    if name not in known:
+        raise TinyDefectsError(f"anomalib:{name}: there is no such model; {suggest(name, known)}")
+    return getattr(models, name)
+
+
+def _load_models() -> ModuleType:
+    try:
+        with quiet(), without_reporting():
+            load_timm()  # repairs torchvision, which the library needs as well
+            import anomalib.models
+    except ImportError as error:
+        raise MissingExtraError("a model of anomalib", "anomalib") from error
+    models: ModuleType = anomalib.models
+    return models

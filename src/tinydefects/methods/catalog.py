@@ -1,0 +1,237 @@
+"""Every method that can be compared, by name; on the command line `name` or `name:option=value:option=value`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tinydefects.datasets.folder import suggest
+from tinydefects.detector.settings import Preset
+from tinydefects.detector.students import Combine
+from tinydefects.errors import TinyDefectsError
+from tinydefects.methods.anomalib_method import AnomalibOptions, AnomalibPeer
+from tinydefects.methods.anomalydino import AnomalyDinoOptions, AnomalyDinoScorer
+from tinydefects.methods.fbft import FbftPeer
+from tinydefects.methods.gaussian import GaussianOptions, GaussianScorer
+from tinydefects.methods.gaussian_by_position import PositionGaussianScorer
+from tinydefects.methods.imported_maps import ImportedMaps, MapsOptions
+from tinydefects.methods.local_contrast import LocalContrastPeer
+from tinydefects.methods.method import Peer, PeerInputs
+from tinydefects.methods.options import INPUT, LEARNING, NoOptions, read_options, read_settings
+from tinydefects.methods.patch_method import PatchPeer, PatchScorer
+from tinydefects.methods.patch_source import PatchSource
+from tinydefects.methods.patchcore import PatchCoreOptions, PatchCoreScorer
+from tinydefects.methods.subspace import SubspaceOptions, SubspaceScorer
+
+WHOLE = ("precision", "blocks")  # of INPUT, for methods that learn from whole images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerKind:
+    """A method by name.
+
+    Attributes:
+        make: builds it, not yet fitted.
+        summary: one line for whoever chooses.
+        uses_seed: whether chance plays a part; without, the first seed is enough.
+        uses_teacher: whether it sees the shared teacher's features; without, the resolution plays no part.
+        shares_features: whether those features are everybody's; not so for a geometry of its own.
+        students: name of the students it trains, which all methods of that name use; empty without any to share.
+        options: frozen dataclass of what may stand behind the name.
+        settings: names of `DetectorSettings` that may stand there, too.
+        preset: of those settings.
+        argument: the option that is written without its name, `maps:FOLDER`; empty if there is none.
+    """
+
+    make: Callable[[PeerInputs], Peer]
+    summary: str
+    uses_seed: bool
+    uses_teacher: bool
+    shares_features: bool = True
+    students: str = ""
+    options: type[Any] = NoOptions
+    settings: tuple[str, ...] = ()
+    preset: Preset = "default"
+    argument: str = ""
+
+
+def parse_peer(text: str) -> tuple[PeerKind, dict[str, str]]:
+    """The method that a text names, and its options as `PeerInputs.options` takes them, checked.
+
+    Raises:
+        TinyDefectsError: no such method (the message names the near one), or an option it does not have.
+    """
+    name, *parts = text.split(":")
+    if name not in PEERS:
+        raise TinyDefectsError(f"{name}: no such method; {suggest(name, PEERS)}")
+    kind = PEERS[name]
+    argument = ":".join(part for part in parts if not _is_option(part))
+    if bool(argument) != bool(kind.argument):
+        expected = f"{name}:{kind.argument.upper()}" if kind.argument else f"{name} or {name}:option=value"
+        raise TinyDefectsError(f"{text}: this method is written {expected}")
+    options = {option: value for option, _, value in (part.partition("=") for part in parts if _is_option(part))}
+    if kind.argument:
+        options[kind.argument] = argument
+    try:
+        read_options(kind.options, options, beside=kind.settings)
+        read_settings({name: text for name, text in options.items() if name in kind.settings}, preset=kind.preset)
+    except TinyDefectsError as error:
+        raise TinyDefectsError(f"{text}: {error}") from error
+    return kind, options
+
+
+def _is_option(part: str) -> bool:
+    """`coreset=0.1`, unlike the rest of a path that has a colon or an equals sign in it."""
+    name, equals, _ = part.partition("=")
+    return bool(equals) and name.isidentifier()
+
+
+def _fbft(inputs: PeerInputs, *, preset: Preset = "default", combine: Combine = "product") -> Peer:
+    return FbftPeer(inputs, preset=preset, combine=combine)
+
+
+def _patchcore(inputs: PeerInputs, *, approximate: bool = False) -> Peer:
+    options = read_options(PatchCoreOptions, inputs.options, beside=INPUT)
+    return _on_patches(PatchCoreScorer(options, seed=inputs.seed, approximate=approximate), inputs)
+
+
+def _anomalydino(inputs: PeerInputs) -> Peer:
+    options = read_options(AnomalyDinoOptions, inputs.options, beside=WHOLE)
+    return _on_patches(AnomalyDinoScorer(options, seed=inputs.seed), inputs)
+
+
+def _gaussian(inputs: PeerInputs) -> Peer:
+    options = read_options(GaussianOptions, inputs.options, beside=INPUT)
+    source = PatchSource(inputs)
+    if not options.per_position:
+        return PatchPeer(GaussianScorer(options), source)
+    if not source.settings.is_one_pass:
+        raise TinyDefectsError("per_position=true compares the same place of whole images: leave out tile and stride")
+    return PatchPeer(PositionGaussianScorer(options), source)
+
+
+def _local_contrast(inputs: PeerInputs) -> Peer:
+    return LocalContrastPeer(inputs.clock)
+
+
+def _anomalib(inputs: PeerInputs) -> Peer:
+    return AnomalibPeer(inputs, read_options(AnomalibOptions, inputs.options))
+
+
+def _maps(inputs: PeerInputs) -> Peer:
+    return ImportedMaps(inputs, read_options(MapsOptions, inputs.options))
+
+
+def _subspace(inputs: PeerInputs) -> Peer:
+    return _on_patches(SubspaceScorer(read_options(SubspaceOptions, inputs.options, beside=INPUT)), inputs)
+
+
+def _on_patches(scorer: PatchScorer, inputs: PeerInputs) -> Peer:
+    return PatchPeer(scorer, PatchSource(inputs))
+
+
+PEERS: dict[str, PeerKind] = {
+    "fbft": PeerKind(
+        make=_fbft,
+        summary="forward-backward feature transfer, the method of this package",
+        uses_seed=True,
+        uses_teacher=True,
+        students="fbft",
+        settings=(*INPUT, *LEARNING),
+    ),
+    "fbft_published": PeerKind(
+        make=partial(_fbft, preset="published"),
+        summary="the same as published: square inputs, darkened borders, learning rate 1e-4",
+        uses_seed=True,
+        uses_teacher=True,
+        shares_features=False,
+        preset="published",
+        settings=(*INPUT, *LEARNING),
+    ),
+    "fbft_forward": PeerKind(
+        make=partial(_fbft, combine="forward"),
+        summary="ablation: the forward student alone",
+        uses_seed=True,
+        uses_teacher=True,
+        students="fbft",
+        settings=(*INPUT, *LEARNING),
+    ),
+    "fbft_backward": PeerKind(
+        make=partial(_fbft, combine="backward"),
+        summary="ablation: the backward student alone",
+        uses_seed=True,
+        uses_teacher=True,
+        students="fbft",
+        settings=(*INPUT, *LEARNING),
+    ),
+    "fbft_sum": PeerKind(
+        make=partial(_fbft, combine="sum"),
+        summary="ablation: the sum of both distances instead of their product",
+        uses_seed=True,
+        uses_teacher=True,
+        students="fbft",
+        settings=(*INPUT, *LEARNING),
+    ),
+    "patchcore": PeerKind(
+        make=_patchcore,
+        summary="distance to the nearest patch of a memory bank, exact",
+        uses_seed=True,
+        uses_teacher=True,
+        options=PatchCoreOptions,
+        settings=INPUT,
+    ),
+    "patchcore_hnsw": PeerKind(
+        make=partial(_patchcore, approximate=True),
+        summary="the same, the nearest patch found by walking a graph (HNSW)",
+        uses_seed=True,
+        uses_teacher=True,
+        options=PatchCoreOptions,
+        settings=INPUT,
+    ),
+    "anomalydino": PeerKind(
+        make=_anomalydino,
+        summary="cosine distance to the nearest patch of a few normal images",
+        uses_seed=True,
+        uses_teacher=True,
+        options=AnomalyDinoOptions,
+        settings=WHOLE,
+    ),
+    "gaussian": PeerKind(
+        make=_gaussian,
+        summary="Mahalanobis distance to one Gaussian of all normal patches",
+        uses_seed=False,
+        uses_teacher=True,
+        options=GaussianOptions,
+        settings=INPUT,
+    ),
+    "subspace": PeerKind(
+        make=_subspace,
+        summary="PCA of normal patches; what of a patch lies outside its subspace",
+        uses_seed=False,
+        uses_teacher=True,
+        options=SubspaceOptions,
+        settings=INPUT,
+    ),
+    "local_contrast": PeerKind(
+        make=_local_contrast,
+        summary="learns nothing: gray value against its surroundings",
+        uses_seed=False,
+        uses_teacher=False,
+    ),
+    "anomalib": PeerKind(
+        make=_anomalib,
+        summary="a model of anomalib by its class name, trained as it comes: anomalib:Padim",
+        uses_seed=True,
+        uses_teacher=False,
+        options=AnomalibOptions,
+        argument="model",
+    ),
+    "maps": PeerKind(
+        make=_maps,
+        summary="anybody's maps from disk: maps:FOLDER",
+        uses_seed=False,
+        uses_teacher=False,
+        options=MapsOptions,
+        argument="folder",
+    ),
+}

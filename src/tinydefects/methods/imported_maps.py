@@ -1,0 +1,76 @@
+"""Anybody's maps from disk as a method of the benchmark: `maps:FOLDER` in MVTec's layout, or a manifest."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tinydefects.data.map_origin import file_sha256
+from tinydefects.data.pairing import PairedMap, Resample, pair_maps, require_one_maker
+from tinydefects.data.predictions import ImageScoreRule, read_maker, read_paired
+from tinydefects.data.sample import Category, Prediction, Sample
+from tinydefects.errors import TinyDefectsError
+from tinydefects.methods.method import PeerInputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapsOptions:
+    """The folder (or manifest), which image score counts, and whether maps of another size than their image do.
+
+    Attributes:
+        folder: with `<category>/test/crack/000.tiff` below it, or without the category.
+        image_score: by default the mean of the highest 0.1 % of the map, as for every method; `stored` is what came
+            with the map.
+    """
+
+    folder: str
+    image_score: ImageScoreRule = "top_0.1_percent"
+    resample: Resample = "none"
+
+
+class ImportedMaps:
+    """Looks the map of each sample up; there is nothing to fit."""
+
+    size_bytes = 0
+
+    def __init__(self, inputs: PeerInputs, options: MapsOptions) -> None:
+        self._options = options
+        self._folder = Path(options.folder)
+        self._category = inputs.category
+        self._clock = inputs.clock
+        self._pairs: list[PairedMap] = []  # of all samples so far
+        if not self._folder.exists():
+            raise TinyDefectsError(f"{self._folder}: no such folder of maps, nor a manifest; check the path")
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        origin = self._pairs[0].origin if self._pairs else None
+        made_by = origin.made_by if origin else read_maker(self._folder)
+        return asdict(self._options) | {f"made_by.{name}": str(value) for name, value in made_by.items()}
+
+    def fit(self, samples: Sequence[Sample]) -> None:
+        """Whoever made the maps has done that."""
+
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        options = self._options
+        category = Category(id=self._category, train=(), test=samples)
+        with self._clock("map"):
+            pairing = pair_maps(
+                self._folder, category, resample=options.resample, stored_scores=options.image_score == "stored"
+            )
+            pairing.require_sound()
+            self._pairs += pairing.pairs
+            require_one_maker(self._folder, self._pairs)
+            return [prediction for _, prediction in read_paired(pairing, options.image_score)]
+
+
+def maps_sha256(options: Mapping[str, str], category: Category) -> str:
+    """Of the files of all maps that a category's test and validation images have in the folder or manifest.
+
+    Raises:
+        TinyDefectsError: there is no such folder or manifest, or it cannot be read.
+    """
+    samples = (*category.test, *category.validation)
+    pairing = pair_maps(Path(options["folder"]), category, samples=samples, resample="bilinear", stored_scores=False)
+    lines = (f"{pair.sample.id} {pair.stored_score} {file_sha256(pair.path)}\n" for pair in pairing.pairs)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

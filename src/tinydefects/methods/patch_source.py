@@ -1,0 +1,156 @@
+"""The teacher's features of any sample, computed once for all methods that build on the same teacher and resolution."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tinydefects.data.sample import Prediction, Sample
+from tinydefects.detector.features import FeatureCache, FeatureFormat
+from tinydefects.detector.passes import Mosaic, PassPlan
+from tinydefects.detector.patch_grid import Size, image_size
+from tinydefects.detector.settings import DetectorSettings, image_score
+from tinydefects.detector.teacher import Teacher, freeze_teacher
+from tinydefects.errors import TinyDefectsError, TrainingError
+from tinydefects.methods.method import PeerInputs
+from tinydefects.methods.options import INPUT, read_settings
+
+Features = NDArray[np.float32]
+Score = Callable[[Tensor, Tensor], Features]  # features (B, h, w, C) of both blocks to scores (B, h, w)
+
+
+class TrainingFeatures:
+    """Features (h, w, C) float32 of the earlier and the later block of each training image, read from disk one by one.
+
+    Can be gone through as often as a method likes; one image is in memory at a time. With tiles or shifts each pass
+    of the teacher is an image here.
+    """
+
+    def __init__(self, cache: FeatureCache, shapes: Sequence[Size]) -> None:
+        self._cache = cache
+        self._shapes = tuple(shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def __iter__(self) -> Iterator[tuple[Features, Features]]:
+        return (self[place] for place in range(len(self)))
+
+    def __getitem__(self, place: int) -> tuple[Features, Features]:
+        ((earlier, later),) = self._cache.batches([place], images=1)
+        shape = self._shapes[place]
+        return earlier.numpy().reshape(*shape, -1), later.numpy().reshape(*shape, -1)
+
+    @property
+    def n_patches(self) -> int:
+        """Of all images together."""
+        return sum(height * width for height, width in self._shapes)
+
+
+class PatchSource:
+    """Looks features up, or computes and keeps them; while the clock runs, it computes them stage by stage.
+
+    Training features are kept in 16 bit, as FBFT's students train on them; those to be scored in 32 bit, so that a map
+    does not depend on whether its features were looked up. In which passes the teacher sees an image, and how their
+    scores become one map, is the detector's: `settings` says it, by default what stands behind the method's name.
+    """
+
+    def __init__(self, inputs: PeerInputs, *, settings: DetectorSettings | None = None) -> None:
+        self.settings = settings or read_settings(inputs.options, resolution=inputs.resolution)
+        teacher = inputs.teacher()
+        if self.settings.blocks is not None:
+            teacher = with_blocks(teacher, self.settings.blocks)
+        self.teacher = replace(teacher, precision=self.settings.precision)
+        self.clock = inputs.clock
+        self._folder = inputs.features_folder
+        self._limit_bytes = int(inputs.features_limit_gb * 1e9)
+        self._scored = self._cache("float32")
+
+    @property
+    def named_settings(self) -> dict[str, object]:
+        """Those of how the teacher sees an image that were named, for the record of a method."""
+        return self.settings.model_dump(include=self.settings.model_fields_set & set(INPUT))
+
+    def training(self, samples: Sequence[Sample]) -> TrainingFeatures:
+        """Features to learn from.
+
+        Raises:
+            TrainingError: no samples, or no room for the features.
+        """
+        if not samples:
+            raise TrainingError("there are no training images: give defect-free ones, a handful at least")
+        cache, shapes = self._cache("float16"), []
+        for sample in samples:
+            image = sample.image()
+            for pixels, grid in self._plan(image).views(image):
+                cache.add(pixels, grid)
+                shapes.append(grid.shape)
+        return TrainingFeatures(cache, shapes)
+
+    def keep(self, sample: Sample) -> None:
+        """Compute and keep the features to be scored of a sample, unless they are there."""
+        image = sample.image()
+        for pixels, grid in self._plan(image).views(image):
+            self._scored.read(pixels, grid)
+
+    def predictions(self, samples: Sequence[Sample], score: Score) -> list[Prediction]:
+        """One prediction a sample, in their order; `score` makes patch scores (B, h, w) of features (B, h, w, C).
+
+        Features are those of one pass over one image; while the clock runs, over all images of one size.
+        """
+        mosaics = self._computed(samples, score) if self.clock.running else self._looked_up(samples, score)
+        return [self._prediction(mosaic) for mosaic in mosaics]
+
+    def _looked_up(self, samples: Sequence[Sample], score: Score) -> Iterator[Mosaic]:
+        for sample in samples:
+            image = sample.image()
+            mosaic = Mosaic(self._plan(image))
+            for number, (pixels, grid) in enumerate(mosaic.plan.views(image)):
+                mosaic.add(number, score(*self._scored.read(pixels, grid))[0])
+            yield mosaic
+
+    def _computed(self, samples: Sequence[Sample], score: Score) -> list[Mosaic]:
+        with self.clock("decode"):
+            images = [sample.image() for sample in samples]
+        mosaics = [Mosaic(self._plan(image)) for image in images]
+        for size in dict.fromkeys(image_size(image) for image in images):
+            places = [place for place, image in enumerate(images) if image_size(image) == size]
+            views = [mosaics[place].plan.views(images[place]) for place in places]
+            for number in range(len(mosaics[places[0]].plan.windows)):
+                with self.clock("resize"):
+                    pixels = np.stack([grid.to_pixels(seen) for seen, grid in map(next, views)])
+                with self.clock("transfer"):
+                    patches = self.teacher.normalise(pixels)
+                with self.clock("teacher"):
+                    earlier, later = self.teacher.features(patches)
+                for place, scores in zip(places, score(earlier, later), strict=True):
+                    mosaics[place].add(number, scores)
+        return mosaics
+
+    def _prediction(self, mosaic: Mosaic) -> Prediction:
+        with self.clock("map"):
+            anomaly_map = mosaic.plan.grid.to_image(mosaic.scores, stride=self.settings.stride)
+            return Prediction(anomaly_map, image_score(anomaly_map, preset=self.settings.preset))
+
+    def _plan(self, image: NDArray[np.uint8]) -> PassPlan:
+        return self.settings.passes(image_size(image), patch=self.teacher.patch_size)
+
+    def _cache(self, feature_format: FeatureFormat) -> FeatureCache:
+        return FeatureCache(self._folder, self.teacher, feature_format=feature_format, limit_bytes=self._limit_bytes)
+
+
+def with_blocks(teacher: Teacher, blocks: tuple[int, int]) -> Teacher:
+    """The same weights, read at another earlier and later block, from 0.
+
+    Raises:
+        TinyDefectsError: the teacher has no such blocks.
+    """
+    earlier, later = blocks
+    depth = len(teacher.model.blocks)  # type: ignore[arg-type]
+    if not earlier < later < depth:
+        raise TinyDefectsError(
+            f"blocks={earlier}-{later}: {teacher.name} has blocks 0 to {depth - 1}; give an earlier and a later one"
+        )
+    return freeze_teacher(teacher.name, teacher.model, blocks=blocks, device=teacher.device)
