@@ -210,6 +210,8 @@ def test_impossible_settings_are_refused(small_category, limits):
         ({"image_threshold": float("inf")}, "field 'image_threshold': Input should be a finite number"),
         ({"bins": "inch:2"}, "field 'bins': Value error, size unit 'inch' is unknown"),
         ({"bins": "2,5"}, "field 'bins': Value error, '2,5': write UNIT:EDGES"),
+        ({"fpr_limits": None}, "field 'fpr_limits.0': Input should be a valid number"),
+        ({"bins": 5}, "field 'bins.0': Input should be a dictionary or an instance of SizeBins"),
         ({"fpr_limits": "0.3,x"}, "field 'fpr_limits.1': Input should be a valid number"),
     ],
 )
@@ -232,7 +234,7 @@ def test_settings_as_text_are_those_of_the_command_line():
     bins = (SizeBins(unit="diameter_px", edges=(2, 5)), SizeBins(unit="area_px", edges=(9,)))
     as_text = EvaluationSettings(fpr_limits="0.3,0.05,0.3", bins=["diameter_px:2,5", "area_px:9"])
     assert as_text == EvaluationSettings(fpr_limits=(0.3, 0.05), bins=bins)
-    assert EvaluationSettings(bins="area_px:9") == EvaluationSettings(bins=bins[1])
+    assert EvaluationSettings(bins="area_px:9", fpr_limits="0.3") == EvaluationSettings(bins=bins[1], fpr_limits=0.3)
 
 
 def test_nan_is_a_setting_that_is_not_given():

@@ -11,10 +11,12 @@ from peer_samples import samples_of
 from tiny_teachers import counting_teacher, tiny_vit, write_weights
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample, mean_of_highest
+from tinydefects.detector.settings import DetectorSettings
 from tinydefects.detector.teacher import load_teacher
 from tinydefects.errors import TinyDefectsError, TrainingError
 from tinydefects.methods.catalog import PEERS, parse_peer
 from tinydefects.methods.method import Peer, PeerInputs
+from tinydefects.methods.patch_source import PatchSource
 from tinydefects.methods.stages import STAGES, StageClock
 
 TEXTS = {name: name for name, kind in PEERS.items() if not kind.argument}
@@ -154,6 +156,15 @@ def test_methods_take_tiles_and_strides_and_name_them_also_under_the_clock(name,
     for one, other in zip(alone, peer.predict(asked), strict=True):
         np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, rtol=1e-3, atol=1e-4)
         assert one.score == pytest.approx(other.score, rel=1e-3)
+
+
+def test_methods_learn_from_every_tile(tmp_path):
+    given = {"teacher": counting_teacher, "resolution": 64, "seed": 0, "features_folder": tmp_path / "features"}
+    source = PatchSource(PeerInputs(**given, options={"tile": "32"}))
+    learnt = source.training(samples_of(tmp_path, (48, 64)))
+    tiles = [grid.shape for grid in DetectorSettings(tile=32, resolution=64).passes((48, 64), patch=8).grids]
+    assert [earlier.shape[:2] for earlier, _ in learnt] == tiles
+    assert len(tiles) == 6
 
 
 def make_and_fit(text: str, folder: Path) -> Peer:

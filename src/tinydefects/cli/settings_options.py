@@ -1,14 +1,14 @@
 """A settings model as options of a command, as a file for --config, and as the text that `tinydefects config` prints.
 
-The model declares each value once: type, bounds, default, and one line of help (its description). Five more things
+The model declares each value once: type, bounds, default, and one line of help (its description). Four more things
 may stand in a field's `json_schema_extra`: `panel`, the heading of the help it stands under; `metavar`; `flag`, where
-the option is not named like the field; `as_text`, where one text stands for several values, as `0,1,2`; and `text`,
-where it is repeatable text that the model takes apart itself.
+the option is not named like the field; and `as_text`, where one text stands for several values, as `0,1,2`.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import is_dataclass
 from enum import StrEnum
 from functools import wraps
 from inspect import Parameter, signature
@@ -157,8 +157,6 @@ def _plain_type(field: FieldInfo) -> tuple[Any, list[Any]]:
     kind, rules = field.annotation, list(field.metadata)
     if _extra(field).get("as_text"):
         return str, rules
-    if _extra(field).get("text"):
-        return list[str], rules
     if get_origin(kind) in (Union, UnionType):
         inner = [one for one in get_args(kind) if one is not NoneType]
         kind = inner[0] if len(inner) == 1 else str
@@ -171,6 +169,8 @@ def _plain_type(field: FieldInfo) -> tuple[Any, list[Any]]:
         if get_origin(element) is Literal:  # typer takes one of them, but a list only of an enum
             make_enum: Callable[..., Any] = StrEnum
             element = make_enum("Choice", {str(one): str(one) for one in get_args(element)})
+        if is_dataclass(element):
+            element = str  # the model reads its own notation
         return GenericAlias(list, (element,)), rules
     return (kind if kind in PLAIN or get_origin(kind) is Literal else str), rules
 

@@ -50,13 +50,13 @@ class EvaluationSettings(BaseModel):
         default=FPR_LIMITS,
         min_length=1,
         description="False-positive rates in (0, 1] up to which AUPRO is taken, between commas.",
-        json_schema_extra={"flag": "--limits", "metavar": "RATES", "text": True},
+        json_schema_extra={"flag": "--limits", "metavar": "RATES", "as_text": True},
     )
     bins: tuple[SizeBins, ...] = Field(
         default=(),
         description="Groups of defects between fixed sizes, e.g. diameter_px:2,5,10; also area_px, area_mm2, "
         "image_share. Repeatable.",
-        json_schema_extra={"metavar": "UNIT:EDGES", "text": True},
+        json_schema_extra={"metavar": "UNIT:EDGES"},
     )
     pixel_pitch_mm: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
         default=None, description="Millimetres a pixel, for sizes in mm.", json_schema_extra={"flag": "--pixel-pitch"}
@@ -111,7 +111,7 @@ class EvaluationSettings(BaseModel):
     @classmethod
     def _split_limits(cls, given: Any) -> Any:  # noqa: ANN401 - whatever came
         """`0.3,0.05`, one or several such texts, or numbers."""
-        limits = [given] if isinstance(given, str) else given
+        limits = given if isinstance(given, Iterable) and not isinstance(given, str) else [given]
         return [part for limit in limits for part in (limit.split(",") if isinstance(limit, str) else [limit])]
 
     @field_validator("fpr_limits", mode="after")
@@ -123,7 +123,7 @@ class EvaluationSettings(BaseModel):
     @classmethod
     def _parse_bins(cls, given: Any) -> Any:  # noqa: ANN401 - whatever came
         """One set of bins or several, each as text or as it is."""
-        every = [given] if isinstance(given, str | SizeBins | Mapping) else given
+        every = given if isinstance(given, Iterable) and not isinstance(given, str | Mapping) else [given]
         return [parse_bins(one) if isinstance(one, str) else one for one in every]
 
     @field_validator("pixel_pitch_mm", "false_alarm_rate", "threshold", "image_threshold", mode="before")
