@@ -1,7 +1,7 @@
 """Predictions on disk, in MVTec's layout: `<folder>/<category>/<sample id>.tiff`, one 32-bit float map an image.
 
 The image score travels inside the TIFF's description, with the photograph the map was made of and its maker
-(`maps/origin.py`). Maps of other methods carry none; their score is then computed from the map by one named rule.
+(`data/map_origin.py`). Maps of other methods carry none; their score is then computed from the map by one named rule.
 """
 
 import json
