@@ -20,6 +20,7 @@ def no_new_methods():
     PEERS.update(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_new_methods")
 def test_its_code_adds_a_method_and_compares_it(tmp_path, monkeypatch):
     """As printed, but on ten images of 64 px."""

@@ -136,6 +136,7 @@ def test_a_model_that_learns_nothing_from_normal_images_is_refused(tmp_path):
         peer.fit(samples_of(tmp_path, (64, 64)))
 
 
+@pytest.mark.slow
 @needs_its_absence
 def test_without_the_library_the_extra_is_named(tmp_path):
     with pytest.raises(MissingExtraError, match=r"needs the extra 'anomalib': pip install '\.\[anomalib\]'"):

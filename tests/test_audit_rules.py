@@ -116,6 +116,7 @@ def test_the_99_point_rule_is_the_published_curve_of_evaluate(noisy_pairs):
     assert found["rho@0.3"] == pytest.approx(expected.rho[0], abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", LIMITS)
 def test_200_linear_thresholds_are_joined_by_straight_lines(noisy_pairs, limit):
     (found,) = figures_under(noisy_pairs, "thresholds_200")
@@ -124,6 +125,7 @@ def test_200_linear_thresholds_are_joined_by_straight_lines(noisy_pairs, limit):
     assert found[f"aupro@{limit:g}"] == pytest.approx(slow_area(points, limit), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", LIMITS)
 def test_the_last_sample_below_the_limit_becomes_the_divisor(noisy_pairs, limit):
     (found,) = figures_under(noisy_pairs, "last_sample")
@@ -147,6 +149,7 @@ def test_the_last_sample_of_a_dense_curve_is_the_limit():
     assert area_up_to_last_sample(curve, 0.3) == pytest.approx(curve.area(fpr_limit=0.3), abs=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", LIMITS)
 def test_50_bins_join_their_edges(noisy_pairs, limit):
     (found,) = figures_under(noisy_pairs, "bins_50")

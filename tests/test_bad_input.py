@@ -112,6 +112,7 @@ NO_FILES = {"folder", "loop", "pipe"}  # whoever walks through a folder passes t
 WALKED = {"maps/screw/test/pit/4.tiff": "test/pit/4", "bench/mvtec_ad/screw/0/local_contrast/seed_0.json": "bench"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", READERS)
 def test_a_damaged_file_is_named_by_whoever_reads_it(inside, monkeypatch, capsys, target):
     path = inside / target
@@ -125,6 +126,7 @@ def test_a_damaged_file_is_named_by_whoever_reads_it(inside, monkeypatch, capsys
         path.rmdir() if path.is_dir() else path.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["empty", "binary", "folder", "deep"])
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
 def test_damaged_weights_are_named(inside, monkeypatch, capsys, name, damage):

@@ -18,6 +18,8 @@ from tinydefects.data.map_files import read_header, read_map
 from tinydefects.data.pixels import write_map, write_png
 from tinydefects.results.result import find_results
 
+pytestmark = pytest.mark.slow
+
 SMALL = [f"--option={name}={value}" for name, value in SCENE.items()]
 COMMON = ("benchmark", "--teacher", "builtin", "--resolutions", "96", "--cost", "off", *SMALL)
 

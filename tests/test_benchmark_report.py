@@ -40,6 +40,8 @@ from tinydefects.report.theme import looks, short_name, spread_out
 from tinydefects.results.protocol import EvaluationProtocol, Job
 from tinydefects.results.result import read_result
 
+pytestmark = pytest.mark.slow
+
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 HOSTILE = "weak:option=<b>\"&'</script>"
 TWILL = "cloth/<i>twill&'"

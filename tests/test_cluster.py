@@ -15,6 +15,8 @@ from tinydefects.benchmark.cluster.admission import Admission, ClusterError, ref
 from tinydefects.benchmark.cluster.connection import open_executor
 from tinydefects.errors import TinyDefectsError
 
+pytestmark = pytest.mark.slow
+
 distributed = pytest.importorskip("distributed", reason="needs the extra 'cluster'")
 psutil = pytest.importorskip("psutil", reason="comes with dask.distributed")
 

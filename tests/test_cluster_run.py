@@ -11,6 +11,8 @@ from tinydefects.benchmark.runner import run
 from tinydefects.datasets.catalog import load_category
 from tinydefects.results.result import read_result
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("distributed", reason="needs the extra 'cluster'")
 psutil = pytest.importorskip("psutil", reason="comes with dask.distributed")
 
@@ -28,7 +30,6 @@ def bytes_of_the_evaluation(path):
     return json.dumps([content["evaluation"], content["tally_sha256"], content["exhibits_sha256"]])
 
 
-@pytest.mark.slow
 def test_two_workers_give_the_bytes_of_a_serial_run_even_when_one_is_killed(tmp_path):
     jobs = jobs_for("fbft:epochs=1", "subspace", "local_contrast")
     alone, together = (

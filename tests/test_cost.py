@@ -143,6 +143,7 @@ def test_no_image_and_an_unknown_protocol_are_refused(monkeypatch, tmp_path):
         measure(SteadyPeer(monkeypatch), samples_of(tmp_path, 8), mode="slow")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stages"),
     [
@@ -169,6 +170,7 @@ def test_a_real_peer_is_timed_at_every_stage_it_has(tmp_path, name, stages):
     assert sheet.by_batch.keys() >= {1, 2}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset the peak")
 def test_the_peak_is_what_was_held_since_the_reset():
     memory = memory_of("cpu")

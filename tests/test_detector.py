@@ -157,6 +157,7 @@ def test_a_save_that_fails_half_way_leaves_the_old_detector(detector, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_of_saving_leaves_the_old_detector_or_the_new_one(detector, tmp_path):
     fitted(epochs=1).save(tmp_path / "model")
     saved, old = read_detector(tmp_path / "model")

@@ -129,6 +129,7 @@ def test_of_an_image_of_two_thousand_tiles_only_a_batch_is_held():
     assert stream.most_waiting == 8
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     images=st.lists(st.lists(st.sampled_from([A, B, C, D, 5, 6]), min_size=1, max_size=12), max_size=30),
@@ -314,6 +315,7 @@ DRAWN = [f"--option={option}" for option in ("size=64", "n_train=2", "n_good=2",
 PART = ["synthetic/brushed_metal", *DRAWN, "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_the_command_predicts_in_batches(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, capsys, "fit", *PART, "--teacher", "builtin", "--epochs", "1", "--resolution", "64")[0] == 0

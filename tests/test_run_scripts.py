@@ -14,7 +14,7 @@ from tinydefects.data.pixels import write_png
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 TINY = {"TEACHER": "builtin", "RESOLUTIONS": "64", "SEEDS": "0,1", "PEERS": "subspace,local_contrast", "COST": "off"}
-pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts are for bash")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts are for bash")]
 
 
 def draw(path: Path, number: int, *, defect: bool = False) -> None:

@@ -246,6 +246,7 @@ def test_a_pickle_with_code_in_it_is_not_run(tmp_path):
     assert flag.exists()  # the trap works: it only was not stepped into
 
 
+@pytest.mark.slow
 def test_weights_of_another_architecture_never_load_in_part(weights, tmp_path):
     assert "not the weights of vit_tiny_patch16_224" in refusal("vit_tiny_patch16_224", weights=weights)
     partial = tiny_vit().state_dict()
@@ -262,6 +263,7 @@ def test_the_architecture_alone_tells_patch_size_and_channels(name, tmp_path):
     assert read_architecture(name) == (teacher.patch_size, teacher.dim)
 
 
+@pytest.mark.slow
 def test_the_architecture_needs_no_weights_but_a_named_file_must_be_there(tmp_path, monkeypatch):
     for door in ("huggingface_hub.try_to_load_from_cache", "huggingface_hub.hf_hub_download"):
         monkeypatch.setattr(door, lambda *_, **__: pytest.fail("asked for weights"))
