@@ -35,8 +35,8 @@ class SteadyPeer:
         self.now, self.seconds, self.shown = 0.0, seconds, []
         self.clock = StageClock()
         watch = SimpleNamespace(perf_counter=lambda: self.now)
-        for module in ("stages", "cost"):
-            monkeypatch.setattr(f"tinydefects.benchmark.{module}.time", watch)
+        for module in ("methods.stages", "benchmark.cost"):
+            monkeypatch.setattr(f"tinydefects.{module}.time", watch)
 
     def fit(self, samples):
         raise AssertionError("a fitted method is timed")
