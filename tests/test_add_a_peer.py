@@ -40,8 +40,8 @@ def test_its_code_adds_a_method_and_compares_it(tmp_path, monkeypatch):
 
 
 def test_every_file_it_names_is_there():
-    peers = GUIDE.parents[1] / "src" / "tinydefects" / "benchmark" / "peers"
+    methods = GUIDE.parents[1] / "src" / "tinydefects" / "methods"
     named = set(re.findall(r"`([a-z_/]+\.py)`", GUIDE.read_text()))
     assert len(named) >= 5
     for name in named:
-        assert any((folder / name).exists() for folder in (peers, peers.parents[1], GUIDE.parents[1])), name
+        assert any((folder / name).exists() for folder in (methods, methods.parent, GUIDE.parents[1])), name
