@@ -2,6 +2,7 @@ import hashlib
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -350,12 +351,24 @@ def test_settings_survive_their_json():
     told = DetectorSettings(tile=64, blocks=(2, 5), learning_rate=1e-3, precision="bfloat16")
     assert DetectorSettings.model_validate_json(told.model_dump_json()) == told
     assert DetectorSettings(blocks="2-5").blocks == (2, 5)
+    assert DetectorSettings(blocks="11") == DetectorSettings(blocks=11) == DetectorSettings(blocks=[11])
 
 
-@pytest.mark.parametrize("blocks", ["7", "7-", "-1-2", "7-11-12", [7], [7, 11, 12], [7, "11"], [7, -1], [True, 2], 7])
-def test_blocks_are_two_numbers_from_0(blocks):
-    with pytest.raises(TinyDefectsError, match="field 'blocks': give an earlier and a later block, from 0: 7-11"):
+@pytest.mark.parametrize(
+    "blocks", ["7-", "-1-2", "11-7", "7-7", "", [], [7, "11"], [7, -1], [-1, 7], [True, 2], [7, 7.5], 7.0, -7, True]
+)
+def test_blocks_are_ascending_numbers_from_0(blocks):
+    with pytest.raises(TinyDefectsError, match="field 'blocks': give blocks from 0, ascending: 7-11"):
         Detector(blocks=blocks)
+
+
+@pytest.mark.parametrize("blocks", ["7", "3-7-11", [7], (3, 7, 11), 7])
+def test_a_detector_takes_two_blocks_of_its_settings_or_its_teacher(blocks):
+    with pytest.raises(TinyDefectsError, match=r"^blocks (7|3-7-11): the students translate two blocks into .*7-11\)$"):
+        Detector(blocks=blocks)
+    told = DetectorSettings(blocks=blocks).blocks
+    with pytest.raises(TinyDefectsError, match="the students translate two blocks"):
+        Detector(teacher=replace(counting_teacher(), blocks=told))
 
 
 def test_a_setting_that_does_not_exist_is_refused_by_name():

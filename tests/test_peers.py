@@ -1,6 +1,7 @@
 """What every method of the benchmark must do, whichever it is."""
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,16 @@ import torch
 
 from peer_samples import samples_of
 from tiny_teachers import counting_teacher, tiny_vit, write_weights
+from tinydefects.benchmark.workload import CategorySizes
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample, mean_of_highest
 from tinydefects.detector.settings import DetectorSettings
-from tinydefects.detector.teacher import load_teacher
+from tinydefects.detector.teacher import freeze_teacher, load_teacher
 from tinydefects.errors import TinyDefectsError, TrainingError
 from tinydefects.methods.catalog import PEERS, parse_peer
 from tinydefects.methods.method import Peer, PeerInputs
-from tinydefects.methods.patch_source import PatchSource
+from tinydefects.methods.options import read_settings
+from tinydefects.methods.patches import PatchSource
 from tinydefects.methods.stages import STAGES, StageClock
 
 TEXTS = {name: name for name, kind in PEERS.items() if not kind.argument}
@@ -185,6 +188,33 @@ def test_a_real_vit_of_another_patch_size_and_normalisation_serves_as_well(name,
     assert peer.predict(samples_of(tmp_path, (48, 64), seed=9))[0].anomaly_map.shape == (48, 64)
 
 
+@pytest.mark.parametrize("method", ["patchcore:coreset=0.5", "gaussian", "anomalydino"])
+def test_methods_on_patches_read_any_number_of_blocks(method, tmp_path):
+    """Which of them are scored, `block` says: the first, the last or all, whichever those are."""
+    vit = freeze_teacher("test_vit", tiny_vit(), blocks=(3, 5), device="cpu")
+    train, asked = samples_of(tmp_path, *[(48, 64)] * 3), samples_of(tmp_path, (48, 64), seed=9)
+
+    def map_of(options: str) -> list[list[float]]:
+        peer = make(f"{method}:{options}", tmp_path, teacher=lambda: vit)
+        peer.fit(train)
+        assert f"blocks={'-'.join(map(str, peer.settings['blocks']))}" in options
+        return peer.predict(asked)[0].anomaly_map.tolist()
+
+    assert map_of("blocks=1-3-5:block=earlier") == map_of("blocks=1:block=both")
+    assert map_of("blocks=1-3-5:block=later") == map_of("blocks=5:block=earlier")
+    maps = [map_of(f"block=both:blocks={blocks}") for blocks in ("1-3-5", "1-5", "3-5", "0-1-3-5")]
+    assert all(one != other for one, other in combinations(maps, 2))
+
+
+def test_the_room_foretold_is_that_of_the_blocks_that_are_read(tmp_path):
+    vit = freeze_teacher("test_vit", tiny_vit(), blocks=(3, 5), device="cpu")
+    make("subspace:blocks=1-3-5", tmp_path, teacher=lambda: vit).fit(samples_of(tmp_path, *[(48, 64)] * 3))
+    _, options = parse_peer("subspace:blocks=1-3-5")
+    sizes = CategorySizes(train=[(48, 64)] * 3, validation=[], test=[])
+    foretold = sizes.workload(vit, read_settings(options, resolution=64)).feature_bytes
+    assert foretold == sum(path.stat().st_size for path in (tmp_path / "features").rglob("*.npy"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -192,7 +222,10 @@ def test_a_real_vit_of_another_patch_size_and_normalisation_serves_as_well(name,
         ("patchcore:coreste=0.1", r"^patchcore:coreste=0.1: coreste: no such option; did you mean coreset\?"),
         ("patchcore:coreset=2", r"^patchcore:coreset=2: option coreset: .* less than or equal to 1 \(got '2'\)$"),
         ("patchcore:block=middle", r"option block: .*'earlier', 'later' or 'both'"),
-        ("fbft:blocks=7,11", r"option blocks: give an earlier and a later block"),
+        ("fbft:blocks=7,11", r"option blocks: give blocks from 0, ascending: 7-11"),
+        ("fbft:blocks=11", r"^fbft:blocks=11: blocks 11: the students translate two blocks into each other"),
+        ("fbft_sum:blocks=3-7-11", r"^fbft_sum:blocks=3-7-11: blocks 3-7-11: the students translate two blocks"),
+        ("patchcore:blocks=7-3", r"^patchcore:blocks=7-3: option blocks: give blocks from 0, ascending"),
         ("fbft:epochs=0", r"option epochs: .* greater than 0"),
         ("fbft:tile=0", r"^fbft:tile=0: option tile: .* greater than 0 \(got '0'\)$"),
         ("fbft:overlap=8", r"^fbft:overlap=8: an overlap of 8 px is that of tiles: give a tile"),

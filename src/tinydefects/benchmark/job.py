@@ -29,7 +29,7 @@ from tinydefects.methods.catalog import PeerKind, parse_peer
 from tinydefects.methods.imported_maps import maps_sha256
 from tinydefects.methods.method import Peer, PeerInputs
 from tinydefects.methods.options import INPUT
-from tinydefects.methods.patch_source import PatchSource
+from tinydefects.methods.patches import PatchSource
 from tinydefects.methods.stages import StageClock
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.normal_thresholds import thresholds_of_normals

@@ -31,7 +31,7 @@ from tinydefects.cli.options import (
     show_progress,
 )
 from tinydefects.cli.settings_options import options_of
-from tinydefects.detector.settings import DetectorSettings, Precision
+from tinydefects.detector.settings import DetectorSettings, Precision, require_pair
 from tinydefects.errors import TinyDefectsError
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ def fit(
     from tinydefects.data.image_bits import with_image_bits
     from tinydefects.detector.detector import Detector
 
+    require_pair(settings.blocks)
     if not dry_run:
         require_place(out)
     category = load(category_id, root, option, training_only=True)

@@ -25,7 +25,7 @@ from tinydefects.detector.model_file import read_detector, write_detector
 from tinydefects.detector.model_state import describe_fit, fingerprint_of, restore_students
 from tinydefects.detector.passes import Mosaic, PassPlan
 from tinydefects.detector.patch_grid import PatchGrid, Size, image_size
-from tinydefects.detector.settings import DetectorSettings, Precision, colour_scale, image_score
+from tinydefects.detector.settings import DetectorSettings, Precision, colour_scale, image_score, require_pair
 from tinydefects.detector.students import Combine, StudentPair
 from tinydefects.detector.teacher import Teacher, load_teacher, read_architecture
 from tinydefects.detector.training import (
@@ -73,6 +73,7 @@ class Detector:
         if teacher is not None:
             changes["teacher"] = teacher.name if isinstance(teacher, Teacher) else teacher
         self.settings = (settings or DetectorSettings()).with_changes(**changes)
+        require_pair(self.settings.blocks)
         self.teacher_weights = teacher_weights
         self.device = require_device(device)
         self.compiled = compiled
@@ -98,6 +99,7 @@ class Detector:
         return self._teacher
 
     def _prepared(self, teacher: Teacher) -> Teacher:
+        require_pair(teacher.blocks)
         return replace(teacher, precision=self.settings.precision, compiled=self.compiled)
 
     @property

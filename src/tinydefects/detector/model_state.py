@@ -29,7 +29,7 @@ def describe_fit(
     good_level: float | None,
 ) -> SavedDetector:
     """The content of detector.json."""
-    resolution = settings.resolution
+    resolution, (earlier, later) = settings.resolution, teacher.blocks
     return SavedDetector(
         format=1,
         settings=settings,
@@ -38,7 +38,7 @@ def describe_fit(
             fingerprint=teacher.fingerprint,
             patch_size=teacher.patch_size,
             dim=teacher.dim,
-            blocks=teacher.blocks,
+            blocks=(earlier, later),
         ),
         resolution_px=None if resolution == "native" else whole_patches(resolution, teacher.patch_size),
         n_images=n_images,

@@ -6,23 +6,26 @@ from functools import partial
 from typing import Any
 
 from tinydefects.datasets.folder import suggest
-from tinydefects.detector.settings import Preset
+from tinydefects.detector.settings import Preset, require_pair
 from tinydefects.detector.students import Combine
 from tinydefects.errors import TinyDefectsError
 from tinydefects.methods.anomalib_method import AnomalibOptions, AnomalibPeer
-from tinydefects.methods.anomalydino import AnomalyDinoOptions, AnomalyDinoScorer
 from tinydefects.methods.fbft import FbftPeer
-from tinydefects.methods.gaussian import GaussianOptions, GaussianScorer
-from tinydefects.methods.gaussian_by_position import PositionGaussianScorer
+from tinydefects.methods.gaussian import GaussianOptions, GaussianScorer, PositionGaussianScorer
 from tinydefects.methods.imported_maps import ImportedMaps, MapsOptions
 from tinydefects.methods.local_contrast import LocalContrastPeer
+from tinydefects.methods.memory_bank import (
+    AnomalyDinoOptions,
+    AnomalyDinoScorer,
+    PatchCoreOptions,
+    PatchCoreScorer,
+)
 from tinydefects.methods.method import Peer, PeerInputs
 from tinydefects.methods.options import INPUT, LEARNING, NoOptions, read_options, read_settings
-from tinydefects.methods.patch_method import PatchPeer, PatchScorer
-from tinydefects.methods.patch_source import PatchSource
-from tinydefects.methods.patchcore import PatchCoreOptions, PatchCoreScorer
+from tinydefects.methods.patches import PatchPeer, PatchScorer, PatchSource
 from tinydefects.methods.subspace import SubspaceOptions, SubspaceScorer
 
+FBFT = (*INPUT, *LEARNING)
 WHOLE = ("precision", "blocks")  # of INPUT, for methods that learn from whole images
 
 
@@ -74,7 +77,10 @@ def parse_peer(text: str) -> tuple[PeerKind, dict[str, str]]:
         options[kind.argument] = argument
     try:
         read_options(kind.options, options, beside=kind.settings)
-        read_settings({name: text for name, text in options.items() if name in kind.settings}, preset=kind.preset)
+        named = {name: text for name, text in options.items() if name in kind.settings}
+        settings = read_settings(named, preset=kind.preset)
+        if kind.settings == FBFT:
+            require_pair(settings.blocks)
     except TinyDefectsError as error:
         raise TinyDefectsError(f"{text}: {error}") from error
     return kind, options
@@ -137,7 +143,7 @@ PEERS: dict[str, PeerKind] = {
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
-        settings=(*INPUT, *LEARNING),
+        settings=FBFT,
     ),
     "fbft_published": PeerKind(
         make=partial(_fbft, preset="published"),
@@ -146,7 +152,7 @@ PEERS: dict[str, PeerKind] = {
         uses_teacher=True,
         shares_features=False,
         preset="published",
-        settings=(*INPUT, *LEARNING),
+        settings=FBFT,
     ),
     "fbft_forward": PeerKind(
         make=partial(_fbft, combine="forward"),
@@ -154,7 +160,7 @@ PEERS: dict[str, PeerKind] = {
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
-        settings=(*INPUT, *LEARNING),
+        settings=FBFT,
     ),
     "fbft_backward": PeerKind(
         make=partial(_fbft, combine="backward"),
@@ -162,7 +168,7 @@ PEERS: dict[str, PeerKind] = {
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
-        settings=(*INPUT, *LEARNING),
+        settings=FBFT,
     ),
     "fbft_sum": PeerKind(
         make=partial(_fbft, combine="sum"),
@@ -170,7 +176,7 @@ PEERS: dict[str, PeerKind] = {
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
-        settings=(*INPUT, *LEARNING),
+        settings=FBFT,
     ),
     "patchcore": PeerKind(
         make=_patchcore,

@@ -16,7 +16,7 @@ from tinydefects.detector.students import Combine
 from tinydefects.errors import ModelFileError
 from tinydefects.methods.method import PeerInputs
 from tinydefects.methods.options import read_settings
-from tinydefects.methods.patch_source import Features, PatchSource
+from tinydefects.methods.patches import Features, PatchSource
 
 STUDENTS_FOLDER = "students"  # beside the features
 STORED_LAYOUT = 1  # part of every folder's name; raised when equal settings would no longer give equal students
@@ -66,10 +66,10 @@ class FbftPeer:
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return self._source.predictions(samples, self._score)
 
-    def _score(self, earlier: Tensor, later: Tensor) -> Features:
+    def _score(self, blocks: list[Tensor]) -> Features:
         clock, device = self._source.clock, self._source.teacher.device
         with clock("transfer"):
-            earlier, later = earlier.to(device), later.to(device)
+            earlier, later = (block.to(device) for block in blocks)
         with clock("peer"):
             scores = self._detector.patch_scores(earlier, later, combine=self._combine)
             return scores.float().cpu().numpy()
