@@ -59,12 +59,8 @@ class Sample:
         return read_image(self.image_path, self.image_bits)
 
     def memory_bytes(self) -> int:
-        """What reading the photograph takes, from its header; 0 where it cannot be read, which is told later."""
-        try:
-            height, width = read_size(self.image_path)
-        except ImageReadError:
-            return 0
-        return READING_BYTES * height * width
+        """What reading the photograph takes, see `reading_bytes`."""
+        return reading_bytes(self.image_path)
 
     def mask(self) -> NDArray[np.bool_]:
         """(H, W) bool at the image's own size, the union of all mask files; all False where there is none.
@@ -138,6 +134,15 @@ class Prediction:
     def memory_bytes(self) -> int:
         """What the map takes."""
         return self.anomaly_map.nbytes
+
+
+def reading_bytes(path: Path) -> int:
+    """What reading a photograph takes, from its header; 0 where it cannot be read, which is told later."""
+    try:
+        height, width = read_size(path)
+    except ImageReadError:
+        return 0
+    return READING_BYTES * height * width
 
 
 def require_readable(samples: Sequence[Sample], progress: Callable[[str, int, int | None], None]) -> None:
