@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.data.masks import MaskRule, read_mask, require_own_picture
+from tinydefects.data.notebook import map_picture
 from tinydefects.data.pixels import read_image, read_size
 from tinydefects.data.read_ahead import read_ahead
 from tinydefects.errors import (
@@ -130,6 +131,12 @@ class Prediction:
         extremes = [self.anomaly_map.min(), self.anomaly_map.max(), self.score]  # nan if any pixel is
         if not np.isfinite(extremes).all():
             raise ScoreError("the anomaly map or its score holds nan or infinity; only finite scores can be ranked")
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the map as a small picture beside its score."""
+        (height, width), low, high = self.anomaly_map.shape, self.anomaly_map.min(), self.anomaly_map.max()
+        told = f"score {self.score:.4g}; map of {height} x {width} px, {low:.4g} (dark) to {high:.4g} (bright)"
+        return f"<figure>{map_picture(self.anomaly_map, told=told)}<figcaption>{told}</figcaption></figure>"
 
     def memory_bytes(self) -> int:
         """What the map takes."""
