@@ -20,8 +20,8 @@ from tinydefects.audit.audit import Audit, audit_maps, read_audit, write_audit
 from tinydefects.audit.plot import plot_audit
 from tinydefects.audit.text import describe_audit
 from tinydefects.benchmark.run_folder import split_digest
-from tinydefects.cli.progress import Progress
 from tinydefects.data.predictions import map_path, read_prediction, write_prediction
+from tinydefects.data.progress import Progress
 from tinydefects.data.sample import Category, Prediction, mean_of_highest
 from tinydefects.datasets.catalog import load_category
 from tinydefects.detector.detector import Detector

@@ -379,8 +379,8 @@ def test_a_setting_that_does_not_exist_is_refused_by_name():
 def test_no_images_and_no_image_are_refused():
     with pytest.raises(TrainingError, match="there are no training images"):
         Detector(teacher=counting_teacher()).fit([])
-    with pytest.raises(ImageReadError, match=r"this one is \(8, 8\) uint8"):
-        Detector(teacher=counting_teacher()).fit([np.zeros((8, 8), np.uint8)])
+    with pytest.raises(ImageReadError, match=r"image 0 of those given, .* this array is \(8, 8, 5\)"):
+        Detector(teacher=counting_teacher()).fit([np.zeros((8, 8, 5), np.uint8)])
 
 
 def test_images_at_hand_are_refused_before_the_first_pass_if_their_features_do_not_fit():

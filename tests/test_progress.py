@@ -1,4 +1,4 @@
-from tinydefects.cli.progress import Progress
+from tinydefects.data.progress import Progress
 
 
 def lines_of(capsys, total, *, known=True):

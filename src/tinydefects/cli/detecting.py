@@ -149,13 +149,12 @@ def fit(
 
 def _fit_into(out: Path, detector: "Detector", train: "Sequence[Sample]") -> None:
     """Fit and save; what is learnt stays in the folder until it is saved."""
-    from tinydefects.data.read_ahead import read_ahead
-    from tinydefects.data.sample import Sample, require_readable
+    from tinydefects.data.sample import require_readable
 
     with FitPlace(detector, out) as place:
         with show_progress() as progress:
             require_readable(train, progress)
-            detector.fit(read_ahead(Sample.image, train), progress=place.watch(progress, len(train)))
+            detector.fit(train, progress=place.watch(progress, len(train)))
         place.save()
 
 

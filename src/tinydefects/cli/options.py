@@ -21,7 +21,7 @@ from tinydefects.errors import Stopped, TinyDefectsError
 from tinydefects.privacy import go_offline
 
 if TYPE_CHECKING:
-    from tinydefects.cli.progress import Progress
+    from tinydefects.data.progress import Progress
     from tinydefects.data.sample import Category
     from tinydefects.metrics.scores import Evaluation
 
@@ -253,7 +253,7 @@ def say(line: str) -> None:
 @contextmanager
 def show_progress() -> Iterator["Progress"]:
     """Progress bars on standard error for as long as the block runs."""
-    from tinydefects.cli.progress import Progress
+    from tinydefects.data.progress import Progress
 
     with Progress(quiet=IS_QUIET.get()) as progress:
         yield progress

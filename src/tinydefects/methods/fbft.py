@@ -60,7 +60,7 @@ class FbftPeer:
         try:
             self._detector = Detector.load(folder, teacher=self._source.teacher)
         except ModelFileError:  # not there yet, or damaged
-            self._detector = self._untrained.fit(sample.image() for sample in samples)
+            self._detector = self._untrained.fit((sample.image() for sample in samples), progress=False)
             _save(self._detector, folder)
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
