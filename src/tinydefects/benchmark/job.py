@@ -16,9 +16,9 @@ from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.data.image_bits import category_with_image_bits, find_image_bits
 from tinydefects.data.map_origin import Origin, read_photograph
 from tinydefects.data.mask_checks import allowing
+from tinydefects.data.pairing import MapsError
 from tinydefects.data.pixels import read_size
 from tinydefects.data.predictions import write_prediction
-from tinydefects.data.problems import MapsError
 from tinydefects.data.sample import Category, Prediction, Sample
 from tinydefects.datasets.catalog import load_category
 from tinydefects.detector.compute import limited_threads, seed_all, waiting_for
