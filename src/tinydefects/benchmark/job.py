@@ -31,8 +31,8 @@ from tinydefects.methods.method import Peer, PeerInputs
 from tinydefects.methods.options import INPUT
 from tinydefects.methods.patch_source import PatchSource
 from tinydefects.methods.stages import StageClock
+from tinydefects.metrics.detectability import thresholds_of_normals
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.normal_thresholds import thresholds_of_normals
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.results.protocol import NO_RESOLUTION, EvaluationProtocol, Job
 from tinydefects.results.result import Result, describe_run

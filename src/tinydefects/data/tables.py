@@ -116,7 +116,6 @@ _READERS = {
 }
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestRow:
     """The image a row names (sample id or path of the image), its map, and its score where the row has one."""

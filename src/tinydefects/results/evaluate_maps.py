@@ -11,7 +11,7 @@ from tinydefects.data.pairing import MapsError, Pairing, Resample, pair_maps, re
 from tinydefects.data.predictions import ImageScoreRule, read_paired
 from tinydefects.data.sample import Category, Prediction, Sample
 from tinydefects.errors import DatasetError
-from tinydefects.metrics.normal_thresholds import thresholds_of_normals
+from tinydefects.metrics.detectability import thresholds_of_normals
 
 NormalSource = Literal["validation", "train"]
 Progress = Callable[[str, int, int | None], None]
