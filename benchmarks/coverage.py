@@ -21,12 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.data.pixels import write_whole
-from tinydefects.metrics.comparison import distances, movements, single_p_values, stepdown_p_values, symmetric_interval
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.resampling import Plan, Resampler
 from tinydefects.metrics.size import QUARTILES, cumulative_quartiles
+from tinydefects.metrics.statistics.comparison import (
+    distances,
+    movements,
+    single_p_values,
+    stepdown_p_values,
+    symmetric_interval,
+)
+from tinydefects.metrics.statistics.resampling import Plan, Resampler
+from tinydefects.metrics.statistics.uncertainty import draw_weights, leave_out_weights, tally_intervals
 from tinydefects.metrics.tally import Tally, count_at_least
-from tinydefects.metrics.uncertainty import draw_weights, leave_out_weights, tally_intervals
 from tinydefects.results.result import describe_run
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/coverage.json"

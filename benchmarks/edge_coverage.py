@@ -15,8 +15,8 @@ import numpy as np
 
 from coverage import Factory, draw_scenes, plan_of, tally_of
 from tinydefects.data.pixels import write_whole
-from tinydefects.metrics.resampling import Resampler
-from tinydefects.metrics.uncertainty import EDGE, n_trials, opened, tally_intervals
+from tinydefects.metrics.statistics.resampling import Resampler
+from tinydefects.metrics.statistics.uncertainty import EDGE, n_trials, opened, tally_intervals
 from tinydefects.results.result import describe_run
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/edge_coverage.json"

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.size import SizeBins
-from tinydefects.metrics.uncertainty import intervals
+from tinydefects.metrics.statistics.uncertainty import intervals
 from tinydefects.results.result import describe_run
 
 SIZE = (1000, 1500)

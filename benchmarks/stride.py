@@ -16,9 +16,9 @@ from pathlib import Path
 from tinydefects.data.sample import Category, Prediction
 from tinydefects.datasets.catalog import load_category
 from tinydefects.detector.detector import Detector
-from tinydefects.metrics.comparison import compare
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.scores import Evaluation
+from tinydefects.metrics.statistics.comparison import compare
 from tinydefects.results.result import describe_run
 
 FAMILIES = ("machined_part", "brushed_metal")

@@ -17,8 +17,8 @@ from tinydefects.audit.rescoring import FIGURES
 from tinydefects.audit.rules import standard_rules
 from tinydefects.audit.text import describe_audit
 from tinydefects.data.masks import read_mask
+from tinydefects.data.pairing import MapsError
 from tinydefects.data.pixels import write_map, write_png
-from tinydefects.data.problems import MapsError
 from tinydefects.datasets.catalog import load_category
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.results.result import describe_run

@@ -27,8 +27,8 @@ from tinydefects.benchmark.summary import RANKED, summarise
 from tinydefects.benchmark.text import SHOWN, describe_leaderboard
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import EvaluationSettings, evaluate
-from tinydefects.metrics.leaderboard import LeaderboardRow
 from tinydefects.metrics.records import Interval
+from tinydefects.metrics.statistics.leaderboard import LeaderboardRow
 from tinydefects.report.cost_plot import undominated
 from tinydefects.report.costs import cost_rows
 from tinydefects.report.figures import mean_pro_curve, pod_figure, size_figure

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 from random_category import random_pairs, random_samples
 from tinydefects.cli.app import app
 from tinydefects.errors import ResultError
-from tinydefects.metrics.comparison import compare, describe, single_p_values, stepdown_p_values
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.figures import figures
+from tinydefects.metrics.statistics.comparison import compare, describe, single_p_values, stepdown_p_values
 from tinydefects.results.result import Result, describe_run, read_named_results, write_result
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinydefects.data.defects import find_defects
-from tinydefects.metrics.contrast import RING_PX, contrast_to_noise
+from tinydefects.metrics.defect_signals import RING_PX, contrast_to_noise
 
 
 def gray(pixels):

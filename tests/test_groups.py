@@ -10,13 +10,13 @@ import pytest
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import ResultError, TinyDefectsError
-from tinydefects.metrics.comparison import compare
 from tinydefects.metrics.curves import exact_curve
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.figures import choose_figures, figures, groups_of
-from tinydefects.metrics.leaderboard import leaderboard
 from tinydefects.metrics.ranking import rank
 from tinydefects.metrics.size import QUARTILES, SizeBins, short
+from tinydefects.metrics.statistics.comparison import compare
+from tinydefects.metrics.statistics.leaderboard import leaderboard
 from tinydefects.report.evaluation_page import write_report
 from tinydefects.results.result import Result, describe_run, read_result, write_result
 

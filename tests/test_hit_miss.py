@@ -10,8 +10,7 @@ from scipy.stats import chi2
 from statsmodels.api import GLM, add_constant
 from statsmodels.genmod.families import Binomial
 
-from tinydefects.metrics.hit_miss import LOG_ODDS_90, fit_resamples, fit_sizes, pod_curve
-from tinydefects.metrics.logistic import CUT
+from tinydefects.metrics.hit_miss import CUT, LOG_ODDS_90, fit_resamples, fit_sizes, pod_curve
 
 
 def draw(n, *, intercept=-3.0, slope=2.0, seed=0, whole_pixels=False):

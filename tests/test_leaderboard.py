@@ -5,11 +5,11 @@ import pytest
 
 from random_category import random_pairs, random_samples
 from tinydefects.errors import ResultError
-from tinydefects.metrics.comparison import compare
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.figures import figures
-from tinydefects.metrics.leaderboard import leaderboard
-from tinydefects.metrics.uncertainty import intervals
+from tinydefects.metrics.statistics.comparison import compare
+from tinydefects.metrics.statistics.leaderboard import leaderboard
+from tinydefects.metrics.statistics.uncertainty import intervals
 
 SKILLS = {"strong": 3.0, "weak": 0.6, "other": 0.6}  # how far defects stand out
 ASKED = ("aupro@0.3", "aupro_Q1@0.05", "rho@0.3", "image_auroc", "image_fpr_at_95_tpr")
@@ -110,7 +110,7 @@ def slow_aupro(tally, weights, limit):
 
 def test_one_category_and_one_seed_give_a_comparison_and_the_usual_interval(evaluations, monkeypatch):
     for module in ("leaderboard", "comparison"):  # the draws that `intervals` makes
-        monkeypatch.setattr(f"tinydefects.metrics.{module}.seed_of", lambda category, seed: seed)
+        monkeypatch.setattr(f"tinydefects.metrics.statistics.{module}.seed_of", lambda category, seed: seed)
     single = {name: by_category["b/metal"][0] for name, by_category in evaluations.items()}
     for figure in ("aupro@0.3", "aupro_Q1@0.05", "image_auroc"):
         chosen = {name: {"b/metal": [evaluation]} for name, evaluation in single.items()}

@@ -6,7 +6,7 @@ from PIL import Image
 
 from dataset_trees import draw
 from tinydefects.data.map_description import describe_cost, map_settings, scoring_cost, warnings_about
-from tinydefects.data.problems import MapsError
+from tinydefects.data.pairing import MapsError
 from tinydefects.data.sample import Category, Sample
 from tinydefects.data.tables import read_rows
 from tinydefects.errors import DatasetError

@@ -3,7 +3,7 @@ import pytest
 
 from tinydefects.data.sample import Prediction
 from tinydefects.errors import TinyDefectsError
-from tinydefects.metrics.normal_thresholds import thresholds_of_normals
+from tinydefects.metrics.detectability import thresholds_of_normals
 
 
 def predictions(*maps):

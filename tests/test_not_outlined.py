@@ -10,8 +10,8 @@ import pytest
 import command_line
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample
-from tinydefects.metrics.comparison import compare, describe
 from tinydefects.metrics.evaluation import evaluate
+from tinydefects.metrics.statistics.comparison import compare, describe
 from tinydefects.report.evaluation_page import write_report
 from tinydefects.results.result import read_result
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinydefects.data.defects import find_defects
-from tinydefects.metrics.own_peaks import own_peaks
+from tinydefects.metrics.defect_signals import own_peaks
 
 
 def peaks_of(scores, mask):

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinydefects.data.pairing import MapsError
 from tinydefects.data.pixels import write_map, write_png
 from tinydefects.data.predictions import write_maker, write_prediction
-from tinydefects.data.problems import MapsError
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import TinyDefectsError
 from tinydefects.methods.catalog import parse_peer

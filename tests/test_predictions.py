@@ -6,7 +6,7 @@ import pytest
 import tifffile
 
 from dataset_trees import draw
-from tinydefects.data.pairing import pair_maps
+from tinydefects.data.pairing import MapsError, pair_maps
 from tinydefects.data.predictions import (
     image_score,
     map_path,
@@ -16,7 +16,6 @@ from tinydefects.data.predictions import (
     write_maker,
     write_prediction,
 )
-from tinydefects.data.problems import MapsError
 from tinydefects.data.sample import Category, Prediction, Sample
 
 SIZE = (4, 6)

@@ -177,7 +177,7 @@ def test_offline_stands_before_or_behind_the_command(tmp_path, place):
     fit = ["fit", PARTS, "--root", str(draw_parts(tmp_path)), "--teacher", "test_vit"]
     words = ["--offline", *fit] if place == "before" else [*fit, "--offline"]
     environment = os.environ | {"HF_HOME": str(tmp_path / "empty")}
-    program = "import sys; from tinydefects import cli; sys.argv[0] = 'tinydefects'; cli.main()"
+    program = "import sys; from tinydefects.cli import app; sys.argv[0] = 'tinydefects'; app.main()"
     finished = subprocess.run([sys.executable, "-c", program, *words], env=environment, capture_output=True, text=True)
     assert finished.returncode == 2
     assert "Traceback" not in finished.stderr

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics import ranking as ranking_module
-from tinydefects.metrics import sorting
 from tinydefects.metrics import spool as spool_module
 from tinydefects.metrics.ranking import rank, rank_spooled
 from tinydefects.metrics.spool import ScoreSpool
@@ -81,7 +80,7 @@ def test_spooled_scores_are_ranked_as_those_in_memory(defects, images, bucket, s
         patch.setattr(spool_module, "BUCKET_SCORES", (bucket[0], bucket[0]))
         patch.setattr(spool_module, "FENCE_STRIDE", bucket[1])
         patch.setattr(ranking_module, "SORTED_PER_SEARCH", sorted_per_search)
-        patch.setattr(sorting, "HAS_VECTOR_SORT", has_vector_sort)
+        patch.setattr(spool_module, "HAS_VECTOR_SORT", has_vector_sort)
         for scores in images:
             spool.add(float32(scores))
         spooled = rank_spooled(float32(defects), spool)
@@ -95,7 +94,7 @@ def test_spooled_scores_are_ranked_as_those_in_memory(defects, images, bucket, s
 def test_an_image_of_many_buckets_beside_tiny_constant_and_coarse_ones_is_ranked_exactly(
     lift, has_vector_sort, monkeypatch
 ):
-    monkeypatch.setattr(sorting, "HAS_VECTOR_SORT", has_vector_sort)
+    monkeypatch.setattr(spool_module, "HAS_VECTOR_SORT", has_vector_sort)
     random = np.random.default_rng(0)
     huge = random.standard_normal(5 * spool_module.BUCKET_SCORES[0], dtype=np.float32)
     coarse = np.round(random.standard_normal(300_000, dtype=np.float32), 1)
@@ -125,9 +124,9 @@ FLOATS = st.floats(width=32, allow_nan=False) | st.sampled_from([*FEW_SCORES, np
 @given(scores=st.lists(FLOATS, max_size=40), block=st.integers(1, 50))
 def test_sorting_by_digits_is_sorting_whatever_the_signs_and_sizes(scores, block):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sorting, "HAS_VECTOR_SORT", False)
-        patch.setattr(sorting, "BLOCK", block)
-        ordered = sorting.ascending(float32(scores))
+        patch.setattr(spool_module, "HAS_VECTOR_SORT", False)
+        patch.setattr(spool_module, "BLOCK", block)
+        ordered = spool_module.ascending(float32(scores))
     assert ordered.dtype == np.float32
     assert ordered.tolist() == sorted(float32(scores).tolist())
     assert np.count_nonzero(np.signbit(ordered)) == np.count_nonzero(np.signbit(float32(scores)))
@@ -136,9 +135,9 @@ def test_sorting_by_digits_is_sorting_whatever_the_signs_and_sizes(scores, block
 def test_both_ways_of_sorting_take_images_of_any_layout(monkeypatch):
     image = np.random.default_rng(0).standard_normal((70, 90), dtype=np.float32)[::-2, 3::5].T
     for has_vector_sort in (True, False):
-        monkeypatch.setattr(sorting, "HAS_VECTOR_SORT", has_vector_sort)
+        monkeypatch.setattr(spool_module, "HAS_VECTOR_SORT", has_vector_sort)
         before = image.copy()
-        np.testing.assert_array_equal(sorting.ascending(image), np.sort(image, axis=None))
+        np.testing.assert_array_equal(spool_module.ascending(image), np.sort(image, axis=None))
         np.testing.assert_array_equal(image, before)
 
 

@@ -5,8 +5,8 @@ from random_category import random_pairs, random_samples
 from reference.slow_tally import members_of, random_images, repeated_figures, tally_of
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.figures import figures
-from tinydefects.metrics.resampling import Plan, Resampler
-from tinydefects.metrics.uncertainty import plan_of
+from tinydefects.metrics.statistics.resampling import Plan, Resampler
+from tinydefects.metrics.statistics.uncertainty import plan_of
 
 LIMITS = (0.3, 0.05, 0.01)
 IMAGE_THRESHOLD = 3.6

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinydefects.metrics.size_curve import FEWEST_NEIGHBOURS, LEAST_BANDWIDTH, choose_bandwidth, size_curve
+from tinydefects.metrics.statistics.size_curve import FEWEST_NEIGHBOURS, LEAST_BANDWIDTH, choose_bandwidth, size_curve
 
 
 def names(n):

@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from submission_trees import SIZE, draw_dataset, draw_maps
-from tinydefects.data.problems import MapsError
+from tinydefects.data.pairing import MapsError
 from tinydefects.errors import DatasetError, ScoreError, TinyDefectsError
 from tinydefects.submission.float16 import Float16Census, Scale
 from tinydefects.submission.layout import N_PRIVATE_IMAGES, describe_maps, find_maps, object_names

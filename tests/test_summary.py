@@ -10,7 +10,7 @@ from tinydefects.benchmark.summary import FIGURES, read_summary, summarise, writ
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.figures import figures
-from tinydefects.metrics.leaderboard import leaderboard
+from tinydefects.metrics.statistics.leaderboard import leaderboard
 from tinydefects.results.protocol import EvaluationProtocol, Job
 from tinydefects.results.result import Result, describe_run, write_result
 from tinydefects.results.run_record import CostSheet, RunRecord, Spread

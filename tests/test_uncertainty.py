@@ -11,9 +11,9 @@ from reference.slow_tally import members_of, random_images, tally_of
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.figures import figures
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.resampling import Plan, Resampler
 from tinydefects.metrics.size import SizeBins
-from tinydefects.metrics.uncertainty import (
+from tinydefects.metrics.statistics.resampling import Plan, Resampler
+from tinydefects.metrics.statistics.uncertainty import (
     bca_interval,
     draw_weights,
     intervals,
@@ -203,7 +203,7 @@ def test_blocks_do_not_change_a_figure(monkeypatch):
     plan = Plan(fpr_limits=LIMITS, members=members_of(tally))
     weights = draw_weights(tally, 20, 0)
     whole = Resampler(tally, plan).under(weights)
-    monkeypatch.setattr("tinydefects.metrics.resampling.BLOCK_BYTES", 1)
+    monkeypatch.setattr("tinydefects.metrics.statistics.resampling.BLOCK_BYTES", 1)
     pieces = Resampler(tally, plan).under(weights)
     for name, values in whole.items():
         np.testing.assert_allclose(pieces[name], values, rtol=1e-12, err_msg=name)

@@ -6,13 +6,9 @@ switches when they are first imported, so whoever imports one calls `silence_rep
 
 import contextlib
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
-from tinydefects.data.leftovers import new_name
 from tinydefects.errors import OfflineError
 
 OFFLINE = "TINYDEFECTS_OFFLINE"
@@ -64,24 +60,6 @@ def without_reporting() -> Iterator[None]:
         del sys.modules[REPORTING_PACKAGE]
         if before is not None:
             sys.modules[REPORTING_PACKAGE] = before
-
-
-@contextlib.contextmanager
-def private_matplotlib() -> Iterator[None]:
-    """While the block runs, matplotlib's list of fonts lies in a temporary folder, not in the user's home.
-
-    It is made when matplotlib asks for it; what a kill leaves of it is swept after a week.
-    """
-    folder = Path(tempfile.gettempdir(), new_name())
-    is_ours = "MPLCONFIGDIR" not in os.environ
-    if is_ours:
-        os.environ["MPLCONFIGDIR"] = str(folder)
-    try:
-        yield
-    finally:
-        if is_ours:
-            del os.environ["MPLCONFIGDIR"]
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def announce(line: str) -> None:

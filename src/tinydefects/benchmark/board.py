@@ -1,7 +1,7 @@
 """The one leaderboard of a benchmark: who meets whom and in which order, the same for tables, command and page.
 
 A board is one dataset at one resolution; methods that see no teacher's input stand on all boards of their dataset. It
-is ranked by `metrics/leaderboard.py` on the categories that all its methods have: no mean runs over other categories
+is ranked by `leaderboard.py` on the categories that all its methods have: no mean runs over other categories
 than the one beside it. p values are corrected for all pairs of methods of a board, so that they depend on who is on it:
 all that rank methods divide them here.
 """
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from tinydefects.metrics.comparison import N_RESAMPLES
-from tinydefects.metrics.leaderboard import Leaderboard, LeaderboardRow, leaderboard
 from tinydefects.metrics.scores import Evaluation
+from tinydefects.metrics.statistics.comparison import N_RESAMPLES
+from tinydefects.metrics.statistics.leaderboard import Leaderboard, LeaderboardRow, leaderboard
 from tinydefects.results.protocol import NO_RESOLUTION
 from tinydefects.results.run_record import CostSheet, RunRecord
 

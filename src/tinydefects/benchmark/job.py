@@ -16,9 +16,9 @@ from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.data.image_bits import category_with_image_bits, find_image_bits
 from tinydefects.data.map_origin import Origin, read_photograph
 from tinydefects.data.mask_checks import allowing
+from tinydefects.data.pairing import MapsError
 from tinydefects.data.pixels import read_size
 from tinydefects.data.predictions import write_prediction
-from tinydefects.data.problems import MapsError
 from tinydefects.data.sample import Category, Prediction, Sample
 from tinydefects.datasets.catalog import load_category
 from tinydefects.detector.compute import limited_threads, seed_all, waiting_for
@@ -31,8 +31,8 @@ from tinydefects.methods.method import Peer, PeerInputs
 from tinydefects.methods.options import INPUT
 from tinydefects.methods.patches import PatchSource
 from tinydefects.methods.stages import StageClock
+from tinydefects.metrics.detectability import thresholds_of_normals
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.normal_thresholds import thresholds_of_normals
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.results.protocol import NO_RESOLUTION, EvaluationProtocol, Job
 from tinydefects.results.result import Result, describe_run

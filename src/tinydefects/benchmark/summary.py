@@ -17,11 +17,11 @@ from tinydefects.benchmark.stored import StoredResult, read_numbers
 from tinydefects.data.json_files import first_fault, read_json
 from tinydefects.data.pixels import write_whole
 from tinydefects.errors import ResultError
-from tinydefects.metrics.comparison import N_RESAMPLES
 from tinydefects.metrics.figures import figures
-from tinydefects.metrics.leaderboard import Leaderboard
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.scores import FPR_LIMITS
+from tinydefects.metrics.statistics.comparison import N_RESAMPLES
+from tinydefects.metrics.statistics.leaderboard import Leaderboard
 from tinydefects.results.protocol import EvaluationProtocol
 from tinydefects.results.result import Provenance, nan_to_null, null_to_nan
 from tinydefects.results.run_record import CostSheet

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from tinydefects.benchmark.board import NOT_TOLD_MARK, Board, FinishedT, headline_rows
 from tinydefects.benchmark.estimate import Estimate, Plan
 from tinydefects.benchmark.run_settings import RunSettings
-from tinydefects.metrics.leaderboard import NOT_TOLD, Leaderboard, LeaderboardRow
+from tinydefects.metrics.statistics.leaderboard import NOT_TOLD, Leaderboard, LeaderboardRow
 from tinydefects.results.protocol import shown_resolution
 
 SHOWN = {

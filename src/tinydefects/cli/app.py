@@ -4,11 +4,16 @@ Exit codes: 0, it worked; 2, something a user can mend; 70, a fault of this prog
 SIGTERM; 141, nobody reads the output any more.
 """
 
+import contextlib
 import io
 import os
+import shutil
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -26,8 +31,9 @@ from tinydefects.cli import (
     submitting,
 )
 from tinydefects.cli.options import BASIC_FLAGS, describe_versions, with_basics
+from tinydefects.data.leftovers import new_name
 from tinydefects.errors import MissingExtraError, Stopped, TinyDefectsError
-from tinydefects.privacy import private_matplotlib, silence_reports
+from tinydefects.privacy import silence_reports
 
 NAME = "tinydefects"
 DETECTOR_PACKAGES = {"torch", "torchvision", "timm", "safetensors"}
@@ -116,6 +122,24 @@ def main() -> None:
         _leave(code)
     if code:
         sys.exit(code)
+
+
+@contextlib.contextmanager
+def private_matplotlib() -> Iterator[None]:
+    """While the block runs, matplotlib's list of fonts lies in a temporary folder, not in the user's home.
+
+    It is made when matplotlib asks for it; what a kill leaves of it is swept after a week.
+    """
+    folder = Path(tempfile.gettempdir(), new_name())
+    is_ours = "MPLCONFIGDIR" not in os.environ
+    if is_ours:
+        os.environ["MPLCONFIGDIR"] = str(folder)
+    try:
+        yield
+    finally:
+        if is_ours:
+            del os.environ["MPLCONFIGDIR"]
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _complaint(error: Exception) -> tuple[int, str]:

@@ -47,8 +47,8 @@ def compare(
 
     tinydefects compare ours/screw.json theirs/screw.json --figures aupro_Q1@0.05,image_auroc
     """
-    from tinydefects.metrics.comparison import compare as compare_evaluations
-    from tinydefects.metrics.comparison import describe, other_rules
+    from tinydefects.metrics.statistics.comparison import compare as compare_evaluations
+    from tinydefects.metrics.statistics.comparison import describe, other_rules
     from tinydefects.results.result import read_named_results
 
     evaluations = {name: result.evaluation for name, result in read_named_results(results).items()}

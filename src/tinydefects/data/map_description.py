@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from tinydefects.data.pairing import Pairing
-from tinydefects.data.problems import MapProblem, describe_problems
+from tinydefects.data.pairing import MapProblem, Pairing, describe_problems
 from tinydefects.data.tables import Columns, write_csv
 
 EIGHT_BITS = {"uint8", "int8"}

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from tinydefects.data.json_files import read_as
 from tinydefects.data.map_files import read_header, read_map, resample_bilinear
 from tinydefects.data.map_origin import Origin, describe_map
-from tinydefects.data.pairing import PairedMap, Pairing, score_in
+from tinydefects.data.pairing import MapProblem, MapsError, PairedMap, Pairing, score_in
 from tinydefects.data.pixels import write_map, write_whole
-from tinydefects.data.problems import MapProblem, MapsError
 from tinydefects.data.sample import Prediction, Sample, mean_of_highest
 from tinydefects.data.walk import MAKER_FILE
 from tinydefects.errors import ImageReadError, ScoreError

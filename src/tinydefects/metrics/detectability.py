@@ -4,25 +4,27 @@ One rule is the default, four more go by name; each looks at good pixels or good
 
 - `own_peak_at_image_fpr`: the defect's own peak exceeds the lowest threshold at which at most `rate` of the good images
   hold any pixel above it: false calls counted by unit, as non-destructive testing does. 5 % unless given. Its own peak
-  is its highest pixel, unless a neighbour's glow explains that: `own_peaks.py` says when.
+  is its highest pixel, unless a neighbour's glow explains that: `defect_signals.py` says when.
 - `own_peak_at_pixel_fpr`: the defect's own peak is flagged while at most `rate` of all normal pixels are. 1 %.
 - `peak_at_image_fpr`, `peak_at_pixel_fpr`: the same for the defect's highest pixel, whoever made it glow.
 - `half_at_pixel_fpr`: half of the defect's pixels are flagged while at most `rate` of all normal pixels are. 1 %.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinydefects.data.sample import Prediction
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics.hit_miss import SizeFit, fit_resamples, fit_sizes
 from tinydefects.metrics.records import DefectRecord, Interval
 from tinydefects.metrics.tally import Tally
 
+FloatT = TypeVar("FloatT", np.float32, np.float64)
 DetectionRule = Literal[
     "own_peak_at_image_fpr", "own_peak_at_pixel_fpr", "peak_at_image_fpr", "peak_at_pixel_fpr", "half_at_pixel_fpr"
 ]
@@ -234,3 +236,42 @@ def format_size(diameter_px: float, pixel_pitch_mm: float = math.nan) -> str:
 
 def _bracket(interval: Interval | None) -> str:
     return f" ({interval.low:.1f}-{interval.high:.1f})" if interval and not math.isnan(interval.low) else ""
+
+
+def thresholds_of_normals(predictions: Iterable[Prediction], n_pixels: int, rate: float) -> tuple[float, float]:
+    """The lowest thresholds that at most `rate` of all pixels, and at most `rate` of the image scores, exceed.
+
+    One map is in memory at a time and beside it the highest `rate` of all pixels: `n_pixels`, known from the headers,
+    says how many that is. `rate` is in [0, 1); 0 gives the highest score seen.
+
+    Raises:
+        TinyDefectsError: the rate is outside [0, 1), or there is no prediction.
+    """
+    if not 0 <= rate < 1:
+        raise TinyDefectsError(f"the rate of false alarms is {rate:g}; give a share in [0, 1), such as 0.001")
+    n_kept = _n_allowed(rate, n_pixels) + 1
+    highest = np.empty(0, dtype=np.float32)
+    image_scores: list[float] = []
+    for prediction in predictions:
+        image_scores.append(prediction.score)
+        highest = with_highest(highest, prediction.anomaly_map, n_kept)
+    if not image_scores:
+        raise TinyDefectsError("no good image to take a threshold from; give --threshold and --image-threshold")
+    scores = _highest(np.array(image_scores), _n_allowed(rate, len(image_scores)) + 1)
+    return float(highest.min()), float(scores.min())
+
+
+def with_highest(highest: NDArray[np.float32], scores: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """The `count` highest of those kept so far, (n,), and of further scores of any shape; all while they are fewer."""
+    flat = scores.ravel()
+    if highest.size >= count:
+        flat = flat[flat > highest.min()]
+    return _highest(np.concatenate([highest, flat]), count)
+
+
+def _n_allowed(rate: float, count: int) -> int:
+    return int(rate * count * (1 + 1e-12))  # 0.29 of 100 are 29, not 28.999…
+
+
+def _highest(scores: NDArray[FloatT], count: int) -> NDArray[FloatT]:
+    return scores if scores.size <= count else np.partition(scores, scores.size - count)[-count:]

@@ -27,8 +27,8 @@ from tinydefects.metrics.records import DefectRecord
 from tinydefects.metrics.scores import FPR_LIMITS, Evaluation
 from tinydefects.metrics.size import SizeBins, parse_bins, quartile_areas, rho
 from tinydefects.metrics.spool import ScoreSpool
+from tinydefects.metrics.statistics.uncertainty import N_RESAMPLES, intervals
 from tinydefects.metrics.tally import Tally, lowest_above
-from tinydefects.metrics.uncertainty import N_RESAMPLES, intervals
 
 NUMBERS, DECISIONS, FILES = "Numbers and size groups", "Decisions", "What is written"  # headings of the command's help
 HIGHEST = float(np.finfo(np.float32).max)  # of the scores of pixels

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.metrics.sorting import ascending
-from tinydefects.metrics.spool import ScoreSpool
+from tinydefects.metrics.spool import ScoreSpool, ascending
 
 Scores = NDArray[np.floating[Any]]
 

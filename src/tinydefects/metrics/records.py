@@ -91,11 +91,11 @@ class DefectRecord:
         first_touched_fpr: share of all normal pixels that score at least `peak`: the false-positive rate at which
             its first pixel is found.
         half_covered_fpr: the same for the median pixel: the rate at which half of it is found.
-        own_peak: the highest score inside the defect that no neighbour's glow explains (`own_peaks.py`); nan where
+        own_peak: the highest score inside the defect that no neighbour's glow explains (`defect_signals.py`); nan where
             there is none, and in results that did not measure it.
         own_touched_fpr: as `first_touched_fpr`, for `own_peak`.
         aupro: this defect's own AUPRO at each of `Evaluation.fpr_limits`, exact; any group's AUPRO is the mean of it.
-        contrast: how much it stands out in the photograph, see `contrast.py`; nan unless it was asked for.
+        contrast: how much it stands out in the photograph, see `defect_signals.py`; nan unless it was asked for.
     """
 
     sample_id: str

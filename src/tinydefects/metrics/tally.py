@@ -28,7 +28,7 @@ class Tally:
         defect_at_least: (D, G) pixels of each defect that score at least each threshold.
         area_px: (D,) pixels of each defect.
         peak: (D,) highest score inside each defect; own_peak: the same without a neighbour's glow, nan where there is
-            none (`own_peaks.py`); median: (D,) the ceil(n / 2)-th highest.
+            none (`defect_signals.py`); median: (D,) the ceil(n / 2)-th highest.
         image_of_defect: (D,) row of its image.
         defect_type: (D,) names.
         is_good: (I,) label of each image; image_score: (I,) its score.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tinydefects.metrics.records import PlottedCurve
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.metrics.size_curve import SizeCurve, size_curve
+from tinydefects.metrics.statistics.size_curve import SizeCurve, size_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

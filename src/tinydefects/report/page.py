@@ -15,9 +15,9 @@ from tinydefects.benchmark.run_folder import read_failures
 from tinydefects.benchmark.stored import StoredResult, read_benchmark, shared_facts
 from tinydefects.data.pixels import write_whole
 from tinydefects.methods.stages import STAGES
-from tinydefects.metrics.comparison import N_RESAMPLES
 from tinydefects.metrics.detectability import Detectability
 from tinydefects.metrics.size import QUARTILES
+from tinydefects.metrics.statistics.comparison import N_RESAMPLES
 from tinydefects.report.cost_plot import cost_figure
 from tinydefects.report.costs import CostRow, cost_rows
 from tinydefects.report.crops import png_data_uri

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from tinydefects.data.map_description import write_problems
-from tinydefects.data.pairing import Pairing, Resample, pair_maps, require_one_maker
+from tinydefects.data.pairing import MapsError, Pairing, Resample, pair_maps, require_one_maker
 from tinydefects.data.predictions import ImageScoreRule, read_paired
-from tinydefects.data.problems import MapsError
 from tinydefects.data.sample import Category, Prediction, Sample
 from tinydefects.errors import DatasetError
-from tinydefects.metrics.normal_thresholds import thresholds_of_normals
+from tinydefects.metrics.detectability import thresholds_of_normals
 
 NormalSource = Literal["validation", "train"]
 Progress = Callable[[str, int, int | None], None]

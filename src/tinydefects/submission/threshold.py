@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tinydefects.data.predictions import read_paired
 from tinydefects.errors import ScoreError, TinyDefectsError
-from tinydefects.metrics.normal_thresholds import with_highest
+from tinydefects.metrics.detectability import with_highest
 from tinydefects.submission.float16 import Scale
 from tinydefects.submission.layout import ObjectMaps
 

@@ -24,8 +24,8 @@ from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 from tinydefects.metrics.figures import SIZES, figures, groups_of
 from tinydefects.metrics.groups import images_of
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.resampling import Array, Plan, Resampler
 from tinydefects.metrics.scores import Evaluation
+from tinydefects.metrics.statistics.resampling import Array, Plan, Resampler
 from tinydefects.metrics.tally import Tally
 
 LEVEL = 0.95

@@ -23,7 +23,11 @@ import numpy as np
 
 from tinydefects.data.notebook import Html, number, paragraphs, table
 from tinydefects.errors import ResultError
-from tinydefects.metrics.comparison import (
+from tinydefects.metrics.figures import figures as figures_of
+from tinydefects.metrics.records import Interval
+from tinydefects.metrics.scores import Evaluation
+from tinydefects.metrics.size import QUARTILES, short
+from tinydefects.metrics.statistics.comparison import (
     N_RESAMPLES,
     NO_VALUE,
     is_verdict,
@@ -34,12 +38,8 @@ from tinydefects.metrics.comparison import (
     tally_of,
     widened,
 )
-from tinydefects.metrics.figures import figures as figures_of
-from tinydefects.metrics.records import Interval
-from tinydefects.metrics.resampling import Array, Plan
-from tinydefects.metrics.scores import Evaluation
-from tinydefects.metrics.size import QUARTILES, short
-from tinydefects.metrics.uncertainty import (
+from tinydefects.metrics.statistics.resampling import Array, Plan
+from tinydefects.metrics.statistics.uncertainty import (
     MIN_FREEDOM,
     UNDEFINED,
     can_resample,

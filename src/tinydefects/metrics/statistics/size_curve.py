@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.metrics.uncertainty import LEVEL, N_RESAMPLES
+from tinydefects.metrics.statistics.uncertainty import LEVEL, N_RESAMPLES
 
 FEWEST_NEIGHBOURS = 5.0
 LEAST_BANDWIDTH = 0.25

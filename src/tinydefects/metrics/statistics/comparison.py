@@ -21,10 +21,9 @@ from scipy.special import ndtri, stdtrit
 from tinydefects.errors import ResultError
 from tinydefects.metrics.figures import SIZES, choose_figures, figures, groups_of
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.resampling import Array, Plan, Resampler
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.metrics.tally import Tally
-from tinydefects.metrics.uncertainty import (
+from tinydefects.metrics.statistics.resampling import Array, Plan, Resampler
+from tinydefects.metrics.statistics.uncertainty import (
     EDGE,
     LEVEL,
     can_resample,
@@ -36,6 +35,7 @@ from tinydefects.metrics.uncertainty import (
     seed_of,
     shape_of_influence,
 )
+from tinydefects.metrics.tally import Tally
 
 N_RESAMPLES = 2000
 NOT_DISTINGUISHABLE, NO_VALUE = "not distinguishable", "undefined"
