@@ -108,7 +108,7 @@ def test_no_file_is_longer_than_400_lines():
 def test_scoring_and_help_never_import_torch():
     program = (
         "import sys, tinydefects, tinydefects.cli.app, tinydefects.metrics.evaluation, "
-        "tinydefects.report.evaluation_page, tinydefects.datasets.catalog; "
+        "tinydefects.report.page, tinydefects.datasets.catalog; "
         "from tinydefects import evaluate, load_category; "
         "heavy = {'torch', 'timm', 'matplotlib'} & set(sys.modules); sys.exit(f'imported {heavy}' if heavy else 0)"
     )
