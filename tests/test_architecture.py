@@ -137,7 +137,7 @@ def test_no_function_is_longer_than_60_lines_or_has_more_than_8_parameters():
 def test_scoring_and_help_never_import_torch():
     program = (
         "import sys, tinydefects, tinydefects.cli.app, tinydefects.metrics.evaluation, "
-        "tinydefects.report.evaluation_page, tinydefects.datasets.catalog; "
+        "tinydefects.report.page, tinydefects.datasets.catalog; "
         "from tinydefects import evaluate, load_category; "
         "heavy = {'torch', 'timm', 'matplotlib'} & set(sys.modules); sys.exit(f'imported {heavy}' if heavy else 0)"
     )

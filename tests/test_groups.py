@@ -17,7 +17,7 @@ from tinydefects.metrics.ranking import rank
 from tinydefects.metrics.size import QUARTILES, SizeBins, short
 from tinydefects.metrics.statistics.comparison import compare
 from tinydefects.metrics.statistics.leaderboard import leaderboard
-from tinydefects.report.evaluation_page import write_report
+from tinydefects.report.page import write_report
 from tinydefects.results.result import Result, describe_run, read_result, write_result
 
 ODD_TYPES = (

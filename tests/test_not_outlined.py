@@ -12,7 +12,7 @@ from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.statistics.comparison import compare, describe
-from tinydefects.report.evaluation_page import write_report
+from tinydefects.report.page import write_report
 from tinydefects.results.result import read_result
 
 IMAGE_FIGURES = ("image_auroc", "image_average_precision", "image_best_f1", "image_fpr_at_95_tpr")

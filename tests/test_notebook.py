@@ -9,12 +9,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
-from tinydefects.metrics.leaderboard import BEST, LOWER, NOT_TOLD, Leaderboard, LeaderboardRow
 
 from report_factory import make_evaluation, make_realistic_evaluation
 from tinydefects.data.notebook import Html, map_picture, number, table, whisker
 from tinydefects.data.sample import Prediction
 from tinydefects.metrics.records import Interval
+from tinydefects.metrics.statistics.leaderboard import BEST, LOWER, NOT_TOLD, Leaderboard, LeaderboardRow
 
 EVIL = '<script>alert("1")</script>&'
 

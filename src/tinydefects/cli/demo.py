@@ -14,7 +14,7 @@ from tinydefects.detector.detector import Detector
 from tinydefects.detector.devices import require_device
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.report.evaluation_page import write_report
+from tinydefects.report.page import write_report
 from tinydefects.results.result import Result, describe_run, write_result
 
 
@@ -40,7 +40,7 @@ def run_demo(folder: Path, settings: DemoSettings, *, device: str | None, progre
         evaluation = _run_family(folder, family, settings, device, progress)
         results.append(Result(evaluation=evaluation, provenance=provenance))
         write_result(results[-1], folder / "results" / f"{evaluation.category}.json")
-    write_report([result.evaluation for result in results], folder / "report.html", provenance=provenance.facts())
+    write_report(results, folder / "report.html")
     return results
 
 
