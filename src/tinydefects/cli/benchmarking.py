@@ -1,7 +1,6 @@
 """Compare methods: benchmark."""
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,21 +128,21 @@ def _run_all(plan: "Plan", settings: RunSettings) -> dict[str, str]:
 
 
 @contextmanager
-def _workers(settings: RunSettings) -> Iterator[tuple[Executor, int]]:
+def _workers(settings: RunSettings) -> Iterator[tuple[Executor, Callable[[], int]]]:
     """Where jobs run, and how many are sent there at a time."""
-    from tinydefects.benchmark.cluster.connection import open_executor
+    from tinydefects.benchmark.cluster import open_cluster
     from tinydefects.benchmark.processes import InThisProcess, IsolatedProcesses
 
     if settings.cluster is not None:
-        with open_executor(
+        with open_cluster(
             settings.cluster,
             n_workers=settings.n_workers,
             threads_per_worker=settings.threads,
             resources=parse_resources(settings.resources),
             root=settings.root,
             out=settings.out,
-        ) as executor:
-            yield executor, sys.maxsize  # the scheduler keeps the queue
+        ) as cluster:
+            yield cluster, cluster.n_places
         return
     with InThisProcess() if settings.n_workers == 1 else IsolatedProcesses() as executor:
-        yield executor, settings.n_workers
+        yield executor, lambda: settings.n_workers
