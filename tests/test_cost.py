@@ -35,8 +35,8 @@ class SteadyPeer:
         self.now, self.seconds, self.shown = 0.0, seconds, []
         self.clock = StageClock()
         watch = SimpleNamespace(perf_counter=lambda: self.now)
-        for module in ("stages", "cost"):
-            monkeypatch.setattr(f"tinydefects.benchmark.{module}.time", watch)
+        for module in ("methods.stages", "benchmark.cost"):
+            monkeypatch.setattr(f"tinydefects.{module}.time", watch)
 
     def fit(self, samples):
         raise AssertionError("a fitted method is timed")
@@ -59,8 +59,8 @@ def samples_of(folder, *sides):
     return [Sample(id=f"train/good/{n}", image_path=path, label="good") for n, path in enumerate(paths)]
 
 
-def measure(peer, samples, **options):
-    return measure_cost(peer, samples, clock=peer.clock, device="cpu", threads=1, teacher_bytes=5, **options)
+def measure(method, samples, **options):
+    return measure_cost(method, samples, clock=method.clock, device="cpu", threads=1, teacher_bytes=5, **options)
 
 
 def test_stages_add_up_to_end_to_end(monkeypatch, tmp_path):
