@@ -80,7 +80,7 @@ def transfer(detector: Detector, suffix: str, shown: Sequence[str]) -> Predict:
 
 
 def local_contrast(image: NDArray[np.uint8]) -> dict[str, Prediction]:
-    """Learns nothing, see `benchmark/peers/local_contrast.py`."""
+    """Learns nothing, see `methods/local_contrast.py`."""
     contrast = gray_against_surroundings(image)
     return {"local_contrast": Prediction(contrast, mean_of_highest(contrast))}
 
