@@ -11,8 +11,7 @@ from scipy import ndimage
 
 from tinydefects.audit.curves import area_up_to_last_sample
 from tinydefects.audit.rescoring import FIGURES, audit_pairs
-from tinydefects.audit.rules import EXACT, Rule, standard_rules
-from tinydefects.audit.views import clamped, resized, stretched
+from tinydefects.audit.rules import EXACT, Rule, clamped, resized, standard_rules, stretched
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import DatasetError, ResolutionMismatchError
@@ -349,11 +348,11 @@ def test_a_mask_that_is_scored_changes_its_size_in_one_file_which_only_the_audit
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in {"resize", "zoom"}:
                 resizing.add(path.relative_to(PACKAGE).as_posix())
-            if isinstance(node, ast.ImportFrom) and node.module == "tinydefects.audit.views":
+            if isinstance(node, ast.ImportFrom) and node.module == "tinydefects.audit.rules":
                 importing.add(path.relative_to(PACKAGE).as_posix())
     of_images = {"detector/patch_grid.py", "detector/passes.py", "export/torch_graph.py", "data/map_files.py"}
-    assert resizing - of_images - {"planner/mask_loss.py"} == {"audit/views.py"}
-    assert importing == {"audit/rescoring.py", "audit/rules.py"}
+    assert resizing - of_images - {"planner/mask_loss.py"} == {"audit/rules.py"}
+    assert importing == {f"audit/{name}.py" for name in ("audit", "plot", "rescoring", "text")}
 
 
 def test_a_rule_of_ones_own_is_audited_like_the_others(noisy_pairs):

@@ -59,8 +59,8 @@ def samples_of(folder, *sides):
     return [Sample(id=f"train/good/{n}", image_path=path, label="good") for n, path in enumerate(paths)]
 
 
-def measure(peer, samples, **options):
-    return measure_cost(peer, samples, clock=peer.clock, device="cpu", threads=1, teacher_bytes=5, **options)
+def measure(method, samples, **options):
+    return measure_cost(method, samples, clock=method.clock, device="cpu", threads=1, teacher_bytes=5, **options)
 
 
 def test_stages_add_up_to_end_to_end(monkeypatch, tmp_path):

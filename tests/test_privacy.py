@@ -107,7 +107,7 @@ def test_commands_ask_nobody_and_write_only_where_they_are_told(tmp_path, monkey
         ("report", results[0], "--out", named / "report.html"),
         ("compare", *(out / f"{PARTS}.json" for out in results)),
         ("audit", *maps, PARTS, *root, "--out", named / "audit.json", "--plot", named / "audit.svg"),
-        ("benchmark", "--peers", "local_contrast", "--categories", PARTS, *root, "--out", named / "benchmark"),
+        ("benchmark", "--methods", "local_contrast", "--categories", PARTS, *root, "--out", named / "benchmark"),
         ("submit", named / "ad2_maps", "mvtec_ad2/can", "--root", named / "ad2", "--out", named / "can.tar.gz"),
     ]
     assert watch(tmp_path, commands) == []

@@ -19,7 +19,7 @@ from tinydefects.results.result import numbers_of, read_result
 
 
 def run_here(jobs, settings, executor=None, n_at_once=1):
-    return list(run(jobs, settings, executor or InThisProcess(), n_at_once=n_at_once))
+    return list(run(jobs, settings, executor or InThisProcess(), n_at_once=lambda: n_at_once))
 
 
 def fail(samples):

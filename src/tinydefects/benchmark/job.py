@@ -74,13 +74,18 @@ def share_of(job: Job) -> Share | None:
     return Share(protocol=job.protocol, category=job.category, resolution=job.resolution)
 
 
+def students_of(job: Job) -> tuple[object, ...] | None:
+    """Equal for jobs that use the same trained students; None where a job has none."""
+    kind, options = parse_peer(job.peer)
+    return (job.category, job.resolution, job.seed, kind.students, *sorted(options.items())) if kind.students else None
+
+
 def jobs_spared_training(jobs: Sequence[Job]) -> frozenset[str]:
     """Names of the jobs that use students which an earlier one trains; better done after it than beside it."""
     trained, spared = set[tuple[object, ...]](), set[str]()
     for job in jobs:
-        kind, options = parse_peer(job.peer)
-        if kind.students:
-            students = (job.category, job.resolution, job.seed, kind.students, *sorted(options.items()))
+        students = students_of(job)
+        if students is not None:
             spared |= {job.name} if students in trained else set()
             trained.add(students)
     return frozenset(spared)
@@ -106,7 +111,7 @@ def of_these_maps(found: Mapping[str, Finished], categories: Mapping[str, Catego
 class Examinee:
     """A method behind the guard: it never sees a label, a mask or, while it learns, a test image."""
 
-    peer: Peer
+    method: Peer
     category: Category
     name: str
     seconds: float = field(default=0.0, init=False)
@@ -114,7 +119,7 @@ class Examinee:
     def fit(self) -> None:
         """Learn from the training samples."""
         with guarded(seal_for_fit(self.category, self.name)):
-            self.peer.fit([_bare(sample) for sample in self.category.train])
+            self.method.fit([_bare(sample) for sample in self.category.train])
 
     def predictions(self, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Prediction]]:
         """Each sample with what the method says of it, one at a time; `seconds` grows by the method's own."""
@@ -122,14 +127,14 @@ class Examinee:
         for sample in samples:
             start = time.perf_counter()
             with guarded(seal):
-                (prediction,) = self.peer.predict([replace(_bare(sample), label="unknown")])
+                (prediction,) = self.method.predict([replace(_bare(sample), label="unknown")])
             self.seconds += time.perf_counter() - start
             yield sample, prediction
 
     def cost(self, measure: Callable[[Peer, Sequence[Sample]], CostSheet]) -> CostSheet:
         """Measured on training images."""
         with guarded(seal_for_fit(self.category, self.name)):
-            return measure(self.peer, [_bare(sample) for sample in self.category.train])
+            return measure(self.method, [_bare(sample) for sample in self.category.train])
 
 
 def run_job(job: Job, settings: RunSettings) -> Result:
@@ -149,14 +154,14 @@ def run_job(job: Job, settings: RunSettings) -> Result:
         category, bits = _read_alike(category)
         kind, options = parse_peer(job.peer)
         looked_up = {MAPS: maps_sha256(options, category)} if job.peer.startswith(LOOKED_UP) else {}
-        inputs = peer_inputs(job, settings, options)
+        inputs = method_inputs(job, settings, options)
         with guarded(seal_for_fit(category, job.peer)):
             examinee = Examinee(kind.make(inputs), category, job.peer)
         examinee.fit()
         fit_seconds = time.perf_counter() - start
         cost = _cost(examinee, kind, inputs, job, settings)
         evaluation = _score(examinee, job, settings)
-    own = {name: str(value) for name, value in examinee.peer.settings.items()}
+    own = {name: str(value) for name, value in examinee.method.settings.items()}
     record = RunRecord(
         peer=job.peer,
         resolution=job.resolution,
@@ -182,13 +187,13 @@ def prepare_features(share: Share, settings: RunSettings) -> None:
     with _one_job, limited_threads(settings.threads):
         job = Job(protocol=share.protocol, category=share.category, peer="", resolution=share.resolution, seed=0)
         category, _ = _read_alike(load_for(settings, job.category, job.options))
-        source = PatchSource(peer_inputs(job, settings, {}))
+        source = PatchSource(method_inputs(job, settings, {}))
         source.training(category.train)
         for sample in (*category.validation, *category.test):
             source.keep(sample)
 
 
-def peer_inputs(job: Job, settings: RunSettings, options: dict[str, str]) -> PeerInputs:
+def method_inputs(job: Job, settings: RunSettings, options: dict[str, str]) -> PeerInputs:
     """What a method is built from.
 
     Raises:
