@@ -14,7 +14,7 @@ from tinydefects.datasets.folder import suggest
 from tinydefects.datasets.loader_options import option_kinds, parse_options
 from tinydefects.detector.settings import BUILTIN
 from tinydefects.errors import DatasetError, TinyDefectsError
-from tinydefects.methods.catalog import PEERS, parse_peer
+from tinydefects.methods.catalog import METHODS, parse_method
 from tinydefects.results.protocol import NO_RESOLUTION, EvaluationProtocol, Job, list_jobs
 
 ALL = "all"
@@ -34,7 +34,7 @@ def select(asked: EvaluationProtocol, peers: Sequence[str], settings: RunSetting
     Raises:
         TinyDefectsError: no such teacher, or the output folder holds results of another protocol.
     """
-    kinds = {peer: parse_peer(peer)[0] for peer in peers}
+    kinds = {peer: parse_method(peer)[0] for peer in peers}
     is_at_hand = asked.teacher == BUILTIN or settings.teacher_weights is not None
     if is_at_hand or any(kind.uses_teacher for kind in kinds.values()):  # the first so that others can be added later
         asked = replace(asked, teacher_fingerprint=shared_teacher(asked, settings).fingerprint)
@@ -64,9 +64,9 @@ def parse_peers(text: str) -> tuple[str, ...]:
     """
     named: list[str] = []
     for word in parse_words("--peers", text):
-        named += [name for name, kind in PEERS.items() if not kind.argument] if word == ALL else [word]
+        named += [name for name, kind in METHODS.items() if not kind.argument] if word == ALL else [word]
     for peer in named:
-        parse_peer(peer)
+        parse_method(peer)
     return tuple(dict.fromkeys(named))
 
 
