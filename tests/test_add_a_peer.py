@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tinydefects.methods.catalog import PEERS
+from tinydefects.methods.catalog import METHODS
 from tinydefects.results.result import find_results, read_result
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "add_a_peer.md"
@@ -14,10 +14,10 @@ FEW = "--cost off --option synthetic.n_train=3 --option synthetic.n_good=3 --opt
 
 @pytest.fixture
 def no_new_methods():
-    before = dict(PEERS)
+    before = dict(METHODS)
     yield
-    PEERS.clear()
-    PEERS.update(before)
+    METHODS.clear()
+    METHODS.update(before)
 
 
 @pytest.mark.slow

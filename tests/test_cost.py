@@ -12,8 +12,8 @@ from tinydefects.datasets.catalog import load_category
 from tinydefects.detector.device_memory import DeviceMemory, memory_of
 from tinydefects.detector.teacher import load_teacher
 from tinydefects.errors import TinyDefectsError
-from tinydefects.methods.catalog import parse_peer
-from tinydefects.methods.method import PeerInputs
+from tinydefects.methods.catalog import parse_method
+from tinydefects.methods.method import MethodInputs
 from tinydefects.methods.stages import StageClock
 
 PLENTY = DeviceMemory(reset_peak=lambda: None, peak_bytes=lambda: 7000, free_bytes=lambda: 10**12)
@@ -155,8 +155,8 @@ def test_no_image_and_an_unknown_protocol_are_refused(monkeypatch, tmp_path):
 def test_a_real_peer_is_timed_at_every_stage_it_has(tmp_path, name, stages):
     scene = load_category("synthetic/brushed_metal", root=tmp_path, size=64, n_train=2, n_good=1, n_defect=1)
     clock = StageClock()
-    kind, _ = parse_peer(name)
-    inputs = PeerInputs(
+    kind, _ = parse_method(name)
+    inputs = MethodInputs(
         teacher=lambda: load_teacher("builtin", device="cpu"),
         resolution=64,
         seed=0,

@@ -16,17 +16,17 @@ from tinydefects.data.sample import Prediction, Sample, mean_of_highest
 from tinydefects.detector.settings import DetectorSettings
 from tinydefects.detector.teacher import freeze_teacher, load_teacher
 from tinydefects.errors import TinyDefectsError, TrainingError
-from tinydefects.methods.catalog import PEERS, parse_peer
-from tinydefects.methods.method import Peer, PeerInputs
+from tinydefects.methods.catalog import METHODS, parse_method
+from tinydefects.methods.method import Method, MethodInputs
 from tinydefects.methods.options import read_settings
 from tinydefects.methods.patches import PatchSource
 from tinydefects.methods.stages import STAGES, StageClock
 
-TEXTS = {name: name for name, kind in PEERS.items() if not kind.argument}
-TEXTS |= {name: f"{name}:epochs=2" for name in PEERS if name.startswith("fbft")}
+TEXTS = {name: name for name, kind in METHODS.items() if not kind.argument}
+TEXTS |= {name: f"{name}:epochs=2" for name in METHODS if name.startswith("fbft")}
 TEXTS |= {"patchcore": "patchcore:coreset=0.3", "patchcore_hnsw": "patchcore_hnsw:coreset=0.3"}
 TEXTS |= {"anomalydino": "anomalydino:n_shot=2"}
-ON_PATCHES = [name for name in TEXTS if PEERS[name].uses_teacher]
+ON_PATCHES = [name for name in TEXTS if METHODS[name].uses_teacher]
 every_peer = pytest.mark.parametrize("name", TEXTS)
 
 
@@ -38,13 +38,13 @@ def with_red_spot(sample: Sample) -> Sample:
     return replace(sample, image_path=path)
 
 
-def make(text: str, folder: Path, **inputs) -> Peer:
-    kind, options = parse_peer(text)
+def make(text: str, folder: Path, **inputs) -> Method:
+    kind, options = parse_method(text)
     given = {"teacher": counting_teacher, "resolution": 64, "seed": 0, "features_folder": folder / "features"} | inputs
-    return kind.make(PeerInputs(**given, options=options))
+    return kind.make(MethodInputs(**given, options=options))
 
 
-def fitted(name: str, folder: Path, **inputs) -> Peer:
+def fitted(name: str, folder: Path, **inputs) -> Method:
     """Fitted to four textures of 48 x 64 px by a teacher of 8 px patches that costs nothing."""
     peer = make(TEXTS[name], folder, **inputs)
     peer.fit(samples_of(folder, *[(48, 64)] * 4))
@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_map_bit_by_bit(name, tmp_path):
 def test_another_seed_changes_the_map_of_those_that_say_so(name, tmp_path):
     asked = samples_of(tmp_path, (48, 64), seed=9)
     one, other = (fitted(name, tmp_path, seed=seed).predict(asked)[0] for seed in (0, 1))
-    assert equal(one, other) != PEERS[name].uses_seed
+    assert equal(one, other) != METHODS[name].uses_seed
 
 
 @every_peer
@@ -120,7 +120,7 @@ def test_the_teacher_is_loaded_only_by_those_that_say_so(name, tmp_path):
         return counting_teacher()
 
     fitted(name, tmp_path, teacher=teacher).predict(samples_of(tmp_path, (48, 64)))
-    assert bool(loaded) == PEERS[name].uses_teacher
+    assert bool(loaded) == METHODS[name].uses_teacher
 
 
 @every_peer
@@ -140,7 +140,7 @@ def test_the_teacher_looks_at_each_image_once_for_all_methods(name, tmp_path):
 
 @every_peer
 def test_the_settings_name_every_option_and_are_text_or_numbers(name, tmp_path):
-    _, options = parse_peer(TEXTS[name])
+    _, options = parse_method(TEXTS[name])
     settings = fitted(name, tmp_path).settings
     assert set(options) <= set(settings)
     assert all(isinstance(value, (str, int, float, bool, tuple, type(None))) for value in settings.values())
@@ -163,14 +163,14 @@ def test_methods_take_tiles_and_strides_and_name_them_also_under_the_clock(name,
 
 def test_methods_learn_from_every_tile(tmp_path):
     given = {"teacher": counting_teacher, "resolution": 64, "seed": 0, "features_folder": tmp_path / "features"}
-    source = PatchSource(PeerInputs(**given, options={"tile": "32"}))
+    source = PatchSource(MethodInputs(**given, options={"tile": "32"}))
     learnt = source.training(samples_of(tmp_path, (48, 64)))
     tiles = [grid.shape for grid in DetectorSettings(tile=32, resolution=64).passes((48, 64), patch=8).grids]
     assert [earlier.shape[:2] for earlier, _ in learnt] == tiles
     assert len(tiles) == 6
 
 
-def make_and_fit(text: str, folder: Path) -> Peer:
+def make_and_fit(text: str, folder: Path) -> Method:
     peer = make(text, folder)
     peer.fit(samples_of(folder, *[(48, 64)] * 3))
     return peer
@@ -209,7 +209,7 @@ def test_methods_on_patches_read_any_number_of_blocks(method, tmp_path):
 def test_the_room_foretold_is_that_of_the_blocks_that_are_read(tmp_path):
     vit = freeze_teacher("test_vit", tiny_vit(), blocks=(3, 5), device="cpu")
     make("subspace:blocks=1-3-5", tmp_path, teacher=lambda: vit).fit(samples_of(tmp_path, *[(48, 64)] * 3))
-    _, options = parse_peer("subspace:blocks=1-3-5")
+    _, options = parse_method("subspace:blocks=1-3-5")
     sizes = CategorySizes(train=[(48, 64)] * 3, validation=[], test=[])
     foretold = sizes.workload(vit, read_settings(options, resolution=64)).feature_bytes
     assert foretold == sum(path.stat().st_size for path in (tmp_path / "features").rglob("*.npy"))
@@ -242,13 +242,13 @@ def test_the_room_foretold_is_that_of_the_blocks_that_are_read(tmp_path):
 )
 def test_a_method_that_cannot_be_is_refused_in_one_line(text, message):
     with pytest.raises(TinyDefectsError, match=message) as caught:
-        parse_peer(text)
+        parse_method(text)
     assert "\n" not in str(caught.value)
 
 
 def test_options_stand_behind_the_name():
-    kind, options = parse_peer("patchcore:coreset=0.01:k=3")
-    assert kind is PEERS["patchcore"]
+    kind, options = parse_method("patchcore:coreset=0.01:k=3")
+    assert kind is METHODS["patchcore"]
     assert options == {"coreset": "0.01", "k": "3"}
 
 

@@ -10,17 +10,17 @@ from tiny_teachers import counting_teacher
 from tinydefects.detector.detector import Detector
 from tinydefects.detector.teacher import load_teacher
 from tinydefects.errors import ModelFileError, TinyDefectsError
-from tinydefects.methods.catalog import parse_peer
-from tinydefects.methods.fbft import FbftPeer
-from tinydefects.methods.method import PeerInputs
+from tinydefects.methods.catalog import parse_method
+from tinydefects.methods.fbft import FbftMethod
+from tinydefects.methods.method import MethodInputs
 
 SIZES = [(64, 96), (48, 48)]
 
 
-def make(text: str, folder: Path, **inputs) -> FbftPeer:
-    kind, options = parse_peer(text)
+def make(text: str, folder: Path, **inputs) -> FbftMethod:
+    kind, options = parse_method(text)
     given = {"teacher": counting_teacher, "resolution": 96, "seed": 3, "features_folder": folder / "features"} | inputs
-    return kind.make(PeerInputs(**given, options=options))
+    return kind.make(MethodInputs(**given, options=options))
 
 
 @pytest.mark.parametrize(("text", "preset", "seed"), [("fbft", "default", 3), ("fbft_published", "published", 118)])

@@ -18,7 +18,7 @@ from tinydefects.data.pixels import read_size
 from tinydefects.data.sample import Sample
 from tinydefects.detector.device_memory import DeviceMemory, memory_of
 from tinydefects.errors import TinyDefectsError
-from tinydefects.methods.method import Peer
+from tinydefects.methods.method import Method
 from tinydefects.methods.stages import STAGES, StageClock
 from tinydefects.results.run_record import CostSheet, Spread
 
@@ -30,7 +30,7 @@ END_TO_END = "end to end"
 
 
 def measure_cost(
-    method: Peer,
+    method: Method,
     samples: Sequence[Sample],
     *,
     clock: StageClock,
@@ -92,7 +92,7 @@ def _of_one_size(samples: Sequence[Sample]) -> tuple[tuple[int, int], list[Sampl
 
 
 def _measure(
-    method: Peer, samples: Sequence[Sample], clock: StageClock, memory: DeviceMemory, mode: str
+    method: Method, samples: Sequence[Sample], clock: StageClock, memory: DeviceMemory, mode: str
 ) -> tuple[dict[str, Spread], dict[int, Spread], int]:
     """Stages at batch 1, end to end for each image by batch size, and the peak of memory at batch 1."""
     memory.reset_peak()
@@ -112,7 +112,7 @@ def _measure(
 
 
 def _passes(
-    method: Peer, samples: Sequence[Sample], batch: int, clock: StageClock, mode: str
+    method: Method, samples: Sequence[Sample], batch: int, clock: StageClock, mode: str
 ) -> list[dict[str, float]]:
     """Seconds by stage and end to end, one entry for each timed pass over a batch."""
     n_warmup, n_timed = (math.ceil(n_images / batch) for n_images in IMAGES[mode])

@@ -25,9 +25,9 @@ from tinydefects.detector.compute import limited_threads, seed_all, waiting_for
 from tinydefects.detector.devices import require_device
 from tinydefects.detector.teacher import Teacher, best_device, load_teacher
 from tinydefects.errors import TeacherError, TinyDefectsError
-from tinydefects.methods.catalog import PeerKind, parse_peer
+from tinydefects.methods.catalog import MethodKind, parse_method
 from tinydefects.methods.imported_maps import maps_sha256
-from tinydefects.methods.method import Peer, PeerInputs
+from tinydefects.methods.method import Method, MethodInputs
 from tinydefects.methods.options import INPUT
 from tinydefects.methods.patches import PatchSource
 from tinydefects.methods.stages import StageClock
@@ -68,7 +68,7 @@ def share_of(job: Job) -> Share | None:
     """The features that a job shares with others; None where it sees no teacher, or in a way of its own."""
     if job.resolution == NO_RESOLUTION:
         return None
-    kind, options = parse_peer(job.peer)
+    kind, options = parse_method(job.peer)
     if not kind.shares_features or not options.keys().isdisjoint(INPUT):
         return None
     return Share(protocol=job.protocol, category=job.category, resolution=job.resolution)
@@ -76,7 +76,7 @@ def share_of(job: Job) -> Share | None:
 
 def students_of(job: Job) -> tuple[object, ...] | None:
     """Equal for jobs that use the same trained students; None where a job has none."""
-    kind, options = parse_peer(job.peer)
+    kind, options = parse_method(job.peer)
     return (job.category, job.resolution, job.seed, kind.students, *sorted(options.items())) if kind.students else None
 
 
@@ -101,7 +101,7 @@ def of_these_maps(found: Mapping[str, Finished], categories: Mapping[str, Catego
     def fits(one: Finished) -> bool:
         if not one.job.peer.startswith(LOOKED_UP):
             return True
-        _, options = parse_peer(one.job.peer)
+        _, options = parse_method(one.job.peer)
         return one.settings.get(MAPS) == maps_sha256(options, categories[one.job.category])
 
     return {name: one for name, one in found.items() if fits(one)}
@@ -111,7 +111,7 @@ def of_these_maps(found: Mapping[str, Finished], categories: Mapping[str, Catego
 class Examinee:
     """A method behind the guard: it never sees a label, a mask or, while it learns, a test image."""
 
-    method: Peer
+    method: Method
     category: Category
     name: str
     seconds: float = field(default=0.0, init=False)
@@ -131,7 +131,7 @@ class Examinee:
             self.seconds += time.perf_counter() - start
             yield sample, prediction
 
-    def cost(self, measure: Callable[[Peer, Sequence[Sample]], CostSheet]) -> CostSheet:
+    def cost(self, measure: Callable[[Method, Sequence[Sample]], CostSheet]) -> CostSheet:
         """Measured on training images."""
         with guarded(seal_for_fit(self.category, self.name)):
             return measure(self.method, [_bare(sample) for sample in self.category.train])
@@ -152,7 +152,7 @@ def run_job(job: Job, settings: RunSettings) -> Result:
         category = load_for(settings, job.category, job.options)
         split = split_digest(category)  # before anything is read: what changes meanwhile no longer fits it
         category, bits = _read_alike(category)
-        kind, options = parse_peer(job.peer)
+        kind, options = parse_method(job.peer)
         looked_up = {MAPS: maps_sha256(options, category)} if job.peer.startswith(LOOKED_UP) else {}
         inputs = method_inputs(job, settings, options)
         with guarded(seal_for_fit(category, job.peer)):
@@ -193,7 +193,7 @@ def prepare_features(share: Share, settings: RunSettings) -> None:
             source.keep(sample)
 
 
-def method_inputs(job: Job, settings: RunSettings, options: dict[str, str]) -> PeerInputs:
+def method_inputs(job: Job, settings: RunSettings, options: dict[str, str]) -> MethodInputs:
     """What a method is built from.
 
     Raises:
@@ -201,7 +201,7 @@ def method_inputs(job: Job, settings: RunSettings, options: dict[str, str]) -> P
     """
     clock = StageClock()
     clock.synchronise = waiting_for(require_device(settings.device) or best_device())
-    return PeerInputs(
+    return MethodInputs(
         teacher=partial(shared_teacher, job.protocol, settings),
         resolution=job.resolution,
         seed=job.seed,
@@ -284,7 +284,9 @@ def _thresholds(examinee: Examinee, rate: float) -> tuple[float, float]:
         return nan, nan
 
 
-def _cost(examinee: Examinee, kind: PeerKind, inputs: PeerInputs, job: Job, settings: RunSettings) -> CostSheet | None:
+def _cost(
+    examinee: Examinee, kind: MethodKind, inputs: MethodInputs, job: Job, settings: RunSettings
+) -> CostSheet | None:
     if settings.cost == "off" or not job.is_first_seed or job.peer.startswith(LOOKED_UP):
         return None
     weights = inputs.teacher().model.parameters() if kind.uses_teacher else ()

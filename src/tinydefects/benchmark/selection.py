@@ -15,7 +15,7 @@ from tinydefects.datasets.folder import suggest
 from tinydefects.datasets.loader_options import option_kinds, parse_options
 from tinydefects.detector.settings import BUILTIN
 from tinydefects.errors import DatasetError, TinyDefectsError
-from tinydefects.methods.catalog import PEERS, parse_peer
+from tinydefects.methods.catalog import METHODS, parse_method
 from tinydefects.results.protocol import NO_RESOLUTION, EvaluationProtocol, Job, list_jobs
 
 ALL = "all"
@@ -39,7 +39,7 @@ def select(asked: EvaluationProtocol, methods: Sequence[str], settings: RunSetti
     Raises:
         TinyDefectsError: no such teacher, or the output folder holds results of another protocol.
     """
-    kinds = {method: parse_peer(method)[0] for method in methods}
+    kinds = {method: parse_method(method)[0] for method in methods}
     is_at_hand = asked.teacher == BUILTIN or settings.teacher_weights is not None
     if is_at_hand or any(kind.uses_teacher for kind in kinds.values()):  # the first so that others can be added later
         asked = replace(asked, teacher_fingerprint=shared_teacher(asked, settings).fingerprint)
@@ -92,9 +92,9 @@ def parse_methods(text: str) -> tuple[str, ...]:
     """
     named: list[str] = []
     for word in parse_words("--methods", text):
-        named += [name for name, kind in PEERS.items() if not kind.argument] if word == ALL else [word]
+        named += [name for name, kind in METHODS.items() if not kind.argument] if word == ALL else [word]
     for method in named:
-        parse_peer(method)
+        parse_method(method)
     return tuple(dict.fromkeys(named))
 
 

@@ -14,7 +14,7 @@ from tinydefects.detector.detector import Detector
 from tinydefects.detector.settings import Preset
 from tinydefects.detector.students import Combine
 from tinydefects.errors import ModelFileError
-from tinydefects.methods.method import PeerInputs
+from tinydefects.methods.method import MethodInputs
 from tinydefects.methods.options import read_settings
 from tinydefects.methods.patches import Features, PatchSource
 
@@ -23,10 +23,10 @@ STORED_LAYOUT = 1  # part of every folder's name; raised when equal settings wou
 PUBLISHED_SEED = 115  # of the published code: the benchmark's seed n is 115 + n there
 
 
-class FbftPeer:
+class FbftMethod:
     """Forward-backward feature transfer (arXiv 2407.04092) in one of its presets, or with one part changed."""
 
-    def __init__(self, inputs: PeerInputs, *, preset: Preset = "default", combine: Combine = "product") -> None:
+    def __init__(self, inputs: MethodInputs, *, preset: Preset = "default", combine: Combine = "product") -> None:
         settings = read_settings(
             inputs.options,
             resolution=inputs.resolution,

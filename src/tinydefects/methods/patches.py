@@ -17,7 +17,7 @@ from tinydefects.detector.passes import Mosaic, PassPlan
 from tinydefects.detector.patch_grid import Size, image_size
 from tinydefects.detector.settings import DetectorSettings, image_score
 from tinydefects.errors import TrainingError
-from tinydefects.methods.method import PeerInputs
+from tinydefects.methods.method import MethodInputs
 from tinydefects.methods.options import INPUT, read_settings
 
 Features = NDArray[np.float32]
@@ -60,7 +60,7 @@ class PatchSource:
     scores become one map, is the detector's: `settings` says it, by default what stands behind the method's name.
     """
 
-    def __init__(self, inputs: PeerInputs, *, settings: DetectorSettings | None = None) -> None:
+    def __init__(self, inputs: MethodInputs, *, settings: DetectorSettings | None = None) -> None:
         self.settings = settings or read_settings(inputs.options, resolution=inputs.resolution)
         teacher = inputs.teacher()
         if self.settings.blocks is not None:
@@ -162,7 +162,7 @@ class PatchScorer(Protocol):
         """Features (B, h, w, C) of each block to scores (B, h, w); higher is more anomalous."""
 
 
-class PatchPeer:
+class PatchMethod:
     """A scorer between the shared teacher and the shared way back to pixels; the image score is FBFT's."""
 
     def __init__(self, scorer: PatchScorer, source: PatchSource) -> None:
