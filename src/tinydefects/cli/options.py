@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
 from functools import wraps
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -159,6 +158,8 @@ def bounded(least: float, most: float, *, without_least: bool = False, without_m
 
 def describe_versions() -> str:
     """What matters when something goes wrong: `tinydefects 0.1.0, Python 3.13.1, numpy 2.3.0, torch 2.10.0`."""
+    from importlib import metadata
+
     told = []
     for package in ("tinydefects", "numpy", "torch"):
         try:
