@@ -54,9 +54,14 @@ def test_without_a_command_the_help_is_shown_and_names_every_one(monkeypatch, ca
     code, alone, _ = run(monkeypatch, capsys)
     assert code == 2
     assert alone.strip() == run(monkeypatch, capsys, "-h")[1].strip()
-    assert set(COMMANDS) == {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    assert set(COMMANDS) == set(cli.COMMANDS)
     assert all(re.search(rf"^\W+{command} ", alone, re.MULTILINE) for command in COMMANDS)
     assert "--version" in alone
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_line_of_a_command_is_the_first_of_its_own_help(command):
+    assert cli.load_command(command).help.split("\n\n")[0].replace("\n", " ") == cli.COMMANDS[command][1]
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish"])

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 
 from command_line import run
 from tinydefects.cli import app as cli
@@ -149,14 +148,12 @@ def test_ci_runs_all_tests_by_a_command_that_the_readme_names():
 
 
 def options_of(command: str) -> set[str]:
-    (one,) = (one for one in cli.app.registered_commands if (one.name or one.callback.__name__) == command)
-    runner = typer.main.get_command_from_info(one, pretty_exceptions_short=False, rich_markup_mode=None)
-    return {name for parameter in runner.params for name in parameter.opts} | {"-h", "--help"}
+    return {name for parameter in cli.load_command(command).params for name in parameter.opts} | {"-h", "--help"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_command_and_option_that_a_page_names_exists(document):
-    known = {one.name or one.callback.__name__ for one in cli.app.registered_commands}
+    known = set(cli.COMMANDS)
     text = re.sub(r"\\\n\s*", " ", document.read_text())
     for line in re.findall(r"(?:^|`)tinydefects +([a-z][^`\n#]*)", text, re.MULTILINE):
         command = line.split()[0]

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from command_line import run
 from tinydefects.benchmark.run_settings import BenchmarkSettings, RunSettings
+from tinydefects.cli.detecting import FitSettings
 from tinydefects.cli.options import with_basics
 from tinydefects.cli.settings_options import config, describe_defaults, options_of, settings_from
 from tinydefects.detector.settings import DetectorSettings
@@ -262,8 +263,10 @@ def test_fit_takes_its_settings_from_a_file_and_its_options_win(tmp_path, monkey
 def test_the_printed_settings_of_fit_are_its_defaults(tmp_path, monkeypatch, capsys):
     code, text, _ = run(monkeypatch, capsys, "config", "fit")
     assert code == 0
-    assert settings_from(DetectorSettings, {}, written(tmp_path, text)) == DetectorSettings()
-    assert "image_bits" not in settings_from(DetectorSettings, {}, tmp_path / "oven.yaml").model_fields_set
+    printed = settings_from(FitSettings, {}, written(tmp_path, text))
+    assert printed == FitSettings()
+    assert printed.of_detector() == DetectorSettings()
+    assert "image_bits" not in printed.model_fields_set
 
 
 def test_the_printed_settings_of_benchmark_are_its_defaults(tmp_path, monkeypatch, capsys):

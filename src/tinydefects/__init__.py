@@ -5,7 +5,6 @@ Names load on first use, so that scoring never imports torch. Masks and maps in 
 """
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,7 +41,9 @@ __all__ += ["TinyDefectsError", "evaluate", "load_category", "load_folder"]
 
 def __getattr__(name: str) -> object:
     if name == "__version__":  # of pyproject.toml, as installed
-        return importlib.metadata.version("tinydefects")
+        from importlib.metadata import version
+
+        return version("tinydefects")
     if name not in _HOME:
         raise AttributeError(f"module 'tinydefects' has no attribute {name!r}")
     try:

@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -19,17 +20,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from tinydefects.cli import (
-    auditing,
-    benchmarking,
-    detecting,
-    evaluating,
-    exporting,
-    inspecting,
-    scoring,
-    settings_options,
-    submitting,
-)
 from tinydefects.cli.options import BASIC_FLAGS, describe_versions, with_basics
 from tinydefects.data.leftovers import new_name
 from tinydefects.errors import MissingExtraError, Stopped, TinyDefectsError
@@ -39,6 +29,44 @@ NAME = "tinydefects"
 DETECTOR_PACKAGES = {"torch", "torchvision", "timm", "safetensors"}
 MENDABLE, OUR_FAULT, NOBODY_READS = 2, 70, 141
 REPORT_TO = "https://github.com/tinydefects/tinydefects/issues"
+COMMANDS = {  # its module and its line in the help; none is imported before it is asked for
+    "demo": ("detecting", "Draw parts with defects of known size, learn, find and score them; needs no download."),
+    "inspect": (
+        "inspecting",
+        "Say what could be seen at all: defect sizes, what each input resolution leaves of them, and what to do.",
+    ),
+    "fit": ("detecting", "Learn what good parts look like, from the category's defect-free training images."),
+    "predict": (
+        "detecting",
+        "Write an anomaly map (32-bit float TIFF, full size), an overlay and a score for every image.",
+    ),
+    "evaluate": ("evaluating", "Score anybody's anomaly maps at the images' own resolution, by defect size."),
+    "benchmark": ("benchmarking", "Compare methods under one protocol: same images, same teacher, same scoring."),
+    "audit": (
+        "auditing",
+        "Score maps under the rules other work has used: what each does to the numbers and to the ranking.",
+    ),
+    "report": (
+        "scoring",
+        "Turn results into one self-contained HTML file; those of a benchmark's methods are set side by side.",
+    ),
+    "compare": (
+        "scoring",
+        "Compare methods on the same images: differences, their intervals, and which of them can be told from chance.",
+    ),
+    "submit": (
+        "submitting",
+        "Write or check the archive for the evaluation server of MVTec AD 2: float16 maps and thresholded images.",
+    ),
+    "export": (
+        "exporting",
+        "Write a detector for ONNX Runtime or OpenVINO, unless its maps differ from the detector's own.",
+    ),
+    "config": (
+        "settings_options",
+        "Print the default settings of a command as YAML, each with its line of help: a file for --config.",
+    ),
+}
 UsageError: type = typer.BadParameter.__bases__[0]  # typer raises it and does not export it
 
 
@@ -52,6 +80,20 @@ class Program(TyperGroup):
         is_command = bool(command) and not command[0].startswith("-")
         return super().parse_args(ctx, [*command, *before, *others] if is_command else args)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 - click's
+        """The command that is asked for, loaded."""
+        name, command, others = super().resolve_command(ctx, args)
+        return name, load_command(name) if name in COMMANDS else command, others
+
+
+def load_command(name: str) -> Any:  # noqa: ANN401 - click's, or a copy of it
+    """A command with its options and those that all have; `config` loads all, as it shows the settings of each."""
+    modules = [COMMANDS[name][0], *(module for module, _ in COMMANDS.values() if name == "config")]
+    module, *_ = (import_module(f"tinydefects.cli.{module}") for module in modules)
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command(name)(with_basics(getattr(module, name)))
+    return typer.main.get_command(alone)
+
 
 app = typer.Typer(
     name=NAME,
@@ -62,21 +104,12 @@ app = typer.Typer(
 )
 
 
-for command in (
-    detecting.demo,
-    inspecting.inspect,
-    detecting.fit,
-    detecting.predict,
-    evaluating.evaluate,
-    benchmarking.benchmark,
-    auditing.audit,
-    scoring.report,
-    scoring.compare,
-    submitting.submit,
-    exporting.export,
-    settings_options.config,
-):
-    app.command()(with_basics(command))
+def _not_loaded() -> None:
+    """What stands in the help for a command, which `Program` puts in its place."""
+
+
+for name, (_, line) in COMMANDS.items():
+    app.command(name, help=line)(_not_loaded)
 
 
 def _show_version(is_asked: bool) -> None:

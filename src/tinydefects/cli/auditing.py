@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 
-from tinydefects.cli.evaluating import DataFolder, ImageScore
+from tinydefects.cli.evaluating import ImageScore
 from tinydefects.cli.options import (
     MOST_PIXELS,
     Allow,
@@ -20,7 +20,7 @@ from tinydefects.cli.options import (
     say,
     show_progress,
 )
-from tinydefects.cli.settings_options import options_of
+from tinydefects.cli.settings_options import DataFolder, options_of
 
 
 class AuditSettings(BaseModel):

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from pydantic import BaseModel, ConfigDict, Field
 
 from tinydefects.cli.fit_place import FitPlace, require_place
 from tinydefects.cli.options import (
@@ -19,10 +19,7 @@ from tinydefects.cli.options import (
     Json,
     Option,
     Out,
-    Root,
     Seed,
-    TeacherWeights,
-    bounded,
     load,
     numbers,
     print_result,
@@ -30,7 +27,7 @@ from tinydefects.cli.options import (
     say_remarks,
     show_progress,
 )
-from tinydefects.cli.settings_options import options_of
+from tinydefects.cli.settings_options import DataFolder, GivenDevice, GivenWeights, OutFolder, options_of, panel
 from tinydefects.detector.settings import DetectorSettings, Precision, require_pair
 from tinydefects.errors import TinyDefectsError
 
@@ -41,30 +38,66 @@ if TYPE_CHECKING:
 
 
 MOST_AT_ONCE = 65_536  # images or tiles
-
-
-class Split(StrEnum):
-    """Which images of a category."""
-
-    test = "test"
-    train = "train"
-    validation = "validation"
-    test_private = "test_private"
-    test_private_mixed = "test_private_mixed"
-
-
-GivenPrecision = Annotated[
-    Precision | None,
-    typer.Option(help="Of matrix products; left out, as the model was fitted.", rich_help_panel=MACHINE),
-]
 Compiled = Annotated[
     bool,
-    typer.Option(
-        "--compile",
-        help="Compile the teacher: minutes for the first images, quicker after; needs a C++ compiler.",
-        rich_help_panel=MACHINE,
+    Field(
+        description="Compile the teacher: minutes for the first images, quicker after; needs a C++ compiler.",
+        json_schema_extra=panel(MACHINE, flag="--compile"),
     ),
 ]
+
+
+class FitSettings(DetectorSettings):
+    """What `tinydefects fit` takes besides: where things lie, what computes."""
+
+    out: OutFolder = Path("model")
+    root: DataFolder = Path("data")
+    device: GivenDevice = None
+    compiled: Compiled = False
+    teacher_weights: GivenWeights = None
+    cache_dir: Path | None = Field(
+        default=None,
+        description="Keep teacher features here; left out, in OUT until the model is saved.",
+        json_schema_extra=panel(MACHINE),
+    )
+    cache_limit_gb: float = Field(
+        default=20.0,
+        ge=0,
+        le=MOST_GB,
+        description="Refuse to write more teacher features than this.",
+        json_schema_extra=panel(MACHINE),
+    )
+
+    def of_detector(self) -> DetectorSettings:
+        """Those that a detector has; what was left out stays so."""
+        own = set(DetectorSettings.model_fields)
+        return DetectorSettings().with_changes(**self.model_dump(include=own, exclude_unset=True))
+
+
+class PredictSettings(BaseModel):
+    """What `tinydefects predict` is told: where things lie, which images of a category, what computes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: DataFolder = Path("data")
+    split: Literal["test", "train", "validation", "test_private", "test_private_mixed"] = Field(
+        default="test", description="Which images of the category; the private ones are MVTec AD 2's."
+    )
+    out: OutFolder = Path("maps")
+    teacher_weights: GivenWeights = None
+    device: GivenDevice = None
+    precision: Precision | None = Field(
+        default=None,
+        description="Of matrix products; left out, as the model was fitted.",
+        json_schema_extra=panel(MACHINE),
+    )
+    compiled: Compiled = False
+    batch_size: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_AT_ONCE,
+        description="Images or tiles of one size the teacher sees at once; for GPUs: no gain on a CPU.",
+    )
 
 
 def demo(
@@ -88,30 +121,11 @@ def demo(
         typer.launch(str(report_path))
 
 
-@options_of(DetectorSettings)
+@options_of(FitSettings)
 def fit(
     category_id: CategoryId,
-    settings: DetectorSettings,
-    out: Out = Path("model"),
-    root: Root = Path("data"),
+    settings: FitSettings,
     option: Option = None,
-    device: Device = None,
-    compiled: Compiled = False,
-    teacher_weights: TeacherWeights = None,
-    cache_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="Keep teacher features here; left out, in OUT until the model is saved.", rich_help_panel=MACHINE
-        ),
-    ] = None,
-    cache_limit_gb: Annotated[
-        float,
-        typer.Option(
-            callback=bounded(0, MOST_GB),
-            help="Refuse to write more teacher features than this.",
-            rich_help_panel=MACHINE,
-        ),
-    ] = 20.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show images and cache size, then stop.", rich_help_panel=GENERAL)
     ] = False,
@@ -123,28 +137,29 @@ def fit(
 
     require_pair(settings.blocks)
     if not dry_run:
-        require_place(out)
-    category = load(category_id, root, option, training_only=True)
+        require_place(settings.out)
+    category = load(category_id, settings.root, option, training_only=True)
     bits = settings.image_bits if "image_bits" in settings.model_fields_set else _found_bits(category.train)
     train = with_image_bits(category.train, bits)
     detector = Detector(
-        settings,
+        settings.of_detector(),
         image_bits=bits,
-        teacher_weights=teacher_weights,
-        device=device,
-        compiled=compiled,
-        cache_dir=cache_dir,
-        cache_limit_gb=cache_limit_gb,
+        teacher_weights=settings.teacher_weights,
+        device=settings.device,
+        compiled=settings.compiled,
+        cache_dir=settings.cache_dir,
+        cache_limit_gb=settings.cache_limit_gb,
     )
     cost = detector.expected_cost([sample.image_path for sample in train])
     if dry_run:
         return print_result(asdict(cost) | {"image_bits": bits}, as_json, str(cost))
     say(str(cost))
     detector.require_affordable(cost)
-    _fit_into(out, detector, train)
+    _fit_into(settings.out, detector, train)
     if detector.validation_losses:
         say(told_of_the_end(detector))
-    print_result({"model": str(out), "n_images": len(train)}, as_json, f"fitted on {len(train)} images: {out}")
+    told = {"model": str(settings.out), "n_images": len(train)}
+    print_result(told, as_json, f"fitted on {len(train)} images: {settings.out}")
 
 
 def _fit_into(out: Path, detector: "Detector", train: "Sequence[Sample]") -> None:
@@ -177,47 +192,49 @@ def told_of_the_end(detector: "Detector") -> str:
     return f"students: {ended}; those of epoch {kept} are kept, where {lowest}"
 
 
-def _samples_of(address: str, root: Path, options: Sequence[str] | None, split: Split) -> "tuple[str, list[Sample]]":
+def _samples_of(address: str, options: Sequence[str] | None, settings: PredictSettings) -> "tuple[str, list[Sample]]":
     """Address and images of a category; no mask is needed to predict."""
-    if split in {Split.test_private, Split.test_private_mixed}:
+    if settings.split in {"test_private", "test_private_mixed"}:
         from tinydefects.submission.layout import object_names, private_category
 
         (name,) = object_names([address])
-        category = private_category(name, split.value, root)
+        category = private_category(name, settings.split, settings.root)
         say_remarks(category)
         return category.id, list(category.test)
-    category = load(address, root, options, allow=[Allowed.unmarked])
-    of_split = {Split.test: category.test, Split.train: category.train, Split.validation: category.validation}
-    samples = list(of_split[split])
+    category = load(address, settings.root, options, allow=[Allowed.unmarked])
+    of_split = {"test": category.test, "train": category.train, "validation": category.validation}
+    samples = list(of_split[settings.split])
     if not samples:
         raise TinyDefectsError(
-            f"{category.id}: has no {split.value} images; name photographs or a folder of them, or another --split"
+            f"{category.id}: has no {settings.split} images; name photographs or a folder of them, or another --split"
         )
     return category.id, samples
 
 
 def _images_of(
-    words: "list[str]", root: Path, options: Sequence[str] | None, split: Split, out: Path
+    words: "list[str]", options: Sequence[str] | None, settings: PredictSettings
 ) -> "tuple[str, list[Sample]]":
     """The name that maps are kept under and the images that the words mean: photographs, or one category."""
     from tinydefects.datasets.photographs import address_among, exists, find_photographs, require_own_folder
 
-    address = address_among(words, root)
+    address = address_among(words, settings.root)
     if address is not None:
-        name, samples = _samples_of(address, root, options, split)
+        name, samples = _samples_of(address, options, settings)
         if exists(address):
-            say(f"{address}: a folder here, and a category below --root {root}: its {len(samples)} images are meant")
-        require_own_folder(out, name, samples)
+            meant = f"its {len(samples)} images are meant"
+            say(f"{address}: a folder here, and a category below --root {settings.root}: {meant}")
+        require_own_folder(settings.out, name, samples)
         return name, samples
-    if options or split is not Split.test:
+    if options or settings.split != "test":
         raise TinyDefectsError(f"{words[0]}: --split and --option are for the address of a category; leave them out")
     found = find_photographs(words)
     for line in found.remarks:
         say(line)
-    require_own_folder(out, found.name, found.samples, [found.folder])
+    require_own_folder(settings.out, found.name, found.samples, [found.folder])
     return found.name, found.samples
 
 
+@options_of(PredictSettings)
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder written by 'tinydefects fit' or 'tinydefects export'.")],
     images: Annotated[
@@ -227,24 +244,8 @@ def predict(
             help="Files, folders or patterns such as 'in/*.png'; or one category, for its test images.",
         ),
     ],
-    root: Root = Path("data"),
+    settings: PredictSettings,
     option: Option = None,
-    split: Annotated[Split, typer.Option(help="Which images of the category; the private ones are MVTec AD 2's.")] = (
-        Split.test
-    ),
-    out: Out = Path("maps"),
-    teacher_weights: TeacherWeights = None,
-    device: Device = None,
-    precision: GivenPrecision = None,
-    compiled: Compiled = False,
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=MOST_AT_ONCE,
-            help="Images or tiles of one size the teacher sees at once; for GPUs: no gain on a CPU.",
-        ),
-    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Write an anomaly map (32-bit float TIFF, full size), an overlay and a score for every image.
@@ -254,24 +255,17 @@ def predict(
     """
     from tinydefects.detector.predict_folder import predict_to_disk
 
-    name, samples = _images_of(images, root, option, split, out)
-    detector = _load_model(model, teacher_weights, device, precision, batch_size, compiled)
+    name, samples = _images_of(images, option, settings)
+    detector = _load_model(model, settings)
     with show_progress() as progress:
-        made = predict_to_disk(detector, name, samples, out, progress=progress, batch_size=batch_size)
+        made = predict_to_disk(detector, name, samples, settings.out, progress=progress, batch_size=settings.batch_size)
     for remark in made.remarks:
         say(remark)
-    print_result(dict(made.scores), as_json, f"{made}: {out}")
-    made.require_whole(out)
+    print_result(dict(made.scores), as_json, f"{made}: {settings.out}")
+    made.require_whole(settings.out)
 
 
-def _load_model(
-    model: Path,
-    teacher_weights: Path | None,
-    device: str | None,
-    precision: Precision | None,
-    batch_size: int,
-    compiled: bool,
-) -> "Detector | ExportedDetector":
+def _load_model(model: Path, settings: PredictSettings) -> "Detector | ExportedDetector":
     """A fitted detector, or an exported one, which needs no torch."""
     from tinydefects.export.manifest import is_export
 
@@ -280,14 +274,15 @@ def _load_model(
 
         return Detector.load(
             model,
-            teacher_weights=teacher_weights,
-            device=device,
-            precision=precision,
-            compiled=compiled,
+            teacher_weights=settings.teacher_weights,
+            device=settings.device,
+            precision=settings.precision,
+            compiled=settings.compiled,
         )
     from tinydefects.export.exported import ExportedDetector
 
-    if teacher_weights or precision or device not in {None, "cpu"} or batch_size > 1 or compiled:
+    only_fitted = settings.teacher_weights or settings.precision or settings.compiled or settings.batch_size > 1
+    if only_fitted or settings.device not in {None, "cpu"}:
         raise TinyDefectsError(
             f"{model}: an exported model has its weights and its precision inside and runs on the CPU, one image at a "
             "time: leave out --teacher-weights, --precision, --device, --compile and --batch-size"

@@ -18,7 +18,7 @@ from tinydefects.cli.options import (
     say,
     show_progress,
 )
-from tinydefects.cli.settings_options import options_of
+from tinydefects.cli.settings_options import DataFolder, options_of
 from tinydefects.data.pairing import Pairing, Resample
 from tinydefects.data.predictions import ImageScoreRule
 from tinydefects.data.sample import Category
@@ -26,7 +26,6 @@ from tinydefects.metrics.evaluation import DECISIONS, FILES, EvaluationSettings
 from tinydefects.results.evaluate_maps import MapReader, NormalSource, Progress
 
 MAPS = "The maps"
-DataFolder = Annotated[Path, Field(description="Folder that holds the dataset.")]
 ImageScore = Annotated[
     ImageScoreRule,
     Field(

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from pydantic import BaseModel, ConfigDict, Field
 
-from tinydefects.cli.options import Json, Option, Root, TeacherWeights, load, parse_size, print_result, say
+from tinydefects.cli.options import Json, Option, load, parse_size, print_result, say
+from tinydefects.cli.settings_options import DataFolder, GivenWeights, options_of
 from tinydefects.errors import TinyDefectsError
 
 if TYPE_CHECKING:
@@ -16,36 +17,33 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Target(StrEnum):
-    """What runs the exported model."""
+class ExportSettings(BaseModel):
+    """What `tinydefects export` is told: for which runtime, how wide its numbers are, for images of which size."""
 
-    onnx = "onnx"
-    openvino = "openvino"
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    to: Literal["onnx", "openvino"] = Field(description="What will run it.")
+    out: Path = Field(default=Path("exported"), description="Folder to write.")
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = Field(default="fp32", description="Of the model's numbers.")
+    image_size: str | None = Field(
+        default=None,
+        description="All images are this large: resize and map go into the model.",
+        json_schema_extra={"metavar": "HxW"},
+    )
+    calibrate: str | None = Field(
+        default=None,
+        description="int8: take ranges from its training images.",
+        json_schema_extra={"metavar": "DATASET/CATEGORY"},
+    )
+    root: DataFolder = Path("data")
+    teacher_weights: GivenWeights = None
 
 
-class Precision(StrEnum):
-    """How wide the model's numbers are."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
-    int8 = "int8"
-
-
+@options_of(ExportSettings)
 def export(
     model: Annotated[Path, typer.Argument(help="Folder written by 'tinydefects fit'.")],
-    to: Annotated[Target, typer.Option(help="What will run it.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("exported"),
-    precision: Annotated[Precision, typer.Option(help="Of the model's numbers.")] = Precision.fp32,
-    image_size: Annotated[
-        str | None, typer.Option(metavar="HxW", help="All images are this large: resize and map go into the model.")
-    ] = None,
-    calibrate: Annotated[
-        str | None, typer.Option(metavar="DATASET/CATEGORY", help="int8: take ranges from its training images.")
-    ] = None,
-    root: Root = Path("data"),
+    settings: ExportSettings,
     option: Option = None,
-    teacher_weights: TeacherWeights = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, then stop.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -57,16 +55,18 @@ def export(
     from tinydefects.export.plan import plan_export
     from tinydefects.export.writing import write_export
 
-    size = None if image_size is None else parse_size(image_size)
-    detector = Detector.load(model, teacher_weights=teacher_weights, device="cpu", precision="highest")
-    plan = plan_export(detector, target=to.value, precision=precision.value, image_size=size)
+    size = None if settings.image_size is None else parse_size(settings.image_size)
+    detector = Detector.load(model, teacher_weights=settings.teacher_weights, device="cpu", precision="highest")
+    plan = plan_export(detector, target=settings.to, precision=settings.precision, image_size=size)
     if dry_run:
-        return print_result(asdict(plan), as_json, f"{out}: {plan}")
+        return print_result(asdict(plan), as_json, f"{settings.out}: {plan}")
     bits = detector.settings.image_bits
-    category, calibration = _training_images(calibrate, root, option, bits) if calibrate else ("", [])
-    manifest = write_export(detector, out, plan, calibration=calibration, category=category)
-    say(f"predict with it: tinydefects predict {out} IMAGES")
-    print_result(manifest.model_dump(mode="json"), as_json, f"{out}: {plan.outcome(manifest.check)}")
+    category, calibration = (
+        _training_images(settings.calibrate, settings.root, option, bits) if settings.calibrate else ("", [])
+    )
+    manifest = write_export(detector, settings.out, plan, calibration=calibration, category=category)
+    say(f"predict with it: tinydefects predict {settings.out} IMAGES")
+    print_result(manifest.model_dump(mode="json"), as_json, f"{settings.out}: {plan.outcome(manifest.check)}")
 
 
 def _training_images(

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
 from functools import wraps
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,7 +45,7 @@ class Allowed(StrEnum):
     turned = "turned"
 
 
-def _device_here(device: str | None) -> str | None:
+def device_here(device: str | None) -> str | None:
     """The device as it was named, checked before the command begins."""
     from tinydefects.detector.devices import require_device
 
@@ -54,7 +53,6 @@ def _device_here(device: str | None) -> str | None:
 
 
 CategoryId = Annotated[str, typer.Argument(metavar="DATASET/CATEGORY", help="e.g. mvtec_ad/screw, magnetic_tile/all")]
-Root = Annotated[Path, typer.Option(help="Folder that holds the dataset.")]
 Option = Annotated[
     list[str] | None,
     typer.Option(
@@ -74,7 +72,7 @@ Device = Annotated[
     str | None,
     typer.Option(
         help="cpu, cuda, cuda:1, mps; the best one present when left out.",
-        callback=_device_here,
+        callback=device_here,
         rich_help_panel=MACHINE,
     ),
 ]
@@ -82,12 +80,6 @@ Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of everythin
 Json = Annotated[
     bool, typer.Option("--json", help="Print machine-readable JSON to standard output.", rich_help_panel=GENERAL)
 ]
-TeacherWeights = Annotated[
-    Path | None,
-    typer.Option(help="Teacher weights on disk: .safetensors, or the authors' .pth.", rich_help_panel=MACHINE),
-]
-
-
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Neither progress nor remarks; errors remain.", rich_help_panel=GENERAL)
 ]
@@ -166,6 +158,8 @@ def bounded(least: float, most: float, *, without_least: bool = False, without_m
 
 def describe_versions() -> str:
     """What matters when something goes wrong: `tinydefects 0.1.0, Python 3.13.1, numpy 2.3.0, torch 2.10.0`."""
+    from importlib import metadata
+
     told = []
     for package in ("tinydefects", "numpy", "torch"):
         try:

@@ -18,13 +18,19 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from tinydefects.cli.options import bounded
+from tinydefects.cli.options import MACHINE, bounded, device_here
 from tinydefects.data.json_files import parse_json, read_bytes
 from tinydefects.datasets.folder import suggest
 from tinydefects.errors import TinyDefectsError
+
+
+def panel(heading: str, **more: str) -> dict[str, Any]:
+    """The heading that a field stands under in the help, and what else there is to say of it."""
+    return {"panel": heading, **more}
+
 
 Command = Callable[..., None]
 PLAIN = {int, float, str, bool, Path}  # other types are text on the command line, and read as JSON where they are JSON
@@ -37,6 +43,18 @@ Config = Annotated[
         metavar="FILE",
         help="Settings from a .yaml or .json file, see 'tinydefects config'; options given beside it win.",
     ),
+]
+# Fields that several models share. JSON has no paths: a model that validates its defaults would refuse these.
+DataFolder = Annotated[Path, Field(description="Folder that holds the dataset.", validate_default=False)]
+OutFolder = Annotated[Path, Field(description="Where to write.", validate_default=False)]
+GivenDevice = Annotated[
+    str | None,
+    AfterValidator(device_here),
+    Field(description="cpu, cuda, cuda:1, mps; the best one present when left out.", json_schema_extra=panel(MACHINE)),
+]
+GivenWeights = Annotated[
+    Path | None,
+    Field(description="Teacher weights on disk: .safetensors, or the authors' .pth.", json_schema_extra=panel(MACHINE)),
 ]
 
 
@@ -92,7 +110,7 @@ def settings_from(model: type[BaseModel], told: Mapping[str, Any], config: Path 
 
 
 def config(
-    command: Annotated[str, typer.Argument(help="The command whose settings are shown: fit, evaluate or benchmark.")],
+    command: Annotated[str, typer.Argument(help="A command that takes --config, such as fit, evaluate or benchmark.")],
 ) -> None:
     """Print the default settings of a command as YAML, each with its line of help: a file for --config."""
     if command not in MODELS:
