@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from report_factory import make_evaluation, make_realistic_evaluation
-from tinydefects.data.notebook import Html, map_picture, number, table, whisker
 from tinydefects.data.sample import Prediction
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.statistics.leaderboard import BEST, LOWER, NOT_TOLD, Leaderboard, LeaderboardRow
+from tinydefects.notebook import Html, map_picture, number, table, whisker
 
 EVIL = '<script>alert("1")</script>&'
 

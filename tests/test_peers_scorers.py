@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from tinydefects.detector.coreset import greedy_coreset
+from tinydefects.detector.features import greedy_coreset
 from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
 from tinydefects.methods.gaussian import GaussianOptions, GaussianScorer, PositionGaussianScorer, mean_and_covariance
 from tinydefects.methods.memory_bank import (

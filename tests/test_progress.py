@@ -3,8 +3,8 @@ import pytest
 
 from command_line import run
 from tiny_teachers import counting_teacher
-from tinydefects.data.progress import Progress
 from tinydefects.detector.detector import Detector
+from tinydefects.progress import Progress
 
 IMAGES = list(np.random.default_rng(0).integers(90, 130, (2, 48, 64, 3), dtype=np.uint8))
 BAR_BEGINS = "\x1b[?25l"  # the cursor is hidden for as long as there are bars

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinydefects.data.progress import Report
 from tinydefects.data.sample import Category, Prediction, Sample
 from tinydefects.datasets.catalog import load_category
 from tinydefects.detector.detector import Detector
 from tinydefects.detector.devices import require_device
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.scores import Evaluation
+from tinydefects.progress import Report
 from tinydefects.report.page import write_report
 from tinydefects.results.result import Result, describe_run, write_result
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.data.masks import MaskRule, read_mask, require_own_picture
-from tinydefects.data.notebook import map_picture
 from tinydefects.data.pixels import read_image, read_size
 from tinydefects.data.read_ahead import read_ahead
 from tinydefects.errors import (
@@ -20,6 +19,7 @@ from tinydefects.errors import (
     ScoreError,
     TinyDefectsError,
 )
+from tinydefects.notebook import map_picture
 
 Label = Literal["good", "defect", "unknown"]
 READING_BYTES = 7  # a pixel: while Pillow decodes, it holds colours in four; the array takes three

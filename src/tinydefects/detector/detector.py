@@ -17,7 +17,6 @@ from torch import Tensor
 
 from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, require_channels
 from tinydefects.data.pixels import read_size
-from tinydefects.data.progress import Report, reporting
 from tinydefects.data.read_ahead import read_ahead
 from tinydefects.data.sample import Prediction
 from tinydefects.detector.batches import score_in_batches
@@ -45,6 +44,7 @@ from tinydefects.detector.training import (
     train_epochs,
 )
 from tinydefects.errors import NotFittedError, TinyDefectsError
+from tinydefects.progress import Report, reporting
 
 
 class Detector:

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinydefects.data.pixels import write_whole
-from tinydefects.detector.coreset import greedy_coreset
 from tinydefects.detector.patch_grid import PatchGrid
 from tinydefects.detector.teacher import Teacher
 from tinydefects.errors import TrainingError
@@ -30,6 +29,7 @@ FeatureFormat = Literal["float16", "float32"]
 LAYOUT = 3  # part of every file's name; raised when equal pixels would no longer give equal features
 HEADER_BYTES, DIGEST_BYTES = 128, 32  # before and behind the numbers of a file
 IMAGES_PER_SHARD = 16
+PROJECTED_DIM = 128  # as in PatchCore's code: distances are compared after a random projection
 
 
 def expected_bytes(
@@ -224,6 +224,33 @@ class FeatureCache:
             digest.update(f"patch_fraction {patch_fraction}".encode())
         digest.update(np.ascontiguousarray(image).data)
         return self.folder / self.teacher.fingerprint[:16] / f"{digest.hexdigest()}.npy"
+
+
+def greedy_coreset(vectors: NDArray[np.float32], size: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Places of `size` of the (N, C) vectors, each the farthest from those chosen before it; the first by chance.
+
+    Greedy k-centre selection, as PatchCore thins its bank (arXiv 2106.08265).
+        Holds N x 128 numbers beside the vectors and takes N x 128 x `size` multiplications.
+    """
+    projected = _projected(vectors, generator)
+    squared_length = np.einsum("nc,nc->n", projected, projected)
+    nearest = np.full(len(vectors), np.inf, dtype=np.float32)
+    chosen = np.empty(min(size, len(vectors)), dtype=np.int64)
+    place = int(generator.integers(len(vectors)))
+    for step in range(len(chosen)):
+        chosen[step] = place
+        np.minimum(nearest, squared_length - 2 * (projected @ projected[place]) + squared_length[place], out=nearest)
+        nearest[place] = -np.inf  # equal vectors are not chosen twice before all others are
+        place = int(nearest.argmax())
+    return chosen
+
+
+def _projected(vectors: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
+    dim = vectors.shape[1]
+    if dim <= PROJECTED_DIM:
+        return vectors
+    directions = generator.standard_normal((dim, PROJECTED_DIM), dtype=np.float32) / np.float32(PROJECTED_DIM**0.5)
+    return np.asarray(vectors @ directions, dtype=np.float32)
 
 
 def _write(file: IO[bytes], features: NDArray[np.floating]) -> None:

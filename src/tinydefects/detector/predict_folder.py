@@ -17,18 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.data.image_bits import with_image_bits
-from tinydefects.data.map_description import write_problems
 from tinydefects.data.map_files import read_header
 from tinydefects.data.map_origin import Origin, Photograph, origin_in, read_photograph
-from tinydefects.data.pairing import MapProblem, ProblemKind
+from tinydefects.data.pairing import MapProblem, ProblemKind, write_problems
 from tinydefects.data.pixels import write_png, write_whole
 from tinydefects.data.predictions import map_path, read_prediction, write_maker, write_prediction
-from tinydefects.data.progress import Report
 from tinydefects.data.read_ahead import read_ahead
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.datasets.photographs import OVERLAYS
 from tinydefects.detector.settings import DetectorSettings
 from tinydefects.errors import ImageReadError, MissingExtraError, ResolutionMismatchError, ScoreError
+from tinydefects.progress import Report
 
 ROWS_AT_ONCE = 256
 HEAT_RGB = np.array([255, 40, 0], dtype=np.float32)

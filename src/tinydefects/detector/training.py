@@ -18,7 +18,6 @@ import torch
 
 from tinydefects.data.images import Images
 from tinydefects.data.leftovers import scratch_folder
-from tinydefects.data.progress import Report
 from tinydefects.detector.features import FeatureCache, FeatureFormat, expected_bytes, n_kept
 from tinydefects.detector.passes import PassPlan
 from tinydefects.detector.patch_grid import Size, image_size
@@ -26,6 +25,7 @@ from tinydefects.detector.settings import DetectorSettings, Precision, Preset
 from tinydefects.detector.students import Batch, StudentPair, mean_loss, train_students
 from tinydefects.detector.teacher import Teacher
 from tinydefects.errors import TrainingError
+from tinydefects.progress import Report
 
 IMAGES_PER_BATCH = 4
 PATIENCE = 3  # epochs, unless told otherwise

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import ndimage
 
-from tinydefects.detector.coreset import greedy_coreset
+from tinydefects.detector.features import greedy_coreset
 from tinydefects.errors import MissingExtraError
 from tinydefects.methods.patches import Block, Features, TrainingFeatures, chosen_block, unit_length
 

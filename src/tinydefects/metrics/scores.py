@@ -6,11 +6,11 @@ Undefined is nan with the count beside it; nothing here measures or reads anythi
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tinydefects.data.notebook import number, paragraphs, table, whisker
 from tinydefects.metrics.detectability import Detectability, describe
 from tinydefects.metrics.records import DefectRecord, Exhibit, GroupScores, Interval
 from tinydefects.metrics.size import SizeBins, short
 from tinydefects.metrics.tally import Tally
+from tinydefects.notebook import number, paragraphs, table, whisker
 
 FPR_LIMITS = (0.30, 0.10, 0.05, 0.01)
 FEW_DEFECTS, FEW_IMAGES = 10, 5

@@ -21,7 +21,6 @@ from itertools import combinations
 
 import numpy as np
 
-from tinydefects.data.notebook import Html, number, paragraphs, table
 from tinydefects.errors import ResultError
 from tinydefects.metrics.figures import figures as figures_of
 from tinydefects.metrics.records import Interval
@@ -53,6 +52,7 @@ from tinydefects.metrics.statistics.uncertainty import (
     shape_of_influence,
     shaped_interval,
 )
+from tinydefects.notebook import Html, number, paragraphs, table
 
 LOWER_IS_BETTER = ("a50_px", "a90_px", "a90_95_px", "image_fpr_at_95_tpr")
 BEST, NOT_TOLD, LOWER = "best", "not distinguishable from the best", "lower"
