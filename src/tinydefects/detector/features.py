@@ -230,7 +230,7 @@ def greedy_coreset(vectors: NDArray[np.float32], size: int, generator: np.random
     """Places of `size` of the (N, C) vectors, each the farthest from those chosen before it; the first by chance.
 
     Greedy k-centre selection, as PatchCore thins its bank (arXiv 2106.08265).
-        Holds N x 128 numbers beside the vectors and takes N x 128 x `size` multiplications.
+    Holds N x 128 numbers beside the vectors and takes N x 128 x `size` multiplications.
     """
     projected = _projected(vectors, generator)
     squared_length = np.einsum("nc,nc->n", projected, projected)
