@@ -14,7 +14,10 @@ from tinydefects.data.images import Images, as_image
 from tinydefects.data.pixels import read_image, write_png
 from tinydefects.data.sample import Category, Prediction, Sample
 from tinydefects.detector.detector import Detector
+from tinydefects.detector.settings import DetectorSettings
 from tinydefects.errors import ImageReadError, TinyDefectsError, TrainingError
+from tinydefects.export.exported import ExportedDetector
+from tinydefects.export.manifest import Interface
 
 SIZE = (48, 64)
 ORIENTATION = 0x0112
@@ -283,6 +286,27 @@ def test_files_are_refused_before_the_first_is_read_if_their_features_do_not_fit
     with pytest.raises(TrainingError, match="the features of 2 images need"):
         Detector(teacher=teacher, resolution=64, cache_limit_gb=1e-7).fit(sorted(tmp_path.iterdir()))
     assert teacher.model.passes == 0
+
+
+def test_an_exported_detector_takes_the_same_forms(tmp_path):
+    interface = Interface(
+        image_size=SIZE,
+        patch_size=8,
+        settings=DetectorSettings(teacher="builtin", image_bits=12),
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        good_level=None,
+    )
+    red = ExportedDetector(interface, lambda batch: (batch[..., 0].astype(np.float32), np.ones(1, np.float32)))
+    pixels = picture()
+    forms = {name: form for name, form in forms_of(pixels, tmp_path).items() if "16 bits" not in name}
+    for (name, form), many in zip(forms.items(), red.predict_many(forms.values()), strict=True):
+        assert np.array_equal(red.predict(form).anomaly_map, pixels[..., 0]), name
+        assert np.array_equal(many.anomaly_map, pixels[..., 0]), name
+    assert red.predict(np.full(SIZE, 4095, np.uint16)).anomaly_map.max() == 255  # 12 bits
+    assert np.array_equal(red.predict(pixels, channels="bgr").anomaly_map, pixels[..., 2])
+    with pytest.raises(ImageReadError, match="a single image"):
+        red.predict_many(pixels)
 
 
 def test_images_of_a_generator_are_drawn_one_by_one():

@@ -36,9 +36,9 @@ def paragraphs(lines: Iterable[str]) -> Html:
     return Html("\n".join(f"<p>{_text(line)}</p>" for line in lines))
 
 
-def number(value: float, interval: str = "", *, is_best: bool = False) -> Html:
-    """A number with its interval, if there is one, below it in small."""
-    shown = f"<b>{value:.4f}</b>" if is_best else f"{value:.4f}"
+def number(value: float, interval: str = "", *, is_best: bool = False, mark: str = "") -> Html:
+    """A number with a mark behind it and its interval below it in small, if there are such."""
+    shown = (f"<b>{value:.4f}</b>" if is_best else f"{value:.4f}") + _text(mark)
     return Html(f"{shown}<br><small>{_text(interval)}</small>" if interval else shown)
 
 
@@ -51,8 +51,8 @@ def whisker(value: float, low: float, high: float) -> Html:
     start, end = (width * min(1.0, max(0.0, place)) for place in ends)
     middle, axis = height / 2, f'<line x1="0" y1="{height}" x2="{width}" y2="{height}" stroke-opacity="0.3"/>'
     return Html(
-        f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" stroke="currentColor">{axis}'
-        f'<line x1="{start:.1f}" y1="{middle}" x2="{end:.1f}" y2="{middle}"/>'
+        f'<svg width="{width}" height="{height}" style="overflow:visible" stroke="currentColor">'
+        f'{axis}<line x1="{start:.1f}" y1="{middle}" x2="{end:.1f}" y2="{middle}"/>'
         f'<circle cx="{width * value:.1f}" cy="{middle}" r="2.5" fill="currentColor"/></svg>'
     )
 

@@ -155,9 +155,10 @@ def html_summary(evaluation: Evaluation) -> str:
     by_group = table(["", *limits, "defects", "area, px"], rows, caption=_heading(evaluation))
     given = {"pixel_f1": evaluation.threshold, "image_f1": evaluation.image_threshold}
     whole = [_html_whole(name, evaluation) for name in WHOLE_TOLD if given.get(name, 0) == given.get(name, 0)]
-    remarks = [*_detected(evaluation), *_cautions(evaluation)]
+    legend = "Q1 is the smallest quarter of the defects, Q4 is all; in small: 95 % intervals, images resampled"
+    remarks = [legend, *_detected(evaluation), *_cautions(evaluation)]
     if not evaluation.overall.n_defects:
-        by_group, remarks = paragraphs([_heading(evaluation)]), [nothing_outlined(evaluation), *remarks]
+        by_group, remarks = paragraphs([_heading(evaluation)]), [nothing_outlined(evaluation), *remarks[1:]]
     of_whole = table(["", "value", "95 % interval", "0 to 1"], whole, caption="All images and pixels")
     return "\n".join([by_group, of_whole, paragraphs(remarks)])
 

@@ -355,7 +355,7 @@ def _cell(row: LeaderboardRow) -> Html:
     low, high = row.interval.low, row.interval.high
     interval = f"{low:.3f}-{high:.3f}" if low == low else ""
     mark = " =" if row.verdict == NOT_TOLD else ""
-    return Html(number(row.value, f"{interval}{mark}", is_best=row.verdict == BEST))
+    return number(row.value, interval, is_best=row.verdict == BEST, mark=mark)
 
 
 def _verdict(value: float, corrected_p: float, *, is_best: bool) -> str:
