@@ -103,6 +103,9 @@ def test_what_opens_the_page_is_shown_large_on_request(open_page):
     sync_api.expect(page.locator("dialog")).to_be_visible()
     largest = max(one["diameter"] for one in defects(page) if not one["found"])
     assert page.locator("#zoom-title").inner_text().endswith(f"{largest:.1f} px")
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.activeElement.closest('.telling')")
+    assert page.evaluate("scrollY") == 0
 
 
 @pytest.mark.parametrize("width", [390, 1280])

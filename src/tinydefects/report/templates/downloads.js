@@ -18,7 +18,7 @@ function readTable(table) {
   let group = "";
   const rows = [], groups = [];
   all("tbody tr", table).forEach(row => {
-    if (row.classList.contains("group")) { group = plain(row.textContent); return; }
+    if (row.classList.contains("group")) { group = plain(row.textContent).split(":")[0]; return; }
     rows.push(spread(row));
     groups.push(group);
   });

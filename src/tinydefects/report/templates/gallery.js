@@ -250,7 +250,20 @@ dialog.addEventListener("keydown", event => {
   const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
   if (by) { event.preventDefault(); step(by); }
 });
-dialog.addEventListener("close", () => { const place = list.indexOf(open); open = null; remember(); focusAt(place); });
+dialog.addEventListener("close", () => {
+  const place = list.indexOf(open);
+  open = null;
+  remember();
+  if (opener) opener.focus(); else focusAt(place);
+  opener = null;
+});
+/* What opens the page is shown large where the reader is, and leads back there. */
+let opener = null;
+all(".telling a").forEach(link => link.addEventListener("click", event => {
+  event.preventDefault();
+  opener = link;
+  show(byKey.get(link.hash.slice("#defect=".length)));
+}));
 
 /* Arrow keys walk from crop to crop. */
 function focusAt(place) {
