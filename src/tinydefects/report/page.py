@@ -13,6 +13,7 @@ import numpy as np
 from tinydefects.benchmark.board import NOT_TOLD_MARK, MethodAt, boards, headline_limit
 from tinydefects.benchmark.run_folder import read_failures
 from tinydefects.benchmark.stored import StoredResult, read_benchmark, shared_facts
+from tinydefects.data.json_files import nan_to_null
 from tinydefects.data.pixels import write_whole
 from tinydefects.methods.stages import STAGES
 from tinydefects.metrics.detectability import Detectability
@@ -34,7 +35,6 @@ from tinydefects.report.ranked_board import (
 )
 from tinydefects.report.strips import RAREST, StripStore, colour_shares
 from tinydefects.report.theme import Look, looks
-from tinydefects.results.result import nan_to_null
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
