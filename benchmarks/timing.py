@@ -1,6 +1,5 @@
 """Fair times: every variant once a round, after a round to warm up, with the device waited for; and files of them."""
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -11,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tinydefects.data.json_files import json_text
 from tinydefects.data.pixels import write_whole
 from tinydefects.detector.compute import waiting_for
 from tinydefects.detector.teacher import Teacher, default_blocks, freeze_teacher
 from tinydefects.detector.timm_guard import load_timm
-from tinydefects.results.result import describe_run, nan_to_null
+from tinydefects.results.result import describe_run
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
 
@@ -74,7 +74,7 @@ def write_times(name: str, settings: Mapping[str, object], content: Mapping[str,
     """Write `results/benchmarks/<name>.json`, or another file, with commit, machine, versions and threads."""
     threads = {"threads": torch.get_num_threads()}
     provenance = describe_run({"command": f"benchmarks/{name}.py", **settings, **threads})
-    text = json.dumps(nan_to_null({"provenance": asdict(provenance), **content}), indent=1, allow_nan=False)
+    text = json_text({"provenance": asdict(provenance), **content})
     path = out or RESULTS / f"{name}.json"
     write_whole(path, lambda file: file.write(text.encode() + b"\n"))
     return path

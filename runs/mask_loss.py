@@ -5,16 +5,15 @@ them, the magnetic tiles. Writes results/mask_loss.json, then `python runs/table
 all of it for drawing.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from tinydefects.data.pixels import write_whole
+from tinydefects.data.json_files import write_json
 from tinydefects.datasets.catalog import list_categories, load_category
 from tinydefects.planner.inspection import Inspection, inspect_defects, inspect_disc
-from tinydefects.results.result import describe_run, nan_to_null
+from tinydefects.results.result import describe_run
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "mask_loss.json"
 IMAGE_SIZE = (2048, 2448)  # five megapixels
@@ -42,8 +41,7 @@ def main(data: Path) -> None:
         rows.append({"name": name, **numbers})
         print(name, inspection.n_defects, flush=True)
     provenance = describe_run({"command": "runs/mask_loss.py", "image_size": IMAGE_SIZE, **TWO_PIXELS})
-    text = json.dumps(nan_to_null({"provenance": asdict(provenance), "rows": rows}), indent=1, allow_nan=False)
-    write_whole(RESULT, lambda file: file.write(text.encode()))
+    write_json(RESULT, {"provenance": asdict(provenance), "rows": rows})
 
 
 if __name__ == "__main__":

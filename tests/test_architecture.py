@@ -143,10 +143,21 @@ def test_no_function_is_longer_than_60_lines_or_has_more_than_8_parameters():
 
 def test_scoring_and_help_never_import_torch():
     program = (
-        "import sys, tinydefects, tinydefects.cli.app, tinydefects.metrics.evaluation, "
+        "import sys, tinydefects, tinydefects.metrics.evaluation, "
         "tinydefects.report.page, tinydefects.datasets.catalog; "
         "from tinydefects import evaluate, load_category; "
+        "from tinydefects.cli.app import COMMANDS, load_command; [load_command(name) for name in COMMANDS]; "
         "heavy = {'torch', 'timm', 'matplotlib'} & set(sys.modules); sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_the_list_of_commands_is_shown_without_loading_one():
+    program = (
+        "import sys, tinydefects, tinydefects.cli.app; "
+        "heavy = {'numpy', 'scipy', 'PIL', 'pydantic', 'yaml'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr

@@ -9,6 +9,7 @@ import torch
 
 from dataset_trees import draw
 from tinydefects.data.defects import find_defects
+from tinydefects.data.json_files import nan_to_null
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.datasets.folder import load_folder
@@ -17,7 +18,6 @@ from tinydefects.detector.patch_grid import PatchGrid
 from tinydefects.detector.teacher import load_teacher
 from tinydefects.errors import DatasetError, ResolutionMismatchError
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.results.result import nan_to_null
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """One category, several methods, every rule: what other work's ways of scoring do to the numbers and to the ranking."""
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,13 +12,12 @@ from scipy import stats
 
 from tinydefects.audit.rescoring import audit_pairs
 from tinydefects.audit.rules import EXACT, standard_rules
-from tinydefects.data.json_files import read_as
+from tinydefects.data.json_files import read_as, write_json
 from tinydefects.data.pairing import pair_maps
-from tinydefects.data.pixels import write_whole
 from tinydefects.data.predictions import ImageScoreRule, maker_of, read_paired
 from tinydefects.data.sample import Category
 from tinydefects.errors import ResultError, TinyDefectsError
-from tinydefects.results.result import Provenance, describe_run, nan_to_null
+from tinydefects.results.result import Provenance, describe_run
 
 FORMAT = 1
 T = TypeVar("T")
@@ -134,9 +132,7 @@ def write_audit(audit: Audit, path: Path) -> Path:
     """Write `path` (.json), whole or not at all; undefined numbers are null."""
     if not path.name:
         raise TinyDefectsError(f"{path}: names no file; give one, such as audit.json")
-    content = {"format": FORMAT, "audit": nan_to_null(asdict(audit))}
-    text = json.dumps(content, indent=1, allow_nan=False)
-    write_whole(path.with_suffix(".json"), lambda file: file.write(text.encode()))
+    write_json(path.with_suffix(".json"), {"format": FORMAT, "audit": asdict(audit)})
     return path.with_suffix(".json")
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tinydefects.benchmark.board import boards
 from tinydefects.benchmark.run_folder import Failure, read_failures, read_protocol
 from tinydefects.benchmark.stored import StoredResult, read_numbers
-from tinydefects.data.json_files import first_fault, read_json
+from tinydefects.data.json_files import first_fault, nan_to_null, null_to_nan, read_json
 from tinydefects.data.pixels import write_whole
 from tinydefects.errors import ResultError
 from tinydefects.metrics.figures import figures
@@ -23,7 +23,7 @@ from tinydefects.metrics.scores import FPR_LIMITS
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
 from tinydefects.metrics.statistics.leaderboard import Leaderboard
 from tinydefects.results.protocol import EvaluationProtocol
-from tinydefects.results.result import Provenance, nan_to_null, null_to_nan
+from tinydefects.results.result import Provenance
 from tinydefects.results.run_record import CostSheet
 
 FORMAT = 2  # 1 has other words: a row of a leaderboard was a standing of an entrant, a method a peer

@@ -1,7 +1,6 @@
 """Options that several subcommands share, and how they load, show progress and print."""
 
 import inspect
-import json
 import platform
 import signal
 import sys
@@ -230,10 +229,10 @@ def numbers(evaluation: "Evaluation") -> dict[str, object]:
 
 def print_result(value: object, as_json: bool, *lines: str) -> None:
     """To standard output: the lines, or the value as strict JSON."""
-    from tinydefects.results.result import nan_to_null
+    from tinydefects.data.json_files import json_text
 
     if as_json:
-        print(json.dumps(nan_to_null(value), indent=1, allow_nan=False))
+        print(json_text(value))
     else:
         print(*lines, sep="\n")
 

@@ -1,17 +1,20 @@
-"""JSON files of our own, read back through one guard: whatever lies under the name is answered in one line.
+"""JSON files of our own, written whole and read back through one guard.
 
-A folder, a pipe, another encoding, half a file, brackets nested a thousand deep, nan, numbers beyond 64 bits: each
-is an error that names the file and what is wrong with it.
+Whatever lies under the name is answered in one line. A folder, a pipe, another encoding, half a file, brackets nested a
+thousand deep, nan, numbers beyond 64 bits: each is an error that names the file and what is wrong with it.
 """
 
+import json
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from tinydefects.data.pixels import write_whole
 from tinydefects.errors import TinyDefectsError
 
 T = TypeVar("T")
@@ -92,6 +95,43 @@ def read_as(shape: type[T], path: Path, raised: type[TinyDefectsError], *, kind:
         return TypeAdapter(shape).validate_json(content)
     except ValidationError as error:
         raise raised(f"{path}: {first_fault(error)}; {way_out}") from error
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value, or a model, as JSON indented by one; whole or not at all.
+
+    Raises:
+        TinyDefectsError: the disk is full or the folder cannot be written.
+    """
+    text = value.model_dump_json(indent=1) if isinstance(value, BaseModel) else json_text(value)
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def json_text(value: object) -> str:
+    """Strict JSON of a value, indented by one; nan and infinity are null."""
+    return json.dumps(nan_to_null(value), indent=1, allow_nan=False)
+
+
+def nan_to_null(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The same structure with every nan and infinity replaced by None, as strict JSON wants it; models as mappings."""
+    if isinstance(value, BaseModel):
+        return nan_to_null(value.model_dump(mode="json"))
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): nan_to_null(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [nan_to_null(inner) for inner in value]
+    return value
+
+
+def null_to_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value; no field of a result may be None
+    """The same structure with every None replaced by nan: what `nan_to_null` made, but for infinities."""
+    if value is None:
+        return math.nan
+    if isinstance(value, dict):
+        return {key: null_to_nan(inner) for key, inner in value.items()}
+    return [null_to_nan(inner) for inner in value] if isinstance(value, list) else value
 
 
 def first_fault(error: ValidationError) -> str:

@@ -4,7 +4,6 @@ The image score travels inside the TIFF's description, with the photograph the m
 (`data/map_origin.py`). Maps of other methods carry none; their score is then computed from the map by one named rule.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -12,11 +11,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.data.json_files import read_as
+from tinydefects.data.json_files import read_as, write_json
 from tinydefects.data.map_files import read_header, read_map, resample_bilinear
 from tinydefects.data.map_origin import Origin, describe_map
 from tinydefects.data.pairing import MapProblem, MapsError, PairedMap, Pairing, score_in
-from tinydefects.data.pixels import write_map, write_whole
+from tinydefects.data.pixels import write_map
 from tinydefects.data.sample import Prediction, Sample, mean_of_highest
 from tinydefects.data.walk import MAKER_FILE
 from tinydefects.errors import ImageReadError, ScoreError
@@ -92,7 +91,7 @@ def _read_pair(pair: PairedMap, key: str | None, rule: ImageScoreRule) -> Predic
 
 def write_maker(folder: Path, made_by: Mapping[str, object]) -> None:
     """Note beside the maps of a folder who makes them from now on; what each was made by stands in its own text."""
-    write_whole(folder / MAKER_FILE, lambda file: file.write(json.dumps(made_by, indent=1).encode()))
+    write_json(folder / MAKER_FILE, made_by)
 
 
 def maker_of(pairing: Pairing) -> Mapping[str, object]:

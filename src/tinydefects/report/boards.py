@@ -8,13 +8,13 @@ import numpy as np
 
 from tinydefects.benchmark.board import MethodAt
 from tinydefects.benchmark.stored import StoredResult
+from tinydefects.data.json_files import nan_to_null
 from tinydefects.metrics.detectability import Detectability
 from tinydefects.report.costs import CostRow, cost_figure, cost_rows
 from tinydefects.report.figures import mean_pro_curve, pod_figure, pro_figure, size_figure
 from tinydefects.report.leaderboard import Cell, RankedBoard, first_seeds, metric_names
 from tinydefects.report.theme import Look
 from tinydefects.report.words import rate_in_words
-from tinydefects.results.result import nan_to_null
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,6 @@ later comparisons resample. They are one set of files, see `together`: a kill le
 """
 
 import hashlib
-import json
-import math
 import os
 import platform
 import subprocess
@@ -23,7 +21,7 @@ from zipfile import BadZipFile
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, with_config
 
-from tinydefects.data.json_files import first_fault, read_file, read_json
+from tinydefects.data.json_files import first_fault, json_text, null_to_nan, read_file, read_json
 from tinydefects.data.pixels import cannot_write
 from tinydefects.data.together import replace_together, settle, settle_below
 from tinydefects.data.walk import walk
@@ -118,8 +116,7 @@ def write_result(result: Result, path: Path, *, with_table: bool = False) -> Pat
             (new / path.with_suffix(TALLY_SUFFIX).name).write_bytes(packed_tally)
         if with_table:
             write_defect_table(evaluation, new / path.with_suffix(TABLE_SUFFIX).name)
-        text = json.dumps(nan_to_null(_content(result, packed, packed_tally)), indent=1, allow_nan=False)
-        (new / path.name).write_bytes(text.encode())
+        (new / path.name).write_bytes(json_text(_content(result, packed, packed_tally)).encode())
 
     gone = [path.with_suffix(suffix).name for suffix in (TALLY_SUFFIX, TABLE_SUFFIX, OLD_TABLE_SUFFIX)]
     try:
@@ -252,28 +249,6 @@ def telling_parts(files: Sequence[Path]) -> list[str]:
 
 def _n_shared(parts: Sequence[Sequence[str]]) -> int:
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False)))
-
-
-def nan_to_null(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """The same structure with every nan and infinity replaced by None, as strict JSON wants it; models as mappings."""
-    if isinstance(value, BaseModel):
-        return nan_to_null(value.model_dump(mode="json"))
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): nan_to_null(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [nan_to_null(inner) for inner in value]
-    return value
-
-
-def null_to_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value; no field of a result may be None
-    """The same structure with every None replaced by nan: what `nan_to_null` made, but for infinities."""
-    if value is None:
-        return math.nan
-    if isinstance(value, dict):
-        return {key: null_to_nan(inner) for key, inner in value.items()}
-    return [null_to_nan(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _versions() -> dict[str, str]:

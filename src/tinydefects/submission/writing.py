@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import json
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,10 +12,11 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from tinydefects.data.json_files import write_json
 from tinydefects.data.pixels import write_whole
 from tinydefects.data.predictions import read_paired
 from tinydefects.errors import ScoreError, TinyDefectsError
-from tinydefects.results.result import describe_run, nan_to_null
+from tinydefects.results.result import describe_run
 from tinydefects.submission.float16 import Float16Census, Float16Loss, Map16, Scale
 from tinydefects.submission.layout import (
     ARCHIVE_SUFFIX,
@@ -124,8 +124,7 @@ def write_submission(
 
     write_whole(out, fill)
     record = {"provenance": asdict(describe_run({"command": "submit"})), "objects": [asdict(one) for one in written]}
-    text = json.dumps(nan_to_null(record), indent=1, allow_nan=False)
-    write_whole(out.with_name(f"{root}.json"), lambda file: file.write(text.encode()))
+    write_json(out.with_name(f"{root}.json"), record)
     return written
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tinydefects.data.pixels import write_png, write_whole
+from tinydefects.data.json_files import read_as, write_json
+from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Category, Sample
 from tinydefects.datasets.synthetic.defects import (
     CLEARANCE_PX,
@@ -206,8 +207,7 @@ def _draw(folder: Path, settings: Settings, progress: Progress | None) -> None:
         records.append(_draw_one(folder, settings, sample_id, place))
         if progress is not None:
             progress(place + 1, len(ids))
-    text = Manifest(settings=settings, images=tuple(records)).model_dump_json(indent=1)
-    write_whole(folder / "manifest.json", lambda file: file.write(text.encode()))
+    write_json(folder / "manifest.json", Manifest(settings=settings, images=tuple(records)))
 
 
 def _draw_one(folder: Path, settings: Settings, sample_id: str, place: int) -> ImageRecord:
@@ -234,8 +234,8 @@ def _record(defect: Planted) -> DrawnDefect:
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a drawn folder; None where there is none, or none that can be read."""
     try:
-        return Manifest.model_validate_json((folder / "manifest.json").read_bytes())
-    except (OSError, ValidationError):
+        return read_as(Manifest, folder / "manifest.json", DatasetError, kind="manifest", way_out="it is drawn again")
+    except DatasetError:
         return None
 
 
