@@ -261,8 +261,8 @@ def test_many_images_are_refused_at_once_where_nothing_was_learnt_or_the_batch_i
         Detector(teacher=counting_teacher()).predict_many([])
     with pytest.raises(TinyDefectsError, match="batch_size 0: give 1 or more"):
         detector.predict_many([], batch_size=0)
-    with pytest.raises(ImageReadError, match=r"this one is \(8, 8\) uint8"):
-        list(detector.predict_many([np.zeros((8, 8), np.uint8)], batch_size=2))
+    with pytest.raises(ImageReadError, match=r"image 0 of those given, .* this array is \(8, 8, 5\)"):
+        list(detector.predict_many([np.zeros((8, 8, 5), np.uint8)], batch_size=2))
 
 
 def write_parts(folder: Path, *sizes: tuple[int, int]) -> list[np.ndarray]:
