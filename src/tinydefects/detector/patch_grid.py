@@ -195,7 +195,7 @@ def image_size(image: NDArray[np.uint8]) -> Size:
     shape: tuple[int, ...] = getattr(image, "shape", ())
     dtype = getattr(image, "dtype", type(image).__name__)
     if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8 or 0 in shape:
-        raise ImageReadError(f"an image is (H, W, 3) uint8, this one is {shape} {dtype}; Sample.image() reads any file")
+        raise ImageReadError(f"an image is (H, W, 3) uint8, this one is {shape} {dtype}; as_image makes one of any")
     return shape[0], shape[1]
 
 
