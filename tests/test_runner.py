@@ -14,7 +14,7 @@ from tinydefects.benchmark.processes import InThisProcess, IsolatedProcesses
 from tinydefects.benchmark.run_folder import find_finished, read_failures
 from tinydefects.benchmark.runner import run
 from tinydefects.datasets.catalog import load_category
-from tinydefects.errors import ResultError, TeacherError
+from tinydefects.errors import ResultError, TeacherError, TinyDefectsError
 from tinydefects.results.result import numbers_of, read_result
 
 
@@ -237,6 +237,25 @@ def test_a_job_whose_worker_dies_three_times_is_given_up_and_the_others_go_on(tm
     assert outcomes["good"] == ""
     assert "its worker died 3 times" in outcomes["deadly"]
     assert json.loads(next(settings.out.rglob("*.failed.json")).read_text())["reason"] == outcomes["deadly"]
+
+
+def test_a_run_ends_when_all_workers_have_gone_and_what_is_finished_stays(tmp_path, monkeypatch):
+    jobs = jobs_for(add_stand_in(monkeypatch, "first"), add_stand_in(monkeypatch, "second"))
+    settings = settings_in(tmp_path)
+    answers = iter([1])
+
+    def n_places():
+        try:
+            return next(answers)
+        except StopIteration:
+            raise TinyDefectsError("no worker is there") from None
+
+    outcomes = run(jobs, settings, InThisProcess(), n_at_once=n_places)
+    assert next(outcomes).reason == ""
+    with pytest.raises(TinyDefectsError, match="no worker is there"):
+        next(outcomes)
+    assert list(find_finished(jobs, settings.out)) == [jobs[0].name]
+    assert read_failures(settings.out) == []
 
 
 @pytest.mark.slow
