@@ -1,30 +1,44 @@
-# make demo   set up and run the main job on drawn images: no download of data or weights
-# make test   set up and run the tests
-# make check  lint, types and tests
+# make demo      set up and run the main job on drawn images: no download of data or weights
+# make test      set up and run the unit tests: no browser, none that takes seconds
+# make test-all  set up and run all tests
+# make check     lint, types and all tests
+# make docs      the documentation site, in site/: open site/index.html
+# make dist      what is published, in dist/
 
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test test-all lint types check docs dist clean
 
 demo: .venv/.run
 	$(BIN)/tinydefects demo --out demo
 
 test: .venv/.develop
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m 'not slow and not browser'
+
+test-all: .venv/.develop
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 lint: .venv/.develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 types: .venv/.develop
 	$(BIN)/mypy
 
-check: lint types test
+check: lint types test-all
+
+docs: .venv/.docs
+	$(BIN)/mkdocs build --strict
+
+dist: .venv/.develop
+	$(BIN)/python -m build --outdir dist
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo site dist
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -35,4 +49,8 @@ clean:
 
 .venv/.develop: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[detector,codecs,dev]'
+	touch $@
+
+.venv/.docs: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@

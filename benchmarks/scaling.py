@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from scoring import OUT, SEED, SIZE
-from tinydefects.benchmark.cluster.connection import open_executor
+from tinydefects.benchmark.cluster import open_cluster
 from tinydefects.benchmark.processes import IsolatedProcesses
 from tinydefects.data.pixels import read_image, write_map
 from tinydefects.datasets.catalog import load_category
@@ -136,7 +136,7 @@ def scoring_seconds_per_megapixel() -> float:
 
 
 def benchmark_plan(measured: dict[str, Any]) -> list[dict[str, str]]:
-    """Every category, peer and seed at 1036 x 1036 px: each quantity, where it comes from, and its value."""
+    """Every category, method and seed at 1036 x 1036 px: each quantity, where it comes from, and its value."""
     a = ASSUMED
     jobs = a["categories"] * a["peers"] * a["seeds"]
     images = a["train_images"] + a["test_images"]
@@ -277,7 +277,7 @@ def median_ms(run: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    executors = {"processes": IsolatedProcesses(), "dask": open_executor("local", n_workers=N_WORKERS)}
+    executors = {"processes": IsolatedProcesses(), "dask": open_cluster("local", n_workers=N_WORKERS)}
     measured = {
         "executors": [executor_row(name, opened) for name, opened in executors.items()],
         "image": image_row(),

@@ -20,7 +20,6 @@ from tinydefects.audit.audit import Audit, audit_maps, read_audit, write_audit
 from tinydefects.audit.plot import plot_audit
 from tinydefects.audit.text import describe_audit
 from tinydefects.benchmark.run_folder import split_digest
-from tinydefects.cli.progress import Progress
 from tinydefects.data.predictions import map_path, read_prediction, write_prediction
 from tinydefects.data.sample import Category, Prediction, mean_of_highest
 from tinydefects.datasets.catalog import load_category
@@ -29,6 +28,7 @@ from tinydefects.detector.patch_grid import image_size
 from tinydefects.detector.students import Combine
 from tinydefects.detector.teacher import load_teacher
 from tinydefects.methods.local_contrast import local_contrast as gray_against_surroundings
+from tinydefects.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PICTURE = ROOT / "results" / "audit", ROOT / "docs" / "pictures" / "audit.png"

@@ -5,7 +5,7 @@
 #   DRY_RUN=1 runs/benchmark.sh DATA  only says what would be done and about how long it takes
 #
 # Stop it whenever you like: the same command goes on. About an hour on two processor cores.
-# Settings: PEERS, SEEDS, TEACHER, WORKERS, THREADS, COST; RESOLUTIONS and TILE_RESOLUTIONS (long side of the teacher's
+# Settings: METHODS, SEEDS, TEACHER, WORKERS, THREADS, COST; RESOLUTIONS and TILE_RESOLUTIONS (long side of the teacher's
 # input, px; scores are at full size); SIZE of the drawn parts, px; N_TRAIN, N_GOOD, N_DEFECT images of each family;
 # N_TILES_TRAIN, N_TILES_GOOD free tiles.
 set -euo pipefail
@@ -13,10 +13,10 @@ export PATH="$(dirname "$0")/../.venv/bin:$PATH"
 
 data=${1:?usage: runs/benchmark.sh DATA [OUT]}
 out=${2:-benchmark}
-peers=fbft,fbft_published,fbft_forward,fbft_backward,fbft_sum
-peers+=,patchcore,patchcore_hnsw,anomalydino,subspace,gaussian,local_contrast
+methods=fbft,fbft_published,fbft_forward,fbft_backward,fbft_sum
+methods+=,patchcore,patchcore_hnsw,anomalydino,subspace,gaussian,local_contrast
 shared=(
-    --peers "${PEERS:-$peers}" --seeds "${SEEDS:-0,1,2}" --teacher "${TEACHER:-builtin}" --threads "${THREADS:-1}"
+    --methods "${METHODS:-$methods}" --seeds "${SEEDS:-0,1,2}" --teacher "${TEACHER:-builtin}" --threads "${THREADS:-1}"
     --root "$data" --out "$out/results" --features "$out/features" ${DRY_RUN:+--dry-run}
 )
 # defects of 1 px to a tenth of the image, areas spread evenly in ratio

@@ -5,8 +5,8 @@
 #
 # DINOv2's weights are fetched once from the hub, or give TEACHER_WEIGHTS.
 # Stop it whenever you like: the same command goes on. DRY_RUN=1 says how long it takes and how much disk it needs.
-# Settings: CATEGORIES ('mvtec_ad/screw,mvtec_ad/pill'), PEERS, SEEDS, RESOLUTIONS, TEACHER, WORKERS, THREADS, COST, DEVICE,
-# FEATURES_LIMIT_GB.
+# Settings: CATEGORIES ('mvtec_ad/screw,mvtec_ad/pill'), METHODS, SEEDS, RESOLUTIONS, TEACHER, WORKERS, THREADS, COST, DEVICE,
+# FEATURES_LIMIT_GB, SHARD (3/8 of a job array; the page follows when the script is run without).
 set -euo pipefail
 export PATH="$(dirname "$0")/../.venv/bin:$PATH"
 
@@ -16,13 +16,14 @@ out=${3:-$dataset}
 options=(--features-limit-gb "${FEATURES_LIMIT_GB:-300}" --workers "${WORKERS:-1}" --threads "${THREADS:-1}")
 [ -z "${TEACHER_WEIGHTS:-}" ] || options+=(--teacher-weights "$TEACHER_WEIGHTS")
 [ -z "${DEVICE:-}" ] || options+=(--device "$DEVICE")
+[ -z "${SHARD:-}" ] || options+=(--shard "$SHARD")
 
 tinydefects benchmark --categories "${CATEGORIES:-$dataset/*}" --root "$data" --out "$out/results" --features "$out/features" \
-    --peers "${PEERS:-fbft,fbft_published,patchcore,anomalydino,subspace,gaussian,local_contrast}" \
+    --methods "${METHODS:-fbft,fbft_published,patchcore,anomalydino,subspace,gaussian,local_contrast}" \
     --teacher "${TEACHER:-vit_base_patch14_reg4_dinov2}" --resolutions "${RESOLUTIONS:-1036}" --seeds "${SEEDS:-0,1,2}" \
     --cost "${COST:-quick}" "${options[@]}" ${DRY_RUN:+--dry-run} || failed=$?
 
-[ -z "${DRY_RUN:-}" ] || exit "${failed:-0}"
+[ -z "${DRY_RUN:-}${SHARD:-}" ] || exit "${failed:-0}"
 python "$(dirname "$0")/summary.py" "$out/results" "$out/summary.json"
 tinydefects report "$out/results" --out "$out/report.html"
 exit "${failed:-0}"

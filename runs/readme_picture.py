@@ -19,7 +19,7 @@ from tinydefects.datasets.catalog import load_category
 from tinydefects.metrics.records import Exhibit
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.report.detection import bin_by_diameter
-from tinydefects.report.evaluation_page import rate_in_words
+from tinydefects.report.words import rate_in_words
 from tinydefects.results.result import read_result
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"

@@ -47,8 +47,8 @@ def do_nothing(samples):
 def add_stand_in(monkeypatch, name="stand_in", *, on_fit=do_nothing, on_predict=do_nothing, uses_seed=False):
     """A method without teacher, known by that name for the length of a test."""
     make = partial(StandIn, on_fit=on_fit, on_predict=on_predict)
-    kind = catalog.PeerKind(make=make, summary="for a test", uses_seed=uses_seed, uses_teacher=False)
-    monkeypatch.setitem(catalog.PEERS, name, kind)
+    kind = catalog.MethodKind(make=make, summary="for a test", uses_seed=uses_seed, uses_teacher=False)
+    monkeypatch.setitem(catalog.METHODS, name, kind)
     return name
 
 
@@ -58,6 +58,6 @@ def settings_in(folder, **changes):
 
 
 def jobs_for(*peers, protocol=PROTOCOL):
-    teacherless = {peer for peer in peers if not catalog.parse_peer(peer)[0].uses_teacher}
-    seedless = {peer for peer in peers if not catalog.parse_peer(peer)[0].uses_seed}
+    teacherless = {peer for peer in peers if not catalog.parse_method(peer)[0].uses_teacher}
+    seedless = {peer for peer in peers if not catalog.parse_method(peer)[0].uses_seed}
     return list_jobs(protocol, peers, seedless=seedless, teacherless=teacherless)

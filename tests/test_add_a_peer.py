@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tinydefects.methods.catalog import PEERS
+from tinydefects.methods.catalog import METHODS
 from tinydefects.results.result import find_results, read_result
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "add_a_peer.md"
@@ -14,12 +14,13 @@ FEW = "--cost off --option synthetic.n_train=3 --option synthetic.n_good=3 --opt
 
 @pytest.fixture
 def no_new_methods():
-    before = dict(PEERS)
+    before = dict(METHODS)
     yield
-    PEERS.clear()
-    PEERS.update(before)
+    METHODS.clear()
+    METHODS.update(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_new_methods")
 def test_its_code_adds_a_method_and_compares_it(tmp_path, monkeypatch):
     """As printed, but on ten images of 64 px."""
@@ -40,8 +41,8 @@ def test_its_code_adds_a_method_and_compares_it(tmp_path, monkeypatch):
 
 
 def test_every_file_it_names_is_there():
-    peers = GUIDE.parents[1] / "src" / "tinydefects" / "benchmark" / "peers"
+    methods = GUIDE.parents[1] / "src" / "tinydefects" / "methods"
     named = set(re.findall(r"`([a-z_/]+\.py)`", GUIDE.read_text()))
     assert len(named) >= 5
     for name in named:
-        assert any((folder / name).exists() for folder in (peers, peers.parents[1], GUIDE.parents[1])), name
+        assert any((folder / name).exists() for folder in (methods, methods.parent, GUIDE.parents[1])), name

@@ -13,10 +13,10 @@ from peer_samples import samples_of
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Sample
 from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
-from tinydefects.methods.anomalib_method import AnomalibPeer
+from tinydefects.methods.anomalib_method import AnomalibMethod
 from tinydefects.methods.anomalib_training import BatchesOfOneSize
-from tinydefects.methods.catalog import parse_peer
-from tinydefects.methods.method import PeerInputs
+from tinydefects.methods.catalog import parse_method
+from tinydefects.methods.method import MethodInputs
 
 installed = importlib.util.find_spec("anomalib") is not None
 needs_anomalib = pytest.mark.skipif(not installed, reason="the extra 'anomalib' is not installed")
@@ -28,9 +28,9 @@ def no_teacher():
     raise AssertionError("a model of anomalib needs no teacher of ours")
 
 
-def make(text: str, folder: Path, seed: int = 0) -> AnomalibPeer:
-    kind, options = parse_peer(text)
-    inputs = PeerInputs(
+def make(text: str, folder: Path, seed: int = 0) -> AnomalibMethod:
+    kind, options = parse_method(text)
+    inputs = MethodInputs(
         teacher=no_teacher, resolution=0, seed=seed, features_folder=folder, device="cpu", options=options
     )
     return kind.make(inputs)
@@ -136,6 +136,7 @@ def test_a_model_that_learns_nothing_from_normal_images_is_refused(tmp_path):
         peer.fit(samples_of(tmp_path, (64, 64)))
 
 
+@pytest.mark.slow
 @needs_its_absence
 def test_without_the_library_the_extra_is_named(tmp_path):
     with pytest.raises(MissingExtraError, match=r"needs the extra 'anomalib': pip install '\.\[anomalib\]'"):
@@ -143,9 +144,9 @@ def test_without_the_library_the_extra_is_named(tmp_path):
 
 
 def test_the_model_s_name_is_part_of_the_method_s():
-    assert parse_peer("anomalib:Padim:epochs=3")[1] == {"model": "Padim", "epochs": "3"}
+    assert parse_method("anomalib:Padim:epochs=3")[1] == {"model": "Padim", "epochs": "3"}
     with pytest.raises(TinyDefectsError, match=r"^anomalib: this method is written anomalib:MODEL$"):
-        parse_peer("anomalib")
+        parse_method("anomalib")
 
 
 def test_a_batch_holds_images_of_one_size_and_all_of_them_come_once():

@@ -148,6 +148,7 @@ def test_a_missing_map_is_refused(inside):
         audit_maps([inside / "poor"], category, track=lambda things, stage, total: things)
 
 
+@pytest.mark.slow
 def test_the_command_prints_writes_and_draws(inside, monkeypatch, capsys):
     arguments = ("fine", "poor", "folder/parts", "--root", ".", "--out", "audit.json", "--plot", "audit.png")
     code, out, err = run(monkeypatch, capsys, "audit", *arguments)
@@ -178,6 +179,7 @@ def test_a_picture_of_more_methods_than_colours_is_refused(tmp_path):
         plot_audit([make_audit(**many)], tmp_path / "audit.png")
 
 
+@pytest.mark.slow
 def test_an_audit_needs_no_torch():
     program = "import sys, tinydefects.audit.text, tinydefects.audit.plot; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

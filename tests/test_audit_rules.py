@@ -11,8 +11,7 @@ from scipy import ndimage
 
 from tinydefects.audit.curves import area_up_to_last_sample
 from tinydefects.audit.rescoring import FIGURES, audit_pairs
-from tinydefects.audit.rules import EXACT, Rule, standard_rules
-from tinydefects.audit.views import clamped, resized, stretched
+from tinydefects.audit.rules import EXACT, Rule, clamped, resized, standard_rules, stretched
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import DatasetError, ResolutionMismatchError
@@ -116,6 +115,7 @@ def test_the_99_point_rule_is_the_published_curve_of_evaluate(noisy_pairs):
     assert found["rho@0.3"] == pytest.approx(expected.rho[0], abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", LIMITS)
 def test_200_linear_thresholds_are_joined_by_straight_lines(noisy_pairs, limit):
     (found,) = figures_under(noisy_pairs, "thresholds_200")
@@ -124,6 +124,7 @@ def test_200_linear_thresholds_are_joined_by_straight_lines(noisy_pairs, limit):
     assert found[f"aupro@{limit:g}"] == pytest.approx(slow_area(points, limit), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", LIMITS)
 def test_the_last_sample_below_the_limit_becomes_the_divisor(noisy_pairs, limit):
     (found,) = figures_under(noisy_pairs, "last_sample")
@@ -147,6 +148,7 @@ def test_the_last_sample_of_a_dense_curve_is_the_limit():
     assert area_up_to_last_sample(curve, 0.3) == pytest.approx(curve.area(fpr_limit=0.3), abs=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", LIMITS)
 def test_50_bins_join_their_edges(noisy_pairs, limit):
     (found,) = figures_under(noisy_pairs, "bins_50")
@@ -346,11 +348,11 @@ def test_a_mask_that_is_scored_changes_its_size_in_one_file_which_only_the_audit
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in {"resize", "zoom"}:
                 resizing.add(path.relative_to(PACKAGE).as_posix())
-            if isinstance(node, ast.ImportFrom) and node.module == "tinydefects.audit.views":
+            if isinstance(node, ast.ImportFrom) and node.module == "tinydefects.audit.rules":
                 importing.add(path.relative_to(PACKAGE).as_posix())
     of_images = {"detector/patch_grid.py", "detector/passes.py", "export/torch_graph.py", "data/map_files.py"}
-    assert resizing - of_images - {"planner/inspection.py"} == {"audit/views.py"}
-    assert importing == {"audit/rescoring.py", "audit/rules.py"}
+    assert resizing - of_images - {"planner/inspection.py"} == {"audit/rules.py"}
+    assert importing == {f"audit/{name}.py" for name in ("audit", "plot", "rescoring", "text")}
 
 
 def test_a_rule_of_ones_own_is_audited_like_the_others(noisy_pairs):

@@ -31,7 +31,7 @@ def workshop(tmp_path_factory) -> Path:
             ("predict", "model", SCREW, "--out", "maps"),
             ("evaluate", "maps", SCREW, "--resamples", 0, "--out", "results/a"),
             ("evaluate", "maps", SCREW, "--resamples", 0, "--image-score", "max", "--out", "results/b"),
-            ("benchmark", "--peers", "local_contrast", *BENCHMARK, "--cost", "off"),
+            ("benchmark", "--methods", "local_contrast", *BENCHMARK, "--cost", "off"),
         ):
             code, _, err = run(patch, Silent(), *arguments)
             assert code == 0, (arguments, err)
@@ -102,7 +102,7 @@ READERS: dict[str, list[tuple[object, ...]]] = {
     "maps.json": [("evaluate", "maps.json", SCREW, "--out", "o")],
     "maps.jsonl": [("evaluate", "maps.jsonl", SCREW, "--out", "o")],
     "maps/screw/test/pit/4.tiff": [("evaluate", "maps", SCREW, "--out", "o"), ("audit", "maps", SCREW)],
-    "bench/protocol.json": [("benchmark", "--peers", "local_contrast", *BENCHMARK, "--dry-run")],
+    "bench/protocol.json": [("benchmark", "--methods", "local_contrast", *BENCHMARK, "--dry-run")],
     "bench/mvtec_ad/screw/0/local_contrast/seed_0.json": [("report", "bench", "--out", "o.html")],
     "sent.tar.gz": [("submit", "sent.tar.gz", "--check")],
 }
@@ -112,6 +112,7 @@ NO_FILES = {"folder", "loop", "pipe"}  # whoever walks through a folder passes t
 WALKED = {"maps/screw/test/pit/4.tiff": "test/pit/4", "bench/mvtec_ad/screw/0/local_contrast/seed_0.json": "bench"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", READERS)
 def test_a_damaged_file_is_named_by_whoever_reads_it(inside, monkeypatch, capsys, target):
     path = inside / target
@@ -125,6 +126,7 @@ def test_a_damaged_file_is_named_by_whoever_reads_it(inside, monkeypatch, capsys
         path.rmdir() if path.is_dir() else path.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["empty", "binary", "folder", "deep"])
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
 def test_damaged_weights_are_named(inside, monkeypatch, capsys, name, damage):
@@ -139,7 +141,7 @@ EVALUATE = ("evaluate", "maps", SCREW, "--out", "o", "--resamples", "0")
 INSPECT = ("inspect", "--image-size", "300x400", "--defect-px", "4")
 COMPARE = ("compare", RESULT, OTHER, "--resamples", "100")
 SUBMIT = ("submit", "maps", "mvtec_ad2/can")
-DRY = ("benchmark", "--peers", "local_contrast", *BENCHMARK, "--dry-run")
+DRY = ("benchmark", "--methods", "local_contrast", *BENCHMARK, "--dry-run")
 DRAWN = ("fit", "synthetic/granite", "--teacher", "builtin", "--dry-run", "--option")
 NUMBERS: list[tuple[tuple[object, ...], str, tuple[str, ...]]] = [
     *((FIT, option, NO_NUMBERS) for option in ("--resolution", "--tile", "--overlap", "--stride", "--epochs")),
@@ -228,10 +230,10 @@ def test_an_address_that_names_nothing_is_one_line(inside, monkeypatch, capsys, 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("benchmark", "--peers", ":", *BENCHMARK), ":"),
-        (("benchmark", "--peers", "fbft:=", *BENCHMARK), "fbft"),
-        (("benchmark", "--peers", "patchcore:coreset=nan", *BENCHMARK), "coreset"),
-        (("benchmark", "--peers", "../x", *BENCHMARK), "../x"),
+        (("benchmark", "--methods", ":", *BENCHMARK), ":"),
+        (("benchmark", "--methods", "fbft:=", *BENCHMARK), "fbft"),
+        (("benchmark", "--methods", "patchcore:coreset=nan", *BENCHMARK), "coreset"),
+        (("benchmark", "--methods", "../x", *BENCHMARK), "../x"),
         ((*DRY, "--cluster", "local", "--resources", "GPU=" + "9" * 400), "--resources"),
         ((*EVALUATE, "--bins", "diameter_px:nan"), "--bins"),
         ((*EVALUATE, "--bins", "diameter_px:5,2"), "bin edges"),

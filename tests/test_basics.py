@@ -15,6 +15,8 @@ from tinydefects.cli import app as cli
 from tinydefects.cli import inspecting
 from tinydefects.errors import TinyDefectsError
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = (
     *("demo", "inspect", "fit", "predict", "evaluate", "benchmark", "audit", "report", "compare", "submit", "export"),
     "config",

@@ -18,6 +18,8 @@ from tinydefects.data.map_files import read_header, read_map
 from tinydefects.data.pixels import write_map, write_png
 from tinydefects.results.result import find_results
 
+pytestmark = pytest.mark.slow
+
 SMALL = [f"--option={name}={value}" for name, value in SCENE.items()]
 COMMON = ("benchmark", "--teacher", "builtin", "--resolutions", "96", "--cost", "off", *SMALL)
 
@@ -40,7 +42,7 @@ def evaluations(folder):
 
 
 def test_methods_are_compared_and_their_leaderboard_is_printed(benchmark, tmp_path):
-    code, out, err = benchmark("--peers", "subspace,local_contrast")
+    code, out, err = benchmark("--methods", "subspace,local_contrast")
     assert code == 0, err
     assert set(evaluations(tmp_path / "out")) == {
         f"{CATEGORY}/0/local_contrast/seed_0.json",
@@ -56,10 +58,10 @@ def test_methods_are_compared_and_their_leaderboard_is_printed(benchmark, tmp_pa
 
 
 def test_a_dry_run_lists_jobs_and_costs_and_writes_nothing(benchmark, tmp_path):
-    code, out, err = benchmark("--peers", "fbft,subspace,local_contrast", "--seeds", "0,1", "--dry-run", "--json")
+    code, out, err = benchmark("--methods", "fbft,subspace,local_contrast", "--seeds", "0,1", "--dry-run", "--json")
     plan = json.loads(out)
     assert code == 0, err
-    assert [(job["peer"], job["seed"]) for job in plan["jobs"]] == [
+    assert [(job["method"], job["seed"]) for job in plan["jobs"]] == [
         ("fbft", 0),
         ("fbft", 1),
         ("subspace", 0),
@@ -75,8 +77,8 @@ def test_a_dry_run_lists_jobs_and_costs_and_writes_nothing(benchmark, tmp_path):
 
 
 def test_what_is_finished_is_shown_as_done_and_tells_how_long_the_rest_takes(benchmark):
-    benchmark("--peers", "local_contrast")
-    code, out, _ = benchmark("--peers", "local_contrast,subspace", "--dry-run")
+    benchmark("--methods", "local_contrast")
+    code, out, _ = benchmark("--methods", "local_contrast,subspace", "--dry-run")
     rows = {line.split()[2]: line for line in out.splitlines() if line.startswith(CATEGORY)}
     assert code == 0
     assert rows["local_contrast"].endswith("done")
@@ -85,46 +87,63 @@ def test_what_is_finished_is_shown_as_done_and_tells_how_long_the_rest_takes(ben
 
 
 def test_methods_with_tiles_share_features_of_their_own_and_their_size_is_known_before(benchmark, tmp_path):
-    peers = ("--peers", "fbft:epochs=1:tile=48,subspace:tile=48")
-    code, out, _ = benchmark(*peers, "--dry-run", "--json")
+    methods = ("--methods", "fbft:epochs=1:tile=48,subspace:tile=48")
+    code, out, _ = benchmark(*methods, "--dry-run", "--json")
     assert code == 0
-    assert benchmark(*peers)[0] == 0
+    assert benchmark(*methods)[0] == 0
     kept = [path.stat().st_size for path in (tmp_path / "out/features").rglob("*.npy")]
     assert sum(kept) == json.loads(out)["feature_bytes"]
     assert len(kept) == 14 * 9  # four images to learn from, ten to score; three tiles along each side
 
 
 def test_settings_of_a_benchmark_come_from_a_file(benchmark, tmp_path):
-    (tmp_path / "run.yaml").write_text("peers: [local_contrast, subspace]\nseeds: [0, 1]\nthreads: 2\n")
-    code, out, _ = benchmark("--config", tmp_path / "run.yaml", "--peers", "local_contrast", "--dry-run", "--json")
-    assert (code, [job["peer"] for job in json.loads(out)["jobs"]]) == (0, ["local_contrast"])
-    (tmp_path / "run.yaml").write_text("peer: fbft\n")
+    (tmp_path / "run.yaml").write_text("methods: [local_contrast, subspace]\nseeds: [0, 1]\nthreads: 2\n")
+    code, out, _ = benchmark("--config", tmp_path / "run.yaml", "--methods", "local_contrast", "--dry-run", "--json")
+    assert (code, [job["method"] for job in json.loads(out)["jobs"]]) == (0, ["local_contrast"])
+    (tmp_path / "run.yaml").write_text("method: fbft\n")
     code, _, err = benchmark("--config", tmp_path / "run.yaml")
     assert (code, err.count("\n")) == (2, 1)
-    assert f"{tmp_path / 'run.yaml'}: peer: no such setting; did you mean peers?" in err
+    assert f"{tmp_path / 'run.yaml'}: method: no such setting; did you mean methods?" in err
 
 
 def test_features_that_cannot_fit_are_refused_before_the_first_job(benchmark, tmp_path):
-    code, _, err = benchmark("--peers", "subspace,local_contrast", "--features-limit-gb", "0.001")
+    code, _, err = benchmark("--methods", "subspace,local_contrast", "--features-limit-gb", "0.001")
     assert code == 2
     assert "raise --features-limit-gb" in err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
 
 
 def test_processes_give_the_numbers_of_the_serial_run(benchmark, tmp_path):
-    peers = ("--peers", "fbft:epochs=1,local_contrast")
-    assert benchmark(*peers, out="serial")[0] == 0
-    code, _, err = benchmark(*peers, "--workers", "2", out="parallel")
+    methods = ("--methods", "fbft:epochs=1,local_contrast")
+    assert benchmark(*methods, out="serial")[0] == 0
+    code, _, err = benchmark(*methods, "--workers", "2", out="parallel")
     assert code == 0, err
     assert evaluations(tmp_path / "parallel") == evaluations(tmp_path / "serial")
 
 
+def test_shards_are_disjoint_and_give_the_results_of_one_run(benchmark, tmp_path):
+    methods = ("--methods", "fbft:epochs=1,local_contrast,subspace", "--seeds", "0,1")
+    assert benchmark(*methods, out="whole")[0] == 0
+    written = set()
+    for part in ("2/3", "1/3", "3/3"):
+        code, out, _ = benchmark(*methods, "--shard", part, "--dry-run", out="parts")
+        assert (code, f"shard {part} of 4 jobs: " in out) == (0, True)
+        code, out, err = benchmark(*methods, "--shard", part, "--json", out="parts")
+        assert code == 0, err
+        assert json.loads(out)["leaderboards"] == []
+        now = {path.relative_to(tmp_path / "parts") for path in (tmp_path / "parts").rglob("seed_?.json")}
+        assert json.loads(out)["finished"] == len(now - written) > 0
+        written = now
+    assert evaluations(tmp_path / "parts") == evaluations(tmp_path / "whole")
+    assert benchmark(*methods, "--dry-run", out="parts")[1].count("done") == 4 + 1  # in every row and in the sum
+
+
 def test_a_run_that_was_killed_goes_on_where_it_stopped(benchmark, tmp_path):
-    peers = ("--peers", "fbft:epochs=2,local_contrast,subspace", "--seeds", "0,1,2")
-    assert benchmark(*peers, out="whole")[0] == 0
+    methods = ("--methods", "fbft:epochs=2,local_contrast,subspace", "--seeds", "0,1,2")
+    assert benchmark(*methods, out="whole")[0] == 0
     out = tmp_path / "killed"
     where = ("--root", tmp_path / "data", "--out", out, "--categories", CATEGORY)
-    command = [sys.executable, "-m", "tinydefects.cli.app", *COMMON, *where, *peers]
+    command = [sys.executable, "-m", "tinydefects.cli.app", *COMMON, *where, *methods]
     kept = {}
     for n_wanted in (1, 3):
         process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, start_new_session=True)
@@ -135,7 +154,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(benchmark, tmp_path):
         process.wait()
         kept |= {path: path.stat().st_mtime_ns for path in out.rglob("seed_?.json")}
     assert kept
-    code, _, err = benchmark(*peers, out="killed")
+    code, _, err = benchmark(*methods, out="killed")
     assert code == 0, err
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert evaluations(out) == evaluations(tmp_path / "whole")
@@ -146,7 +165,7 @@ def test_failed_jobs_are_listed_with_their_reasons_and_tried_again(benchmark, mo
         raise ValueError("no idea")
 
     add_stand_in(monkeypatch, "bad", on_fit=fail)
-    code, out, err = benchmark("--peers", "bad,local_contrast")
+    code, out, err = benchmark("--methods", "bad,local_contrast")
     assert code == 2
     assert "local_contrast" in out
     assert err.splitlines()[-2:] == [
@@ -154,7 +173,7 @@ def test_failed_jobs_are_listed_with_their_reasons_and_tried_again(benchmark, mo
         f"  {CATEGORY} – bad seed 0: ValueError: no idea",
     ]
     add_stand_in(monkeypatch, "bad")
-    assert benchmark("--peers", "bad,local_contrast")[0] == 0
+    assert benchmark("--methods", "bad,local_contrast")[0] == 0
 
 
 def test_ctrl_c_says_how_to_go_on_and_is_no_failure(benchmark, monkeypatch, tmp_path):
@@ -162,7 +181,7 @@ def test_ctrl_c_says_how_to_go_on_and_is_no_failure(benchmark, monkeypatch, tmp_
         raise KeyboardInterrupt
 
     add_stand_in(monkeypatch, "slow", on_fit=press)
-    code, out, err = benchmark("--peers", "local_contrast,slow")
+    code, out, err = benchmark("--methods", "local_contrast,slow")
     assert (code, out) == (130, "")
     assert err.splitlines()[-1] == "stopped; run the same command again to go on"
     assert len(evaluations(tmp_path / "out")) == 1
@@ -170,8 +189,8 @@ def test_ctrl_c_says_how_to_go_on_and_is_no_failure(benchmark, monkeypatch, tmp_
 
 
 def test_a_folder_holds_results_of_one_protocol(benchmark):
-    assert benchmark("--peers", "local_contrast")[0] == 0
-    code, _, err = benchmark("--peers", "local_contrast", "--option", "synthetic.n_good=5")
+    assert benchmark("--methods", "local_contrast")[0] == 0
+    code, _, err = benchmark("--methods", "local_contrast", "--option", "synthetic.n_good=5")
     assert code == 2
     assert "options of synthetic: " in err
     assert "n_good=4 n_train=4 seed=0 size=96 there" in err
@@ -179,8 +198,8 @@ def test_a_folder_holds_results_of_one_protocol(benchmark):
 
 
 def test_a_second_run_adds_to_the_protocol_of_the_folder(benchmark, tmp_path):
-    benchmark("--peers", "local_contrast")
-    benchmark("--peers", "local_contrast", "--seeds", "1", categories="synthetic/woven_fabric")
+    benchmark("--methods", "local_contrast")
+    benchmark("--methods", "local_contrast", "--seeds", "1", categories="synthetic/woven_fabric")
     protocol = read_protocol(tmp_path / "out")
     assert protocol.categories == (CATEGORY, "synthetic/woven_fabric")
     assert protocol.seeds == (0, 1)
@@ -188,9 +207,9 @@ def test_a_second_run_adds_to_the_protocol_of_the_folder(benchmark, tmp_path):
 
 
 def test_a_damaged_protocol_is_named(benchmark, tmp_path):
-    benchmark("--peers", "local_contrast")
+    benchmark("--methods", "local_contrast")
     (tmp_path / "out" / "protocol.json").write_text('{"version": 1}')
-    code, _, err = benchmark("--peers", "local_contrast")
+    code, _, err = benchmark("--methods", "local_contrast")
     assert code == 2
     assert "protocol.json: field 'fingerprint'" in err
 
@@ -203,26 +222,26 @@ def turn(path):
 @pytest.mark.parametrize("changed", ["train/good/000.png", "test/good/000.png", "ground_truth/*/000_mask.png"])
 @pytest.mark.parametrize("asked_next", ["local_contrast", "subspace"])
 def test_changed_images_and_masks_are_not_mixed_with_results_of_the_old_ones(benchmark, tmp_path, changed, asked_next):
-    benchmark("--peers", "local_contrast")
+    benchmark("--methods", "local_contrast")
     turn(next(next((tmp_path / "data/synthetic").iterdir()).glob(changed)))  # of the same size in pixels as before
-    code, _, err = benchmark("--peers", asked_next)
+    code, _, err = benchmark("--methods", asked_next)
     assert code == 2
     assert f"the images or masks of {CATEGORY} have changed" in err
     shutil.rmtree(tmp_path / "out" / CATEGORY)
-    assert benchmark("--peers", "local_contrast", "--dry-run", "--json")[0] == 0
+    assert benchmark("--methods", "local_contrast", "--dry-run", "--json")[0] == 0
 
 
 def test_changed_maps_are_scored_again(benchmark, tmp_path):
-    benchmark("--peers", "local_contrast", "--keep-maps", out="first")
+    benchmark("--methods", "local_contrast", "--keep-maps", out="first")
     maps = tmp_path / "first" / CATEGORY / "0/local_contrast/seed_0"
     imported = f"maps:{maps}"
-    assert benchmark("--peers", imported)[0] == 0
+    assert benchmark("--methods", imported)[0] == 0
     (before,) = evaluations(tmp_path / "out").values()
-    code, out, err = benchmark("--peers", imported, "--dry-run")
+    code, out, err = benchmark("--methods", imported, "--dry-run")
     assert (code, "1 jobs, 1 done" in out, "have changed" in err) == (0, True, False)
     path = next(maps.rglob("test/good/*.tiff"))
     write_map(path, 1 - read_map(path), description=read_header(path).description)
-    code, _, err = benchmark("--peers", imported)
+    code, _, err = benchmark("--methods", imported)
     assert code == 0
     assert "its maps have changed since, so it is scored again" in err
     (after,) = evaluations(tmp_path / "out").values()
@@ -232,22 +251,31 @@ def test_changed_maps_are_scored_again(benchmark, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("--peers", "fbtf"), "fbtf: no such method; did you mean fbft?"),
-        (("--peers", "fbft,"), "--peers 'fbft,'"),
-        (("--peers", "fbft:epoch=3"), "epoch: no such option; did you mean epochs?"),
-        (("--peers", "fbft", "--categories", "synthetic/brushed_metl"), "did you mean synthetic/brushed_metal?"),
-        (("--peers", "fbft", "--categories", "synthetik/*"), "did you mean synthetic?"),
-        (("--peers", "fbft", "--categories", "mvtec_ad/*"), "no category of mvtec_ad lies below"),
-        (("--peers", "fbft", "--categories", "synthetic"), "write dataset/category or dataset/*"),
-        (("--peers", "fbft", "--option", "n_trian=3"), "none of synthetic has it; did you mean n_train?"),
-        (("--peers", "fbft", "--option", "synthetic.size=big"), "option size is"),
-        (("--peers", "fbft", "--seeds", "0,x"), "--seeds 0,x: write whole numbers"),
-        (("--peers", "fbft", "--resolutions", "8"), "--resolutions 8: write whole numbers from 16 to 1000000"),
-        (("--peers", "fbft", "--workers", "2", "--cluster", "local"), "exclude each other"),
-        (("--peers", "fbft", "--resources", "GPU=1"), "is for the workers of a cluster"),
-        (("--peers", "fbft", "--cluster", "local", "--resources", "GPU"), "--resources GPU: write names with amounts"),
-        (("--peers", "fbft", "--teacher", "no_such_vit"), "no_such_vit"),
-        (("--peers", "patchcore:k=1,patchcore_k=1"), "patchcore_k=1: no such method"),
+        (("--methods", "fbtf"), "fbtf: no such method; did you mean fbft?"),
+        (("--methods", "fbft,"), "--methods 'fbft,'"),
+        (("--methods", "fbft:epoch=3"), "epoch: no such option; did you mean epochs?"),
+        (("--methods", "fbft", "--categories", "synthetic/brushed_metl"), "did you mean synthetic/brushed_metal?"),
+        (("--methods", "fbft", "--categories", "synthetik/*"), "did you mean synthetic?"),
+        (("--methods", "fbft", "--categories", "mvtec_ad/*"), "no category of mvtec_ad lies below"),
+        (("--methods", "fbft", "--categories", "synthetic"), "write dataset/category or dataset/*"),
+        (("--methods", "fbft", "--option", "n_trian=3"), "none of synthetic has it; did you mean n_train?"),
+        (("--methods", "fbft", "--option", "synthetic.size=big"), "option size is"),
+        (("--methods", "fbft", "--seeds", "0,x"), "--seeds 0,x: write whole numbers"),
+        (("--methods", "fbft", "--resolutions", "8"), "--resolutions 8: write whole numbers from 16 to 1000000"),
+        (("--methods", "fbft", "--workers", "2", "--cluster", "local"), "exclude each other"),
+        (("--methods", "fbft", "--resources", "GPU=1"), "is for the workers of a cluster"),
+        (
+            ("--methods", "fbft", "--cluster", "local", "--resources", "GPU"),
+            "--resources GPU: write names with",
+        ),
+        (
+            ("--methods", "fbft", "--shard", "9/8"),
+            "--shard 9/8: write which part of how many, the first is 1",
+        ),
+        (("--methods", "fbft", "--shard", "3"), "--shard 3: write which part of how many"),
+        (("--methods", "fbft", "--shard", "0/0"), "--shard 0/0: write which part of how many"),
+        (("--methods", "fbft", "--teacher", "no_such_vit"), "no_such_vit"),
+        (("--methods", "patchcore:k=1,patchcore_k=1"), "patchcore_k=1: no such method"),
     ],
 )
 def test_what_cannot_be_is_found_before_any_work(benchmark, tmp_path, arguments, complaint):

@@ -29,16 +29,17 @@ from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import EvaluationSettings, evaluate
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.statistics.leaderboard import LeaderboardRow
-from tinydefects.report.cost_plot import undominated
-from tinydefects.report.costs import cost_rows
+from tinydefects.report.costs import cost_rows, undominated
+from tinydefects.report.crops import RAREST, CropStore, NormalShares, colour_shares, encode_crops
 from tinydefects.report.figures import mean_pro_curve, pod_figure, size_figure
-from tinydefects.report.gallery import cards, gallery_json
-from tinydefects.report.page import write_benchmark_report
-from tinydefects.report.ranked_board import csv_link, figure_names, rank_board
-from tinydefects.report.strips import RAREST, NormalShares, StripStore, colour_shares, encode_strip
+from tinydefects.report.gallery import Gallery, defect_crops, pictured_results
+from tinydefects.report.leaderboard import csv_link, metric_names, rank_board
+from tinydefects.report.page import write_report
 from tinydefects.report.theme import looks, short_name, spread_out
 from tinydefects.results.protocol import EvaluationProtocol, Job
-from tinydefects.results.result import read_result
+from tinydefects.results.result import Result, describe_run, read_result, write_result
+
+pytestmark = pytest.mark.slow
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 HOSTILE = "weak:option=<b>\"&'</script>"
@@ -85,7 +86,7 @@ def ranked(stored):
 
 @pytest.fixture(scope="module")
 def page(folder):
-    return write_benchmark_report(folder, folder.with_name("report.html"), n_resamples=100).read_text(encoding="utf-8")
+    return write_report(folder, folder.with_name("report.html"), n_resamples=100).read_text(encoding="utf-8")
 
 
 def without(stored, *absent):
@@ -147,7 +148,7 @@ def _renamed(one, category):
 def test_the_summary_and_the_page_rank_alike(folder, stored):
     """Every number of a row agrees, p values within two of the resamples that they count."""
     summary = summarise(folder, n_resamples=200)
-    shared = set(figure_names((0.3, 0.1, 0.05, 0.01))) & set(RANKED)
+    shared = set(metric_names((0.3, 0.1, 0.05, 0.01))) & set(RANKED)
     assert len(shared) > 5
     for board in boards(stored):
         page = rank_board(board, n_resamples=200).leaderboard
@@ -197,7 +198,7 @@ def rows_of_docs(table):
 
 
 def test_page_command_and_docs_show_the_same_order_numbers_and_marks(folder, stored, tmp_path):
-    page = write_benchmark_report(folder, tmp_path / "report.html").read_text(encoding="utf-8")
+    page = write_report(folder, tmp_path / "report.html").read_text(encoding="utf-8")
     in_docs = runpy.run_path(str(RUNS / "benchmark_tables.py"))["leaderboard_table"]("cloth", summarise(folder))
     tables = in_docs.split("| AUPRO, ")[1:]
     shown, found = rows_of_page(page), boards(stored)
@@ -297,7 +298,7 @@ def test_intervals_are_placed_within_those_of_their_column(ranked):
 def test_the_download_holds_every_row(ranked):
     rows = list(csv.DictReader(io.StringIO(unquote(csv_link([ranked]).partition(",")[2]))))
     assert len(rows) == len(ranked.leaderboard.rows)
-    by_key = {(row["method"], row["figure"]): row for row in rows}
+    by_key = {(row["method"], row["metric"]): row for row in rows}
     for one in ranked.leaderboard.rows:
         row = by_key[one.method, one.figure]
         assert float(row["value"]) == pytest.approx(one.value, rel=1e-5)
@@ -415,27 +416,27 @@ def test_rarer_scores_are_brighter_up_to_the_end_of_the_scale():
     assert colours[3] == colours[4] == colours[5]
 
 
-def test_a_strip_gives_back_every_pixel():
+def test_an_encoded_crop_gives_back_every_pixel():
     random = np.random.default_rng(0)
     panels = [random.integers(0, 256, (7, 5, 3), dtype=np.uint8) for _ in range(3)]
-    shown = np.asarray(Image.open(io.BytesIO(encode_strip(panels))).convert("RGB"))
+    shown = np.asarray(Image.open(io.BytesIO(encode_crops(panels))).convert("RGB"))
     assert np.array_equal(shown, np.concatenate(panels, axis=1))
 
 
-def test_few_strips_lie_in_the_page_and_many_beside_it(tmp_path, monkeypatch):
-    store = StripStore(tmp_path / "a page?.html")
+def test_few_crops_lie_in_the_page_and_many_beside_it(tmp_path, monkeypatch):
+    store = CropStore(tmp_path / "a page?.html")
     name = store.add(b"abc")
     assert store.address(name) == "data:image/webp;base64,YWJj"
-    monkeypatch.setattr("tinydefects.report.strips.LARGEST_EMBEDDED_BYTES", 4)
+    monkeypatch.setattr("tinydefects.report.crops.LARGEST_EMBEDDED_BYTES", 4)
     other = store.add(b"defg")
     assert store.address(name) == f"a%20page%3F_files/{name}"
     assert (tmp_path / "a page?_files" / other).read_bytes() == b"defg"
 
 
-def test_only_strips_of_earlier_pages_are_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr("tinydefects.report.strips.LARGEST_EMBEDDED_BYTES", 0)
+def test_only_crops_of_earlier_pages_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tinydefects.report.crops.LARGEST_EMBEDDED_BYTES", 0)
     page, kept = tmp_path / "report.html", tmp_path / "report_files" / "notes.txt"
-    first, second = StripStore(page), StripStore(page)
+    first, second = CropStore(page), CropStore(page)
     old = first.add(b"old")
     kept.write_text("mine")
     new = second.add(b"new")
@@ -443,20 +444,22 @@ def test_only_strips_of_earlier_pages_are_removed(tmp_path, monkeypatch):
     assert {path.name for path in kept.parent.iterdir()} == {new, "notes.txt"}
     assert old != new
     kept.unlink()
-    StripStore(page).remove_old()
+    CropStore(page).remove_old()
     assert not kept.parent.exists()
 
 
 @pytest.fixture(scope="module")
 def gallery(stored, tmp_path_factory):
     methods = [STRONG, WEAK, COARSE, PLAIN]
-    text = gallery_json(cards(stored, methods), methods, StripStore(tmp_path_factory.mktemp("page") / "a.html"))
+    store = CropStore(tmp_path_factory.mktemp("page") / "a.html")
+    made = Gallery(pictured_results(stored, methods), store, best=0)
+    text = made.as_json([(method.label, method.name) for method in methods])
     content = json.loads(text)
     rows = [dict(zip(content["fields"], row, strict=True)) for row in content["defects"]]
     return text, content["methods"], rows
 
 
-def test_every_defect_is_a_card_smallest_first(gallery, stored):
+def test_every_defect_is_in_the_gallery_smallest_first(gallery, stored):
     _, names, rows = gallery
     assert names == ["strong 64", f"{HOSTILE} 64", "strong 32", "plain"]
     assert len(rows) == sum(len(one.evaluation.defects) for one in stored if one.method == STRONG and one.run.seed == 0)
@@ -464,7 +467,7 @@ def test_every_defect_is_a_card_smallest_first(gallery, stored):
     assert len({row["key"] for row in rows}) == len(rows)
 
 
-def test_a_card_says_found_where_the_evaluation_does(gallery, stored):
+def test_the_gallery_says_found_where_the_evaluation_does(gallery, stored):
     _, names, rows = gallery
     by_place = {(row["category"], row["sample"], row["row"], row["column"]): row for row in rows}
     for one in stored:
@@ -475,7 +478,7 @@ def test_a_card_says_found_where_the_evaluation_does(gallery, stored):
                 assert looks_of[names.index(one.method.label)] is hit
 
 
-def test_the_pictures_of_a_card_are_the_photograph_and_the_ranked_maps(gallery, stored):
+def test_the_pictures_of_a_defect_are_the_photograph_and_the_ranked_maps(gallery, stored):
     _, names, rows = gallery
     one = next(one for one in stored if one.method == WEAK and one.run.seed == 0)
     exhibit = read_result(one.path).evaluation.exhibits[0]
@@ -485,24 +488,24 @@ def test_the_pictures_of_a_card_are_the_photograph_and_the_ranked_maps(gallery, 
         if (r["category"], r["sample"], r["row"])
         == (one.evaluation.category, exhibit.defect.sample_id, exhibit.defect.box_px[0])
     )
-    strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["strip"].partition(",")[2]))).convert("RGB"))
+    crops = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["crops"].partition(",")[2]))).convert("RGB"))
     height, width = row["height"], row["width"]
-    assert strip.shape == (height, width * 5, 3)
-    assert np.all(strip[:, :width] == 90)  # the photographs of random samples are plain gray
+    assert crops.shape == (height, width * 5, 3)
+    assert np.all(crops[:, :width] == 90)  # the photographs of random samples are plain gray
     place = row["pictured"].index(names.index(WEAK.label)) + 1
     shares = NormalShares(one.evaluation.tally, one.evaluation.score_range[0]).of(exhibit.anomaly_map)
     whole = colour_shares(shares)
-    shown = strip[:, place * width : (place + 1) * width]
+    shown = crops[:, place * width : (place + 1) * width]
     windows = np.lib.stride_tricks.sliding_window_view(whole, shown.shape)
     assert (windows == shown).all(axis=(-1, -2, -3)).any()
 
 
-def test_a_method_without_a_cut_has_no_map_but_a_verdict(stored, tmp_path):
+def test_a_method_without_a_crop_has_no_map_but_a_verdict(stored, tmp_path):
     methods, by_skill = [STRONG, PLAIN], {("strong", 64): 3.0, ("plain", 0): 0.3}
     folder = write_benchmark(tmp_path / "results", by_skill, categories=("cloth/plain",), n_exhibits=4)
-    found = list(cards(read_benchmark(folder), methods))
-    assert any(len(card.pictured) < 2 for card in found)
-    assert all(set(card.verdicts) == {0, 1} for card in found)
+    found = list(defect_crops(pictured_results(read_benchmark(folder), methods)))
+    assert any(len(one.pictured) < 2 for one in found)
+    assert all(set(one.verdicts) == {0, 1} for one in found)
 
 
 def test_names_cannot_leave_their_place(page, gallery):
@@ -540,15 +543,39 @@ def test_failures_and_gaps_are_said_with_their_reasons(folder, page, tmp_path):
     write_failure(
         Job(protocol=protocol, category=TWILL, peer="plain", resolution=0, seed=0), "out of <memory>", "", copied
     )
-    text = Tags(write_benchmark_report(copied, tmp_path / "r.html", n_resamples=20).read_text(encoding="utf-8")).text
+    text = Tags(write_report(copied, tmp_path / "r.html", n_resamples=20).read_text(encoding="utf-8")).text
     assert f"Failed: plain on {TWILL}, seed 0: out of <memory>" in text
     assert f"plain has no result on {TWILL}." in text
     assert "Left out of the ranking" in text
 
 
+def test_evaluations_beside_a_benchmark_have_a_part_on_the_same_page(stored, tmp_path):
+    results = write_benchmark(tmp_path / "results", {("strong", 64): 3.0, ("plain", 0): 0.3}, categories=("cloth/a",))
+    other = replace(stored[0].evaluation, category="metal/brushed")
+    write_result(Result(evaluation=other, provenance=describe_run({})), results / "mine" / "brushed.json")
+    page = write_report(results, tmp_path / "r.html", n_resamples=20).read_text(encoding="utf-8")
+    assert page.index('id="leaderboard"') < page.index(">metal/brushed</h2>") < page.index('id="gallery"')
+    assert [path.name for path in tmp_path.glob("*.html")] == ["r.html"]
+
+
+def test_the_page_opens_with_what_the_best_method_finds_and_misses(page, stored):
+    opening = page[page.index('<ul class="telling"') : page.index('<dl class="facts">')]
+    shown = re.findall(r'<b class="(found|missed)">[^<]*</b> <b>([\d.]+)&nbsp;px', opening)
+    best = [one for one in stored if one.method == STRONG and one.run.seed == 0]
+    by_verdict = {"found": [], "missed": []}
+    for one in best:
+        for defect, hit in zip(one.evaluation.defects, one.evaluation.detectability.hits, strict=True):
+            by_verdict["found" if hit else "missed"].append(defect.diameter_px)
+    assert by_verdict["missed"]
+    assert shown[:2] == [
+        ("missed", f"{max(by_verdict['missed']):.1f}"),
+        ("found", f"{min(by_verdict['found']):.1f}"),
+    ]
+
+
 def test_the_command_sets_methods_side_by_side(folder, monkeypatch, capsys, tmp_path):
     seen = []
-    monkeypatch.setattr("tinydefects.report.page.write_benchmark_report", lambda *given: seen.append(given))
+    monkeypatch.setattr("tinydefects.report.page.write_report", lambda *given: seen.append(given))
     code, _, _ = run(monkeypatch, capsys, "report", folder, "--out", tmp_path / "a.html")
     assert (code, seen) == (0, [(folder, tmp_path / "a.html")])
 

@@ -6,7 +6,7 @@ import pytest
 
 from chromium import NIGHT, PAPER, background, needs_chromium, open_chromium, watched_pages
 from report_factory import write_benchmark
-from tinydefects.report.page import write_benchmark_report
+from tinydefects.report.page import write_report
 
 pytestmark = needs_chromium
 SKILLS = {("strong", 64): 3.0, ("weak:a=<b>&\"'|", 64): 0.5, ("coarse", 64): 1.5, ("plain", 0): 0.3}
@@ -25,8 +25,8 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("a b#%")
     write_benchmark(folder / "results", SKILLS, n_defective=16)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tinydefects.report.strips.LARGEST_EMBEDDED_BYTES", 0)
-        return write_benchmark_report(folder / "results", folder / "all's #1.html", n_resamples=50)
+        patch.setattr("tinydefects.report.crops.LARGEST_EMBEDDED_BYTES", 0)
+        return write_report(folder / "results", folder / "all's #1.html", n_resamples=50)
 
 
 @pytest.fixture
@@ -49,10 +49,10 @@ def methods(page):
 
 
 def open_gallery(open_page, **options):
-    """The page with the gallery in view; cards out of sight are not in the document."""
+    """The page with the gallery in view; crops out of sight are not in the document."""
     page = open_page(**options)
     page.locator("#gallery").evaluate("one => one.scrollIntoView()")
-    page.locator(".card").first.wait_for()
+    page.locator(".crop").first.wait_for()
     return page
 
 
@@ -61,7 +61,7 @@ def count(page):
 
 
 def diameters(page):
-    texts = page.locator(".card > button > b").all_inner_texts()
+    texts = page.locator(".crop > button > b").all_inner_texts()
     return [float(text.removesuffix(" px")) for text in texts]
 
 
@@ -69,7 +69,7 @@ def diameters(page):
 def test_the_page_never_scrolls_sideways(open_page, width):
     page = open_gallery(open_page, width=width)
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    page.locator(".card > button").first.click()
+    page.locator(".crop > button").first.click()
     assert page.evaluate("document.querySelector('dialog').scrollWidth") <= width
 
 
@@ -106,9 +106,9 @@ def test_a_heading_sorts_and_turns_round(open_page):
     assert methods(page) == sorted(methods(page))
 
 
-def test_the_table_of_categories_shows_the_figure_asked_for(open_page):
+def test_the_table_of_categories_shows_the_metric_asked_for(open_page):
     page = open_page()
-    page.get_by_label("Figure in the table").select_option("image AUROC")
+    page.get_by_label("Metric in the table").select_option("image AUROC")
     shown = page.locator("table.heat tbody tr").first.locator("td").all_inner_texts()
     values = page.evaluate("JSON.parse(document.querySelector('.heat-values').textContent).image_auroc[0]")
     assert shown == [f"{value:.3f}" for value in values]
@@ -132,9 +132,9 @@ def test_a_method_can_be_lit_in_every_figure(open_page):
 
 def test_one_set_of_curves_is_shown_at_a_time(open_page):
     page = open_page()
-    assert page.locator("[data-curves-of]:visible h3").all_inner_texts() == ["all 2 categories"]
+    assert page.locator("[data-pick-of]:visible h3").all_inner_texts() == ["all 2 categories"]
     page.get_by_label("Curves shown").select_option("cloth/twill")
-    assert page.locator("[data-curves-of]:visible h3").all_inner_texts() == ["cloth/twill"]
+    assert page.locator("[data-pick-of]:visible h3").all_inner_texts() == ["cloth/twill"]
 
 
 def test_the_gallery_starts_with_the_smallest_and_can_be_turned_round(open_page):
@@ -173,7 +173,7 @@ def test_the_address_keeps_what_was_chosen(open_page):
     page.get_by_label("Missed by", exact=True).select_option(WEAK)
     page.get_by_label("Sort").select_option("largest first")
     page.locator("#shown button").nth(2).click()
-    page.locator(".card > button").nth(1).click()
+    page.locator(".crop > button").nth(1).click()
     title, fragment = page.locator("#zoom-title").inner_text(), page.evaluate("location.hash")
     assert f"missed={WEAK}" in unquote(fragment).replace("+", " ")
     again = open_page(fragment)
@@ -192,10 +192,10 @@ def test_an_address_of_nothing_known_shows_everything(open_page):
 
 def test_one_defect_is_walked_through_by_keyboard(open_page):
     page = open_gallery(open_page)
-    first = page.locator(".card > button").first
+    first = page.locator(".crop > button").first
     first.focus()
     page.keyboard.press("ArrowRight")
-    assert page.evaluate("document.activeElement.closest('.card').dataset.place") == "1"
+    assert page.evaluate("document.activeElement.closest('.crop').dataset.place") == "1"
     page.keyboard.press("Enter")
     assert page.locator(".zoom-head p").inner_text().endswith(f"2 of {count(page)}")
     page.keyboard.press("ArrowRight")
@@ -204,18 +204,18 @@ def test_one_defect_is_walked_through_by_keyboard(open_page):
     assert page.locator(".zoom-head p").inner_text().endswith(f"3 of {count(page)}")
     page.keyboard.press("Escape")
     assert not page.locator("dialog").is_visible()
-    page.wait_for_function("document.activeElement.closest('.card')?.dataset.place === '2'")
+    page.wait_for_function("document.activeElement.closest('.crop')?.dataset.place === '2'")
 
 
 def test_pixels_are_enlarged_a_whole_number_of_times(open_page):
     page = open_gallery(open_page)
-    page.locator(".card > button").first.click()
+    page.locator(".crop > button").first.click()
     zooms = page.evaluate(
         """() => {
           const { fields, defects } = JSON.parse(document.querySelector("#defects").textContent);
           const [height, n] = [defects[0][fields.indexOf("height")], defects[0][fields.indexOf("pictured")].length + 1];
           const of = box => [box.clientHeight / height, parseFloat(box.style.backgroundSize) / n / box.clientWidth];
-          return [...document.querySelectorAll("dialog .pixels, .card:first-child .pixels")].map(of);
+          return [...document.querySelectorAll("dialog .pixels, .crop:first-child .pixels")].map(of);
         }"""
     )
     assert len(zooms) == 12
@@ -242,20 +242,20 @@ def test_every_picture_is_loaded_and_has_a_name(open_page):
     assert all(sizes)
 
 
-def test_only_cards_near_the_view_are_in_the_document(open_page):
+def test_only_crops_near_the_view_are_in_the_document(open_page):
     page = open_gallery(open_page, width=390)
     n = count(page)
-    assert 0 < page.locator(".card").count() < n / 2
-    page.locator("#cards").evaluate(
-        """async cards => {
-          while (cards.getBoundingClientRect().bottom > innerHeight) {
+    assert 0 < page.locator(".crop").count() < n / 2
+    page.locator("#crops").evaluate(
+        """async crops => {
+          while (crops.getBoundingClientRect().bottom > innerHeight) {
             scrollBy({ top: 700, behavior: "instant" });
             await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
           }
         }"""
     )
-    page.wait_for_function(f"document.querySelector('.card[aria-posinset=\"{n}\"]')")
-    assert page.locator(".card").count() < n / 2
+    page.wait_for_function(f"document.querySelector('.crop[aria-posinset=\"{n}\"]')")
+    assert page.locator(".crop").count() < n / 2
 
 
 def test_without_scripts_every_table_and_figure_is_shown_and_no_dead_control(open_page):

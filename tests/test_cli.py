@@ -19,6 +19,8 @@ from tinydefects.detector.timm_guard import load_timm
 from tinydefects.results.result import read_result
 from tinydefects.submission.layout import N_PRIVATE_IMAGES
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ["--teacher", "builtin", "--resolution", "64", "--epochs", "3"]
 
 

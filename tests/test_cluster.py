@@ -1,19 +1,18 @@
 import json
 import os
 import signal
-import threading
 import time
-from concurrent.futures import wait
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tinydefects.benchmark.cluster import admission, connection
-from tinydefects.benchmark.cluster.admission import Admission, ClusterError, refusal_of
-from tinydefects.benchmark.cluster.connection import open_executor
+from tinydefects.benchmark import cluster
+from tinydefects.benchmark.cluster import Alike, ClusterError, open_cluster
 from tinydefects.errors import TinyDefectsError
+
+pytestmark = pytest.mark.slow
 
 distributed = pytest.importorskip("distributed", reason="needs the extra 'cluster'")
 psutil = pytest.importorskip("psutil", reason="comes with dask.distributed")
@@ -49,9 +48,7 @@ def complain():
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("out")
-    with open_executor(
-        "local", n_workers=2, threads_per_worker=3, resources={"GPU": 1}, retries=1, out=folder
-    ) as executor:
+    with open_cluster("local", n_workers=2, threads_per_worker=3, resources={"GPU": 1}, out=folder) as executor:
         yield executor, folder
 
 
@@ -71,7 +68,7 @@ def elsewhere():
 
 def refusal(address, **settings):
     """Why an executor does not open."""
-    with pytest.raises(ClusterError) as refused, open_executor(address, **settings):
+    with pytest.raises(ClusterError) as refused, open_cluster(address, **settings):
         pass
     return str(refused.value)
 
@@ -95,10 +92,11 @@ def test_a_job_whose_worker_is_killed_is_run_by_another(two_workers, tmp_path):
 
 def test_a_job_that_kills_every_worker_fails_alone(two_workers):
     executor, _ = two_workers
-    deadly, *others = [executor.submit(die), *(executor.submit(double, number) for number in range(20))]
+    deadly, other = executor.submit(die), executor.submit(double, 4)
     with pytest.raises(ClusterError, match="every worker that tried this job died"):
         deadly.result(timeout=WAIT_SECONDS)
-    assert [other.result(timeout=WAIT_SECONDS) for other in others] == list(range(0, 40, 2))
+    assert other.result(timeout=WAIT_SECONDS) == 8
+    assert executor.n_places() >= 1  # a new worker is started for a dead one
 
 
 def test_the_error_of_a_job_arrives_as_it_was_raised(two_workers):
@@ -106,24 +104,9 @@ def test_the_error_of_a_job_arrives_as_it_was_raised(two_workers):
         two_workers[0].submit(complain).result(timeout=WAIT_SECONDS)
 
 
-def test_a_job_that_cannot_be_sent_fails_alone(two_workers):
-    executor, _ = two_workers
-    with pytest.raises(TypeError):
-        executor.submit(double, threading.Lock()).result(timeout=WAIT_SECONDS)
-    assert executor.submit(double, 5).result(timeout=WAIT_SECONDS) == 10
-
-
 def test_equal_jobs_are_run_as_often_as_they_are_sent(two_workers):
     first, second = (two_workers[0].submit(about_the_process).result(timeout=WAIT_SECONDS) for _ in range(2))
     assert first[2] < second[2]
-
-
-def test_a_cancelled_job_ends_and_does_not_stop_others(two_workers):
-    executor, _ = two_workers
-    futures = [executor.submit(about_the_process, seconds=0.1) for _ in range(8)]
-    assert futures[-1].cancel()
-    assert not wait(futures, timeout=WAIT_SECONDS).not_done
-    assert [future.cancelled() for future in futures] == [False] * 7 + [True]
 
 
 def test_nothing_listens_to_other_machines_and_nothing_is_left_lying_about(two_workers):
@@ -140,7 +123,7 @@ def test_nothing_listens_to_other_machines_and_nothing_is_left_lying_about(two_w
     assert [path.name.startswith(".shared-") for path in folder.iterdir()] == [True]
 
 
-def test_an_executor_that_does_not_open_leaves_nothing_lying_about(tmp_path, elsewhere, monkeypatch):
+def test_a_cluster_that_does_not_open_leaves_nothing_lying_about(tmp_path, elsewhere, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refusal(elsewhere.scheduler_address, out=tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -148,7 +131,7 @@ def test_an_executor_that_does_not_open_leaves_nothing_lying_about(tmp_path, els
 
 def test_a_job_that_no_worker_can_run_is_refused_before_it_waits(elsewhere):
     reason = refusal(elsewhere.scheduler_address, resources={"GPU": 1}, patience_seconds=0.5)
-    assert "none of 1 workers declares GPU=1" in reason
+    assert "none of 1 workers declares GPU=1, so a job would wait for ever" in reason
     assert "start them with --resources 'GPU=1'" in reason
 
 
@@ -159,9 +142,10 @@ def test_a_worker_that_would_run_two_jobs_in_one_process_is_refused(elsewhere):
 def test_an_address_nobody_answers_at_is_one_line(tmp_path):
     file = tmp_path / "scheduler.json"
     file.write_text("{}")
-    assert refusal("tcp://127.0.0.1:9", patience_seconds=0.5).startswith("tcp://127.0.0.1:9: no scheduler answers")
-    assert refusal(str(file), patience_seconds=0.5).startswith(f"{file}: no scheduler answers")
-    assert refusal("somewhere").startswith("--cluster somewhere: neither 'local' nor an address")
+    for address in ("tcp://127.0.0.1:9", str(file), "locl"):
+        reason = refusal(address, patience_seconds=0.5)
+        assert reason.startswith(f"--cluster {address}: no scheduler answers; give 'local', an address such as ")
+        assert "\n" not in reason
 
 
 def test_a_scheduler_file_is_an_address_and_closing_leaves_its_cluster_alone(tmp_path):
@@ -169,44 +153,48 @@ def test_a_scheduler_file_is_an_address_and_closing_leaves_its_cluster_alone(tmp
     with somebodys_cluster(threads_per_worker=1) as running:
         file.write_text(json.dumps(running.scheduler.identity()))
         for number in (3, 4):
-            with open_executor(str(file)) as executor:
+            with open_cluster(str(file)) as executor:
                 assert executor.submit(double, number).result(timeout=WAIT_SECONDS) == 2 * number
 
 
 def test_waiting_ends_when_the_last_worker_has_gone():
-    with somebodys_cluster(1) as running, open_executor(running.scheduler_address, patience_seconds=0.5) as executor:
+    with somebodys_cluster(1) as running, open_cluster(running.scheduler_address, patience_seconds=0.5) as executor:
         assert executor.submit(double, 1).result(timeout=WAIT_SECONDS) == 2
+        assert executor.n_places() == 1
         running.scale(0)
         while running.scheduler.workers:
             time.sleep(0.05)
-        with pytest.raises(ClusterError, match=r"no worker has been there for 0\.5 s"):
-            executor.submit(double, 2).result(timeout=WAIT_SECONDS)
+        with pytest.raises(ClusterError, match="none of 0 workers takes jobs; start some with 'dask worker'"):
+            executor.n_places()
 
 
 def test_a_lost_scheduler_ends_the_wait():
-    with somebodys_cluster(1) as running, open_executor(running.scheduler_address, patience_seconds=0.5) as executor:
-        slow = executor.submit(about_the_process, seconds=1.0)
+    with somebodys_cluster(1) as running, open_cluster(running.scheduler_address, patience_seconds=0.5) as executor:
         running.close()
         with pytest.raises(ClusterError, match="the scheduler was lost; run again to go on"):
-            slow.result(timeout=WAIT_SECONDS)
+            executor.n_places()
 
 
 def test_workers_with_other_code_are_named_before_the_first_job(monkeypatch):
-    here, there = (("tinydefects", "0.9, code of last year"),), (("tinydefects", "0.9, code of today"),)
-    answers = iter([here, there])
-    for module in (connection, admission):
-        monkeypatch.setattr(module, "own_versions", lambda: next(answers))
+    answers = iter([{"tinydefects": "code of last year"}, {"tinydefects": "code of today"}])
+    monkeypatch.setattr(cluster, "own_versions", lambda: next(answers))
     with somebodys_cluster(threads_per_worker=1) as running:
         reason = refusal(running.scheduler_address)
     assert reason.startswith("worker on ")
-    assert "has tinydefects 0.9, code of today, this machine 0.9, code of last year" in reason
+    assert "has tinydefects code of today, this machine code of last year; make them equal" in reason
+
+
+def test_a_worker_that_joins_later_is_asked_as_well():
+    with pytest.raises(ClusterError, match=r"has numpy \S+, this machine 1\.0; make them equal"):
+        Alike(versions={"numpy": "1.0"}).call(double, 1)
+    assert Alike(versions=cluster.own_versions()).call(double, 1) == 2
 
 
 def test_workers_must_see_the_same_folders(tmp_path):
-    wanted = Admission(root=(tmp_path, frozenset({"mvtec_ad"})))
-    assert "share the dataset folder" in refusal_of(wanted)
+    wanted = Alike(versions={}, root=(tmp_path, frozenset({"mvtec_ad"})))
+    assert "share the dataset folder" in wanted.refusal()
     (tmp_path / "mvtec_ad").mkdir()
-    wanted = Admission(root=(tmp_path, frozenset({"mvtec_ad"})), out=(tmp_path, ".shared-1"))
-    assert "share the output folder" in refusal_of(wanted)
+    wanted = Alike(versions={}, root=(tmp_path, frozenset({"mvtec_ad"})), out=(tmp_path, ".shared-1"))
+    assert "share the output folder" in wanted.refusal()
     (tmp_path / ".shared-2").touch()
-    assert refusal_of(Admission(out=(tmp_path, ".shared-2"))) == ""
+    assert Alike(versions={}, out=(tmp_path, ".shared-2")).refusal() == ""

@@ -5,11 +5,13 @@ import json
 import pytest
 
 from benchmark_scene import CATEGORY, SCENE, jobs_for, settings_in
-from tinydefects.benchmark.cluster.connection import open_executor
+from tinydefects.benchmark.cluster import open_cluster
 from tinydefects.benchmark.processes import InThisProcess
 from tinydefects.benchmark.runner import run
 from tinydefects.datasets.catalog import load_category
 from tinydefects.results.result import read_result
+
+pytestmark = pytest.mark.slow
 
 pytest.importorskip("distributed", reason="needs the extra 'cluster'")
 psutil = pytest.importorskip("psutil", reason="comes with dask.distributed")
@@ -28,7 +30,6 @@ def bytes_of_the_evaluation(path):
     return json.dumps([content["evaluation"], content["tally_sha256"], content["exhibits_sha256"]])
 
 
-@pytest.mark.slow
 def test_two_workers_give_the_bytes_of_a_serial_run_even_when_one_is_killed(tmp_path):
     jobs = jobs_for("fbft:epochs=1", "subspace", "local_contrast")
     alone, together = (
@@ -36,13 +37,13 @@ def test_two_workers_give_the_bytes_of_a_serial_run_even_when_one_is_killed(tmp_
         settings_in(tmp_path / "together", root=tmp_path / "alone/data"),
     )
     load_category(CATEGORY, root=alone.root, **SCENE)  # drawn once, as the command does
-    assert not [outcome.reason for outcome in run(jobs, alone, InThisProcess(), n_at_once=1) if outcome.reason]
+    assert not [outcome.reason for outcome in run(jobs, alone, InThisProcess(), n_at_once=lambda: 1) if outcome.reason]
     n_done = 0
-    with open_executor("local", n_workers=2, root=together.root, out=together.out) as executor:
-        for outcome in run(jobs, together, executor, n_at_once=len(jobs)):
+    with open_cluster("local", n_workers=2, root=together.root, out=together.out) as executor:
+        for outcome in run(jobs, together, executor, n_at_once=executor.n_places):
             assert outcome.reason == ""
             if n_done == 0:
-                process_that_listens_at(next(iter(executor._workforce.workers()))).kill()
+                process_that_listens_at(next(iter(executor.workers()))).kill()
             n_done += 1
     assert n_done >= len(jobs)
     for job in jobs:

@@ -154,6 +154,7 @@ def test_a_single_image_decides_nothing(tmp_path):
     assert found["aupro_scratch@0.3"].verdict == "a higher"
 
 
+@pytest.mark.slow
 def test_sizes_found_by_different_rules_are_not_compared(samples):
     evaluations = {
         rule: evaluate(random_pairs(samples), detection_rule=rule, n_resamples=0)
@@ -170,6 +171,7 @@ def test_other_images_are_refused_by_name(tmp_path, evaluations):
         compare({"strong": evaluations["strong"], "short": evaluate(random_pairs(fewer), n_resamples=0)})
 
 
+@pytest.mark.slow
 def test_other_masks_groups_or_labels_of_the_same_images_are_refused_by_name(evaluations):
     strong = evaluations["strong"]
     regrouped = replace(
@@ -214,6 +216,7 @@ def test_stored_results_compare_as_the_evaluations_did_and_go_by_what_tells_them
     assert str(compare(again, n_resamples=200)) == str(compare(evaluations, n_resamples=200))
 
 
+@pytest.mark.slow
 def test_the_command_prints_verdicts_or_json(stored):
     paths = [str(stored["strong"]), str(stored["weak"])]
     printed = CliRunner().invoke(app, ["compare", *paths, "--resamples", "200"])

@@ -12,8 +12,8 @@ from tinydefects.datasets.catalog import load_category
 from tinydefects.detector.device_memory import DeviceMemory, memory_of
 from tinydefects.detector.teacher import load_teacher
 from tinydefects.errors import TinyDefectsError
-from tinydefects.methods.catalog import parse_peer
-from tinydefects.methods.method import PeerInputs
+from tinydefects.methods.catalog import parse_method
+from tinydefects.methods.method import MethodInputs
 from tinydefects.methods.stages import StageClock
 
 PLENTY = DeviceMemory(reset_peak=lambda: None, peak_bytes=lambda: 7000, free_bytes=lambda: 10**12)
@@ -35,8 +35,8 @@ class SteadyPeer:
         self.now, self.seconds, self.shown = 0.0, seconds, []
         self.clock = StageClock()
         watch = SimpleNamespace(perf_counter=lambda: self.now)
-        for module in ("stages", "cost"):
-            monkeypatch.setattr(f"tinydefects.benchmark.{module}.time", watch)
+        for module in ("methods.stages", "benchmark.cost"):
+            monkeypatch.setattr(f"tinydefects.{module}.time", watch)
 
     def fit(self, samples):
         raise AssertionError("a fitted method is timed")
@@ -59,8 +59,8 @@ def samples_of(folder, *sides):
     return [Sample(id=f"train/good/{n}", image_path=path, label="good") for n, path in enumerate(paths)]
 
 
-def measure(peer, samples, **options):
-    return measure_cost(peer, samples, clock=peer.clock, device="cpu", threads=1, teacher_bytes=5, **options)
+def measure(method, samples, **options):
+    return measure_cost(method, samples, clock=method.clock, device="cpu", threads=1, teacher_bytes=5, **options)
 
 
 def test_stages_add_up_to_end_to_end(monkeypatch, tmp_path):
@@ -143,6 +143,7 @@ def test_no_image_and_an_unknown_protocol_are_refused(monkeypatch, tmp_path):
         measure(SteadyPeer(monkeypatch), samples_of(tmp_path, 8), mode="slow")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stages"),
     [
@@ -154,8 +155,8 @@ def test_no_image_and_an_unknown_protocol_are_refused(monkeypatch, tmp_path):
 def test_a_real_peer_is_timed_at_every_stage_it_has(tmp_path, name, stages):
     scene = load_category("synthetic/brushed_metal", root=tmp_path, size=64, n_train=2, n_good=1, n_defect=1)
     clock = StageClock()
-    kind, _ = parse_peer(name)
-    inputs = PeerInputs(
+    kind, _ = parse_method(name)
+    inputs = MethodInputs(
         teacher=lambda: load_teacher("builtin", device="cpu"),
         resolution=64,
         seed=0,
@@ -169,6 +170,7 @@ def test_a_real_peer_is_timed_at_every_stage_it_has(tmp_path, name, stages):
     assert sheet.by_batch.keys() >= {1, 2}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset the peak")
 def test_the_peak_is_what_was_held_since_the_reset():
     memory = memory_of("cpu")

@@ -260,6 +260,7 @@ def test_every_dataset_states_its_licence():
     assert LICENCES.keys() == LOADERS.keys()
 
 
+@pytest.mark.slow
 def test_ten_thousand_samples_are_loaded_quickly_from_their_names_alone(tmp_path):
     # All files are empty, so whoever opened one as an image would fail.
     for name, count in {"good": 9_000, "defect": 1_000, "mask": 1_000}.items():

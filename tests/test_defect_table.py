@@ -5,7 +5,7 @@ import pytest
 
 from report_factory import make_defect, make_evaluation
 from tinydefects.data.tables import read_rows
-from tinydefects.results.defect_table import defect_columns, write_defect_table
+from tinydefects.results.attachments import defect_columns, write_defect_table
 
 
 @pytest.fixture

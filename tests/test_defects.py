@@ -85,6 +85,7 @@ def test_areas_add_up_to_the_mask():
     np.testing.assert_array_equal(rebuilt, mask)
 
 
+@pytest.mark.slow
 def test_a_mask_of_too_many_regions_is_refused_by_name_and_one_of_as_many_as_may_be_is_not():
     mask = np.zeros((200, 200), dtype=bool)
     mask[::2, ::2] = True

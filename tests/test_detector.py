@@ -2,6 +2,7 @@ import hashlib
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,7 @@ def test_a_save_that_fails_half_way_leaves_the_old_detector(detector, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_of_saving_leaves_the_old_detector_or_the_new_one(detector, tmp_path):
     fitted(epochs=1).save(tmp_path / "model")
     saved, old = read_detector(tmp_path / "model")
@@ -349,12 +351,24 @@ def test_settings_survive_their_json():
     told = DetectorSettings(tile=64, blocks=(2, 5), learning_rate=1e-3, precision="bfloat16")
     assert DetectorSettings.model_validate_json(told.model_dump_json()) == told
     assert DetectorSettings(blocks="2-5").blocks == (2, 5)
+    assert DetectorSettings(blocks="11") == DetectorSettings(blocks=11) == DetectorSettings(blocks=[11])
 
 
-@pytest.mark.parametrize("blocks", ["7", "7-", "-1-2", "7-11-12", [7], [7, 11, 12], [7, "11"], [7, -1], [True, 2], 7])
-def test_blocks_are_two_numbers_from_0(blocks):
-    with pytest.raises(TinyDefectsError, match="field 'blocks': give an earlier and a later block, from 0: 7-11"):
+@pytest.mark.parametrize(
+    "blocks", ["7-", "-1-2", "11-7", "7-7", "", [], [7, "11"], [7, -1], [-1, 7], [True, 2], [7, 7.5], 7.0, -7, True]
+)
+def test_blocks_are_ascending_numbers_from_0(blocks):
+    with pytest.raises(TinyDefectsError, match="field 'blocks': give blocks from 0, ascending: 7-11"):
         Detector(blocks=blocks)
+
+
+@pytest.mark.parametrize("blocks", ["7", "3-7-11", [7], (3, 7, 11), 7])
+def test_a_detector_takes_two_blocks_of_its_settings_or_its_teacher(blocks):
+    with pytest.raises(TinyDefectsError, match=r"^blocks (7|3-7-11): the students translate two blocks into .*7-11\)$"):
+        Detector(blocks=blocks)
+    told = DetectorSettings(blocks=blocks).blocks
+    with pytest.raises(TinyDefectsError, match="the students translate two blocks"):
+        Detector(teacher=replace(counting_teacher(), blocks=told))
 
 
 def test_a_setting_that_does_not_exist_is_refused_by_name():
@@ -365,8 +379,8 @@ def test_a_setting_that_does_not_exist_is_refused_by_name():
 def test_no_images_and_no_image_are_refused():
     with pytest.raises(TrainingError, match="there are no training images"):
         Detector(teacher=counting_teacher()).fit([])
-    with pytest.raises(ImageReadError, match=r"this one is \(8, 8\) uint8"):
-        Detector(teacher=counting_teacher()).fit([np.zeros((8, 8), np.uint8)])
+    with pytest.raises(ImageReadError, match=r"image 0 of those given, .* this array is \(8, 8, 5\)"):
+        Detector(teacher=counting_teacher()).fit([np.zeros((8, 8, 5), np.uint8)])
 
 
 def test_images_at_hand_are_refused_before_the_first_pass_if_their_features_do_not_fit():

@@ -8,7 +8,7 @@ import torch
 
 from command_line import run
 from tiny_teachers import counting_teacher
-from tinydefects.benchmark.job import peer_inputs
+from tinydefects.benchmark.job import method_inputs
 from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.cli.demo import DemoSettings, run_demo
 from tinydefects.detector.detector import Detector
@@ -80,7 +80,7 @@ def test_demo_and_benchmark_refuse_before_they_draw_or_load(only_cpu, tmp_path):
     job = Job(protocol=protocol, category="folder/parts", peer="local_contrast", resolution=0, seed=0)
     settings = RunSettings(root=tmp_path, out=tmp_path, features=tmp_path, device="cuda")
     with pytest.raises(TinyDefectsError, match="no such device"):
-        peer_inputs(job, settings, {})
+        method_inputs(job, settings, {})
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_demo_and_benchmark_refuse_before_they_draw_or_load(only_cpu, tmp_path):
         ("fit", "folder/nothing"),
         ("predict", "no_model", "no_images"),
         ("inspect", "folder/nothing"),
-        ("benchmark", "--peers", "fbft", "--categories", "folder/nothing"),
+        ("benchmark", "--methods", "fbft", "--categories", "folder/nothing"),
     ],
     ids=lambda arguments: arguments[0],
 )

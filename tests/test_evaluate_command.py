@@ -275,6 +275,7 @@ def finish(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, **options)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_one_line_and_leaves_nothing_half_written(workplace):
     def allow_small_files_only():
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
@@ -286,6 +287,7 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_nothing_half_written(workpla
     assert [path for path in workplace.rglob("*") if "results" in path.parts and path.is_file()] == []
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_amid_the_scoring_leaves_nothing_behind(workplace):
     temporary = workplace / "temporary"
     temporary.mkdir()
@@ -310,6 +312,7 @@ cli.main()
     assert finish(*EVALUATE).returncode == 0
 
 
+@pytest.mark.slow
 def test_without_torch_and_without_pyarrow_maps_are_scored_and_parquet_names_its_extra(workplace):
     def without(*arguments):
         program = f"import sys; sys.modules['torch'] = sys.modules['pyarrow'] = None; sys.argv = {['', *arguments]}; "

@@ -26,6 +26,8 @@ from tinydefects.export.manifest import sha256
 from tinydefects.export.plan import plan_export
 from tinydefects.export.writing import calibration_choice, write_export
 
+pytestmark = pytest.mark.slow
+
 if not all(map(importlib.util.find_spec, ("onnxscript", "onnxruntime", "openvino"))):
     pytest.skip("needs the extra 'export'", allow_module_level=True)
 LYING, UPRIGHT = (140, 231), (200, 130)

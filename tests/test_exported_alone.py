@@ -17,6 +17,8 @@ from tinydefects.export.manifest import read_manifest
 from tinydefects.export.plan import plan_export
 from tinydefects.export.writing import write_export
 
+pytestmark = pytest.mark.slow
+
 if not all(map(importlib.util.find_spec, ("onnxscript", "onnxruntime", "openvino", "nncf"))):
     pytest.skip("needs the extra 'export'", allow_module_level=True)
 SIZE = (60, 80)

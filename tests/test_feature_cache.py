@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_teachers import counting_teacher
+from tiny_teachers import TINY_VIT, counting_teacher, tiny_vit
 from tinydefects.detector.features import FeatureCache, expected_bytes
 from tinydefects.detector.patch_grid import PatchGrid
-from tinydefects.detector.teacher import Teacher
+from tinydefects.detector.teacher import Teacher, freeze_teacher
 from tinydefects.errors import TinyDefectsError, TrainingError
 
 DiskUsage = namedtuple("DiskUsage", "total used free")
@@ -96,6 +96,52 @@ def test_the_bytes_foretold_are_the_bytes_on_disk(tmp_path, feature_format):
     grids = [grid_of(image) for image in photographs()]
     foretold = expected_bytes(grids, dim=12, feature_format=feature_format)
     assert foretold == sum(path.stat().st_size for path in files_in(tmp_path))
+
+
+def test_features_of_two_blocks_lie_under_the_names_that_version_0_1_0_gave_them(tmp_path):
+    image = photographs()[0]
+    for settings in ({"feature_format": "float16"}, {"feature_format": "float32", "patch_fraction": 0.5}):
+        FeatureCache(tmp_path, counting_teacher(), limit_bytes=10**9, **settings).add(image, grid_of(image))
+    assert [path.stem[:16] for path in files_in(tmp_path)] == ["30f936a0eb4f256a", "aff0f4208e5d194c"]
+
+
+@pytest.mark.parametrize("blocks", [(3,), (0, 2, 5), (1, 2, 3, 4)])
+def test_any_number_of_blocks_is_kept_and_read_back(tmp_path, blocks):
+    teacher = freeze_teacher(TINY_VIT, tiny_vit(), blocks=blocks, device="cpu")
+    image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    grid = PatchGrid.native((32, 48), patch=16)
+    expected = teacher.features(grid.to_patches(image, teacher.mean, teacher.std)[None])
+    cache = FeatureCache(tmp_path, teacher, feature_format="float32", limit_bytes=10**9)
+    for read, block in zip(cache.read(image, grid), expected, strict=True):
+        torch.testing.assert_close(read, block, rtol=1e-4, atol=1e-4)
+    cache = FeatureCache(tmp_path, teacher, feature_format="float32", limit_bytes=10**9)
+    assert cache.add(image, grid)  # found, as the first left it
+    (whole,) = cache.batches([0], images=1)
+    (mixed,) = cache.patch_batches([0], patches=9, shuffle=torch.Generator().manual_seed(0))
+    assert [block.shape for block in whole] == [block.shape for block in mixed] == [(6, 64)] * len(blocks)
+    order = [whole[0].tolist().index(patch) for patch in mixed[0].tolist()]
+    for block, other, read in zip(whole, mixed, cache.read(image, grid), strict=True):
+        assert torch.equal(block, read.reshape(6, 64))
+        assert torch.equal(block[order], other)
+    foretold = expected_bytes([grid], dim=64, feature_format="float32", n_blocks=len(blocks))
+    assert foretold == sum(path.stat().st_size for path in files_in(tmp_path))
+
+
+def test_of_three_blocks_the_same_share_of_the_patches_is_kept(tmp_path):
+    teacher = freeze_teacher(TINY_VIT, tiny_vit(), blocks=(0, 2, 5), device="cpu")
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    grid = PatchGrid.native((64, 64), patch=16)
+    settings = {"feature_format": "float32", "limit_bytes": 10**9}
+    all_patches = FeatureCache(tmp_path / "all", teacher, **settings).read(image, grid)
+    cache = FeatureCache(tmp_path / "some", teacher, **settings, patch_fraction=0.25)
+    cache.add(image, grid)
+    (kept,) = cache.batches([0], images=1)
+    places = [all_patches[0].reshape(16, 64).tolist().index(patch) for patch in kept[0].tolist()]
+    assert len(set(places)) == 4
+    for block, some in zip(all_patches, kept, strict=True):
+        assert torch.equal(block.reshape(16, 64)[places], some)
+    foretold = expected_bytes([grid], dim=64, feature_format="float32", n_blocks=3, patch_fraction=0.25)
+    assert foretold == sum(path.stat().st_size for path in files_in(tmp_path / "some"))
 
 
 @pytest.mark.parametrize(

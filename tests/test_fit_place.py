@@ -16,6 +16,8 @@ from tinydefects.data.leftovers import sweep_once
 from tinydefects.detector.detector import Detector
 from tinydefects.errors import ModelFileError
 
+pytestmark = pytest.mark.slow
+
 FIT = ["fit", "synthetic/brushed_metal", "--root", "data", "--option", "size=64", "--option", "n_train=4"]
 FIT += ["--teacher", "builtin", "--resolution", "64", "--device", "cpu", "--out", "my model"]
 IMAGES = list(np.random.default_rng(0).integers(90, 130, (4, 48, 64, 3), dtype=np.uint8))
@@ -171,7 +173,6 @@ def signalled(arguments: list[str], line: str, sign: signal.Signals) -> tuple[in
     return process.returncode, "".join(said) + rest
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "sign", "expected"),
     [("teacher: ", signal.SIGINT, 130), ("students: ", signal.SIGINT, 130), ("students: ", signal.SIGTERM, 143)],
@@ -188,7 +189,6 @@ def test_ctrl_c_in_a_fit_is_one_line_and_the_next_run_goes_on(monkeypatch, capsy
     assert names(Path("my model")) == ["detector.json", "model.safetensors"]
 
 
-@pytest.mark.slow
 def test_what_a_killed_fit_left_is_swept_by_the_next_one(monkeypatch, capsys, caplog):
     code, _ = signalled([*FIT, "--epochs", "2000"], "students: ", signal.SIGKILL)
     assert code == -signal.SIGKILL

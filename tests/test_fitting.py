@@ -282,6 +282,7 @@ FIT = ["fit", "synthetic/brushed_metal", "--root", "data", "--option", "size=64"
 FIT += ["--teacher", "builtin", "--resolution", "64", "--device", "cpu", "--out", "model"]
 
 
+@pytest.mark.slow
 def test_fit_says_when_it_stopped_and_which_students_it_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     options = ["--epochs", 3, "--validation-fraction", 0.25, "--patience", 2, "--patch-fraction", 0.5]
@@ -308,6 +309,7 @@ def test_an_early_end_is_told_with_its_epoch():
     )
 
 
+@pytest.mark.slow
 def test_patience_without_held_out_images_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code, _, err = run(monkeypatch, capsys, *FIT, "--patience", 3)

@@ -175,6 +175,7 @@ class StandIn(nn.Module):
         return earlier, torch.tanh(earlier @ self.mix + earlier.mean(1, keepdim=True) @ self.overview)
 
 
+@pytest.mark.slow
 @needs_all_goldens
 def test_the_published_preset_repeats_the_published_run_from_images_to_scores(tmp_path):
     arrays = golden("e2e/e2e.npz")

@@ -17,7 +17,7 @@ from tinydefects.metrics.ranking import rank
 from tinydefects.metrics.size import QUARTILES, SizeBins, short
 from tinydefects.metrics.statistics.comparison import compare
 from tinydefects.metrics.statistics.leaderboard import leaderboard
-from tinydefects.report.evaluation_page import write_report
+from tinydefects.report.page import write_report
 from tinydefects.results.result import Result, describe_run, read_result, write_result
 
 ODD_TYPES = (
@@ -217,6 +217,7 @@ def test_sizes_in_millimetres_without_a_pitch_are_refused_before_the_first_image
 GOLDEN = Path(__file__).parent / "goldens/result_of_0_1_0/parts.json"
 
 
+@pytest.mark.slow
 def test_a_result_of_0_1_0_is_read_with_groups_that_know_their_members(tmp_path):
     old = read_result(GOLDEN).evaluation
     assert [len(group.members) for group in groups_of(old)] == [group.n_defects for group in groups_of(old)]

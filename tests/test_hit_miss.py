@@ -62,12 +62,14 @@ def test_the_band_of_the_curve_crosses_ninety_percent_at_a90_95():
     assert (curve.pod < curve.high).all()
 
 
+@pytest.mark.slow
 def test_the_upper_bound_lies_above_the_true_a90_in_nineteen_of_twenty_experiments():
     true_a90 = math.exp((LOG_ODDS_90 + 3.0) / 2.0)
     bounds = np.array([fit_sizes(*draw(400, seed=seed, whole_pixels=True)).a90_95_px for seed in range(300)])
     assert np.mean(bounds >= true_a90) == pytest.approx(0.95, abs=0.025)  # two standard errors
 
 
+@pytest.mark.slow
 def test_the_goodness_of_fit_accepts_a_logistic_curve_and_rejects_another():
     p_values = [fit_sizes(*draw(100, seed=seed)).lack_of_fit_p for seed in range(100)]
     assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.04)

@@ -213,6 +213,7 @@ def scan_12_bits(root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_fit_says_what_it_found_and_saves_it_and_predict_uses_it(tmp_path, monkeypatch, capsys):
     root = scan_12_bits(tmp_path / "data with spaces")
     arguments = ("fit", "folder/parts", "--root", root, "--teacher", "builtin", "--resolution", 32, "--epochs", 1)

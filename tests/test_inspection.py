@@ -108,6 +108,7 @@ def test_no_defects_is_said_in_words_and_has_no_plan():
     assert math.isnan(inspection.plans[0].bilinear.share_gone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("diameter", [1.0, 2.0, 5.5, 40.0])
 def test_drawn_discs_have_the_asked_for_area_on_average_and_stand_apart(diameter):
     areas = [defect.area_px for defect in find_defects(draw_discs(diameter, (600, 900), cell_px=4.0))]
@@ -115,6 +116,7 @@ def test_drawn_discs_have_the_asked_for_area_on_average_and_stand_apart(diameter
     assert np.mean(areas) == pytest.approx(math.pi * diameter**2 / 4, rel=0.02 if diameter > 1 else 0.3)
 
 
+@pytest.mark.slow
 def test_as_many_one_pixel_discs_survive_sampling_as_the_grid_has_pixels_for():
     """A single pixel is hit with probability 1 / g² where one pixel in g is sampled along each side."""
     inspection = inspect_disc(0.5, (1000, 1500), resolutions=(375,))

@@ -7,6 +7,7 @@ from tinydefects.planner.inspection import inspect_defects, inspect_disc
 from tinydefects.planner.plot import write_plot
 
 
+@pytest.mark.slow
 def test_the_same_inspection_gives_the_same_bytes_and_its_own_words(tmp_path):
     inspection = inspect_disc(12.0, (400, 600), resolutions=(200, 300), pixel_pitch_mm=0.05)
     first, second = (write_plot("discs", inspection, tmp_path / name).read_bytes() for name in ("a.svg", "b.svg"))
@@ -16,6 +17,7 @@ def test_the_same_inspection_gives_the_same_bytes_and_its_own_words(tmp_path):
     assert {"200", "300", "native", "mm", "two patches and more"} <= set(words)
 
 
+@pytest.mark.slow
 def test_every_format_is_written(tmp_path):
     inspection = inspect_disc(12.0, (400, 600), resolutions=(200,))
     starts = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
@@ -31,6 +33,7 @@ def test_another_format_or_no_defect_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("diameter", "name"), [(1.0, "tiles"), (60.0, "advised")])
 def test_the_advised_input_is_the_last_bar(tmp_path, diameter, name):
     path = write_plot("discs", inspect_disc(diameter, (600, 600)), tmp_path / "plot.svg")

@@ -34,6 +34,7 @@ def row(board, method, figure):
     return found
 
 
+@pytest.mark.slow
 def test_a_value_is_the_mean_over_categories_of_the_mean_over_seeds(evaluations):
     one = row(leaderboard(evaluations, figures=ASKED, n_resamples=50), "weak", "aupro@0.3")
     by_seed = [[figures(e)["aupro@0.3"] for e in seeds] for seeds in evaluations["weak"].values()]

@@ -90,6 +90,6 @@ def test_a_file_that_inherits_the_number_of_a_deleted_one_is_not_sealed(tmp_path
     sealed, newcomer = tmp_path / "mask.png", tmp_path / "other.png"
     newcomer.write_bytes(b"new")
     number = newcomer.stat()
-    seal = Seal(files={(number.st_dev, number.st_ino): sealed}, peer="reader", task="fit")
+    seal = Seal(files={(number.st_dev, number.st_ino): sealed}, method="reader", task="fit")
     with guarded(seal):
         assert newcomer.read_bytes() == b"new"

@@ -137,6 +137,7 @@ def test_nothing_is_logged_where_nothing_was_left(tmp_path, caplog):
     assert caplog.records == []
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_leaves_the_old_file_or_the_new_one(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"old")

@@ -161,6 +161,7 @@ def test_nearly_all_real_tiles_have_six_photographs():
     assert (sizes[6], sizes.total()) == (197, 224)
 
 
+@pytest.mark.slow
 @real
 def test_four_real_masks_are_empty_and_their_tiles_stay_defective():
     uneven = [s for s in load_magnetic_tile("uneven", root=DATASETS).test if s.defect_type == "uneven"]

@@ -8,13 +8,13 @@ from PIL import Image
 
 from dataset_trees import draw
 from tinydefects.data import map_origin as origin_module
-from tinydefects.data.map_description import warnings_about
 from tinydefects.data.map_origin import Origin, origin_in, pixels_sha256, read_photograph
 from tinydefects.data.pairing import MapProblem, MapsError, describe_problems, pair_maps, require_one_maker, score_in
 from tinydefects.data.pixels import write_map
 from tinydefects.data.predictions import write_prediction
 from tinydefects.data.sample import Category, Prediction, Sample
 from tinydefects.errors import ImageReadError, TableError
+from tinydefects.results.evaluate_maps import warnings_about
 
 SIZE = (4, 6)
 

@@ -5,13 +5,12 @@ import pytest
 from PIL import Image
 
 from dataset_trees import draw
-from tinydefects.data.map_description import describe_cost, map_settings, scoring_cost, warnings_about
 from tinydefects.data.pairing import MapsError
 from tinydefects.data.sample import Category, Sample
 from tinydefects.data.tables import read_rows
 from tinydefects.errors import DatasetError
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.results.evaluate_maps import MapReader
+from tinydefects.results.evaluate_maps import MapReader, describe_cost, map_settings, scoring_cost, warnings_about
 
 SIZE = (12, 16)
 BOX = (slice(4, 6), slice(5, 8))

@@ -257,8 +257,8 @@ COMMANDS = {
     "evaluate": ["evaluate", "maps", "folder/parts", "--resamples", 0],
     "evaluate --dry-run": ["evaluate", "maps", "folder/parts", "--dry-run"],
     "audit": ["audit", "maps", "folder/parts"],
-    "benchmark --dry-run": ["benchmark", "--peers", "maps:maps", "--categories", "folder/parts", "--dry-run"],
-    "benchmark": ["benchmark", "--peers", "maps:maps", "--categories", "folder/parts", "--cost", "off"],
+    "benchmark --dry-run": ["benchmark", "--methods", "maps:maps", "--categories", "folder/parts", "--dry-run"],
+    "benchmark": ["benchmark", "--methods", "maps:maps", "--categories", "folder/parts", "--cost", "off"],
 }
 
 

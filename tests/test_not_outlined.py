@@ -12,7 +12,7 @@ from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.statistics.comparison import compare, describe
-from tinydefects.report.evaluation_page import write_report
+from tinydefects.report.page import write_report
 from tinydefects.results.result import read_result
 
 IMAGE_FIGURES = ("image_auroc", "image_average_precision", "image_best_f1", "image_fpr_at_95_tpr")
@@ -70,6 +70,7 @@ def test_some_outlines_missing_leave_the_others_as_they_were(tmp_path):
     assert "caution: 1 defective images mark no pixel; their pixels are left out" in str(some)
 
 
+@pytest.mark.slow
 def test_the_page_shows_image_figures_and_nothing_that_is_not_there(tmp_path):
     page = write_report([evaluate(pairs(tmp_path), n_resamples=20)], tmp_path / "a.html").read_text()
     assert "None of 3 defective images is outlined; image AUROC 1.000." in page
@@ -89,6 +90,7 @@ def test_methods_are_compared_by_their_image_figures(tmp_path):
     assert "p is corrected for 1 comparisons" in text
 
 
+@pytest.mark.slow
 def test_the_commands_take_a_category_without_outlines(tmp_path, monkeypatch, capsys):
     run = partial(command_line.run, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)

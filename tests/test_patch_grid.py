@@ -112,6 +112,7 @@ def test_the_published_map_equals_the_slow_one_cropped_with_its_rounding(size, t
     np.testing.assert_allclose(grid.to_image(torch.tensor(scores)), expected, atol=2e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(size=SIZES, patch=st.sampled_from([8, 14, 16]), resolution=st.integers(60, 500), data=st.data())
 def test_a_single_hot_patch_peaks_at_its_own_centre(size, patch, resolution, data):

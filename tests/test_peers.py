@@ -1,6 +1,7 @@
 """What every method of the benchmark must do, whichever it is."""
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -9,21 +10,23 @@ import torch
 
 from peer_samples import samples_of
 from tiny_teachers import counting_teacher, tiny_vit, write_weights
+from tinydefects.benchmark.workload import CategorySizes
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample, mean_of_highest
 from tinydefects.detector.settings import DetectorSettings
-from tinydefects.detector.teacher import load_teacher
+from tinydefects.detector.teacher import freeze_teacher, load_teacher
 from tinydefects.errors import TinyDefectsError, TrainingError
-from tinydefects.methods.catalog import PEERS, parse_peer
-from tinydefects.methods.method import Peer, PeerInputs
-from tinydefects.methods.patch_source import PatchSource
+from tinydefects.methods.catalog import METHODS, parse_method
+from tinydefects.methods.method import Method, MethodInputs
+from tinydefects.methods.options import read_settings
+from tinydefects.methods.patches import PatchSource
 from tinydefects.methods.stages import STAGES, StageClock
 
-TEXTS = {name: name for name, kind in PEERS.items() if not kind.argument}
-TEXTS |= {name: f"{name}:epochs=2" for name in PEERS if name.startswith("fbft")}
+TEXTS = {name: name for name, kind in METHODS.items() if not kind.argument}
+TEXTS |= {name: f"{name}:epochs=2" for name in METHODS if name.startswith("fbft")}
 TEXTS |= {"patchcore": "patchcore:coreset=0.3", "patchcore_hnsw": "patchcore_hnsw:coreset=0.3"}
 TEXTS |= {"anomalydino": "anomalydino:n_shot=2"}
-ON_PATCHES = [name for name in TEXTS if PEERS[name].uses_teacher]
+ON_PATCHES = [name for name in TEXTS if METHODS[name].uses_teacher]
 every_peer = pytest.mark.parametrize("name", TEXTS)
 
 
@@ -35,13 +38,13 @@ def with_red_spot(sample: Sample) -> Sample:
     return replace(sample, image_path=path)
 
 
-def make(text: str, folder: Path, **inputs) -> Peer:
-    kind, options = parse_peer(text)
+def make(text: str, folder: Path, **inputs) -> Method:
+    kind, options = parse_method(text)
     given = {"teacher": counting_teacher, "resolution": 64, "seed": 0, "features_folder": folder / "features"} | inputs
-    return kind.make(PeerInputs(**given, options=options))
+    return kind.make(MethodInputs(**given, options=options))
 
 
-def fitted(name: str, folder: Path, **inputs) -> Peer:
+def fitted(name: str, folder: Path, **inputs) -> Method:
     """Fitted to four textures of 48 x 64 px by a teacher of 8 px patches that costs nothing."""
     peer = make(TEXTS[name], folder, **inputs)
     peer.fit(samples_of(folder, *[(48, 64)] * 4))
@@ -76,7 +79,7 @@ def test_the_same_seed_gives_the_same_map_bit_by_bit(name, tmp_path):
 def test_another_seed_changes_the_map_of_those_that_say_so(name, tmp_path):
     asked = samples_of(tmp_path, (48, 64), seed=9)
     one, other = (fitted(name, tmp_path, seed=seed).predict(asked)[0] for seed in (0, 1))
-    assert equal(one, other) != PEERS[name].uses_seed
+    assert equal(one, other) != METHODS[name].uses_seed
 
 
 @every_peer
@@ -117,7 +120,7 @@ def test_the_teacher_is_loaded_only_by_those_that_say_so(name, tmp_path):
         return counting_teacher()
 
     fitted(name, tmp_path, teacher=teacher).predict(samples_of(tmp_path, (48, 64)))
-    assert bool(loaded) == PEERS[name].uses_teacher
+    assert bool(loaded) == METHODS[name].uses_teacher
 
 
 @every_peer
@@ -137,7 +140,7 @@ def test_the_teacher_looks_at_each_image_once_for_all_methods(name, tmp_path):
 
 @every_peer
 def test_the_settings_name_every_option_and_are_text_or_numbers(name, tmp_path):
-    _, options = parse_peer(TEXTS[name])
+    _, options = parse_method(TEXTS[name])
     settings = fitted(name, tmp_path).settings
     assert set(options) <= set(settings)
     assert all(isinstance(value, (str, int, float, bool, tuple, type(None))) for value in settings.values())
@@ -160,14 +163,14 @@ def test_methods_take_tiles_and_strides_and_name_them_also_under_the_clock(name,
 
 def test_methods_learn_from_every_tile(tmp_path):
     given = {"teacher": counting_teacher, "resolution": 64, "seed": 0, "features_folder": tmp_path / "features"}
-    source = PatchSource(PeerInputs(**given, options={"tile": "32"}))
+    source = PatchSource(MethodInputs(**given, options={"tile": "32"}))
     learnt = source.training(samples_of(tmp_path, (48, 64)))
     tiles = [grid.shape for grid in DetectorSettings(tile=32, resolution=64).passes((48, 64), patch=8).grids]
     assert [earlier.shape[:2] for earlier, _ in learnt] == tiles
     assert len(tiles) == 6
 
 
-def make_and_fit(text: str, folder: Path) -> Peer:
+def make_and_fit(text: str, folder: Path) -> Method:
     peer = make(text, folder)
     peer.fit(samples_of(folder, *[(48, 64)] * 3))
     return peer
@@ -185,6 +188,33 @@ def test_a_real_vit_of_another_patch_size_and_normalisation_serves_as_well(name,
     assert peer.predict(samples_of(tmp_path, (48, 64), seed=9))[0].anomaly_map.shape == (48, 64)
 
 
+@pytest.mark.parametrize("method", ["patchcore:coreset=0.5", "gaussian", "anomalydino"])
+def test_methods_on_patches_read_any_number_of_blocks(method, tmp_path):
+    """Which of them are scored, `block` says: the first, the last or all, whichever those are."""
+    vit = freeze_teacher("test_vit", tiny_vit(), blocks=(3, 5), device="cpu")
+    train, asked = samples_of(tmp_path, *[(48, 64)] * 3), samples_of(tmp_path, (48, 64), seed=9)
+
+    def map_of(options: str) -> list[list[float]]:
+        peer = make(f"{method}:{options}", tmp_path, teacher=lambda: vit)
+        peer.fit(train)
+        assert f"blocks={'-'.join(map(str, peer.settings['blocks']))}" in options
+        return peer.predict(asked)[0].anomaly_map.tolist()
+
+    assert map_of("blocks=1-3-5:block=earlier") == map_of("blocks=1:block=both")
+    assert map_of("blocks=1-3-5:block=later") == map_of("blocks=5:block=earlier")
+    maps = [map_of(f"block=both:blocks={blocks}") for blocks in ("1-3-5", "1-5", "3-5", "0-1-3-5")]
+    assert all(one != other for one, other in combinations(maps, 2))
+
+
+def test_the_room_foretold_is_that_of_the_blocks_that_are_read(tmp_path):
+    vit = freeze_teacher("test_vit", tiny_vit(), blocks=(3, 5), device="cpu")
+    make("subspace:blocks=1-3-5", tmp_path, teacher=lambda: vit).fit(samples_of(tmp_path, *[(48, 64)] * 3))
+    _, options = parse_method("subspace:blocks=1-3-5")
+    sizes = CategorySizes(train=[(48, 64)] * 3, validation=[], test=[])
+    foretold = sizes.workload(vit, read_settings(options, resolution=64)).feature_bytes
+    assert foretold == sum(path.stat().st_size for path in (tmp_path / "features").rglob("*.npy"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -192,7 +222,10 @@ def test_a_real_vit_of_another_patch_size_and_normalisation_serves_as_well(name,
         ("patchcore:coreste=0.1", r"^patchcore:coreste=0.1: coreste: no such option; did you mean coreset\?"),
         ("patchcore:coreset=2", r"^patchcore:coreset=2: option coreset: .* less than or equal to 1 \(got '2'\)$"),
         ("patchcore:block=middle", r"option block: .*'earlier', 'later' or 'both'"),
-        ("fbft:blocks=7,11", r"option blocks: give an earlier and a later block"),
+        ("fbft:blocks=7,11", r"option blocks: give blocks from 0, ascending: 7-11"),
+        ("fbft:blocks=11", r"^fbft:blocks=11: blocks 11: the students translate two blocks into each other"),
+        ("fbft_sum:blocks=3-7-11", r"^fbft_sum:blocks=3-7-11: blocks 3-7-11: the students translate two blocks"),
+        ("patchcore:blocks=7-3", r"^patchcore:blocks=7-3: option blocks: give blocks from 0, ascending"),
         ("fbft:epochs=0", r"option epochs: .* greater than 0"),
         ("fbft:tile=0", r"^fbft:tile=0: option tile: .* greater than 0 \(got '0'\)$"),
         ("fbft:overlap=8", r"^fbft:overlap=8: an overlap of 8 px is that of tiles: give a tile"),
@@ -209,13 +242,13 @@ def test_a_real_vit_of_another_patch_size_and_normalisation_serves_as_well(name,
 )
 def test_a_method_that_cannot_be_is_refused_in_one_line(text, message):
     with pytest.raises(TinyDefectsError, match=message) as caught:
-        parse_peer(text)
+        parse_method(text)
     assert "\n" not in str(caught.value)
 
 
 def test_options_stand_behind_the_name():
-    kind, options = parse_peer("patchcore:coreset=0.01:k=3")
-    assert kind is PEERS["patchcore"]
+    kind, options = parse_method("patchcore:coreset=0.01:k=3")
+    assert kind is METHODS["patchcore"]
     assert options == {"coreset": "0.01", "k": "3"}
 
 

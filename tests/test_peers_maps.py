@@ -10,9 +10,9 @@ from tinydefects.data.pixels import write_map, write_png
 from tinydefects.data.predictions import write_maker, write_prediction
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import TinyDefectsError
-from tinydefects.methods.catalog import parse_peer
+from tinydefects.methods.catalog import parse_method
 from tinydefects.methods.local_contrast import local_contrast
-from tinydefects.methods.method import Peer, PeerInputs
+from tinydefects.methods.method import Method, MethodInputs
 
 SIZES = [(20, 30), (30, 20), (25, 25)]
 
@@ -21,9 +21,9 @@ def no_teacher():
     raise AssertionError("maps need no teacher")
 
 
-def make(text: str) -> Peer:
-    kind, options = parse_peer(text)
-    inputs = PeerInputs(
+def make(text: str) -> Method:
+    kind, options = parse_method(text)
+    inputs = MethodInputs(
         teacher=no_teacher, resolution=0, seed=0, features_folder=Path(), category="folder/part", options=options
     )
     return kind.make(inputs)
@@ -87,11 +87,11 @@ def test_a_folder_that_is_not_there_shows_before_anything_is_fitted(tmp_path):
     with pytest.raises(TinyDefectsError, match=r"nowhere: no such folder of maps, nor a manifest"):
         make(f"maps:{tmp_path / 'nowhere'}")
     with pytest.raises(TinyDefectsError, match=r"^maps: this method is written maps:FOLDER$"):
-        parse_peer("maps")
+        parse_method("maps")
 
 
 def test_a_folder_may_have_colons_and_equals_signs_in_its_name():
-    assert parse_peer("maps:D:/runs/lr=3:resample=bilinear")[1] == {"folder": "D:/runs/lr=3", "resample": "bilinear"}
+    assert parse_method("maps:D:/runs/lr=3:resample=bilinear")[1] == {"folder": "D:/runs/lr=3", "resample": "bilinear"}
 
 
 def test_local_contrast_is_the_difference_of_two_blurs():

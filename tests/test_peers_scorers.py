@@ -7,26 +7,29 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from tinydefects.detector.coreset import greedy_coreset
+from tinydefects.detector.features import greedy_coreset
 from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
-from tinydefects.methods.anomalydino import AnomalyDinoOptions, AnomalyDinoScorer
-from tinydefects.methods.gaussian import GaussianOptions, GaussianScorer
-from tinydefects.methods.gaussian_by_position import PositionGaussianScorer
-from tinydefects.methods.moments import mean_and_covariance
-from tinydefects.methods.neighbours import NearestNeighbours
-from tinydefects.methods.patch_method import chosen_block, unit_length
-from tinydefects.methods.patchcore import PatchCoreOptions, PatchCoreScorer, sample_patches
+from tinydefects.methods.gaussian import GaussianOptions, GaussianScorer, PositionGaussianScorer, mean_and_covariance
+from tinydefects.methods.memory_bank import (
+    AnomalyDinoOptions,
+    AnomalyDinoScorer,
+    NearestNeighbours,
+    PatchCoreOptions,
+    PatchCoreScorer,
+    sample_patches,
+)
+from tinydefects.methods.patches import PatchScorer, chosen_block, unit_length
 from tinydefects.methods.subspace import SubspaceOptions, SubspaceScorer
 
 
 class Images:
     """Features of training images that lie in memory."""
 
-    def __init__(self, *shapes: tuple[int, int], dim: int = 6, seed: int = 0) -> None:
+    def __init__(self, *shapes: tuple[int, int], dim: int = 6, seed: int = 0, n_blocks: int = 2) -> None:
         generator = np.random.default_rng(seed)
         mixing = generator.standard_normal((dim, dim))
         self._images = [
-            tuple((generator.standard_normal((*shape, dim)) @ mixing + 3).astype(np.float32) for _ in range(2))
+            tuple((generator.standard_normal((*shape, dim)) @ mixing + 3).astype(np.float32) for _ in range(n_blocks))
             for shape in shapes
         ]
 
@@ -38,10 +41,10 @@ class Images:
 
     @property
     def n_patches(self) -> int:
-        return sum(earlier.shape[0] * earlier.shape[1] for earlier, _ in self._images)
+        return sum(self._per(one) for one in self._images)
 
     def patches(self, block: str) -> np.ndarray:
-        return np.concatenate([chosen_block(*one, block).reshape(self._per(one), -1) for one in self._images])
+        return np.concatenate([chosen_block(one, block).reshape(self._per(one), -1) for one in self._images])
 
     @staticmethod
     def _per(one: Sequence[np.ndarray]) -> int:
@@ -65,25 +68,25 @@ def test_the_gaussian_is_scipy_s_mahalanobis_distance():
     precision = np.linalg.inv(covariance + 0.1 * np.trace(covariance) / 6 * np.eye(6))
     centred = ASKED[1].reshape(-1, 6) - normal.mean(axis=0)
     expected = np.sqrt(np.einsum("nc,cd,nd->n", centred, precision, centred)).reshape(1, 5, 4)
-    np.testing.assert_allclose(scorer.patch_scores(*BATCH), expected, rtol=1e-4)
+    np.testing.assert_allclose(scorer.patch_scores(BATCH), expected, rtol=1e-4)
 
 
 def test_a_gaussian_for_each_position_knows_what_is_usual_there_alone():
     train = Images(*[(5, 4)] * 30)
     scorer = PositionGaussianScorer(GaussianOptions(ridge=0.1, per_position=True, channels=4))
     scorer.learn(train)
-    seen = np.stack([chosen_block(*one, "both") for one in train]).astype(np.float64)[..., scorer._kept]
-    centred = chosen_block(*ASKED, "both")[..., scorer._kept] - seen.mean(axis=0)
+    seen = np.stack([chosen_block(one, "both") for one in train]).astype(np.float64)[..., scorer._kept]
+    centred = chosen_block(ASKED, "both")[..., scorer._kept] - seen.mean(axis=0)
     covariances = np.array([[np.cov(seen[:, i, j].T, bias=True) for j in range(4)] for i in range(5)])
     ridge = 0.1 * np.trace(covariances, axis1=2, axis2=3).mean() / 4
     expected = [
         [centred[i, j] @ np.linalg.inv(covariances[i, j] + ridge * np.eye(4)) @ centred[i, j] for j in range(4)]
         for i in range(5)
     ]
-    np.testing.assert_allclose(scorer.patch_scores(*BATCH)[0], np.sqrt(expected), rtol=1e-3)
+    np.testing.assert_allclose(scorer.patch_scores(BATCH)[0], np.sqrt(expected), rtol=1e-3)
     assert scorer.size_bytes == 4 * 8 + 5 * 4 * 4 * 4 + 5 * 4 * 4 * 4 * 4
     with pytest.raises(TinyDefectsError, match=r"learnt images of \(5, 4\) patches, this one has \(6, 6\)"):
-        scorer.patch_scores(*(block[None] for block in TRAIN[2]))
+        scorer.patch_scores([block[None] for block in TRAIN[2]])
     with pytest.raises(TrainingError, match=r"aligned images, but these are \(4, 5\) and \(3, 7\) patches"):
         scorer.learn(TRAIN)
 
@@ -93,17 +96,17 @@ def test_the_subspace_is_scikit_learn_s_pca(variance):
     scorer = SubspaceScorer(SubspaceOptions(variance=variance))
     scorer.learn(TRAIN)
     pca = PCA(variance, svd_solver="full").fit(TRAIN.patches("both").astype(np.float64))
-    asked = chosen_block(*ASKED, "both").reshape(-1, 12)
+    asked = chosen_block(ASKED, "both").reshape(-1, 12)
     expected = np.linalg.norm(asked - pca.inverse_transform(pca.transform(asked)), axis=1).reshape(1, 5, 4)
     assert scorer.settings["n_directions"] == pca.n_components_
-    np.testing.assert_allclose(scorer.patch_scores(*BATCH), expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(scorer.patch_scores(BATCH), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_subspace_never_swallows_every_direction():
     scorer = SubspaceScorer(SubspaceOptions(variance=0.999999))
     scorer.learn(TRAIN)
     assert scorer.settings["n_directions"] == 11
-    assert scorer.patch_scores(*BATCH).max() > 0
+    assert scorer.patch_scores(BATCH).max() > 0
 
 
 def test_constant_features_leave_finite_scores():
@@ -117,8 +120,39 @@ def test_constant_features_leave_finite_scores():
         AnomalyDinoScorer(AnomalyDinoOptions(), seed=0),
     ):
         scorer.learn(constant)
-        assert (scorer.patch_scores(*(np.ones((1, 4, 4, 6), np.float32),) * 2) == 0).all()
-        assert np.isfinite(scorer.patch_scores(*(np.full((1, 4, 4, 6), 5, np.float32),) * 2)).all()
+        assert (scorer.patch_scores([np.ones((1, 4, 4, 6), np.float32)] * 2) == 0).all()
+        assert np.isfinite(scorer.patch_scores([np.full((1, 4, 4, 6), 5, np.float32)] * 2)).all()
+
+
+@pytest.mark.parametrize(
+    "scorer",
+    [
+        GaussianScorer(GaussianOptions()),
+        PositionGaussianScorer(GaussianOptions(per_position=True, channels=18)),
+        SubspaceScorer(SubspaceOptions(variance=0.9)),
+        PatchCoreScorer(PatchCoreOptions(coreset=1, neighbourhood=1), seed=0),
+        AnomalyDinoScorer(AnomalyDinoOptions(block="both"), seed=0),
+    ],
+)
+def test_three_blocks_are_scored_as_one_of_all_their_channels(scorer: PatchScorer):
+    """Of three blocks `both` reads all, so that nothing differs from one block which is all three side by side."""
+    three, scores = Images((5, 4), (5, 4), (5, 4), n_blocks=3), []
+    (asked,) = Images((5, 4), seed=1, n_blocks=3)
+    for together in (lambda image: list(image), lambda image: [np.concatenate(image, axis=-1)]):
+        train = Images()
+        train._images = [together(image) for image in three]
+        scorer.learn(train)
+        scores.append(scorer.patch_scores([block[None] for block in together(asked)]))
+    assert scores[0].shape == (1, 5, 4)
+    assert scores[0].min() > 0
+    np.testing.assert_array_equal(*scores)
+
+
+def test_earlier_and_later_are_the_first_and_the_last_of_three_blocks():
+    (blocks,) = Images((5, 4), n_blocks=3)
+    assert chosen_block(blocks, "earlier") is blocks[0]
+    assert chosen_block(blocks, "later") is blocks[2]
+    assert chosen_block(blocks, "both").shape == (5, 4, 18)
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -132,9 +166,9 @@ def test_patchcore_with_the_whole_bank_is_the_distance_to_the_nearest_neighbourh
         shifted = [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
         return np.mean(shifted, axis=0).reshape(height * width, -1)
 
-    bank = np.concatenate([mean_of_neighbours(chosen_block(*one, "both")) for one in TRAIN])
-    nearest = np.sort(distances(mean_of_neighbours(chosen_block(*ASKED, "both")), bank), axis=1)[:, :k]
-    np.testing.assert_allclose(scorer.patch_scores(*BATCH), nearest.mean(axis=1).reshape(1, 5, 4), rtol=1e-3)
+    bank = np.concatenate([mean_of_neighbours(chosen_block(one, "both")) for one in TRAIN])
+    nearest = np.sort(distances(mean_of_neighbours(chosen_block(ASKED, "both")), bank), axis=1)[:, :k]
+    np.testing.assert_allclose(scorer.patch_scores(BATCH), nearest.mean(axis=1).reshape(1, 5, 4), rtol=1e-3)
 
 
 def test_the_bank_of_patchcore_keeps_its_bounds():
@@ -156,7 +190,7 @@ def test_the_approximate_bank_finds_nearly_what_the_exact_one_finds_and_takes_mo
     for approximate in (False, True):
         scorer = PatchCoreScorer(PatchCoreOptions(coreset=1), seed=0, approximate=approximate)
         scorer.learn(train)
-        scores.append(scorer.patch_scores(*asked))
+        scores.append(scorer.patch_scores(asked))
         sizes.append(scorer.size_bytes)
     assert (scores[1] >= scores[0] * 0.999).all()  # never nearer than the nearest
     assert np.isclose(*scores, rtol=1e-3).mean() > 0.95
@@ -167,7 +201,7 @@ def test_anomalydino_is_the_cosine_distance_to_the_nearest_patch_of_the_chosen_i
     scorer = AnomalyDinoScorer(AnomalyDinoOptions(n_shot=99), seed=0)
     scorer.learn(TRAIN)
     bank, asked = unit_length(TRAIN.patches("later")), unit_length(ASKED[1]).reshape(-1, 6)
-    np.testing.assert_allclose(scorer.patch_scores(*BATCH)[0].ravel(), (1 - asked @ bank.T).min(axis=1), atol=1e-5)
+    np.testing.assert_allclose(scorer.patch_scores(BATCH)[0].ravel(), (1 - asked @ bank.T).min(axis=1), atol=1e-5)
     few = AnomalyDinoScorer(AnomalyDinoOptions(n_shot=1), seed=0)
     few.learn(TRAIN)
     assert few.settings["n_vectors"] in {20, 21, 36}  # the patches of one image

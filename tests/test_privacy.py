@@ -107,7 +107,7 @@ def test_commands_ask_nobody_and_write_only_where_they_are_told(tmp_path, monkey
         ("report", results[0], "--out", named / "report.html"),
         ("compare", *(out / f"{PARTS}.json" for out in results)),
         ("audit", *maps, PARTS, *root, "--out", named / "audit.json", "--plot", named / "audit.svg"),
-        ("benchmark", "--peers", "local_contrast", "--categories", PARTS, *root, "--out", named / "benchmark"),
+        ("benchmark", "--methods", "local_contrast", "--categories", PARTS, *root, "--out", named / "benchmark"),
         ("submit", named / "ad2_maps", "mvtec_ad2/can", "--root", named / "ad2", "--out", named / "can.tar.gz"),
     ]
     assert watch(tmp_path, commands) == []
@@ -128,6 +128,7 @@ def test_exports_ask_nobody_and_write_only_where_they_are_told(tmp_path):
     assert watch(tmp_path, commands) == []
 
 
+@pytest.mark.slow
 @needs_export
 def test_an_exported_model_predicts_without_a_device_id(tmp_path):
     """In a process of its own, because ONNX Runtime makes up its mind when it is first imported."""
@@ -169,6 +170,7 @@ def test_the_environment_says_whether_we_are_offline(monkeypatch, value, expecte
         monkeypatch.delenv(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["before", "behind"])
 def test_offline_stands_before_or_behind_the_command(tmp_path, place):
     """In a process of its own, for it stays offline."""
@@ -183,6 +185,7 @@ def test_offline_stands_before_or_behind_the_command(tmp_path, place):
     assert not (tmp_path / "empty").exists()
 
 
+@pytest.mark.slow
 def test_offline_the_clients_of_python_fetch_nothing(tmp_path):
     """Packages that fetch weights by themselves are stopped as well; local files and our own sockets are not."""
     program = """

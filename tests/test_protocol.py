@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tinydefects.benchmark.job import share_of, students_of
 from tinydefects.benchmark.run_folder import finished, read_protocol, write_protocol
+from tinydefects.benchmark.selection import jobs_of_shard
 from tinydefects.metrics.size import SizeBins
 from tinydefects.results.protocol import OF_EACH_CATEGORY, EvaluationProtocol, list_jobs
 
@@ -37,6 +39,30 @@ def test_without_chance_there_is_one_seed_and_without_teacher_one_resolution():
 def test_jobs_that_share_features_follow_each_other():
     shares = [(job.category, job.resolution) for job in jobs_of("fbft", "subspace")]
     assert sum(one != following for one, following in pairwise(shares)) == 3
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 4, 5, 7, 11, 24, 30])
+def test_shards_are_disjoint_together_all_and_none_is_empty_while_there_are_jobs(total):
+    jobs = jobs_of("fbft", "local_contrast", "subspace", seedless={"subspace"}, teacherless={"local_contrast"})
+    shards = [[job.name for job in jobs_of_shard(jobs, number, total)] for number in range(1, total + 1)]
+    assert sorted(name for shard in shards for name in shard) == sorted(job.name for job in jobs)
+    assert all(shards) or total > len(jobs)
+
+
+def test_jobs_that_share_features_stay_in_one_shard_while_there_are_enough_others():
+    jobs = jobs_of("fbft", "local_contrast", "subspace", "fbft_sum", teacherless={"local_contrast"})
+    for total in (2, 4):
+        shards = [jobs_of_shard(jobs, number, total) for number in range(1, total + 1)]
+        homes = [{share.name for job in shard if (share := share_of(job))} for shard in shards]
+        assert sum(len(names) for names in homes) == len(set.union(*homes)) == 4
+
+
+def test_students_that_two_methods_share_stay_in_one_shard():
+    jobs = [job for job in jobs_of("fbft:tile=64", "fbft_sum:tile=64") if job.category == "visa/pcb1"]
+    for number in range(1, 5):
+        shard = jobs_of_shard(jobs, number, 4)
+        assert len(shard) == 2
+        assert len({students_of(job) for job in shard}) == 1
 
 
 def test_a_job_has_a_file_of_its_own_and_a_name_for_people():

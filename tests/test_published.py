@@ -121,6 +121,7 @@ def test_ranks_are_equally_spaced_from_the_highest_to_the_lowest():
     assert published_ranks(2, n_points=5).tolist() == [1, 0, 0, 0, 0]  # 0, ¼, ½, ¾, 1 rounded down
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(regions=st.lists(SCORES, min_size=1, max_size=3), normals=SCORES, n_points=st.sampled_from([3, 5, 99]))
 def test_the_published_curve_is_that_of_looking_every_threshold_up(regions, normals, n_points):

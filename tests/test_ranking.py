@@ -34,6 +34,7 @@ def test_counts_of_a_case_done_by_hand():
     assert ranking.fpr_at(float32([5, 2])).tolist() == [0.4, 0.8]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(defects=SCORES, normals=SCORES, cut=st.integers(0, 30))
 def test_counts_are_those_of_comparing_every_pair(defects, normals, cut):
@@ -65,6 +66,7 @@ def small_buckets(monkeypatch):
     monkeypatch.setattr(spool_module, "FENCE_STRIDE", 2)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     defects=SCORES,
@@ -206,6 +208,7 @@ def test_a_full_temporary_folder_is_an_error_that_names_the_remedy():
             spool.add(float32([1]))
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_in_the_middle_of_an_image_ends_in_that_error_alone(tmp_path):
     program = (
         "import resource, numpy as np; from tinydefects.errors import TinyDefectsError;"

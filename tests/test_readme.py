@@ -51,6 +51,7 @@ def test_every_linked_file_exists():
     assert missing == []
 
 
+@pytest.mark.slow
 def test_its_tables_are_those_of_the_result_files():
     with_tables = runpy.run_path(str(README.parent / "runs" / "tables.py"))["with_tables"]
     assert "| fbft |" in README.read_text()
@@ -58,6 +59,7 @@ def test_its_tables_are_those_of_the_result_files():
         assert with_tables(document.read_text()) == document.read_text(), document.name
 
 
+@pytest.mark.slow
 def test_its_python_runs(tmp_path, monkeypatch):
     """As printed, but on ten images of 64 px instead of a hundred of 512, and two epochs."""
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)

@@ -135,6 +135,7 @@ def test_a_pass_is_timed_after_one_to_warm_up():
 DISCS = ["inspect", "--image-size", "600x800", "--defect-px", "20"]
 
 
+@pytest.mark.slow
 def test_inspect_recommends_an_input_for_a_latency(monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, *DISCS, "--latency-ms", 900, "--ms-per-megapixel", 1000, "--json")
     assert code == 0
@@ -151,6 +152,7 @@ def test_inspect_recommends_an_input_for_a_latency(monkeypatch, capsys):
     assert "timed now with builtin on cpu" in out
 
 
+@pytest.mark.slow
 def test_a_teacher_alone_sets_the_patches_and_says_what_the_plan_costs(monkeypatch, capsys):
     monkeypatch.setattr("tinydefects.cli.inspecting.TIMED_PATCHES_A_SIDE", (4, 8))
     code, out, _ = run(monkeypatch, capsys, *DISCS, "--teacher", "builtin", "--device", "cpu")

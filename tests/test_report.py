@@ -1,6 +1,5 @@
 """The report: what it claims, what it draws, and that one file is all it needs."""
 
-import base64
 import io
 import math
 import re
@@ -18,36 +17,50 @@ from report_factory import make_defect, make_evaluation, make_exhibit, make_real
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics.detectability import Detectability
 from tinydefects.metrics.records import Interval
-from tinydefects.report.crops import colour_scores, make_crop, outline_path, png_data_uri, window_around
+from tinydefects.report.crops import choose_panels, colour_scores, encode_crops, outline_path, window_around
 from tinydefects.report.detection import bin_by_diameter, detection_figure, exact_interval
-from tinydefects.report.evaluation_figures import pro_figure, size_figure
-from tinydefects.report.evaluation_page import format_rate, format_score, headline, write_report
+from tinydefects.report.figures import diameter_figure, quartile_figure
+from tinydefects.report.page import write_report
+from tinydefects.report.words import format_rate, format_score, headline
+from tinydefects.results.result import Provenance, Result
 
 SPACE = "\N{NO-BREAK SPACE}"
 HOSTILE = '<script>alert("x")</script>&\'/000'
 
 
 class Tags(HTMLParser):
-    """Every tag of a page with its attributes, and its text."""
+    """Every tag of a page with its attributes, and its text outside scripts and styles."""
 
     def __init__(self, page):
         super().__init__()
-        self.tags, self.text = [], ""
+        self.tags, self.text, self._inside = [], "", ""
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_endtag(self, tag):
+        self._inside = ""
 
     def handle_data(self, data):
-        self.text += data
+        if self._inside not in {"script", "style"}:
+            self.text += data
 
 
 @pytest.fixture
 def no_figures(monkeypatch):
     """Drawing takes most of the time; these tests read the text around the figures."""
-    monkeypatch.setattr("tinydefects.report.evaluation_page.pro_figure", lambda *_: "")
-    monkeypatch.setattr("tinydefects.report.evaluation_page.detection_figure", lambda *_: "")
-    monkeypatch.setattr("tinydefects.report.evaluation_page.size_figure", lambda *_: "")
+    monkeypatch.setattr("tinydefects.report.sections.quartile_figure", lambda *_: "")
+    monkeypatch.setattr("tinydefects.report.sections.detection_figure", lambda *_: "")
+    monkeypatch.setattr("tinydefects.report.sections.diameter_figure", lambda *_: "")
+
+
+def with_provenance(evaluation, settings=None):
+    provenance = Provenance(
+        created="2026-01-01", commit="abc", machine="here", versions={"numpy": "2"}, settings=settings or {"seed": "0"}
+    )
+    return Result(evaluation=evaluation, provenance=provenance)
 
 
 def write(tmp_path, *evaluations, **options):
@@ -85,7 +98,7 @@ def write(tmp_path, *evaluations, **options):
 def test_the_headline_says_what_the_records_say(fprs, sentence):
     defects = [make_defect(area, fpr) for area, fpr in zip((1, 4, 16, 64), fprs, strict=False)]
     evaluation = make_evaluation(defects)
-    assert headline(evaluation, evaluation.detectability) == sentence
+    assert headline(evaluation) == sentence
 
 
 def test_a_defect_that_only_rounding_puts_above_the_bound_is_not_claimed():
@@ -93,7 +106,7 @@ def test_a_defect_that_only_rounding_puts_above_the_bound_is_not_claimed():
     missed, found = make_defect(12, 0.5), make_defect(12, 0.0)
     missed, found = replace(missed, diameter_px=3.97), replace(found, diameter_px=3.99)
     evaluation = make_evaluation([missed, found])
-    assert headline(evaluation, evaluation.detectability).endswith("the largest missed is 4.0 px across.")
+    assert headline(evaluation).endswith("the largest missed is 4.0 px across.")
 
 
 @pytest.mark.parametrize(
@@ -137,24 +150,24 @@ def test_the_outline_follows_pixel_borders():
 
 def test_a_small_defect_is_shown_in_a_small_window_inside_the_crop():
     mask = np.zeros((64, 64), dtype=bool)
-    mask[30:33, 60:64] = True  # 3 x 4 pixels at the right edge: 40 px suffice, rows 31.5 ± 20, columns moved inside
-    assert window_around(mask, 12) == (slice(12, 52), slice(24, 64))
+    mask[30:33, 60:64] = True  # 3 x 4 pixels at the right edge: 32 px suffice, rows 31.5 ± 16, columns moved inside
+    assert window_around(mask, 12) == (slice(16, 48), slice(32, 64))
 
 
 def test_a_neighbour_of_another_area_does_not_move_the_window():
     mask = np.zeros((100, 100), dtype=bool)
     mask[50, 50] = True
     mask[2:4, 2:4] = True
-    assert window_around(mask, 1) == (slice(30, 70), slice(30, 70))
+    assert window_around(mask, 1) == (slice(34, 66), slice(34, 66))
 
 
 def test_of_two_defects_of_one_area_the_window_shows_the_central_one():
     mask = np.zeros((100, 100), dtype=bool)
     mask[5, 5] = mask[52, 50] = True
-    assert window_around(mask, 1) == (slice(32, 72), slice(30, 70))
+    assert window_around(mask, 1) == (slice(36, 68), slice(34, 66))
 
 
-@pytest.mark.parametrize(("height", "side"), [(20, 40), (21, 52), (32, 52), (60, 80), (61, 160)])
+@pytest.mark.parametrize(("height", "side"), [(12, 32), (13, 48), (28, 48), (76, 96), (77, 160)])
 def test_the_window_grows_with_the_defect(height, side):
     mask = np.zeros((160, 160), dtype=bool)
     mask[40 : 40 + height, 80] = True
@@ -165,13 +178,11 @@ def test_a_defect_that_the_crop_cuts_through_is_shown_with_all_of_the_crop():
     assert window_around(np.ones((30, 50), dtype=bool), 9999) == (slice(0, 30), slice(0, 50))
 
 
-def test_crops_keep_their_pixels_and_are_enlarged_by_whole_numbers():
-    exhibit = make_exhibit(make_defect(7, 0.2))
-    crop = make_crop(exhibit, (0.0, 7.0))
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(crop.image.partition(",")[2]))).convert("RGB"))
-    window = window_around(exhibit.mask, 7)
-    assert np.array_equal(pixels, exhibit.image[window])
-    assert (crop.height, crop.width, crop.zoom, crop.small_zoom) == (40, 40, 4, 2)
+def test_chosen_panels_keep_their_pixels():
+    panels = np.random.default_rng(0).integers(0, 256, (4, 7, 5, 3), dtype=np.uint8)
+    chosen = choose_panels(encode_crops(list(panels)), (0, 2), width=5)
+    pixels = np.asarray(Image.open(io.BytesIO(chosen)).convert("RGB"))
+    assert np.array_equal(pixels, np.concatenate([panels[0], panels[2]], axis=1))
 
 
 def test_the_colour_scale_runs_from_the_lowest_to_the_highest_score():
@@ -181,16 +192,11 @@ def test_the_colour_scale_runs_from_the_lowest_to_the_highest_score():
     assert tuple(colour_scores(np.array([[3.0]]), (3.0, 3.0))[0, 0].tolist()) == first
 
 
-def test_pictures_are_the_same_bytes_every_time():
-    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    assert png_data_uri(pixels) == png_data_uri(pixels.copy())
-
-
 def draw_detection(evaluation, key):
     return detection_figure(evaluation, evaluation.detectability, key)
 
 
-@pytest.mark.parametrize("draw", [pro_figure, draw_detection, size_figure])
+@pytest.mark.parametrize("draw", [quartile_figure, draw_detection, diameter_figure])
 def test_figures_take_every_colour_from_the_page(draw):
     svg = draw(make_realistic_evaluation(n_defects=60, n_exhibits=0), "a")
     assert "var(--ink)" in svg
@@ -204,6 +210,7 @@ def test_figures_name_the_smallest_detected_and_the_largest_missed():
     assert "largest missed: 1.1 px" in svg
 
 
+@pytest.mark.slow
 def test_the_figure_of_detection_marks_the_sizes_of_the_fit():
     evaluation = make_realistic_evaluation(n_exhibits=0)
     svg, fit = draw_detection(evaluation, "a"), evaluation.detectability.fit
@@ -212,26 +219,28 @@ def test_the_figure_of_detection_marks_the_sizes_of_the_fit():
     assert "a50" not in draw_detection(make_evaluation([make_defect(4, 0.0)]), "a")
 
 
-@pytest.mark.parametrize("draw", [draw_detection, size_figure])
+@pytest.mark.parametrize("draw", [draw_detection, diameter_figure])
 @pytest.mark.parametrize("n_defects", [0, 1, 5])
 def test_a_handful_of_defects_still_makes_a_figure(draw, n_defects):
     defects = [make_defect(area, 0.0) for area in range(1, 1 + n_defects)]
     assert "defect diameter (px)" in draw(make_evaluation(defects), "a")
 
 
+@pytest.mark.slow
 def test_the_same_evaluations_give_the_same_file(tmp_path):
     evaluation = make_realistic_evaluation(n_defects=20, n_exhibits=3)
     assert write(tmp_path, evaluation) == write(tmp_path, evaluation)
 
 
+@pytest.mark.slow
 def test_the_file_names_no_address_and_its_ids_are_unique_and_resolve(tmp_path):
     evaluation = make_realistic_evaluation(n_defects=20, n_exhibits=3)
-    page = write(tmp_path, evaluation, evaluation, provenance={"seed": "0"})
-    assert "://" not in page
+    page = write(tmp_path, with_provenance(evaluation), evaluation)
+    assert "://" not in page.replace("http://www.w3.org/2000/svg", "")  # the name of a vocabulary, never asked for
     ids = Counter(attrs["id"] for _, attrs in Tags(page).tags if "id" in attrs)
     assert max(ids.values()) == 1
     inside = {attrs[name] for _, attrs in Tags(page).tags for name in ("href", "src") if name in attrs}
-    assert {link[1:] for link in inside if link.startswith("#")} <= set(ids)
+    assert {link[1:] for link in inside if link.startswith("#") and "=" not in link} <= set(ids)
     assert all(link.startswith(("#", "data:")) for link in inside)
     assert set(re.findall(r"url\(#([^)]*)\)", page)) <= set(ids)
 
@@ -240,9 +249,9 @@ def test_the_file_names_no_address_and_its_ids_are_unique_and_resolve(tmp_path):
 def test_text_from_file_names_cannot_become_markup(tmp_path):
     defect = make_defect(9, 0.2, defect_type=HOSTILE, sample_id=HOSTILE)
     evaluation = make_evaluation([defect], category=HOSTILE, exhibits=[make_exhibit(defect)])
-    page = write(tmp_path, evaluation, title=HOSTILE, provenance={HOSTILE: HOSTILE})
+    page = write(tmp_path, with_provenance(evaluation, {HOSTILE: HOSTILE}), title=HOSTILE)
     tags = Tags(page)
-    assert Counter(tag for tag, _ in tags.tags)["script"] == 1
+    assert Counter(tag for tag, _ in tags.tags)["script"] == 2  # what it does, and the defects it shows
     assert not any(name.startswith("on") for _, attrs in tags.tags for name in attrs)
     assert HOSTILE in tags.text
 
@@ -263,6 +272,7 @@ def test_every_number_of_the_size_table_is_in_the_page_with_its_count(tmp_path):
     assert "".join(f"{value:.3f}" for value in evaluation.rho) in text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_groups_below_ten_regions_are_marked(tmp_path):
     nine, ten = ([make_defect(area, 0.0) for area in range(1, 1 + n)] for n in (36, 40))
@@ -270,6 +280,7 @@ def test_groups_below_ten_regions_are_marked(tmp_path):
     assert write(tmp_path, make_evaluation(ten)).count(">few<") == 0
 
 
+@pytest.mark.slow
 def test_undefined_numbers_are_dashes_and_never_nan(tmp_path):
     page = write(tmp_path, make_evaluation([]), make_evaluation([make_defect(4, 0.0)]))
     assert not re.search(r"\bnan\b", Tags(page).text)
@@ -282,6 +293,7 @@ def test_images_whose_mask_is_empty_are_mentioned(tmp_path):
     assert "3 defective images mark no pixel" in Tags(write(tmp_path, evaluation)).text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_the_rate_that_decides_what_is_found_can_be_chosen(tmp_path):
     defects = [make_defect(4, 0.02), make_defect(9, 0.2)]
@@ -318,12 +330,64 @@ def test_the_overview_of_categories_sums_defects_and_averages_scores(tmp_path):
     assert f"mean of 2–{mean:.3f}–0.957" in text  # a quarter of one defect is nobody: Q1 and ρ are undefined
 
 
+@pytest.mark.usefixtures("no_figures")
+def test_a_single_method_meets_nobody(tmp_path):
+    page = write(tmp_path, make_realistic_evaluation(n_defects=20, n_exhibits=3))
+    for absent in ('id="leaderboard"', 'id="cost"', 'id="curves"', "Missed by", "cannot be told"):
+        assert absent not in page, absent
+    assert "Scores by defect size" in page
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("word", ["AUPRO@5", "Q1", "ρ", "a90", "image AUROC"])
+def test_the_words_are_explained_before_the_first_number_and_opened(tmp_path, word):
+    page = write(tmp_path, make_evaluation([make_defect(4, 0.0)]))
+    words = page[page.index('<details class="words" open>') : page.index("</details>")]
+    assert re.search(rf"<dt>{word}\S*?( %|&nbsp;%)?</dt><dd>[^<]+\.</dd>", words)
+    assert page.index('class="words"') < page.index('<dl class="facts">')
+
+
+def telling(page):
+    """Verdict and diameter of each picture that opens the page."""
+    opening = page[page.index('<ul class="telling"') : page.index('<dl class="facts">')]
+    return re.findall(r'<b class="(found|missed)">[^<]*</b> <b>([\d.]+)&nbsp;px', opening)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_page_opens_with_the_largest_miss_and_the_smallest_find(tmp_path):
+    # areas 4, 9, 16 found and 25, 36, 49 missed: 2.3, 3.4, 4.5 px and 5.6, 6.8, 7.9 px
+    found, missed = [make_defect(area, 0.0) for area in (9, 4, 16)], [make_defect(area, 0.5) for area in (25, 49, 36)]
+    named = [replace(defect, sample_id=f"test/scratch/{number:03d}") for number, defect in enumerate([*found, *missed])]
+    evaluation = make_evaluation(named, exhibits=[make_exhibit(defect) for defect in named])
+    page = write(tmp_path, evaluation)
+    turns = [("missed", "7.9"), ("found", "2.3"), ("missed", "6.8"), ("found", "3.4"), ("missed", "5.6")]
+    assert telling(page) == turns
+    assert page.count('class="outline"', 0, page.index('<dl class="facts">')) == 2 * 5  # on photograph and on map
+    assert page.index('<ul class="telling"') < page.index('<dl class="facts">')
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_nothing_missed_opens_with_finds_alone(tmp_path):
+    named = [make_defect(area, 0.0, sample_id=f"test/{area}") for area in (4, 9, 16)]
+    page = write(tmp_path, make_evaluation(named, exhibits=[make_exhibit(defect) for defect in named]))
+    assert telling(page) == [("found", "2.3"), ("found", "3.4"), ("found", "4.5")]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_two_results_of_one_category_are_told_apart(tmp_path):
+    evaluation = make_realistic_evaluation(n_defects=8, n_exhibits=2)
+    text = Tags(write(tmp_path, evaluation, evaluation)).text
+    assert "mvtec_ad/screw (1)" in text
+    assert "mvtec_ad/screw (2)" in text
+
+
 def test_an_empty_report_is_refused(tmp_path):
     with pytest.raises(TinyDefectsError, match=r"report\.html: no evaluation to report"):
         write(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_forty_eight_crops_of_noise_stay_below_four_megabytes(tmp_path):
     random = np.random.default_rng(0)
@@ -338,12 +402,14 @@ def test_forty_eight_crops_of_noise_stay_below_four_megabytes(tmp_path):
     assert len(write(tmp_path, make_evaluation(defects, exhibits=exhibits))) < 4e6
 
 
+@pytest.mark.slow
 def test_importing_the_report_loads_neither_matplotlib_nor_jinja():
     heavy = "{'matplotlib', 'jinja2', 'torch'}"
-    code = f"import sys, tinydefects.report.evaluation_page; print(*{heavy} & set(sys.modules))"
+    code = f"import sys, tinydefects.report.page; print(*{heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b""
 
 
+@pytest.mark.slow
 def test_an_interval_stands_below_its_number_and_none_where_there_is_none(tmp_path):
     evaluation = make_realistic_evaluation(n_defects=40, n_exhibits=0)
     known = {"aupro_Q1@0.05": Interval(low=0.123, high=0.456), "rho@0.05": Interval(low=math.nan, high=math.nan)}

@@ -16,6 +16,7 @@ def resampler_of(tally, **options):
     return Resampler(tally, Plan(fpr_limits=LIMITS, members=members_of(tally), **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_weights_give_what_repeating_the_pixels_gives(seed):
     images = random_images(seed)

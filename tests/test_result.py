@@ -178,6 +178,7 @@ def test_a_sound_file_of_another_result_is_refused(result, tmp_path, suffix):
         read_result(path)
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_of_another_evaluation_leaves_the_old_result_or_the_new_one(result, tmp_path):
     old, path = replace(result, provenance=replace(result.provenance, machine="old")), tmp_path / "r/a.b.json"
     new = replace(result, evaluation=replace(result.evaluation, exhibits=(), tally=None, category="new"))

@@ -13,8 +13,8 @@ from tinydefects.benchmark.summary import read_summary
 from tinydefects.data.pixels import write_png
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
-TINY = {"TEACHER": "builtin", "RESOLUTIONS": "64", "SEEDS": "0,1", "PEERS": "subspace,local_contrast", "COST": "off"}
-pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts are for bash")
+TINY = {"TEACHER": "builtin", "RESOLUTIONS": "64", "SEEDS": "0,1", "METHODS": "subspace,local_contrast", "COST": "off"}
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts are for bash")]
 
 
 def draw(path: Path, number: int, *, defect: bool = False) -> None:
@@ -63,7 +63,7 @@ def test_mvtec_ad_goes_on_after_a_failed_job_and_says_so(tmp_path):
         draw_category(tmp_path / f"data/mvtec_ad/{category}", "bent", "{:03d}_mask.png")
     torn = tmp_path / "data/mvtec_ad/pill/train/good/001.png"
     torn.write_bytes(torn.read_bytes()[:1000])
-    finished = run("mvtec_ad.sh", tmp_path / "data", tmp_path / "out", PEERS="gaussian")
+    finished = run("mvtec_ad.sh", tmp_path / "data", tmp_path / "out", METHODS="gaussian")
     assert finished.returncode == 2, finished.stderr
     summary = read_summary(tmp_path / "out/summary.json")
     assert [row.category for row in summary.rows] == ["mvtec_ad/screw"]

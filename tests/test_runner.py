@@ -19,13 +19,14 @@ from tinydefects.results.result import numbers_of, read_result
 
 
 def run_here(jobs, settings, executor=None, n_at_once=1):
-    return list(run(jobs, settings, executor or InThisProcess(), n_at_once=n_at_once))
+    return list(run(jobs, settings, executor or InThisProcess(), n_at_once=lambda: n_at_once))
 
 
 def fail(samples):
     raise ValueError("no idea\nwhat to do")
 
 
+@pytest.mark.slow
 def test_a_result_says_which_job_it_answers_and_all_that_is_needed_to_repeat_it(tmp_path):
     (job,) = jobs_for("subspace")
     result = run_job(job, settings_in(tmp_path))
@@ -37,6 +38,7 @@ def test_a_result_says_which_job_it_answers_and_all_that_is_needed_to_repeat_it(
     assert len(facts["method.split"]) == 64
 
 
+@pytest.mark.slow
 def test_the_same_job_gives_the_same_numbers_twice_and_another_seed_others(tmp_path):
     first, again, other = (
         run_job(replace(jobs_for("fbft:epochs=1")[0], seed=seed), settings_in(tmp_path / folder))
@@ -46,6 +48,7 @@ def test_the_same_job_gives_the_same_numbers_twice_and_another_seed_others(tmp_p
     assert first.evaluation.score_range != other.evaluation.score_range
 
 
+@pytest.mark.slow
 def test_a_method_learns_without_masks_and_predicts_without_labels(tmp_path, monkeypatch):
     seen = {"fit": [], "predict": []}
     name = add_stand_in(monkeypatch, on_fit=seen["fit"].extend, on_predict=seen["predict"].extend)
@@ -55,6 +58,7 @@ def test_a_method_learns_without_masks_and_predicts_without_labels(tmp_path, mon
     assert {sample.label for sample in seen["predict"]} == {"unknown"}
 
 
+@pytest.mark.slow
 def test_thresholds_come_from_validation_normals_and_are_undefined_without_them(tmp_path, monkeypatch):
     name = add_stand_in(monkeypatch)
     job = jobs_for(name)[0]
@@ -93,6 +97,7 @@ def test_another_teacher_than_the_protocols_is_refused(tmp_path):
         run_job(jobs_for("subspace", protocol=protocol)[0], settings_in(tmp_path))
 
 
+@pytest.mark.slow
 def test_maps_are_kept_when_asked_for(tmp_path, monkeypatch):
     (job,) = jobs_for(add_stand_in(monkeypatch))
     settings = settings_in(tmp_path, keep_maps=True)
@@ -100,6 +105,7 @@ def test_maps_are_kept_when_asked_for(tmp_path, monkeypatch):
     assert len(list((settings.out / job.path).with_suffix("").rglob("*.tiff"))) == 10
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_leaves_its_reason_and_the_others_go_on(tmp_path, monkeypatch):
     bad, good = add_stand_in(monkeypatch, "bad", on_fit=fail), add_stand_in(monkeypatch, "good")
     settings = settings_in(tmp_path)
@@ -110,6 +116,7 @@ def test_a_job_that_fails_leaves_its_reason_and_the_others_go_on(tmp_path, monke
     assert "in fail" in failure.traceback
 
 
+@pytest.mark.slow
 def test_a_failed_job_is_forgotten_once_it_succeeds(tmp_path, monkeypatch):
     settings = settings_in(tmp_path)
     run_here(jobs_for(add_stand_in(monkeypatch, on_fit=fail)), settings)
@@ -120,6 +127,7 @@ def test_a_failed_job_is_forgotten_once_it_succeeds(tmp_path, monkeypatch):
     assert list(find_finished(jobs, settings.out)) == [jobs[0].name]
 
 
+@pytest.mark.slow
 def test_only_a_result_of_this_very_job_that_can_be_read_back_counts_as_finished(tmp_path, monkeypatch):
     settings, name = settings_in(tmp_path), add_stand_in(monkeypatch)
     jobs = jobs_for(name)
@@ -156,6 +164,7 @@ class Recorder(Executor):
         return future
 
 
+@pytest.mark.slow
 def test_shared_features_are_computed_once_before_the_jobs_that_use_them(tmp_path):
     recorder = Recorder(lambda task, nth: None)
     jobs = jobs_for("subspace", "local_contrast", "gaussian", "fbft_published:epochs=1")
@@ -172,6 +181,7 @@ def test_a_method_that_sees_the_images_in_its_own_way_waits_for_no_shared_featur
     assert shared == {f"{CATEGORY} 96 teacher features"}
 
 
+@pytest.mark.slow
 def test_ablations_wait_until_the_students_they_share_are_likely_there(tmp_path):
     recorder = Recorder(lambda task, nth: RuntimeError("not today") if task.name.endswith("seed 0") else None)
     jobs = jobs_for("fbft:epochs=1", "fbft_sum:epochs=1", "fbft_sum:epochs=2", "subspace")
@@ -180,12 +190,14 @@ def test_ablations_wait_until_the_students_they_share_are_likely_there(tmp_path)
     assert methods == ["fbft:epochs=1", "fbft_sum:epochs=2", "subspace", "fbft_sum:epochs=1"]
 
 
+@pytest.mark.slow
 def test_a_job_alone_with_its_features_computes_them_itself(tmp_path):
     recorder = Recorder(lambda task, nth: None)
     run_here(jobs_for("subspace"), settings_in(tmp_path), recorder)
     assert len(recorder.submitted) == 1
 
 
+@pytest.mark.slow
 def test_prepared_features_are_all_that_a_method_needs(tmp_path):
     (job,) = jobs_for("subspace")
     settings = settings_in(tmp_path)
@@ -196,6 +208,7 @@ def test_prepared_features_are_all_that_a_method_needs(tmp_path):
     assert set(settings.features.rglob("*.npy")) == before
 
 
+@pytest.mark.slow
 def test_where_features_cannot_be_computed_the_jobs_that_need_them_say_so(tmp_path):
     outcomes = run_here(
         jobs_for("subspace", "gaussian", "local_contrast"), settings_in(tmp_path, features_limit_gb=1e-6)
@@ -207,6 +220,7 @@ def test_where_features_cannot_be_computed_the_jobs_that_need_them_say_so(tmp_pa
         assert "the features need" in reasons[name]
 
 
+@pytest.mark.slow
 def test_a_job_whose_worker_dies_twice_is_done_at_the_third_try(tmp_path, monkeypatch):
     name = add_stand_in(monkeypatch)
     recorder = Recorder(lambda task, nth: BrokenExecutor("killed") if nth < 3 else None)
@@ -214,6 +228,7 @@ def test_a_job_whose_worker_dies_twice_is_done_at_the_third_try(tmp_path, monkey
     assert (len(recorder.submitted), outcome.reason) == (3, "")
 
 
+@pytest.mark.slow
 def test_a_job_whose_worker_dies_three_times_is_given_up_and_the_others_go_on(tmp_path, monkeypatch):
     deadly, good = add_stand_in(monkeypatch, "deadly"), add_stand_in(monkeypatch, "good")
     recorder = Recorder(lambda task, nth: BrokenExecutor("killed") if task.peer == "deadly" else None)
@@ -224,6 +239,7 @@ def test_a_job_whose_worker_dies_three_times_is_given_up_and_the_others_go_on(tm
     assert json.loads(next(settings.out.rglob("*.failed.json")).read_text())["reason"] == outcomes["deadly"]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_takes_no_other_with_it_and_is_replaced():
     with IsolatedProcesses() as processes:
         dying, living = processes.submit(os._exit, 1), processes.submit(time.sleep, 0.5)
@@ -250,6 +266,7 @@ def test_an_exception_ends_the_processes_at_once():
     assert time.monotonic() - start < 30
 
 
+@pytest.mark.slow
 def test_a_cost_sheet_comes_with_the_first_seed_alone(tmp_path, monkeypatch):
     protocol = replace(PROTOCOL, seeds=(0, 1))
     name = add_stand_in(monkeypatch, uses_seed=True)

@@ -273,15 +273,17 @@ def test_the_printed_settings_of_benchmark_are_its_defaults(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     code, text, _ = run(monkeypatch, capsys, "config", "benchmark")
     assert code == 0
-    what = {"peers": "fbft", "categories": "mvtec_ad/*"}
+    what = {"methods": "fbft", "categories": "mvtec_ad/*"}
     assert settings_from(BenchmarkSettings, what, written(tmp_path, text)) == BenchmarkSettings(**what)
 
 
 def test_lists_of_a_file_are_what_stands_between_commas_on_the_command_line(tmp_path):
-    text = "peers: [local_contrast, 'fbft:epochs=2']\ncategories: [synthetic/granite]\nseeds: [0, 3]\nresolutions: 64\n"
+    text = (
+        "methods: [local_contrast, 'fbft:epochs=2']\ncategories: [synthetic/granite]\nseeds: [0, 3]\nresolutions: 64\n"
+    )
     path = written(tmp_path, text + "option: [size=64]\nallowed: [unmarked]\n")
     assert settings_from(BenchmarkSettings, {"out": tmp_path / "o"}, path) == BenchmarkSettings(
-        peers="local_contrast,fbft:epochs=2",
+        methods="local_contrast,fbft:epochs=2",
         categories="synthetic/granite",
         seeds="0,3",
         resolutions=(64,),
@@ -306,6 +308,7 @@ def test_folders_of_a_run_are_real_paths_and_features_lie_with_the_results(tmp_p
         ({"workers": 3}, 3, 2),
         ({"cluster": "local"}, os.cpu_count(), os.cpu_count() - 1),
         ({"cluster": "tcp://host:8786"}, 1, 1),
+        ({"shard": "1/8"}, 1, 1),
     ],
 )
 def test_a_run_knows_how_many_jobs_are_beside_one(told, n_workers, n_beside):
@@ -316,7 +319,8 @@ def test_a_run_knows_how_many_jobs_are_beside_one(told, n_workers, n_beside):
     ("options", "told"),
     [
         (["--patience", "2"], "a patience of 2 epochs looks at held-out images: give a validation_fraction"),
-        (["--blocks", "7"], "--blocks: give an earlier and a later block"),
+        (["--blocks", "7-"], "--blocks: give blocks from 0, ascending"),
+        (["--blocks", "7"], "blocks 7: the students translate two blocks into each other; give an earlier"),
         (["--learning-rate", "0"], "--learning-rate"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: not readable"),
     ],

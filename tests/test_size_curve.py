@@ -59,6 +59,7 @@ def test_defects_of_one_image_stand_or_fall_together():
     assert 2 < width / narrow < 4.5  # √10 = 3.2
 
 
+@pytest.mark.slow
 def test_the_band_holds_the_true_mean_in_nineteen_of_twenty_experiments():
     covered = []
     for seed in range(60):

@@ -138,6 +138,7 @@ def exact(tmp_path_factory) -> tuple[Detector, Category, Path]:
     return detector, category, folder / "model"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "score_bound"), [("float16", 0.002), ("bfloat16", 0.005)])
 def test_16_bits_move_aupro_by_less_than_0_002_and_image_scores_by_little(exact, name, score_bound):
     detector, category, folder = exact
@@ -173,15 +174,6 @@ def test_students_learn_in_the_precision_asked_for_but_never_in_float16(monkeypa
     monkeypatch.setattr("tinydefects.detector.training.train_students", note)
     Detector(teacher=counting_teacher(), resolution=64, epochs=1, precision=asked).fit(textures((48, 64)))
     assert told == [learnt_in]
-
-
-def test_blocks_behind_the_later_one_do_not_run():
-    model = tiny_vit()
-    ran = []
-    for number, block in enumerate(model.blocks):
-        block.register_forward_hook(lambda *_, number=number: ran.append(number))
-    freeze_teacher(TINY_VIT, model, blocks=(1, 3), device="cpu").features(torch.zeros(1, 3, 32, 32))
-    assert ran == [0, 1, 2, 3]
 
 
 def test_the_loss_and_its_gradient_are_those_of_torchs_cosine():
@@ -226,6 +218,7 @@ def test_no_more_is_read_ahead_than_there_are_threads():
     assert len(drawn) == 4
 
 
+@pytest.mark.slow
 def test_patch_batches_are_steps_of_their_own_and_saved_with_the_detector(tmp_path):
     images = textures(*[(48, 64)] * 4)  # 4 x 48 patches
     settings = {"teacher": counting_teacher(), "resolution": 64, "epochs": 6, "learning_rate": 1e-2}
@@ -261,6 +254,7 @@ def run_script(monkeypatch, script, *arguments: str) -> None:
     script.main()
 
 
+@pytest.mark.slow
 def test_the_inference_benchmark_measures_every_stage_of_every_variant(tmp_path, monkeypatch):
     sizes = ["--teachers", TINY_VIT, "--resolutions", "64", "--size", "64x96", "--ceiling-side", "64"]
     quickly = ["--rounds", "2", "--batches", "1,3", "--no-compile"]
@@ -293,6 +287,7 @@ def test_the_exponent_is_the_slope_between_the_last_two_points():
     assert growth.exponent(rows[:1]) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", growth.POINTS)
 def test_every_kind_of_growth_is_measured(kind):
     asked = growth.options().parse_args(["--teacher", TINY_VIT, "--rounds", "1"])
@@ -330,6 +325,7 @@ def test_attention_between_16_bit_products_is_float32_on_a_processor_without_uni
 OF_TORCH_ITSELF = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
 
+@pytest.mark.slow
 @OF_TORCH_ITSELF
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles for a processor with g++, which is not installed")
 @pytest.mark.skipif(" " in tempfile.gettempdir(), reason="torch hands its temporary files to g++ unquoted")
@@ -341,6 +337,7 @@ def test_a_compiled_teacher_gives_the_same_features(tmp_path, monkeypatch):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @OF_TORCH_ITSELF
 def test_a_machine_without_a_compiler_says_so_in_one_line(vit, tmp_path):
     torch.compiler.reset()

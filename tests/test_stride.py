@@ -58,6 +58,7 @@ def test_a_side_of_one_patch_is_not_shifted():
     assert [grid.shape for grid in plan.grids] == [(1, 3), (1, 2)]
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     size=st.tuples(st.integers(60, 300), st.integers(60, 300)),
@@ -81,6 +82,7 @@ def test_scores_that_rise_evenly_make_a_map_that_rises_evenly(size, geometry, re
         np.testing.assert_allclose(drawn[inside], expected[inside], atol=2e-3)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(size=st.tuples(st.integers(40, 300), st.integers(40, 300)), patch=st.sampled_from([8, 14]), data=st.data())
 def test_a_single_hot_shifted_patch_peaks_at_its_own_centre(size, patch, data):

@@ -86,6 +86,7 @@ def test_new_students_leave_the_global_generator_alone():
     assert torch.equal(torch.rand(4), expected)
 
 
+@pytest.mark.slow
 def test_training_learns_a_rotation_and_reports_every_step():
     losses = list(train_students(StudentPair(6), [batches(5)] * 20, learning_rate=3e-2))
     assert [len(epoch) for epoch in losses] == [5] * 20

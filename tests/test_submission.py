@@ -43,6 +43,7 @@ def unpack(path, folder):
     return folder
 
 
+@pytest.mark.slow
 def test_the_archive_holds_the_servers_names_types_and_sizes(two_images, tmp_path):
     objects = list(N_PRIVATE_IMAGES)
     draw_dataset(tmp_path / "data")

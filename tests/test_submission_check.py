@@ -12,6 +12,8 @@ from tinydefects.submission.check import check_submission
 from tinydefects.submission.layout import N_PRIVATE_IMAGES, find_maps
 from tinydefects.submission.writing import prepare, write_submission
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):

@@ -15,6 +15,8 @@ from tinydefects.results.protocol import EvaluationProtocol, Job
 from tinydefects.results.result import Result, describe_run, write_result
 from tinydefects.results.run_record import CostSheet, RunRecord, Spread
 
+pytestmark = pytest.mark.slow
+
 CATEGORIES = ("cloth/plain", "cloth/twill", "metal/brushed")
 PROTOCOL = EvaluationProtocol(categories=CATEGORIES, resolutions=(64, 32), seeds=(0, 1), teacher="builtin")
 JOBS = {("strong", 64): 2.5, ("weak", 64): 0.5, ("strong", 32): 1.5, ("weak", 32): 0.4, ("plain", 0): 0.3}

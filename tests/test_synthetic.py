@@ -91,6 +91,7 @@ def test_every_mask_pixel_is_visible_and_no_other_pixel_changes_even_in_black_an
                 assert one.contrast == pytest.approx(change[one.box][inside].mean(), abs=0.006)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", SYNTHETIC_FAMILIES)
 def test_planted_photographs_differ_from_their_clean_twins_exactly_on_the_mask_and_on_the_part(family):
     chosen = settings(family)
@@ -328,6 +329,7 @@ def test_noise_has_mean_zero_and_variance_one_at_every_scale():
     assert rough > 5 * smooth
 
 
+@pytest.mark.slow
 def test_another_process_with_another_hash_seed_draws_the_same_pixels():
     chosen = settings("leather")
     program = (

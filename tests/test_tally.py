@@ -75,6 +75,7 @@ def test_without_defects_only_the_decision_threshold_is_left():
     assert choose_thresholds(nothing, 1.5).tolist() == [np.nextafter(np.float32(1.5), np.float32(9))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decimals", [0, 6])
 def test_the_drawn_curve_runs_through_points_of_the_exact_one(decimals):
     pairs = list(images(1, decimals, size=(30, 40)))

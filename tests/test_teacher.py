@@ -1,5 +1,6 @@
 import pickle
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -63,13 +64,16 @@ def refusal(name: str, **arguments) -> str:
     return str(caught.value)
 
 
-def test_features_are_the_patch_tokens_of_both_blocks_after_the_final_norm(teacher):
+@pytest.mark.parametrize("blocks", [(4,), (2, 4), (0, 2, 3), (1, 2, 3, 5)])
+def test_features_are_the_patch_tokens_of_each_block_after_the_final_norm_in_one_pass_up_to_the_last(weights, blocks):
+    teacher = load_teacher(TINY_VIT, weights=weights, blocks=blocks, device="cpu")
     batch = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
-    seen = {}
-    for block in teacher.blocks:
-        teacher.model.blocks[block].register_forward_hook(lambda module, _, out, block=block: seen.update({block: out}))
+    seen = []
+    for block in teacher.model.blocks:
+        block.register_forward_hook(lambda module, _, out: seen.append(out))
     features = teacher.features(batch)
-    for tokens, block in zip(features, teacher.blocks, strict=True):
+    assert len(seen) == blocks[-1] + 1
+    for tokens, block in zip(features, blocks, strict=True):
         by_hand = teacher.model.norm(seen[block])[:, 1:]  # the first token is the class token
         assert tokens.shape == (2, 2, 3, 64)
         torch.testing.assert_close(tokens, by_hand.reshape(2, 2, 3, 64))
@@ -97,9 +101,19 @@ def test_default_blocks_lie_at_the_published_places(depth, blocks):
     assert default_blocks(depth) == blocks
 
 
-@pytest.mark.parametrize("blocks", [(5, 3), (3, 3), (-1, 5), (3, 6)])
+@pytest.mark.parametrize("blocks", [(5, 3), (3, 3), (-1, 5), (3, 6), (6,), (0, 2, 2, 4), (1, 4, 3), ()])
 def test_blocks_that_do_not_exist_or_are_not_in_order_are_refused(weights, blocks):
     assert "has blocks 0 to 5" in refusal(TINY_VIT, weights=weights, blocks=blocks)
+
+
+def test_the_same_weights_can_be_read_at_other_blocks(weights, teacher):
+    rough = replace(teacher, precision="bfloat16")
+    other = rough.with_blocks([1, 2, 4])
+    assert (other.blocks, other.precision, other.model) == ((1, 2, 4), "bfloat16", teacher.model)
+    assert other.fingerprint == load_teacher(TINY_VIT, weights=weights, blocks=(1, 2, 4)).fingerprint
+    assert rough.with_blocks(teacher.blocks) == rough
+    with pytest.raises(TeacherError, match=r"^test_vit has blocks 0 to 5: give .* in ascending order, not 4-6$"):
+        rough.with_blocks((4, 6))
 
 
 def test_the_fingerprint_follows_weights_and_blocks_and_nothing_else(weights, teacher, tmp_path):
@@ -246,6 +260,7 @@ def test_a_pickle_with_code_in_it_is_not_run(tmp_path):
     assert flag.exists()  # the trap works: it only was not stepped into
 
 
+@pytest.mark.slow
 def test_weights_of_another_architecture_never_load_in_part(weights, tmp_path):
     assert "not the weights of vit_tiny_patch16_224" in refusal("vit_tiny_patch16_224", weights=weights)
     partial = tiny_vit().state_dict()
@@ -262,6 +277,7 @@ def test_the_architecture_alone_tells_patch_size_and_channels(name, tmp_path):
     assert read_architecture(name) == (teacher.patch_size, teacher.dim)
 
 
+@pytest.mark.slow
 def test_the_architecture_needs_no_weights_but_a_named_file_must_be_there(tmp_path, monkeypatch):
     for door in ("huggingface_hub.try_to_load_from_cache", "huggingface_hub.hf_hub_download"):
         monkeypatch.setattr(door, lambda *_, **__: pytest.fail("asked for weights"))

@@ -44,6 +44,7 @@ def detector() -> Detector:
     return fitted()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tile", "overlap"), [(16, 0), (24, 8), (40, 3), (64, 32), (200, 8)])
 @pytest.mark.parametrize("stride", [None, 4])
 def test_tiles_do_not_change_what_a_patch_alone_decides(detector, tmp_path, tile, overlap, stride):
@@ -101,6 +102,7 @@ def test_the_shapes_of_all_passes_are_counted_without_making_them(size, tile, st
     assert plan.pass_shapes == Counter(grid.shape for grid in plan.grids)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
@@ -184,6 +186,7 @@ def test_tiles_too_many_for_the_cache_are_refused_before_the_first_pass():
     assert teacher.model.passes == 0
 
 
+@pytest.mark.slow
 def test_settings_of_tiles_are_saved_and_tell_detectors_apart(detector, tmp_path):
     learned = fitted(tile=48, overlap=16, stride=4)
     learned.save(tmp_path / "model")
@@ -259,6 +262,7 @@ DRAWN = [f"--option={option}" for option in ("size=64", "n_train=2", "n_good=1",
 FIT = ["fit", "synthetic/brushed_metal", *DRAWN, "--teacher", "builtin", "--epochs", "1", "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_the_command_fits_in_tiles_and_predict_repeats_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     options = ["--tile", "40", "--overlap", "8", "--stride", "4"]

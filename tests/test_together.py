@@ -36,6 +36,7 @@ def test_files_replace_those_of_their_names_and_what_is_gone_goes(tmp_path):
     assert contents(tmp_path / "a") == {**NEW, "notes.txt": "mine"}
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_leaves_the_old_set_or_the_new_one(tmp_path):
     seen = []
     put(tmp_path, OLD)
@@ -51,6 +52,7 @@ def test_a_kill_at_any_step_leaves_the_old_set_or_the_new_one(tmp_path):
     assert steps == sorted(steps), "once it counts, it counts"
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_killed_while_it_settles_loses_nothing(tmp_path):
     def leave_a_finished_set() -> None:
         put(tmp_path, OLD)

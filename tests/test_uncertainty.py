@@ -90,6 +90,7 @@ def test_images_of_a_group_are_drawn_together_and_each_kind_keeps_its_weight():
     assert len(np.unique(weights, axis=0)) > 150
 
 
+@pytest.mark.slow
 def test_the_same_image_three_times_in_one_group_says_no_more_than_once():
     images = random_images(3)
     once = tally_of(images, n_thresholds=100)

@@ -84,6 +84,7 @@ def test_without_a_threshold_or_without_good_images_f1_is_nan():
     assert math.isnan(evaluate(only_defects, image_threshold=0.0).image_f1)
 
 
+@pytest.mark.slow
 @given(defective=SCORES, good=SCORES)
 def test_the_rate_at_95_percent_recall_is_that_of_trying_every_threshold(defective, good):
     ranking = rank(np.array(defective), [np.array(good)])

@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from tinydefects.detector.detector import Detector as Detector
     from tinydefects.detector.settings import DetectorSettings as DetectorSettings
     from tinydefects.errors import TinyDefectsError as TinyDefectsError
+    from tinydefects.export.exported import ExportedDetector as ExportedDetector
     from tinydefects.metrics.evaluation import EvaluationSettings as EvaluationSettings
     from tinydefects.metrics.evaluation import evaluate as evaluate
     from tinydefects.metrics.scores import Evaluation as Evaluation
+    from tinydefects.metrics.statistics.comparison import compare as compare
+    from tinydefects.metrics.statistics.leaderboard import leaderboard as leaderboard
+    from tinydefects.report.page import write_report as write_report
+    from tinydefects.results.result import Result as Result
+    from tinydefects.results.result import read_result as read_result
 
     __version__: str
 
@@ -28,15 +34,22 @@ _HOME = {
     "DetectorSettings": "tinydefects.detector.settings",
     "Evaluation": "tinydefects.metrics.scores",
     "EvaluationSettings": "tinydefects.metrics.evaluation",
+    "ExportedDetector": "tinydefects.export.exported",
     "Prediction": "tinydefects.data.sample",
+    "Result": "tinydefects.results.result",
     "Sample": "tinydefects.data.sample",
     "TinyDefectsError": "tinydefects.errors",
+    "compare": "tinydefects.metrics.statistics.comparison",
     "evaluate": "tinydefects.metrics.evaluation",
+    "leaderboard": "tinydefects.metrics.statistics.leaderboard",
     "load_category": "tinydefects.datasets.catalog",
     "load_folder": "tinydefects.datasets.folder",
+    "read_result": "tinydefects.results.result",
+    "write_report": "tinydefects.report.page",
 }
-__all__ = ["Category", "Detector", "DetectorSettings", "Evaluation", "EvaluationSettings", "Prediction", "Sample"]
-__all__ += ["TinyDefectsError", "evaluate", "load_category", "load_folder"]
+__all__ = ["Category", "Detector", "DetectorSettings", "Evaluation", "EvaluationSettings", "ExportedDetector"]
+__all__ += ["Prediction", "Result", "Sample", "TinyDefectsError", "compare", "evaluate", "leaderboard", "load_category"]
+__all__ += ["load_folder", "read_result", "write_report"]
 
 
 def __getattr__(name: str) -> object:

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tinydefects.audit.curves import SeenPixels
-from tinydefects.audit.rules import Connectivity, Rule
-from tinydefects.audit.views import Mask
+from tinydefects.audit.rules import Connectivity, Mask, Rule
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import DatasetError
 from tinydefects.metrics.curves import auroc, pixel_weights

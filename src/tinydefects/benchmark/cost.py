@@ -18,7 +18,7 @@ from tinydefects.data.pixels import read_size
 from tinydefects.data.sample import Sample
 from tinydefects.detector.device_memory import DeviceMemory, memory_of
 from tinydefects.errors import TinyDefectsError
-from tinydefects.methods.method import Peer
+from tinydefects.methods.method import Method
 from tinydefects.methods.stages import STAGES, StageClock
 from tinydefects.results.run_record import CostSheet, Spread
 
@@ -30,7 +30,7 @@ END_TO_END = "end to end"
 
 
 def measure_cost(
-    peer: Peer,
+    method: Method,
     samples: Sequence[Sample],
     *,
     clock: StageClock,
@@ -40,19 +40,19 @@ def measure_cost(
     n_beside: int = 0,
     mode: CostMode = "quick",
 ) -> CostSheet:
-    """Time a fitted peer on training samples; the clock is the one it was built with.
+    """Time a fitted method on training samples; the clock is the one it was built with.
 
     Batches grow until an image no longer gets cheaper or the next one might not fit into memory. `mvtec` warms up with
     1,000 images and times 1,000, as MVTec's runtime protocol does; `quick` takes 3 and 10. The peak of memory is that
     of batch 1.
 
     Args:
-        peer: fitted.
+        method: fitted.
         samples: training samples, without masks.
-        clock: what the peer counts its stages with, its `synchronise` set to the device; left stopped.
-        device: where the peer works, as torch calls it.
+        clock: what the method counts its stages with, its `synchronise` set to the device; left stopped.
+        device: where the method works, as torch calls it.
         threads: that the host may use, for the record.
-        teacher_bytes: weights of the shared teacher, 0 where the peer uses none.
+        teacher_bytes: weights of the shared teacher, 0 where the method uses none.
         n_beside: jobs that run on the machine beside this one.
         mode: see above.
 
@@ -66,7 +66,7 @@ def measure_cost(
     size, timed = _of_one_size(samples)
     clock.running = True
     try:
-        stages, by_batch, peak_bytes = _measure(peer, timed, clock, memory_of(device), mode)
+        stages, by_batch, peak_bytes = _measure(method, timed, clock, memory_of(device), mode)
     finally:
         clock.running = False
     return CostSheet(
@@ -81,7 +81,7 @@ def measure_cost(
         best_batch=min(by_batch, key=lambda batch: by_batch[batch].median_ms),
         peak_memory_bytes=peak_bytes,
         teacher_bytes=teacher_bytes,
-        peer_bytes=peer.size_bytes,
+        peer_bytes=method.size_bytes,
     )
 
 
@@ -92,26 +92,28 @@ def _of_one_size(samples: Sequence[Sample]) -> tuple[tuple[int, int], list[Sampl
 
 
 def _measure(
-    peer: Peer, samples: Sequence[Sample], clock: StageClock, memory: DeviceMemory, mode: str
+    method: Method, samples: Sequence[Sample], clock: StageClock, memory: DeviceMemory, mode: str
 ) -> tuple[dict[str, Spread], dict[int, Spread], int]:
     """Stages at batch 1, end to end for each image by batch size, and the peak of memory at batch 1."""
     memory.reset_peak()
     before = memory.peak_bytes()
-    passes = _passes(peer, samples, 1, clock, mode)
+    passes = _passes(method, samples, 1, clock, mode)
     peak_bytes = memory.peak_bytes()
     stages = {name: _spread([one.get(name, 0.0) for one in passes]) for name in STAGES if name in passes[0]}
     by_batch = {1: _spread([one[END_TO_END] for one in passes])}
     for smaller, batch in pairwise(BATCH_SIZES):
         if batch * (peak_bytes - before) > memory.free_bytes():
             break
-        passes = _passes(peer, samples, batch, clock, mode)
+        passes = _passes(method, samples, batch, clock, mode)
         by_batch[batch] = _spread([one[END_TO_END] / batch for one in passes])
         if by_batch[batch].median_ms >= by_batch[smaller].median_ms:
             break
     return stages, by_batch, peak_bytes
 
 
-def _passes(peer: Peer, samples: Sequence[Sample], batch: int, clock: StageClock, mode: str) -> list[dict[str, float]]:
+def _passes(
+    method: Method, samples: Sequence[Sample], batch: int, clock: StageClock, mode: str
+) -> list[dict[str, float]]:
     """Seconds by stage and end to end, one entry for each timed pass over a batch."""
     n_warmup, n_timed = (math.ceil(n_images / batch) for n_images in IMAGES[mode])
     endless = cycle(samples)
@@ -120,7 +122,7 @@ def _passes(peer: Peer, samples: Sequence[Sample], batch: int, clock: StageClock
         shown = list(islice(endless, batch))
         clock.take()
         start = time.perf_counter()
-        peer.predict(shown)
+        method.predict(shown)
         clock.synchronise()
         seconds = time.perf_counter() - start
         if number >= n_warmup:

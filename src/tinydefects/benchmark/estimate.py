@@ -22,7 +22,7 @@ from tinydefects.detector.pass_timing import time_pass
 from tinydefects.detector.settings import DetectorSettings
 from tinydefects.detector.teacher import Teacher
 from tinydefects.errors import TrainingError
-from tinydefects.methods.catalog import PEERS, parse_peer
+from tinydefects.methods.catalog import METHODS, parse_method
 from tinydefects.methods.options import INPUT, read_settings
 from tinydefects.results.protocol import NO_RESOLUTION, Job
 
@@ -37,7 +37,7 @@ class Effort:
 
 FBFT = Effort(5.0, 0.1)  # 50 epochs; measured with the built-in teacher at 384 px, as all of these
 EFFORTS: Mapping[str, Effort] = {
-    **{name: FBFT for name, kind in PEERS.items() if kind.students},
+    **{name: FBFT for name, kind in METHODS.items() if kind.students},
     "fbft_published": Effort(8.0, 1.1),  # with a pass of its own
     "patchcore": Effort(0.5, 0.3),
     "patchcore_hnsw": Effort(0.7, 0.3),
@@ -136,7 +136,7 @@ class _Known:
         effort = EFFORTS.get(name, ANY_METHOD)
         learning = 0.0 if job.name in self.spared else effort.learning
         patches = learning * load.n_train_patches + effort.scoring * (load.n_patches - load.n_train_patches)
-        if share_of(job) is None and PEERS[name].shares_features:  # not this time: a pass of its own over each image
+        if share_of(job) is None and METHODS[name].shares_features:  # not this time: a pass of its own over each image
             patches += load.n_patches
         timing = self.n_timed * (1 + effort.scoring) if job.is_first_seed else 0.0
         return scoring + timing * self.per_image[job.resolution] + patches * self.per_patch[job.resolution]
@@ -184,7 +184,7 @@ def seen_by(task: Job | Share) -> DetectorSettings | None:
         return None
     if isinstance(task, Share):
         return DetectorSettings(resolution=task.resolution)
-    kind, options = parse_peer(task.peer)
+    kind, options = parse_method(task.peer)
     named = {name: text for name, text in options.items() if name in INPUT}
     return read_settings(named, resolution=task.resolution, preset=kind.preset)
 

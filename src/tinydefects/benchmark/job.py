@@ -25,11 +25,11 @@ from tinydefects.detector.compute import limited_threads, seed_all, waiting_for
 from tinydefects.detector.devices import require_device
 from tinydefects.detector.teacher import Teacher, best_device, load_teacher
 from tinydefects.errors import TeacherError, TinyDefectsError
-from tinydefects.methods.catalog import PeerKind, parse_peer
+from tinydefects.methods.catalog import MethodKind, parse_method
 from tinydefects.methods.imported_maps import maps_sha256
-from tinydefects.methods.method import Peer, PeerInputs
+from tinydefects.methods.method import Method, MethodInputs
 from tinydefects.methods.options import INPUT
-from tinydefects.methods.patch_source import PatchSource
+from tinydefects.methods.patches import PatchSource
 from tinydefects.methods.stages import StageClock
 from tinydefects.metrics.detectability import thresholds_of_normals
 from tinydefects.metrics.evaluation import evaluate
@@ -68,19 +68,24 @@ def share_of(job: Job) -> Share | None:
     """The features that a job shares with others; None where it sees no teacher, or in a way of its own."""
     if job.resolution == NO_RESOLUTION:
         return None
-    kind, options = parse_peer(job.peer)
+    kind, options = parse_method(job.peer)
     if not kind.shares_features or not options.keys().isdisjoint(INPUT):
         return None
     return Share(protocol=job.protocol, category=job.category, resolution=job.resolution)
+
+
+def students_of(job: Job) -> tuple[object, ...] | None:
+    """Equal for jobs that use the same trained students; None where a job has none."""
+    kind, options = parse_method(job.peer)
+    return (job.category, job.resolution, job.seed, kind.students, *sorted(options.items())) if kind.students else None
 
 
 def jobs_spared_training(jobs: Sequence[Job]) -> frozenset[str]:
     """Names of the jobs that use students which an earlier one trains; better done after it than beside it."""
     trained, spared = set[tuple[object, ...]](), set[str]()
     for job in jobs:
-        kind, options = parse_peer(job.peer)
-        if kind.students:
-            students = (job.category, job.resolution, job.seed, kind.students, *sorted(options.items()))
+        students = students_of(job)
+        if students is not None:
             spared |= {job.name} if students in trained else set()
             trained.add(students)
     return frozenset(spared)
@@ -96,7 +101,7 @@ def of_these_maps(found: Mapping[str, Finished], categories: Mapping[str, Catego
     def fits(one: Finished) -> bool:
         if not one.job.peer.startswith(LOOKED_UP):
             return True
-        _, options = parse_peer(one.job.peer)
+        _, options = parse_method(one.job.peer)
         return one.settings.get(MAPS) == maps_sha256(options, categories[one.job.category])
 
     return {name: one for name, one in found.items() if fits(one)}
@@ -106,7 +111,7 @@ def of_these_maps(found: Mapping[str, Finished], categories: Mapping[str, Catego
 class Examinee:
     """A method behind the guard: it never sees a label, a mask or, while it learns, a test image."""
 
-    peer: Peer
+    method: Method
     category: Category
     name: str
     seconds: float = field(default=0.0, init=False)
@@ -114,7 +119,7 @@ class Examinee:
     def fit(self) -> None:
         """Learn from the training samples."""
         with guarded(seal_for_fit(self.category, self.name)):
-            self.peer.fit([_bare(sample) for sample in self.category.train])
+            self.method.fit([_bare(sample) for sample in self.category.train])
 
     def predictions(self, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Prediction]]:
         """Each sample with what the method says of it, one at a time; `seconds` grows by the method's own."""
@@ -122,14 +127,14 @@ class Examinee:
         for sample in samples:
             start = time.perf_counter()
             with guarded(seal):
-                (prediction,) = self.peer.predict([replace(_bare(sample), label="unknown")])
+                (prediction,) = self.method.predict([replace(_bare(sample), label="unknown")])
             self.seconds += time.perf_counter() - start
             yield sample, prediction
 
-    def cost(self, measure: Callable[[Peer, Sequence[Sample]], CostSheet]) -> CostSheet:
+    def cost(self, measure: Callable[[Method, Sequence[Sample]], CostSheet]) -> CostSheet:
         """Measured on training images."""
         with guarded(seal_for_fit(self.category, self.name)):
-            return measure(self.peer, [_bare(sample) for sample in self.category.train])
+            return measure(self.method, [_bare(sample) for sample in self.category.train])
 
 
 def run_job(job: Job, settings: RunSettings) -> Result:
@@ -147,16 +152,16 @@ def run_job(job: Job, settings: RunSettings) -> Result:
         category = load_for(settings, job.category, job.options)
         split = split_digest(category)  # before anything is read: what changes meanwhile no longer fits it
         category, bits = _read_alike(category)
-        kind, options = parse_peer(job.peer)
+        kind, options = parse_method(job.peer)
         looked_up = {MAPS: maps_sha256(options, category)} if job.peer.startswith(LOOKED_UP) else {}
-        inputs = peer_inputs(job, settings, options)
+        inputs = method_inputs(job, settings, options)
         with guarded(seal_for_fit(category, job.peer)):
             examinee = Examinee(kind.make(inputs), category, job.peer)
         examinee.fit()
         fit_seconds = time.perf_counter() - start
         cost = _cost(examinee, kind, inputs, job, settings)
         evaluation = _score(examinee, job, settings)
-    own = {name: str(value) for name, value in examinee.peer.settings.items()}
+    own = {name: str(value) for name, value in examinee.method.settings.items()}
     record = RunRecord(
         peer=job.peer,
         resolution=job.resolution,
@@ -182,13 +187,13 @@ def prepare_features(share: Share, settings: RunSettings) -> None:
     with _one_job, limited_threads(settings.threads):
         job = Job(protocol=share.protocol, category=share.category, peer="", resolution=share.resolution, seed=0)
         category, _ = _read_alike(load_for(settings, job.category, job.options))
-        source = PatchSource(peer_inputs(job, settings, {}))
+        source = PatchSource(method_inputs(job, settings, {}))
         source.training(category.train)
         for sample in (*category.validation, *category.test):
             source.keep(sample)
 
 
-def peer_inputs(job: Job, settings: RunSettings, options: dict[str, str]) -> PeerInputs:
+def method_inputs(job: Job, settings: RunSettings, options: dict[str, str]) -> MethodInputs:
     """What a method is built from.
 
     Raises:
@@ -196,7 +201,7 @@ def peer_inputs(job: Job, settings: RunSettings, options: dict[str, str]) -> Pee
     """
     clock = StageClock()
     clock.synchronise = waiting_for(require_device(settings.device) or best_device())
-    return PeerInputs(
+    return MethodInputs(
         teacher=partial(shared_teacher, job.protocol, settings),
         resolution=job.resolution,
         seed=job.seed,
@@ -279,7 +284,9 @@ def _thresholds(examinee: Examinee, rate: float) -> tuple[float, float]:
         return nan, nan
 
 
-def _cost(examinee: Examinee, kind: PeerKind, inputs: PeerInputs, job: Job, settings: RunSettings) -> CostSheet | None:
+def _cost(
+    examinee: Examinee, kind: MethodKind, inputs: MethodInputs, job: Job, settings: RunSettings
+) -> CostSheet | None:
     if settings.cost == "off" or not job.is_first_seed or job.peer.startswith(LOOKED_UP):
         return None
     weights = inputs.teacher().model.parameters() if kind.uses_teacher else ()

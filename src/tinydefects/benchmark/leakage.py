@@ -29,7 +29,7 @@ class Seal:
     """What may not be opened, by whom, and during which of its tasks ("fit", "predict")."""
 
     files: Mapping[FileNumber, Path]
-    peer: str
+    method: str
     task: str
 
 
@@ -39,15 +39,15 @@ _is_watching = False
 _guards = threading.Lock()  # one process, one seal: threads of libraries carry no context that would tell two apart
 
 
-def seal_for_fit(category: Category, peer: str) -> Seal:
+def seal_for_fit(category: Category, method: str) -> Seal:
     """Every test image and every mask."""
     test_images = (sample.image_path for sample in category.test)
-    return Seal(files=_numbered([*test_images, *_masks(category)]), peer=peer, task="fit")
+    return Seal(files=_numbered([*test_images, *_masks(category)]), method=method, task="fit")
 
 
-def seal_for_predict(category: Category, peer: str) -> Seal:
+def seal_for_predict(category: Category, method: str) -> Seal:
     """Every mask."""
-    return Seal(files=_numbered(_masks(category)), peer=peer, task="predict")
+    return Seal(files=_numbered(_masks(category)), method=method, task="predict")
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
 def _leak(seal: Seal, path: Path) -> LeakError:
     sealed = "test images and masks" if seal.task == "fit" else "masks"
     return LeakError(
-        f"{seal.peer}: opened {path} during {seal.task}, where {sealed} are out of reach; "
+        f"{seal.method}: opened {path} during {seal.task}, where {sealed} are out of reach; "
         f"use nothing but the samples that {seal.task} is given"
     )
 

@@ -17,6 +17,7 @@ Allowed = Literal["unmarked", "mostly-marked", "nothing-marked", "multi-page", "
 LOCAL = "local"  # the cluster of this machine
 MOST_GB = 1e6
 MOST_PROCESSES = 1024
+MOST_DIGITS = 6  # of a number of shards
 MOST_SEED = 2**32 - 1  # NumPy's older generators take no more
 DATA: Any = "data"  # text, which the model makes a path of as of all others
 RESULTS: Any = "results"
@@ -48,6 +49,20 @@ def parse_resources(text: str) -> dict[str, float]:
     ):
         raise TinyDefectsError(f"--resources {text}: write names with amounts between commas, such as GPU=1")
     return {name: float(amount) for name, amount in amounts.items()}
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Which part of how many, `3/8`; (1, 1) for an empty text.
+
+    Raises:
+        TinyDefectsError: not two whole numbers, or a part beyond the last.
+    """
+    number, _, total = (text or "1/1").partition("/")
+    if not all(word.isdecimal() and 0 < len(word) <= MOST_DIGITS for word in (number, total)) or not (
+        1 <= int(number) <= int(total)
+    ):
+        raise TinyDefectsError(f"--shard {text}: write which part of how many, the first is 1: 1/8 to 8/8")
+    return int(number), int(total)
 
 
 def parse_words(option: str, text: str) -> list[str]:
@@ -84,6 +99,11 @@ def _resources(text: str) -> str:
     return text
 
 
+def _shard(text: str) -> str:
+    parse_shard(text)
+    return text
+
+
 def _shown(panel: str, **more: str) -> dict[str, Any]:
     return {"panel": panel, **more}
 
@@ -102,13 +122,14 @@ class RunSettings(BaseModel):
         workers: processes on this machine; None is 1.
         cluster: `local`, or where a dask scheduler listens.
         resources: what a job takes of a cluster's workers, `GPU=1`.
+        shard: which part of the jobs, `3/8`; all when empty.
         threads: of every numeric library in a job.
         cost: whether speed and memory are measured, of the first seed: `off`, `quick`, or `mvtec` (its 1,000 passes).
         device: None is the best one present.
 
     Raises:
         ValidationError: a value out of its bounds, or two that exclude each other.
-        TinyDefectsError: resources that are none.
+        TinyDefectsError: resources or a shard that are none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -162,6 +183,11 @@ class RunSettings(BaseModel):
         description="What a job takes of a cluster's workers, e.g. 'GPU=1'; workers must declare it.",
         json_schema_extra=_shown(HOW, metavar="NAME=AMOUNT"),
     )
+    shard: Annotated[str, AfterValidator(_shard)] = Field(
+        default="",
+        description="Take a part of the jobs alone, e.g. '3/8' of eight, one a task of a job array.",
+        json_schema_extra=_shown(HOW, metavar="PART/PARTS"),
+    )
     threads: int = Field(
         default=1,
         gt=0,
@@ -202,14 +228,15 @@ class RunSettings(BaseModel):
     @property
     def n_beside(self) -> int:
         """Jobs that run on the same machine at the same time; elsewhere nobody knows: not alone."""
-        return self.n_workers - 1 if self.cluster in {None, LOCAL} else 1
+        n_known = self.n_workers - 1 if self.cluster in {None, LOCAL} else 1
+        return max(n_known, 1) if self.shard else n_known
 
 
 class BenchmarkSettings(RunSettings):
     """Run configuration of a benchmark: what is compared, beside where and how.
 
     Attributes:
-        peers: methods between commas, with their options behind colons.
+        methods: between commas, with their options behind colons.
         categories: addresses between commas.
         resolutions: long sides of the teacher's input in pixels.
         seeds: methods without chance run with the first.
@@ -217,8 +244,8 @@ class BenchmarkSettings(RunSettings):
         option: options of loaders, `[DATASET.]NAME=VALUE`.
     """
 
-    peers: Annotated[str, BeforeValidator(_with_commas)] = Field(
-        description="Methods between commas, 'all' for every one; options behind colons: patchcore:coreset=0.01."
+    methods: Annotated[str, BeforeValidator(_with_commas)] = Field(
+        description="Between commas, 'all' for every one; options behind colons: patchcore:coreset=0.01."
     )
     categories: Annotated[str, BeforeValidator(_with_commas)] = Field(
         description="Addresses between commas, e.g. 'mvtec_ad/*,visa/pcb1'."

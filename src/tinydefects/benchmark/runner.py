@@ -29,6 +29,7 @@ from tinydefects.results.result import write_result
 
 Task: TypeAlias = Job | Share
 N_TRIES = 3  # of a job whose worker dies
+WATCH_SECONDS = 1.0  # how often it is asked whether workers are there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,23 +46,25 @@ def run(
     settings: RunSettings,
     executor: Executor,
     *,
-    n_at_once: int,
+    n_at_once: Callable[[], int],
     started: Callable[[Task], None] = lambda task: None,
 ) -> Iterator[Outcome]:
-    """Run the jobs, `n_at_once` at a time; one outcome for each job and each computation of shared features.
+    """Run the jobs, `n_at_once()` at a time; one outcome for each job and each computation of shared features.
 
-    `started` is called with each task before it is submitted. The executor needs nothing but `submit`; workers read
-    `settings.root` and write to `settings.out` and `settings.features`.
+    How many is asked again and again: workers of a cluster come and go, and what it raises when all have gone ends the
+    run. `started` is called with each task before it is submitted. The executor needs nothing but `submit`; workers
+    read `settings.root` and write to `settings.out` and `settings.features`.
     """
     ready, waiting = _plan(jobs)
     running: dict[Future[Outcome], Task] = {}
     n_deaths: Counter[str] = Counter()
     while ready or running:
-        while ready and len(running) < n_at_once:
+        n_free = n_at_once() - len(running)
+        for _ in range(min(n_free, len(ready))):
             task = ready.popleft()
             started(task)
             running[executor.submit(perform, task, settings)] = task
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
+        for future in wait(running, WATCH_SECONDS, return_when=FIRST_COMPLETED).done:
             task = running.pop(future)
             n_deaths[task.name] += isinstance(future.exception(), BrokenExecutor)
             if isinstance(future.exception(), BrokenExecutor) and n_deaths[task.name] < N_TRIES:

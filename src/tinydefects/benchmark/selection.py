@@ -3,18 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from itertools import accumulate
 from pathlib import Path
 
-from tinydefects.benchmark.job import load_for, shared_teacher
+from tinydefects.benchmark.job import load_for, share_of, shared_teacher, students_of
 from tinydefects.benchmark.run_folder import joined
-from tinydefects.benchmark.run_settings import RunSettings, parse_words
+from tinydefects.benchmark.run_settings import RunSettings, parse_shard, parse_words
 from tinydefects.data.sample import Category
 from tinydefects.datasets.catalog import find_address, list_categories, parse_address
 from tinydefects.datasets.folder import suggest
 from tinydefects.datasets.loader_options import option_kinds, parse_options
 from tinydefects.detector.settings import BUILTIN
 from tinydefects.errors import DatasetError, TinyDefectsError
-from tinydefects.methods.catalog import PEERS, parse_peer
+from tinydefects.methods.catalog import METHODS, parse_method
 from tinydefects.results.protocol import NO_RESOLUTION, EvaluationProtocol, Job, list_jobs
 
 ALL = "all"
@@ -22,32 +23,59 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The jobs that were asked for, and the protocol of the folder they go to, which may know more."""
+    """The jobs of this run, and the protocol of the folder they go to, which may know more.
+
+    `n_asked` is how many jobs all shards have together.
+    """
 
     protocol: EvaluationProtocol
     jobs: tuple[Job, ...]
+    n_asked: int
 
 
-def select(asked: EvaluationProtocol, peers: Sequence[str], settings: RunSettings) -> Selection:
+def select(asked: EvaluationProtocol, methods: Sequence[str], settings: RunSettings) -> Selection:
     """The jobs of these methods; the teacher is loaded for its fingerprint where one of them needs it.
 
     Raises:
         TinyDefectsError: no such teacher, or the output folder holds results of another protocol.
     """
-    kinds = {peer: parse_peer(peer)[0] for peer in peers}
+    kinds = {method: parse_method(method)[0] for method in methods}
     is_at_hand = asked.teacher == BUILTIN or settings.teacher_weights is not None
     if is_at_hand or any(kind.uses_teacher for kind in kinds.values()):  # the first so that others can be added later
         asked = replace(asked, teacher_fingerprint=shared_teacher(asked, settings).fingerprint)
     protocol = joined(asked, settings.out)
     jobs = list_jobs(
         protocol,
-        peers,
-        seedless=[peer for peer, kind in kinds.items() if not kind.uses_seed],
-        teacherless=[peer for peer, kind in kinds.items() if not kind.uses_teacher],
+        methods,
+        seedless=[method for method, kind in kinds.items() if not kind.uses_seed],
+        teacherless=[method for method, kind in kinds.items() if not kind.uses_teacher],
     )
     chosen = tuple(job for job in jobs if _is_asked(job, asked, seedless=not kinds[job.peer].uses_seed))
     _require_own_places(chosen)
-    return Selection(protocol=protocol, jobs=chosen)
+    own = jobs_of_shard(chosen, *parse_shard(settings.shard))
+    return Selection(protocol=protocol, jobs=own, n_asked=len(chosen))
+
+
+def jobs_of_shard(jobs: Sequence[Job], number: int, total: int) -> tuple[Job, ...]:
+    """Part `number` (the first is 1) of `total` that are disjoint, together all, and of one size but for what follows.
+
+    Jobs that share features or students stand side by side, and a cut moves to the nearest place between two such
+    groups if one lies less than half a part away: then no two parts compute the same, and none is empty where there
+    are as many jobs as parts.
+    """
+    groups: dict[object, list[Job]] = {}
+    for job in jobs:
+        share = share_of(job)
+        groups.setdefault(share.name if share else students_of(job) or job.name, []).append(job)
+    ordered = [job for group in groups.values() for job in group]
+    edges = [0, *accumulate(len(group) for group in groups.values())]
+
+    def cut(part: int) -> int:
+        even = part * len(jobs)  # all in parts of a job, so that nothing is rounded
+        nearest = min(edges, key=lambda edge: abs(edge * total - even))
+        return nearest if 2 * abs(nearest * total - even) < len(jobs) else (2 * even + total) // (2 * total)
+
+    return tuple(ordered[cut(number - 1) : cut(number)])
 
 
 def load_all(selection: Selection, settings: RunSettings) -> dict[str, Category]:
@@ -56,17 +84,17 @@ def load_all(selection: Selection, settings: RunSettings) -> dict[str, Category]
     return {name: load_for(settings, name, own) for name, own in options.items()}
 
 
-def parse_peers(text: str) -> tuple[str, ...]:
+def parse_methods(text: str) -> tuple[str, ...]:
     """Methods between commas, each once; `all` is every method that needs no word of its own behind its name.
 
     Raises:
         TinyDefectsError: no such method, or an option it does not have.
     """
     named: list[str] = []
-    for word in parse_words("--peers", text):
-        named += [name for name, kind in PEERS.items() if not kind.argument] if word == ALL else [word]
-    for peer in named:
-        parse_peer(peer)
+    for word in parse_words("--methods", text):
+        named += [name for name, kind in METHODS.items() if not kind.argument] if word == ALL else [word]
+    for method in named:
+        parse_method(method)
     return tuple(dict.fromkeys(named))
 
 

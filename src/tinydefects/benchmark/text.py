@@ -37,10 +37,11 @@ def _row(estimate: Estimate, width: int, names: int) -> str:
     )
 
 
-def describe_totals(plan: Plan, settings: RunSettings) -> str:
-    """Three lines: time, space, and how both are known."""
+def describe_totals(plan: Plan, settings: RunSettings, *, n_asked: int) -> str:
+    """Three lines: time, space, and how both are known; `n_asked` jobs have all shards together."""
     left = plan.left
-    work = f"{len(plan.estimates)} jobs, {len(plan.estimates) - len(left)} done; about {shown_time(plan.seconds)} left"
+    work = f"shard {settings.shard} of {n_asked} jobs: " if settings.shard else ""
+    work += f"{len(plan.estimates)} jobs, {len(plan.estimates) - len(left)} done; about {shown_time(plan.seconds)} left"
     if settings.n_workers > 1:
         work += f" for one worker, {shown_time(plan.seconds / settings.n_workers)} for {settings.n_workers}"
     space = (
@@ -67,7 +68,7 @@ def plan_numbers(plan: Plan) -> dict[str, object]:
     rows = []
     for estimate in plan.estimates:
         job = estimate.job
-        own = {"category": job.category, "resolution": job.resolution, "peer": job.peer, "seed": job.seed}
+        own = {"category": job.category, "resolution": job.resolution, "method": job.peer, "seed": job.seed}
         known = {name: getattr(estimate, name) for name in ("n_train", "n_test", "is_done", "seconds", "measured")}
         rows.append({**own, **known})
     totals = {name: getattr(plan, name) for name in ("seconds", "feature_bytes", "result_bytes", "memory_bytes")}

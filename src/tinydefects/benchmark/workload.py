@@ -52,7 +52,9 @@ class CategorySizes:
             for part in (self.train, scored)
         )
         learnt_format: FeatureFormat = "float32" if settings.preset == "published" else "float16"
-        training_bytes = expected_bytes(train, dim=teacher.dim, feature_format=learnt_format)
+        n_blocks = len(settings.blocks or teacher.blocks)
+        training_bytes = expected_bytes(train, n_blocks=n_blocks, dim=teacher.dim, feature_format=learnt_format)
+        rest_bytes = expected_bytes(rest, n_blocks=n_blocks, dim=teacher.dim, feature_format="float32")
         return Workload(
             n_train=n_train,
             n_test=n_test,
@@ -60,7 +62,7 @@ class CategorySizes:
             n_train_patches=sum(prod(grid.shape) for grid in train),
             n_patches=sum(prod(grid.shape) for grid in (*train, *rest)),
             training_bytes=training_bytes,
-            feature_bytes=training_bytes + expected_bytes(rest, dim=teacher.dim, feature_format="float32"),
+            feature_bytes=training_bytes + rest_bytes,
         )
 
 

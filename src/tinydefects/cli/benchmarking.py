@@ -1,10 +1,8 @@
 """Compare methods: benchmark."""
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,23 +32,23 @@ def benchmark(
     the same command again to go on where it stopped; failed jobs are tried again.
     Test images and masks are out of reach while a method learns.
 
-    tinydefects benchmark --peers fbft,patchcore --categories 'mvtec_ad/*' --dry-run
-    tinydefects benchmark --peers all --categories 'synthetic/*' --teacher builtin
+    tinydefects benchmark --methods fbft,patchcore --categories 'mvtec_ad/*' --dry-run
+    tinydefects benchmark --methods all --categories 'synthetic/*' --teacher builtin
     --resolutions 384 --option synthetic.size=384 --seeds 0,1,2 --workers 2
     """
     from tinydefects.benchmark.estimate import plan_jobs, require_space
     from tinydefects.benchmark.run_folder import find_finished, write_protocol
-    from tinydefects.benchmark.selection import load_all, parse_peers, select
+    from tinydefects.benchmark.selection import load_all, parse_methods, select
     from tinydefects.benchmark.text import describe_plan, describe_totals, plan_numbers
     from tinydefects.detector.devices import require_device
 
     require_device(settings.device)
-    names = parse_peers(settings.peers)
+    names = parse_methods(settings.methods)
     selection = select(_protocol(settings), names, settings)
     loaded = load_all(selection, settings)
     finished = _finished(selection.jobs, loaded, settings)
     plan = plan_jobs(selection.jobs, loaded, finished, settings)
-    totals = describe_totals(plan, settings)
+    totals = describe_totals(plan, settings, n_asked=selection.n_asked)
     if dry_run:
         return print_result(plan_numbers(plan), as_json, describe_plan(plan), totals)
     say(totals)
@@ -59,8 +57,8 @@ def benchmark(
     failed = _run_all(plan, settings)
     finished |= find_finished([estimate.job for estimate in plan.left], settings.out)
     counts = {"results": str(settings.out), "finished": len(finished), "failed": failed}
-    _print_leaderboards(settings.out, counts, as_json)
-    say(f"report: tinydefects report {settings.out}")
+    _print_leaderboards(settings, counts, as_json)
+    say(f"report: tinydefects report {settings.out}{', once all shards have ended' if settings.shard else ''}")
     if failed:
         say(f"{len(failed)} of {len(selection.jobs)} jobs failed; the same command tries them again:")
         say("\n".join(f"  {name}: {reason}" for name, reason in failed.items()))
@@ -102,17 +100,21 @@ def _finished(
     return finished
 
 
-def _print_leaderboards(out: Path, counts: Mapping[str, object], as_json: bool) -> None:
-    """Those of all results in the folder, as the report shows them: also of methods that this run left alone."""
+def _print_leaderboards(settings: RunSettings, counts: Mapping[str, object], as_json: bool) -> None:
+    """Those of all results in the folder, as the report shows them: also of methods that this run left alone.
+
+    A shard prints none: the others may be at work still.
+    """
     from tinydefects.benchmark.board import boards
     from tinydefects.benchmark.stored import read_numbers
     from tinydefects.benchmark.text import LEGEND, SHOWN, describe_leaderboard, leaderboard_numbers
 
-    stored = read_numbers(out) if counts["finished"] else []
+    stored = read_numbers(settings.out) if counts["finished"] and not settings.shard else []
     ranked = [(board, board.rank([*SHOWN])) for board in boards(stored)]
     numbers = [leaderboard_numbers(board, found) for board, found in ranked]
     text = "\n\n".join(describe_leaderboard(board, found) for board, found in ranked)
-    print_result({**counts, "leaderboards": numbers}, as_json, f"{text}\n{LEGEND}" if ranked else "no results")
+    nothing = f"shard {settings.shard}: {counts['finished']} jobs finished" if settings.shard else "no results"
+    print_result({**counts, "leaderboards": numbers}, as_json, f"{text}\n{LEGEND}" if ranked else nothing)
 
 
 def _run_all(plan: "Plan", settings: RunSettings) -> dict[str, str]:
@@ -129,21 +131,21 @@ def _run_all(plan: "Plan", settings: RunSettings) -> dict[str, str]:
 
 
 @contextmanager
-def _workers(settings: RunSettings) -> Iterator[tuple[Executor, int]]:
+def _workers(settings: RunSettings) -> Iterator[tuple[Executor, Callable[[], int]]]:
     """Where jobs run, and how many are sent there at a time."""
-    from tinydefects.benchmark.cluster.connection import open_executor
+    from tinydefects.benchmark.cluster import open_cluster
     from tinydefects.benchmark.processes import InThisProcess, IsolatedProcesses
 
     if settings.cluster is not None:
-        with open_executor(
+        with open_cluster(
             settings.cluster,
             n_workers=settings.n_workers,
             threads_per_worker=settings.threads,
             resources=parse_resources(settings.resources),
             root=settings.root,
             out=settings.out,
-        ) as executor:
-            yield executor, sys.maxsize  # the scheduler keeps the queue
+        ) as cluster:
+            yield cluster, cluster.n_places
         return
     with InThisProcess() if settings.n_workers == 1 else IsolatedProcesses() as executor:
-        yield executor, settings.n_workers
+        yield executor, lambda: settings.n_workers

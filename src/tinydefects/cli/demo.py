@@ -3,7 +3,7 @@
 Needs no download: synthetic images, the built-in teacher.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,9 @@ from tinydefects.detector.detector import Detector
 from tinydefects.detector.devices import require_device
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.report.evaluation_page import write_report
+from tinydefects.progress import Report
+from tinydefects.report.page import write_report
 from tinydefects.results.result import Result, describe_run, write_result
-
-Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +31,7 @@ class DemoSettings:
     seed: int = 0
 
 
-def run_demo(folder: Path, settings: DemoSettings, *, device: str | None, progress: Progress) -> list[Result]:
+def run_demo(folder: Path, settings: DemoSettings, *, device: str | None, progress: Report) -> list[Result]:
     """Run every family and write `results/` and `report.html` into the folder; returns the results."""
     require_device(device)
     provenance = describe_run({"command": "demo", **{name: getattr(settings, name) for name in settings.__slots__}})
@@ -41,13 +40,11 @@ def run_demo(folder: Path, settings: DemoSettings, *, device: str | None, progre
         evaluation = _run_family(folder, family, settings, device, progress)
         results.append(Result(evaluation=evaluation, provenance=provenance))
         write_result(results[-1], folder / "results" / f"{evaluation.category}.json")
-    write_report([result.evaluation for result in results], folder / "report.html", provenance=provenance.facts())
+    write_report(results, folder / "report.html")
     return results
 
 
-def _run_family(
-    folder: Path, family: str, settings: DemoSettings, device: str | None, progress: Progress
-) -> Evaluation:
+def _run_family(folder: Path, family: str, settings: DemoSettings, device: str | None, progress: Report) -> Evaluation:
     category = load_category(
         f"synthetic/{family}",
         root=folder / "data",
@@ -61,16 +58,13 @@ def _run_family(
     detector = Detector(
         teacher="builtin", resolution=settings.size, epochs=settings.epochs, seed=settings.seed, device=device
     )
-    detector.fit(
-        (sample.image() for sample in category.train),
-        progress=lambda stage, done, total: progress(f"{family}: {stage}", done, total or len(category.train)),
-    )
+    detector.fit(category.train, progress=lambda stage, done, total: progress(f"{family}: {stage}", done, total))
     return evaluate(_predict(detector, category, family, progress), category=category.id)
 
 
 def _predict(
-    detector: Detector, category: Category, family: str, progress: Progress
+    detector: Detector, category: Category, family: str, progress: Report
 ) -> Iterator[tuple[Sample, Prediction]]:
     for done, sample in enumerate(category.test, start=1):
-        yield sample, detector.predict(sample.image())
+        yield sample, detector.predict(sample)
         progress(f"{family}: predict", done, len(category.test))

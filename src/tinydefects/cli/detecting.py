@@ -28,7 +28,7 @@ from tinydefects.cli.options import (
     show_progress,
 )
 from tinydefects.cli.settings_options import DataFolder, GivenDevice, GivenWeights, OutFolder, options_of, panel
-from tinydefects.detector.settings import DetectorSettings, Precision
+from tinydefects.detector.settings import DetectorSettings, Precision, require_pair
 from tinydefects.errors import TinyDefectsError
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def fit(
     from tinydefects.data.image_bits import with_image_bits
     from tinydefects.detector.detector import Detector
 
+    require_pair(settings.blocks)
     if not dry_run:
         require_place(settings.out)
     category = load(category_id, settings.root, option, training_only=True)
@@ -163,13 +164,12 @@ def fit(
 
 def _fit_into(out: Path, detector: "Detector", train: "Sequence[Sample]") -> None:
     """Fit and save; what is learnt stays in the folder until it is saved."""
-    from tinydefects.data.read_ahead import read_ahead
-    from tinydefects.data.sample import Sample, require_readable
+    from tinydefects.data.sample import require_readable
 
     with FitPlace(detector, out) as place:
         with show_progress() as progress:
             require_readable(train, progress)
-            detector.fit(read_ahead(Sample.image, train), progress=place.watch(progress, len(train)))
+            detector.fit(train, progress=place.watch(progress, len(train)))
         place.save()
 
 

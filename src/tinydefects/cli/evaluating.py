@@ -95,10 +95,10 @@ def evaluate(
     tinydefects evaluate maps folder/parts --bins diameter_px:2,5,10 --contrast
     """
     from tinydefects.data.image_bits import MOST, bits_to_show, category_with_image_bits
-    from tinydefects.data.map_description import describe_cost, scoring_cost, warnings_about
     from tinydefects.data.pixels import require_writable
     from tinydefects.data.predictions import read_maker
     from tinydefects.metrics.evaluation import evaluate as evaluate_pairs
+    from tinydefects.results.evaluate_maps import describe_cost, scoring_cost, warnings_about
     from tinydefects.results.result import TABLE_SUFFIX, Result, describe_run, write_result
 
     category = load(category_id, settings.root, option, allow=allow)
@@ -154,8 +154,8 @@ def with_thresholds(
 
 def to_repeat(settings: EvaluateSettings, pairing: Pairing, told: dict[str, str]) -> dict[str, object]:
     """What decided the numbers, for the record: how maps were read, who made them, the settings that were chosen."""
-    from tinydefects.data.map_description import map_settings
     from tinydefects.data.predictions import maker_of
+    from tinydefects.results.evaluate_maps import map_settings
 
     source = settings.threshold_from
     return {

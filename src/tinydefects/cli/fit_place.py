@@ -21,9 +21,9 @@ from tinydefects.detector.model_file import DETECTOR_FILES, refuse_foreign_files
 from tinydefects.errors import ModelFileError, TinyDefectsError
 
 if TYPE_CHECKING:
-    from tinydefects.cli.progress import Progress
     from tinydefects.detector.detector import Detector
     from tinydefects.detector.settings import DetectorSettings
+    from tinydefects.progress import Progress
 
 FEATURES = ".features"
 DESCRIPTION_BYTES = 2**16  # more than detector.json takes

@@ -5,7 +5,7 @@ import time
 from tinydefects.benchmark.estimate import Plan
 from tinydefects.benchmark.runner import Outcome, Task
 from tinydefects.benchmark.text import shown_time
-from tinydefects.cli.progress import Progress
+from tinydefects.progress import Progress
 from tinydefects.results.protocol import Job
 
 BAR = "seconds of work (estimate)"

@@ -19,9 +19,9 @@ from tinydefects.errors import Stopped, TinyDefectsError
 from tinydefects.privacy import go_offline
 
 if TYPE_CHECKING:
-    from tinydefects.cli.progress import Progress
     from tinydefects.data.sample import Category
     from tinydefects.metrics.scores import Evaluation
+    from tinydefects.progress import Progress
 
 
 MOST_SEED = 2**32 - 1  # NumPy's older generators take no more
@@ -246,7 +246,7 @@ def say(line: str) -> None:
 @contextmanager
 def show_progress() -> Iterator["Progress"]:
     """Progress bars on standard error for as long as the block runs."""
-    from tinydefects.cli.progress import Progress
+    from tinydefects.progress import Progress
 
     with Progress(quiet=IS_QUIET.get()) as progress:
         yield progress

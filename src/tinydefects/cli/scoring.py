@@ -13,23 +13,13 @@ def report(
     results: Annotated[Path, typer.Argument(help="Folder of results, or one result file.")],
     out: Out = Path("report.html"),
 ) -> None:
-    """Turn results into one self-contained HTML file; those of a benchmark's methods are set side by side.
+    """Turn results into one HTML page: methods of a benchmark side by side, every other evaluation for itself.
 
-    Where other evaluations lie beside a benchmark, they go into a second file, OUT_evaluations.html.
+    Many pictures of defects lie in OUT_files beside the page and must travel with it.
     """
-    from tinydefects.benchmark.stored import divide_results
-    from tinydefects.report.evaluation_page import write_evaluations_report
-    from tinydefects.report.page import write_benchmark_report
+    from tinydefects.report.page import write_report
 
-    of_benchmark, others = divide_results(results)
-    if of_benchmark:
-        write_benchmark_report(results, out)
-        say(f"report: {out}")
-    if others:
-        beside = out.with_name(f"{out.stem}_evaluations{out.suffix}") if of_benchmark else out
-        write_evaluations_report(others, beside)
-        count = f" ({len(others)} evaluations that are not of the benchmark)" if of_benchmark else ""
-        say(f"report: {beside}{count}")
+    say(f"report: {write_report(results, out)}")
 
 
 def compare(

@@ -17,7 +17,7 @@ from tinydefects.data.map_files import MAP_SUFFIXES, MapHeader, read_header
 from tinydefects.data.map_origin import Origin, origin_in
 from tinydefects.data.pixels import IMAGE_SUFFIXES, read_size
 from tinydefects.data.sample import Category, Sample
-from tinydefects.data.tables import read_manifest
+from tinydefects.data.tables import Columns, read_manifest, write_csv
 from tinydefects.data.walk import LeftOut, nfc, on_disk, walk
 from tinydefects.errors import ImageReadError, TableError, TinyDefectsError
 
@@ -320,3 +320,17 @@ def _makers_apart(pairs: Sequence[PairedMap]) -> list[MapProblem]:
         for pair, maker in zip(pairs, makers, strict=True)
         if maker != most
     ]
+
+
+def write_problems(problems: Sequence[MapProblem], path: Path) -> bool:
+    """Write every problem to a CSV of kind, name and detail; without any, remove that of an earlier run."""
+    if not problems:
+        path.unlink(missing_ok=True)
+        return False
+    columns: Columns = {
+        "kind": [problem.kind for problem in problems],
+        "name": [problem.name for problem in problems],
+        "detail": [problem.detail for problem in problems],
+    }
+    write_csv(path, columns)
+    return True

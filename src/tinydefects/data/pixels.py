@@ -55,9 +55,13 @@ def read_image(path: Path, bits: int = 16) -> NDArray[np.uint8]:
             values that take more than `bits`.
         MissingExtraError: 16-bit colour PNG or LZW-compressed 16-bit TIFF without the extra `codecs`.
     """
-    pixels = _photograph(path)
+    return as_colours(_photograph(path), bits, name=path)
+
+
+def as_colours(pixels: NDArray[Any], bits: int, *, name: object) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, 3) uint8 or uint16 as (H, W, 3) uint8, by the rule of `read_image`; errors name `name`."""
     if pixels.dtype == np.uint16:
-        _require_bits(path, pixels, bits)
+        _require_bits(name, pixels, bits)
         pixels = _to_8_bits(pixels, bits)
     return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else np.ascontiguousarray(pixels)
 
@@ -187,21 +191,29 @@ def _decode(path: Path) -> NDArray[np.generic]:
 
 def _photograph(path: Path) -> NDArray[Any]:
     """The stored pixels without alpha: gray (H, W), or the first three channels (H, W, 3)."""
-    pixels: NDArray[Any] = _decode(path)
+    return without_alpha(_decode(path), name=path)
+
+
+def without_alpha(pixels: NDArray[Any], *, name: object) -> NDArray[Any]:
+    """Gray (H, W) or the first three channels (H, W, 3) of stored pixels, uint8 or uint16; bool is 0 and 255.
+
+    Raises:
+        ImageReadError: they are of another type.
+    """
     if pixels.ndim == 3:
         pixels = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., 0]
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * np.uint8(255)
     if pixels.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)}:
-        raise ImageReadError(f"{path}: pixels are {pixels.dtype}; save the image with 8 or 16 bits a channel")
+        raise ImageReadError(f"{name}: pixels are {pixels.dtype}; save the image with 8 or 16 bits a channel")
     return pixels
 
 
-def _require_bits(path: Path, pixels: NDArray[np.generic], bits: int) -> None:
+def _require_bits(name: object, pixels: NDArray[np.generic], bits: int) -> None:
     highest, largest = 2**bits - 1, int(pixels.max()) if bits < 16 else 0
     if largest > highest:
         raise ImageReadError(
-            f"{path}: its values reach {largest:,}, beyond the {bits} bits (at most {highest:,}) that were found "
+            f"{name}: its values reach {largest:,}, beyond the {bits} bits (at most {highest:,}) that were found "
             "on the training photographs or given; fit again with photographs like this one, or with --image-bits "
             f"{largest.bit_length()}"
         )
@@ -229,14 +241,15 @@ def _rows_at_once(shape: tuple[int, ...]) -> Iterator[slice]:
 def _decode_with_pillow(path: Path) -> NDArray[np.generic]:
     # As an open file: a raw TIFF of that path Pillow 13 maps at its stored width, and scrambles it when it is turned.
     with path.open("rb") as file, open_image(file) as image:
-        orientation, pixels = orientation_of(image, path), _pixels_of(image)
-    if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() < 2**16:
-        pixels = pixels.astype(np.uint16)
+        orientation, pixels = orientation_of(image, path), pixels_of(image)
     return upright(pixels, orientation)
 
 
-def _pixels_of(image: Image.Image) -> NDArray[np.generic]:
-    """The pixels of an opened image, a few rows at a time: on its way to NumPy, Pillow copies what it converts."""
+def pixels_of(image: Image.Image) -> NDArray[np.generic]:
+    """The pixels of an opened image as they are stored, (H, W) or (H, W, C); those of a palette as colours.
+
+    A few rows at a time: on its way to NumPy, Pillow copies what it converts.
+    """
     mode = image.mode
     if mode not in FAITHFUL_MODES:  # palette, CMYK, YCbCr, …
         mode = "RGBA" if image.has_transparency_data else "RGB"
@@ -251,6 +264,8 @@ def _pixels_of(image: Image.Image) -> NDArray[np.generic]:
         whole[rows] = pixels
     if whole is None:
         raise ValueError("it holds no pixel")
+    if whole.dtype == np.int32 and whole.min() >= 0 and whole.max() < 2**16:
+        whole = whole.astype(np.uint16)
     return whole
 
 

@@ -19,6 +19,7 @@ from tinydefects.errors import (
     ScoreError,
     TinyDefectsError,
 )
+from tinydefects.notebook import map_picture
 
 Label = Literal["good", "defect", "unknown"]
 READING_BYTES = 7  # a pixel: while Pillow decodes, it holds colours in four; the array takes three
@@ -59,12 +60,8 @@ class Sample:
         return read_image(self.image_path, self.image_bits)
 
     def memory_bytes(self) -> int:
-        """What reading the photograph takes, from its header; 0 where it cannot be read, which is told later."""
-        try:
-            height, width = read_size(self.image_path)
-        except ImageReadError:
-            return 0
-        return READING_BYTES * height * width
+        """What reading the photograph takes, see `reading_bytes`."""
+        return reading_bytes(self.image_path)
 
     def mask(self) -> NDArray[np.bool_]:
         """(H, W) bool at the image's own size, the union of all mask files; all False where there is none.
@@ -135,9 +132,24 @@ class Prediction:
         if not np.isfinite(extremes).all():
             raise ScoreError("the anomaly map or its score holds nan or infinity; only finite scores can be ranked")
 
+    def _repr_html_(self) -> str:
+        """For notebooks: the map as a small picture beside its score."""
+        (height, width), low, high = self.anomaly_map.shape, self.anomaly_map.min(), self.anomaly_map.max()
+        told = f"score {self.score:.4g}; map of {height} x {width} px, {low:.4g} (dark) to {high:.4g} (bright)"
+        return f"<figure>{map_picture(self.anomaly_map, told=told)}<figcaption>{told}</figcaption></figure>"
+
     def memory_bytes(self) -> int:
         """What the map takes."""
         return self.anomaly_map.nbytes
+
+
+def reading_bytes(path: Path) -> int:
+    """What reading a photograph takes, from its header; 0 where it cannot be read, which is told later."""
+    try:
+        height, width = read_size(path)
+    except ImageReadError:
+        return 0
+    return READING_BYTES * height * width
 
 
 def require_readable(samples: Sequence[Sample], progress: Callable[[str, int, int | None], None]) -> None:

@@ -15,22 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, require_channels
 from tinydefects.data.pixels import read_size
 from tinydefects.data.read_ahead import read_ahead
 from tinydefects.data.sample import Prediction
 from tinydefects.detector.batches import score_in_batches
 from tinydefects.detector.devices import require_device
 from tinydefects.detector.features import FeatureCache
-from tinydefects.detector.model_file import read_detector, write_detector
-from tinydefects.detector.model_state import describe_fit, fingerprint_of, restore_students
+from tinydefects.detector.model_file import (
+    describe_fit,
+    fingerprint_of,
+    read_detector,
+    restore_students,
+    write_detector,
+)
 from tinydefects.detector.passes import Mosaic, PassPlan
 from tinydefects.detector.patch_grid import PatchGrid, Size, image_size
-from tinydefects.detector.settings import DetectorSettings, Precision, colour_scale, image_score
+from tinydefects.detector.settings import DetectorSettings, Precision, colour_scale, image_score, require_pair
 from tinydefects.detector.students import Combine, StudentPair
 from tinydefects.detector.teacher import Teacher, load_teacher, read_architecture
 from tinydefects.detector.training import (
     FitCost,
-    Progress,
     fill_cache,
     fit_cost,
     good_level,
@@ -39,6 +44,7 @@ from tinydefects.detector.training import (
     train_epochs,
 )
 from tinydefects.errors import NotFittedError, TinyDefectsError
+from tinydefects.progress import Report, reporting
 
 
 class Detector:
@@ -73,6 +79,7 @@ class Detector:
         if teacher is not None:
             changes["teacher"] = teacher.name if isinstance(teacher, Teacher) else teacher
         self.settings = (settings or DetectorSettings()).with_changes(**changes)
+        require_pair(self.settings.blocks)
         self.teacher_weights = teacher_weights
         self.device = require_device(device)
         self.compiled = compiled
@@ -87,6 +94,20 @@ class Detector:
         self._teacher = given and self._prepared(given)
         self._students: StudentPair | None = None
 
+    def __repr__(self) -> str:
+        """One line: what it is, and what it was fitted to; nothing is loaded for it."""
+        settings = self.settings
+        told = [f"teacher={settings.teacher!r}", f"resolution={settings.resolution!r}"]
+        told += [f"{name}={getattr(settings, name)}" for name in ("tile", "stride") if getattr(settings, name)]
+        if settings.preset != "default":
+            told.append(f"preset={settings.preset!r}")
+        state = "not fitted"
+        if self._students is not None:
+            n_epochs = len(self.losses)
+            images = f"{self.n_images} image{'s' * (self.n_images != 1)}"
+            state = f"fitted on {images}, {n_epochs} epoch{'s' * (n_epochs != 1)}"
+        return f"Detector({', '.join(told)}): {state}"
+
     @property
     def teacher(self) -> Teacher:
         """The teacher, loaded when it is first asked for."""
@@ -98,6 +119,7 @@ class Detector:
         return self._teacher
 
     def _prepared(self, teacher: Teacher) -> Teacher:
+        require_pair(teacher.blocks)
         return replace(teacher, precision=self.settings.precision, compiled=self.compiled)
 
     @property
@@ -109,44 +131,82 @@ class Detector:
         """
         return self._fitted_students()
 
-    def fit(self, images: Iterable[NDArray[np.uint8]], *, progress: Progress | None = None) -> Self:
-        """Learn from defect-free (H, W, 3) uint8 images: one teacher pass fills the cache, the students train on it.
+    def fit(
+        self, images: Iterable[ImageLike], *, channels: Channels = "rgb", progress: Report | bool | None = None
+    ) -> Self:
+        """Learn from defect-free images: one teacher pass fills the cache, the students train on it.
+
+        Args:
+            images: several, in any form that `predict` takes: `category.train`, paths, `folder.glob("*.png")`.
+                Files are read a few ahead, and refused together before the first one if their features are too large.
+            channels: **"bgr" for arrays that OpenCV read**, see `predict`.
+            progress: None is a bar on standard error in a terminal or a notebook, False nothing; or a function that is
+                called with the stage (`teacher`: images; `students`: epochs), how many are done, and the total, None
+                where it is not known.
 
         Raises:
+            ImageReadError: one is no image, see `predict`; or all of them are a single image or a category.
             TrainingError: no images, none to hold out, no room for the features, or a loss that is not finite; in the
                 last case the detector keeps the students of the last finished epoch.
         """
+        given = Images(images, bits=self.settings.image_bits, channels=channels, split="train")
+        given.require_good()
         self._students, self.losses, self.validation_losses, self.good_level = None, [], [], None
-        report = progress or (lambda stage, done, total: None)
-        with open_cache(self.cache_dir, self.teacher, self.settings, limit_gb=self.cache_limit_gb) as cache:
-            filled = fill_cache(cache, images, self.passes, report)
+        if given.files:
+            self.require_affordable(self.expected_cost(given.files))
+        with (
+            reporting(progress) as report,
+            open_cache(self.cache_dir, self.teacher, self.settings, limit_gb=self.cache_limit_gb) as cache,
+        ):
+            filled = fill_cache(cache, given, self.passes, report)
             self.n_images, self.n_resumed = len(filled.n_passes), filled.n_found
             self._train(cache, filled.n_passes, report)
         return self
 
-    def predict(self, image: NDArray[np.uint8], *, batch_size: int = 1) -> Prediction:
-        """The (H, W) anomaly map of an (H, W, 3) uint8 image at its own size, values in [0, 4], and its score.
+    def predict(self, image: ImageLike, *, channels: Channels = "rgb", batch_size: int = 1) -> Prediction:
+        """The (H, W) anomaly map of an image at its own size, values in [0, 4], and its score.
 
-        `batch_size` tiles are shown to the teacher at once, see `predict_many`.
-        """
-        (prediction,) = self.predict_many([image], batch_size=batch_size)
-        return prediction
-
-    def predict_many(self, images: Iterable[NDArray[np.uint8]], *, batch_size: int = 1) -> Iterator[Prediction]:
-        """The prediction of every image, in order; the teacher sees `batch_size` images or tiles of one size at once.
-
-        Meant for GPUs: a CPU gains nothing. Sizes may be mixed. Images are drawn as they are needed, one ahead, and let
-        go once the teacher's inputs are made of them: at most `4 * batch_size` inputs wait for others of their size,
-        from at most so many images. Above 1, maps may differ in their last digits from those of 1.
+        Args:
+            image: a path; an image of Pillow's; a NumPy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8,
+                uint16, or floats in [0, 1]; a tensor (C, H, W); or a `Sample`. All forms of one picture give one map,
+                see `data.images.as_image`. 16-bit values are scaled by the setting `image_bits`.
+            channels: the order of colours in arrays and tensors. **Give "bgr" for what OpenCV read** (`cv2.imread`):
+                else red and blue are exchanged, which raises no error and spoils the map.
+            batch_size: so many tiles are shown to the teacher at once, see `predict_many`.
 
         Raises:
+            ImageReadError: it is no image, or has 16-bit values beyond `image_bits`.
+            NotFittedError, TinyDefectsError: as `predict_many`.
+        """
+        require_channels(channels)
+        given = GivenImage(image, self.settings.image_bits, channels)
+        (prediction,) = self._predict_each([given], batch_size)
+        return prediction
+
+    def predict_many(
+        self, images: Iterable[ImageLike], *, channels: Channels = "rgb", batch_size: int = 1
+    ) -> Iterator[Prediction]:
+        """The prediction of every image, in order; the teacher sees `batch_size` images or tiles of one size at once.
+
+        Meant for GPUs: a CPU gains nothing. Sizes and forms may be mixed, see `predict`. Images are drawn as they are
+        needed, one ahead, and let go once the teacher's inputs are made of them: at most `4 * batch_size` inputs wait
+        for others of their size, from at most so many images. Above 1, maps may differ in their last digits from those
+        of 1.
+
+        Raises:
+            ImageReadError: one is no image, after the predictions of those before it; or all are a single one.
             NotFittedError: there are no students yet.
             TinyDefectsError: `batch_size` is below 1, or a batch does not fit into the memory of the GPU.
         """
+        given = Images(images, bits=self.settings.image_bits, channels=channels)
+        return self._predict_each(given.given(), batch_size)
+
+    def _predict_each(self, images: Iterable[GivenImage], batch_size: int) -> Iterator[Prediction]:
         self._fitted_students()
         if batch_size < 1:
             raise TinyDefectsError(f"batch_size {batch_size}: give 1 or more")
-        # The next image is resized while the teacher works; torch is kept out of it, whose threads would be in the way.
+        # The next image is read and resized while the teacher works; torch, whose threads would be in the way, is not
+        # part of it.
         inputs = read_ahead(self._inputs, images, threads=1)
         scored = score_in_batches(inputs, self._scores, batch_size=batch_size)
         return (self.prediction(mosaic.plan.grid, mosaic.scores) for mosaic in scored)
@@ -261,8 +321,9 @@ class Detector:
         detector.n_images, detector.good_level = saved.n_images, saved.good_level
         return detector
 
-    def _inputs(self, image: NDArray[np.uint8]) -> tuple[Mosaic, Iterator[NDArray[np.uint8]]]:
-        """The input of every pass; the first one, for which the image is resized, at once."""
+    def _inputs(self, given: GivenImage) -> tuple[Mosaic, Iterator[NDArray[np.uint8]]]:
+        """The input of every pass; the first one, for which the image is read and resized, at once."""
+        image = given.read()
         plan = self.passes(image_size(image))
         inputs = (grid.to_pixels(pixels) for pixels, grid in plan.views(image))
         return Mosaic(plan), itertools.chain([next(inputs)], inputs)
@@ -275,7 +336,7 @@ class Detector:
             raise NotFittedError("this detector knows nothing yet: fit it to defect-free images or load a saved one")
         return self._students
 
-    def _train(self, cache: FeatureCache, n_passes: Sequence[int], report: Progress) -> None:
+    def _train(self, cache: FeatureCache, n_passes: Sequence[int], report: Report) -> None:
         students = StudentPair(self.teacher.dim, seed=self.settings.seed).to(self.teacher.device)
         for epoch in train_epochs(students, cache, n_passes, self.settings):
             self._students = students

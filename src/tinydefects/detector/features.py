@@ -1,8 +1,9 @@
 """Teacher features of the training images on disk, so that 50 epochs cost one pass of the teacher.
 
-One .npy file of (2, h, w, C) an image, or of (2, n, C) where only a share of its patches is kept, named after all it
-depends on: teacher, geometry, number format, share, pixels, and how products were computed. A sha256 of the numbers
-follows them. A fit that was interrupted or is repeated finds them; a file that is not what was written does not count.
+One .npy file of (N, h, w, C) an image for N blocks, or of (N, n, C) where only a share of its patches is kept, named
+after all it depends on: teacher, geometry, number format, share, pixels, and how products were computed. A sha256 of
+the numbers follows them. A fit that was interrupted or is repeated finds them; a file that is not what was written does
+not count.
 """
 
 import contextlib
@@ -20,9 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinydefects.data.pixels import write_whole
-from tinydefects.detector.coreset import greedy_coreset
 from tinydefects.detector.patch_grid import PatchGrid
-from tinydefects.detector.students import Batch
 from tinydefects.detector.teacher import Teacher
 from tinydefects.errors import TrainingError
 
@@ -30,13 +29,19 @@ FeatureFormat = Literal["float16", "float32"]
 LAYOUT = 3  # part of every file's name; raised when equal pixels would no longer give equal features
 HEADER_BYTES, DIGEST_BYTES = 128, 32  # before and behind the numbers of a file
 IMAGES_PER_SHARD = 16
+PROJECTED_DIM = 128  # as in PatchCore's code: distances are compared after a random projection
 
 
 def expected_bytes(
-    grids: Iterable[PatchGrid], *, dim: int, feature_format: FeatureFormat, patch_fraction: float | None = None
+    grids: Iterable[PatchGrid],
+    *,
+    dim: int,
+    feature_format: FeatureFormat,
+    n_blocks: int = 2,
+    patch_fraction: float | None = None,
 ) -> int:
-    """Disk space that the features of these images take, two blocks of `dim` channels."""
-    patch_bytes = 2 * dim * np.dtype(feature_format).itemsize
+    """Disk space that the features of these images take, `n_blocks` blocks of `dim` channels."""
+    patch_bytes = n_blocks * dim * np.dtype(feature_format).itemsize
     return sum(HEADER_BYTES + DIGEST_BYTES + n_kept(grid, patch_fraction) * patch_bytes for grid in grids)
 
 
@@ -47,13 +52,13 @@ def n_kept(grid: PatchGrid, patch_fraction: float | None) -> int:
 
 
 def spread_patches(features: NDArray[np.floating], size: int) -> NDArray[np.floating]:
-    """`size` of the patches of (2, h, w, C) features, as (2, size, C) in their order: the greedy k-centre selection.
+    """`size` of the patches of (N, h, w, C) features, as (N, size, C) in their order: the greedy k-centre selection.
 
-    Patches are compared in both blocks side by side. Each is the farthest from those chosen before it, so what is left
+    Patches are compared in all blocks side by side. Each is the farthest from those chosen before it, so what is left
     out is nearly equal to something kept, and rare patches make up more of the selection than of the image. Equal
     features give an equal selection.
     """
-    patches = features.reshape(2, -1, features.shape[-1])
+    patches = features.reshape(len(features), -1, features.shape[-1])
     if size >= patches.shape[1]:
         return patches
     side_by_side = np.concatenate(list(patches), axis=1).astype(np.float32)
@@ -103,8 +108,8 @@ class FeatureCache:
         """Whether the features of this image are on disk, whole."""
         return self._stored(image, grid, self.patch_fraction) is not None
 
-    def read(self, image: NDArray[np.uint8], grid: PatchGrid) -> tuple[Tensor, Tensor]:
-        """The features (1, h, w, C) float32 of both blocks of one image, computed and kept if they were not there.
+    def read(self, image: NDArray[np.uint8], grid: PatchGrid) -> list[Tensor]:
+        """The features (1, h, w, C) float32 of each block for one image, computed and kept if they were not there.
 
         Only where every patch is kept.
 
@@ -112,8 +117,8 @@ class FeatureCache:
             TrainingError: they are not there, and the limit or the free space does not suffice.
         """
         assert self.patch_fraction is None, "a share of the patches is no grid"
-        earlier, later = np.load(self._keep(image, grid)).astype(np.float32)
-        return torch.from_numpy(earlier)[None], torch.from_numpy(later)[None]
+        blocks = np.load(self._keep(image, grid)).astype(np.float32)
+        return [torch.from_numpy(block)[None] for block in blocks]
 
     def require_space(self, grids: Iterable[PatchGrid]) -> None:
         """Make sure that the features of so many new images fit, before any are computed.
@@ -139,14 +144,13 @@ class FeatureCache:
         # A small part of the room, since other fits may be writing to the same folder.
         self._unchecked_bytes = min(self.limit_bytes - used, free) // 16
 
-    def batches(self, order: Sequence[int], *, images: int) -> Iterator[Batch]:
-        """The features of `images` images at a time, in this order, as float32 (N, C): all their patches in a row."""
+    def batches(self, order: Sequence[int], *, images: int) -> Iterator[list[Tensor]]:
+        """Of `images` images at a time, in this order, all patches in a row: float32 (n, C) for each block."""
         for start in range(0, len(order), images):
-            earlier, later = self._gather(order[start : start + images]).to(self.teacher.device).float()
-            yield earlier, later
+            yield list(self._gather(order[start : start + images]).to(self.teacher.device).float())
 
-    def patch_batches(self, order: Sequence[int], *, patches: int, shuffle: torch.Generator) -> Iterator[Batch]:
-        """Every patch once, at most `patches` at a time in batches of nearly equal size, as float32 (N, C).
+    def patch_batches(self, order: Sequence[int], *, patches: int, shuffle: torch.Generator) -> Iterator[list[Tensor]]:
+        """Every patch once, at most `patches` at a time in batches of nearly equal size: float32 (n, C) for each block.
 
         Patches are mixed across IMAGES_PER_SHARD images that follow each other in this order; no more lie in memory.
         """
@@ -154,11 +158,10 @@ class FeatureCache:
             shard = self._gather(order[start : start + IMAGES_PER_SHARD])
             mixed = torch.randperm(shard.shape[1], generator=shuffle)
             for chosen in mixed.tensor_split(math.ceil(len(mixed) / patches)):
-                earlier, later = shard[:, chosen].to(self.teacher.device).float()
-                yield earlier, later
+                yield list(shard[:, chosen].to(self.teacher.device).float())
 
     def _gather(self, indices: Sequence[int]) -> Tensor:
-        """The features of these images, (2, N, C), in the numbers in which they are stored on disk."""
+        """The features of these images, (N, n, C), in the numbers in which they are stored on disk."""
         stored = [torch.from_numpy(np.load(self._files[index])).flatten(1, -2) for index in indices]
         return torch.cat(stored, dim=1)
 
@@ -166,15 +169,15 @@ class FeatureCache:
         path = self._path(image, grid, self.patch_fraction)
         if not self.holds(image, grid):
             self._reserve(grid)
-            both = self._features(image, grid)
+            blocks = self._features(image, grid)
             if self.patch_fraction is not None:
-                both = spread_patches(both, n_kept(grid, self.patch_fraction))
-            write_whole(path, lambda file: _write(file, both))
+                blocks = spread_patches(blocks, n_kept(grid, self.patch_fraction))
+            write_whole(path, lambda file: _write(file, blocks))
             self._written.add(path)
         return path
 
     def _features(self, image: NDArray[np.uint8], grid: PatchGrid) -> NDArray[np.floating]:
-        """(2, h, w, C) in the numbers that are stored: from the disk if every patch was kept before, or the teacher."""
+        """(N, h, w, C) in the numbers that are stored: from the disk if every patch was kept before, or the teacher."""
         stored = self._stored(image, grid, None)
         if stored is not None:
             return stored
@@ -191,7 +194,8 @@ class FeatureCache:
         except (OSError, ValueError, EOFError):  # missing, cut off, or no .npy at all
             return None
         patches = grid.shape if patch_fraction is None else (n_kept(grid, patch_fraction),)
-        is_whole = stored.shape == (2, *patches, self.teacher.dim) and stored.dtype == self.feature_format
+        shape = (len(self.teacher.blocks), *patches, self.teacher.dim)
+        is_whole = stored.shape == shape and stored.dtype == self.feature_format
         return stored if is_whole and _is_intact(path, stored) else None
 
     def _reserve(self, grid: PatchGrid) -> None:
@@ -203,7 +207,11 @@ class FeatureCache:
 
     def _bytes(self, grids: Iterable[PatchGrid]) -> int:
         return expected_bytes(
-            grids, dim=self.teacher.dim, feature_format=self.feature_format, patch_fraction=self.patch_fraction
+            grids,
+            n_blocks=len(self.teacher.blocks),
+            dim=self.teacher.dim,
+            feature_format=self.feature_format,
+            patch_fraction=self.patch_fraction,
         )
 
     def _path(self, image: NDArray[np.uint8], grid: PatchGrid, patch_fraction: float | None) -> Path:
@@ -216,6 +224,33 @@ class FeatureCache:
             digest.update(f"patch_fraction {patch_fraction}".encode())
         digest.update(np.ascontiguousarray(image).data)
         return self.folder / self.teacher.fingerprint[:16] / f"{digest.hexdigest()}.npy"
+
+
+def greedy_coreset(vectors: NDArray[np.float32], size: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Places of `size` of the (N, C) vectors, each the farthest from those chosen before it; the first by chance.
+
+    Greedy k-centre selection, as PatchCore thins its bank (arXiv 2106.08265).
+    Holds N x 128 numbers beside the vectors and takes N x 128 x `size` multiplications.
+    """
+    projected = _projected(vectors, generator)
+    squared_length = np.einsum("nc,nc->n", projected, projected)
+    nearest = np.full(len(vectors), np.inf, dtype=np.float32)
+    chosen = np.empty(min(size, len(vectors)), dtype=np.int64)
+    place = int(generator.integers(len(vectors)))
+    for step in range(len(chosen)):
+        chosen[step] = place
+        np.minimum(nearest, squared_length - 2 * (projected @ projected[place]) + squared_length[place], out=nearest)
+        nearest[place] = -np.inf  # equal vectors are not chosen twice before all others are
+        place = int(nearest.argmax())
+    return chosen
+
+
+def _projected(vectors: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
+    dim = vectors.shape[1]
+    if dim <= PROJECTED_DIM:
+        return vectors
+    directions = generator.standard_normal((dim, PROJECTED_DIM), dtype=np.float32) / np.float32(PROJECTED_DIM**0.5)
+    return np.asarray(vectors @ directions, dtype=np.float32)
 
 
 def _write(file: IO[bytes], features: NDArray[np.floating]) -> None:

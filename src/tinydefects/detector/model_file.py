@@ -1,4 +1,4 @@
-"""A fitted detector on disk: a folder of model.safetensors (the students) and detector.json (everything else).
+"""A fitted detector between memory and disk: a folder of model.safetensors (the students) and detector.json (the rest).
 
 No pickle and no teacher weights; the teacher is named and recognised by its fingerprint. torch is imported only where
 weights are read or written: exported detectors use the settings without it.
@@ -6,21 +6,28 @@ weights are read or written: exported detectors use the settings without it.
 
 import hashlib
 import sys
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tinydefects.data.image_bits import MOST
 from tinydefects.data.json_files import read_as
 from tinydefects.data.pixels import cannot_write
 from tinydefects.data.together import replace_together, settle
+from tinydefects.detector.patch_grid import whole_patches
 from tinydefects.detector.settings import DetectorSettings, TeacherName
 from tinydefects.errors import ModelFileError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tinydefects.detector.students import StudentPair
+    from tinydefects.detector.teacher import Teacher
+
+PACKAGES = ("tinydefects", "torch", "timm", "numpy", "pillow")  # those that change numbers
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "detector.json"
 DETECTOR_FILES = frozenset({WEIGHTS_FILE, DESCRIPTION_FILE})
@@ -68,6 +75,83 @@ class SavedDetector(BaseModel):
     device: str
     versions: dict[str, str]
     weights_sha256: str | None = None
+
+
+def describe_fit(
+    settings: DetectorSettings,
+    teacher: "Teacher",
+    *,
+    n_images: int,
+    losses: list[float],
+    validation_losses: list[float],
+    good_level: float | None,
+) -> SavedDetector:
+    """The content of detector.json."""
+    resolution, (earlier, later) = settings.resolution, teacher.blocks
+    return SavedDetector(
+        format=1,
+        settings=settings,
+        teacher=SavedTeacher(
+            name=teacher.name,
+            fingerprint=teacher.fingerprint,
+            patch_size=teacher.patch_size,
+            dim=teacher.dim,
+            blocks=(earlier, later),
+        ),
+        resolution_px=None if resolution == "native" else whole_patches(resolution, teacher.patch_size),
+        n_images=n_images,
+        losses=tuple(losses),
+        validation_losses=tuple(validation_losses),
+        good_level=good_level,
+        device=teacher.device,
+        versions={package: version(package) for package in PACKAGES},
+    )
+
+
+def fingerprint_of(settings: DetectorSettings, teacher: "Teacher", students: "StudentPair") -> str:
+    """sha256 over all that the maps depend on: settings of the passes and the photographs, teacher and students."""
+    digest = hashlib.sha256(f"{settings.preset} {settings.resolution} {teacher.fingerprint}".encode())
+    if not settings.is_one_pass:
+        digest.update(f"tile {settings.tile} overlap {settings.overlap} stride {settings.stride}".encode())
+    if settings.precision in {"bfloat16", "float16"}:
+        digest.update(settings.precision.encode())
+    if settings.image_bits != MOST:
+        digest.update(f"image_bits {settings.image_bits}".encode())
+    for weights in students.state_dict().values():
+        digest.update(weights.cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def restore_students(
+    saved: SavedDetector, weights: "Mapping[str, Tensor]", teacher: "Teacher", *, folder: str | Path
+) -> "StudentPair":
+    """The students from the files of that folder, on the teacher's device.
+
+    Raises:
+        ModelFileError: they were trained with another teacher than this one, or are no students of it.
+    """
+    from tinydefects.detector.students import StudentPair
+
+    if teacher.fingerprint != saved.teacher.fingerprint:
+        raise ModelFileError(
+            f"{folder}: trained with {saved.teacher.name} of fingerprint {saved.teacher.fingerprint[:12]}, this is "
+            f"{teacher.fingerprint[:12]}: give the weights file it was trained with, or fit again"
+        )
+    for name in ("patch_size", "dim", "blocks"):
+        said, is_so = getattr(saved.teacher, name), getattr(teacher, name)
+        if said != is_so:
+            raise ModelFileError(
+                f"{folder}/{DESCRIPTION_FILE}: teacher.{name} is {said}, that of {teacher.name} is {is_so}; "
+                "copy the folder again or fit again"
+            )
+    students = StudentPair(teacher.dim)
+    try:
+        students.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelFileError(
+            f"{folder}/{WEIGHTS_FILE}: no students of {saved.teacher.name}; copy the folder again or fit again"
+        ) from error
+    return students.to(teacher.device)
 
 
 def write_detector(folder: Path, saved: SavedDetector, weights: "dict[str, Tensor]") -> None:

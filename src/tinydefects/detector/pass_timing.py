@@ -17,7 +17,7 @@ def time_pass(teacher: Teacher, patches: tuple[int, int], *, with_students: bool
     spent = []
     for _ in range(1 + repeats):
         start = time.perf_counter()
-        earlier, later = teacher.features(image)
-        (students.disagreement(earlier, later) if students else later).cpu()
+        blocks = teacher.features(image)
+        (students.disagreement(*blocks) if students else blocks[-1]).cpu()
         spent.append(time.perf_counter() - start)
     return statistics.median(spent[1:])

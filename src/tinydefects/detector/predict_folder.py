@@ -8,29 +8,26 @@ pixels, and the colours of an overlay are the detector's own, so they do not dep
 import csv
 import io
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.data.image_bits import with_image_bits
-from tinydefects.data.map_description import write_problems
 from tinydefects.data.map_files import read_header
 from tinydefects.data.map_origin import Origin, Photograph, origin_in, read_photograph
-from tinydefects.data.pairing import MapProblem, ProblemKind
+from tinydefects.data.pairing import MapProblem, ProblemKind, write_problems
 from tinydefects.data.pixels import write_png, write_whole
 from tinydefects.data.predictions import map_path, read_prediction, write_maker, write_prediction
 from tinydefects.data.read_ahead import read_ahead
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.datasets.photographs import OVERLAYS
+from tinydefects.detector.settings import DetectorSettings
 from tinydefects.errors import ImageReadError, MissingExtraError, ResolutionMismatchError, ScoreError
-
-if TYPE_CHECKING:
-    from tinydefects.detector.detector import Detector
-    from tinydefects.export.exported import ExportedDetector
+from tinydefects.progress import Report
 
 ROWS_AT_ONCE = 256
 HEAT_RGB = np.array([255, 40, 0], dtype=np.float32)
@@ -41,8 +38,19 @@ BAD_PHOTOGRAPH: dict[type[Exception], ProblemKind] = {
     ResolutionMismatchError: "wrong size",
     ScoreError: "not finite",
 }
-Progress = Callable[[str, int, int | None], None]
 _Predicted = tuple[Sample, NDArray[np.uint8], Photograph, Prediction]
+
+
+class Predicts(Protocol):
+    """What makes maps: a detector, or an exported one."""
+
+    @property
+    def settings(self) -> DetectorSettings: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def colour_scale(self) -> tuple[float, float]: ...
+    def predict_many(self, images: Iterable[NDArray[np.uint8]], *, batch_size: int) -> Iterator[Prediction]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +96,12 @@ class PredictedFolder:
 
 
 def predict_to_disk(
-    detector: "Detector | ExportedDetector",
+    detector: Predicts,
     category_id: str,
     samples: Sequence[Sample],
     folder: Path,
     *,
-    progress: Progress,
+    progress: Report,
     batch_size: int = 1,
 ) -> PredictedFolder:
     """Write map and overlay of every sample, one scores.csv, and a problems.csv of the samples that have no map.
@@ -150,7 +158,7 @@ class _Run:
     folder: Path
     made_by: Mapping[str, object]
     colour_scale: tuple[float, float]
-    progress: Progress
+    progress: Report
     scores: dict[str, float] = field(default_factory=dict)
     problems: dict[str, MapProblem] = field(default_factory=dict)
     outdated: dict[str, str] = field(default_factory=dict)
@@ -172,7 +180,7 @@ class _Run:
             else:
                 self.outdated[sample.id] = found
 
-    def predict_the_rest(self, detector: "Detector | ExportedDetector", batch_size: int) -> None:
+    def predict_the_rest(self, detector: Predicts, batch_size: int) -> None:
         """The next photographs are read while the detector looks at one, and maps are written behind it."""
         left = [sample for sample in self.samples if sample.id not in self.scores and sample.id not in self.problems]
         for sample, score in read_ahead(self._written, _predict_each(detector, left, batch_size, self._give_up)):
@@ -236,7 +244,7 @@ class _Run:
 
 
 def _predict_each(
-    detector: "Detector | ExportedDetector",
+    detector: Predicts,
     samples: Sequence[Sample],
     batch_size: int,
     refuse: Callable[[Sample, MapProblem], None],

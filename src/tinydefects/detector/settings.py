@@ -5,6 +5,7 @@ Without torch: commands and exported detectors read it, too.
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
@@ -85,16 +86,26 @@ def _image_bits(value: object) -> object:
     return DEFAULT_BITS if value is None else value
 
 
-def _blocks(value: object) -> tuple[int, int] | None:
-    """Two numbers, or their text as on the command line."""
+def _blocks(value: object) -> tuple[int, ...] | None:
+    """One or more numbers, or their text as on the command line."""
     if value is None:
         return None
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}-[0-9]{1,4}", value):
-        earlier, later = map(int, value.split("-"))
-        return earlier, later
-    if isinstance(value, list | tuple) and [type(one) for one in value] == [int, int] and min(value) >= 0:
-        return value[0], value[1]
-    raise PydanticCustomError("blocks", "give an earlier and a later block, from 0: 7-11")
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}(-[0-9]{1,4})*", value):
+        value = [int(number) for number in value.split("-")]
+    numbers = value if isinstance(value, list | tuple) else (value,)
+    is_ascending = all(type(one) is int for one in numbers) and list(numbers) == sorted({*numbers})
+    if numbers and is_ascending and numbers[0] >= 0:
+        return tuple(numbers)
+    raise PydanticCustomError("blocks", "give blocks from 0, ascending: 7-11")
+
+
+def require_pair(blocks: Sequence[int] | None) -> None:
+    """Raise a TinyDefectsError unless these are two blocks, for the students to translate into each other, or None."""
+    if blocks is not None and len(blocks) != 2:
+        raise TinyDefectsError(
+            f"blocks {'-'.join(map(str, blocks))}: the students translate two blocks into each other; give an earlier "
+            "and a later one (--blocks 7-11)"
+        )
 
 
 def _in(panel: str, metavar: str | None = None) -> dict[str, Any]:
@@ -117,7 +128,8 @@ class DetectorSettings(BaseModel):
         stride: pixels from one patch to the next, a divisor of the patch size; half of it is four shifted passes.
         image_bits: how many bits the values of 16-bit photographs fill, see `image_bits.find_image_bits`; saved for
             those who read the photographs. Left out, 16.
-        blocks: earlier and later block of the teacher, from 0; None is the teacher's own choice.
+        blocks: those of the teacher that are read, from 0, ascending; None is the teacher's own choice. A detector
+            takes an earlier and a later one, methods on patches any number.
         preset: `published` does everything as the published code does, `default` mends it; see `detector`.
         seed: of the students' initial weights, the order of images and which of them are held out.
         learning_rate: of Adam; left out, 1e-3, in the preset `published` 1e-4.
@@ -170,10 +182,10 @@ class DetectorSettings(BaseModel):
         description="Bits that the values of 16-bit files fill; left out, found on the training images.",
         json_schema_extra=_in("Input"),
     )
-    blocks: Annotated[tuple[int, int] | None, BeforeValidator(_blocks)] = Field(
+    blocks: Annotated[tuple[int, ...] | None, BeforeValidator(_blocks)] = Field(
         default=None,
         description="Blocks of the teacher that are read, from 0; left out, its own choice.",
-        json_schema_extra=_in("Input", "EARLIER-LATER"),
+        json_schema_extra=_in("Input", "EARLIER-LATER") | {"as_text": True},
     )
     preset: Preset = Field(
         default="default",

@@ -5,7 +5,7 @@ They learn on defect-free images only; where they disagree with the teacher, the
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -18,7 +18,7 @@ from tinydefects.detector.settings import Precision
 from tinydefects.errors import TrainingError
 
 Combine = Literal["product", "sum", "forward", "backward"]
-Batch = tuple[Tensor, Tensor]  # earlier, later: (N, C) patches of some images, any number of them
+Batch = Sequence[Tensor]  # earlier, later: (N, C) patches of some images, any number of them
 COSINE_EPS = 1e-6  # as published; matters for features of almost no length only
 
 
@@ -108,7 +108,7 @@ def train_students(
     for epoch, batches in enumerate(epochs, start=1):
         last_good = copy.deepcopy(students.state_dict())
         # Losses stay on the device until the epoch is over: reading one makes the processor wait for the step.
-        waiting = [_step(students, optimizer, *batch, precision) for batch in batches]
+        waiting = [_step(students, optimizer, batch, precision) for batch in batches]
         losses: list[float] = torch.stack(waiting).tolist()
         step = next((number for number, loss in enumerate(losses, start=1) if not math.isfinite(loss)), len(losses))
         # A finite loss can hide an infinite gradient: the weights that are kept are looked at, too.
@@ -133,9 +133,8 @@ def mean_loss(students: StudentPair, batches: Iterable[Batch], *, precision: Pre
     return float(torch.stack(losses).sum()) / n_patches
 
 
-def _step(
-    students: StudentPair, optimizer: torch.optim.Optimizer, earlier: Tensor, later: Tensor, precision: Precision
-) -> Tensor:
+def _step(students: StudentPair, optimizer: torch.optim.Optimizer, batch: Batch, precision: Precision) -> Tensor:
+    earlier, later = batch
     with _beside_students(precision, earlier):
         loss = pair_loss(earlier, later, *students.expectations(earlier, later, precision))
         optimizer.zero_grad()

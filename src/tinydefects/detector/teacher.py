@@ -1,4 +1,4 @@
-"""The teacher: a frozen ViT whose patch features of two blocks the students learn to translate into each other.
+"""The teacher: a frozen ViT that describes every patch of an image, once in each of the blocks that are read.
 
 Three sources of weights: the built-in teacher, a file, or the hub (downloaded once, then read from its cache). All
 three are matched key by key, so a file for another architecture never loads in part, and read as numbers alone: no
@@ -8,7 +8,8 @@ pickle in them is run. Which file of the hub it is follows from the name in timm
 import hashlib
 import socket
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,13 @@ THREE_WAYS_OUT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Teacher:
-    """A frozen ViT and the two blocks that are read from it.
+    """A frozen ViT and the blocks that are read from it.
 
     Attributes:
         name: `builtin` or a timm model name.
         patch_size: pixels; inputs are multiples of it in both directions.
         dim: channels C of the features.
-        blocks: earlier and later block, counted from 0.
+        blocks: one or more, ascending, counted from 0.
         mean: of R, G, B in [0, 1], subtracted from the input; `std`: what it is then divided by.
         fingerprint: sha256 over name, blocks, normalisation and every weight.
         device: where it runs.
@@ -56,7 +57,7 @@ class Teacher:
     model: nn.Module
     patch_size: int
     dim: int
-    blocks: tuple[int, int]
+    blocks: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
@@ -69,10 +70,10 @@ class Teacher:
         return normalise(pixels, self.mean, self.std, device=self.device)
 
     @torch.inference_mode()
-    def features(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images (B, 3, H, W) to the patch tokens (B, h, w, C) of the earlier and the later block.
+    def features(self, batch: Tensor) -> list[Tensor]:
+        """Normalised images (B, 3, H, W) to the patch tokens (B, h, w, C) of each block, in one pass up to the last.
 
-        Both carry the final norm of the ViT; class and register tokens are left out.
+        All carry the final norm of the ViT; class and register tokens are left out.
 
         Raises:
             TeacherError: H or W is not a multiple of the patch size.
@@ -85,17 +86,28 @@ class Teacher:
             )
         shape = (len(batch), height // self.patch_size, width // self.patch_size, self.dim)
         with arithmetic(self.precision, self.device):
-            earlier, later = self._read_blocks(batch.to(self.device, non_blocking=True))
-        return earlier.float().reshape(shape), later.float().reshape(shape)
+            blocks = self._read_blocks(batch.to(self.device, non_blocking=True))
+        return [block.float().reshape(shape) for block in blocks]
 
-    def _read_blocks(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def with_blocks(self, blocks: Sequence[int]) -> "Teacher":
+        """The same weights, read at other blocks.
+
+        Raises:
+            TeacherError: it has no such blocks, or they are not ascending.
+        """
+        if tuple(blocks) == self.blocks:
+            return self
+        other = freeze_teacher(self.name, self.model, blocks=blocks, device=self.device)
+        return replace(other, precision=self.precision, compiled=self.compiled)
+
+    def _read_blocks(self, batch: Tensor) -> Sequence[Tensor]:
         read: Any = self.model.forward_intermediates
         options = {"norm": True, "stop_early": True, "output_fmt": "NLC", "intermediates_only": True}
         if not self.compiled:
-            return tuple(read(batch, indices=list(self.blocks), **options))
+            return list(read(batch, indices=list(self.blocks), **options))
         try:
             compiled: Any = torch.compile(read)
-            return tuple(compiled(batch, indices=list(self.blocks), **options))
+            return list(compiled(batch, indices=list(self.blocks), **options))
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -106,18 +118,18 @@ class Teacher:
 
 
 def load_teacher(
-    name: str, *, weights: Path | None = None, blocks: tuple[int, int] | None = None, device: str | None = None
+    name: str, *, weights: Path | None = None, blocks: Sequence[int] | None = None, device: str | None = None
 ) -> Teacher:
     """The teacher of that name with its weights from `weights`, from the package (`builtin`) or from the hub.
 
     Args:
         name: `builtin` or any ViT of timm, written as timm does; no address, no path.
         weights: a .safetensors file, or a .pth in timm's or in the DINOv2 authors' key names.
-        blocks: earlier and later, from 0; None is (7, 11) of 12 blocks and the same places at other depths.
+        blocks: one or more, ascending, from 0; None is (7, 11) of 12 blocks and the same places at other depths.
         device: None is cuda, mps or cpu, whichever comes first.
 
     Raises:
-        TeacherError: no such ViT, no weights to be had, or weights that do not belong to it.
+        TeacherError: no such ViT, no weights to be had, weights that do not belong to it, or no such blocks.
         TinyDefectsError: no such device.
     """
     if not is_plain_name(name):
@@ -129,9 +141,8 @@ def load_teacher(
             _load_weights(model, shipped, name)
     else:
         _load_weights(model, weights or _weights_from_hub(model, name), name)
-    blocks = blocks or (BLOCK_PAIR if name == BUILTIN else default_blocks(_depth(model)))
-    if not 0 <= blocks[0] < blocks[1] < _depth(model):
-        raise TeacherError(f"{name} has blocks 0 to {_depth(model) - 1}: give an earlier and a later one, not {blocks}")
+    if blocks is None:
+        blocks = BLOCK_PAIR if name == BUILTIN else default_blocks(_depth(model))
     return freeze_teacher(name, model, blocks=blocks, device=device)
 
 
@@ -148,8 +159,18 @@ def read_architecture(name: str, *, weights: Path | None = None) -> tuple[int, i
     return int(model.patch_embed.feat_ratio()), int(model.embed_dim)
 
 
-def freeze_teacher(name: str, model: Any, *, blocks: tuple[int, int], device: str | None = None) -> Teacher:  # noqa: ANN401
-    """A ViT in timm's form, weights and all, as a teacher: float32, in evaluation mode, without gradients."""
+def freeze_teacher(name: str, model: Any, *, blocks: Sequence[int], device: str | None = None) -> Teacher:  # noqa: ANN401
+    """A ViT in timm's form, weights and all, as a teacher: float32, in evaluation mode, without gradients.
+
+    Raises:
+        TeacherError: it has no such blocks, or they are not ascending.
+    """
+    blocks, depth = tuple(blocks), _depth(model)
+    if not blocks or list(blocks) != sorted({*blocks} & {*range(depth)}):
+        raise TeacherError(
+            f"{name} has blocks 0 to {depth - 1}: give one or more of them in ascending order, not "
+            f"{'-'.join(map(str, blocks)) or 'none'}"
+        )
     device = device or best_device()
     model = model.float().eval().requires_grad_(False)
     config = getattr(model, "pretrained_cfg", None) or {}

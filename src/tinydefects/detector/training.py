@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from tinydefects.data.images import Images
 from tinydefects.data.leftovers import scratch_folder
 from tinydefects.detector.features import FeatureCache, FeatureFormat, expected_bytes, n_kept
 from tinydefects.detector.passes import PassPlan
@@ -26,8 +25,8 @@ from tinydefects.detector.settings import DetectorSettings, Precision, Preset
 from tinydefects.detector.students import Batch, StudentPair, mean_loss, train_students
 from tinydefects.detector.teacher import Teacher
 from tinydefects.errors import TrainingError
+from tinydefects.progress import Report
 
-Progress = Callable[[str, int, int | None], None]  # stage ("teacher", "students"), done, total where it is known
 IMAGES_PER_BATCH = 4
 PATIENCE = 3  # epochs, unless told otherwise
 PASSES_LOOKED_AT = 32  # to learn what good parts score, evenly spread
@@ -114,16 +113,16 @@ def open_cache(
 
 def fill_cache(
     cache: FeatureCache,
-    images: Iterable[NDArray[np.uint8]],
+    images: Images,
     plan_of: Callable[[Size], PassPlan],
-    report: Progress,
+    report: Report,
 ) -> FilledCache:
     """Show every image to the teacher, unless its features are there already.
 
     Raises:
         TrainingError: no images, or no room for their features.
     """
-    if isinstance(images, (list, tuple)):  # all at hand: a disk that is too small shows before the first pass
+    if images.in_memory:  # a disk that is too small shows before the first pass
         views = (view for image in images for view in plan_of(image_size(image)).views(image))
         cache.require_space(grid for pixels, grid in views if not cache.holds(pixels, grid))
     total, n_passes, n_found = operator.length_hint(images) or None, list[int](), 0

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, require_channels
 from tinydefects.data.sample import Prediction
 from tinydefects.data.walk import EXPORT_FILE
 from tinydefects.detector.patch_grid import image_size
@@ -57,12 +58,36 @@ class ExportedDetector:
         """As that of the detector that was exported."""
         return colour_scale(self.interface.good_level)
 
-    def predict(self, image: NDArray[np.uint8]) -> Prediction:
-        """The (H, W) anomaly map of an (H, W, 3) uint8 image at its own size and its score, as `Detector.predict`.
+    def predict(self, image: ImageLike, *, channels: Channels = "rgb") -> Prediction:
+        """The (H, W) anomaly map of an image at its own size and its score; takes what `Detector.predict` takes.
+
+        `channels` is **"bgr" for arrays that OpenCV read**.
 
         Raises:
+            ImageReadError: it is no image, see `data.images.as_image`.
             ResolutionMismatchError: the model was exported for another image size, or the image is one patch wide.
         """
+        require_channels(channels)
+        return self._predict(GivenImage(image, self.settings.image_bits, channels))
+
+    def predict_many(
+        self, images: Iterable[ImageLike], *, channels: Channels = "rgb", batch_size: int = 1
+    ) -> Iterator[Prediction]:
+        """The prediction of every image, in order, one after the other.
+
+        Raises:
+            ImageReadError: they are a single image.
+            TinyDefectsError: `batch_size` is not 1.
+        """
+        if batch_size != 1:
+            raise TinyDefectsError(
+                f"batch_size {batch_size}: an exported model takes one image or tile at a time; leave it out "
+                "(--batch-size) or use the detector itself"
+            )
+        return map(self._predict, Images(images, bits=self.settings.image_bits, channels=channels).given())
+
+    def _predict(self, given: GivenImage) -> Prediction:
+        image = given.read()
         size = image_size(image)
         if self.interface.image_size is None:
             return self._predict_any_size(image)
@@ -73,19 +98,6 @@ class ExportedDetector:
             )
         anomaly_map, score = self._run(image[None], (1, *size), (1,))
         return Prediction(anomaly_map[0], float(score[0]))
-
-    def predict_many(self, images: Iterable[NDArray[np.uint8]], *, batch_size: int = 1) -> Iterator[Prediction]:
-        """The prediction of every image, in order, one after the other.
-
-        Raises:
-            TinyDefectsError: `batch_size` is not 1.
-        """
-        if batch_size != 1:
-            raise TinyDefectsError(
-                f"batch_size {batch_size}: an exported model takes one image or tile at a time; leave it out "
-                "(--batch-size) or use the detector itself"
-            )
-        return map(self.predict, images)
 
     def _predict_any_size(self, image: NDArray[np.uint8]) -> Prediction:
         plan = self.settings.passes(image_size(image), patch=self.interface.patch_size)

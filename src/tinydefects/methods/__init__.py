@@ -1,1 +1,1 @@
-"""Methods that can be compared: ours, its ablations, peers on the same teacher, and what others made."""
+"""Methods that can be compared: ours, its ablations, others on the same teacher, and what others made."""

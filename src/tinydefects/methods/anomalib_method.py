@@ -31,7 +31,7 @@ from tinydefects.detector.timm_guard import load_timm
 from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
 from tinydefects.methods.anomalib_training import as_tensor, quiet, train_model, training_batches
 from tinydefects.methods.input_geometry import InputGeometry, Pixels, learn_geometry
-from tinydefects.methods.method import PeerInputs
+from tinydefects.methods.method import MethodInputs
 from tinydefects.privacy import announce, is_offline, without_reporting
 
 
@@ -55,10 +55,10 @@ class AnomalibOptions:
     pre_trained: bool | None = None
 
 
-class AnomalibPeer:
+class AnomalibMethod:
     """One model, built and trained when it is fitted."""
 
-    def __init__(self, inputs: PeerInputs, options: AnomalibOptions) -> None:
+    def __init__(self, inputs: MethodInputs, options: AnomalibOptions) -> None:
         self._kind = _model_class(options.model)
         self._options = options
         self._seed = inputs.seed

@@ -6,28 +6,31 @@ from functools import partial
 from typing import Any
 
 from tinydefects.datasets.folder import suggest
-from tinydefects.detector.settings import Preset
+from tinydefects.detector.settings import Preset, require_pair
 from tinydefects.detector.students import Combine
 from tinydefects.errors import TinyDefectsError
-from tinydefects.methods.anomalib_method import AnomalibOptions, AnomalibPeer
-from tinydefects.methods.anomalydino import AnomalyDinoOptions, AnomalyDinoScorer
-from tinydefects.methods.fbft import FbftPeer
-from tinydefects.methods.gaussian import GaussianOptions, GaussianScorer
-from tinydefects.methods.gaussian_by_position import PositionGaussianScorer
+from tinydefects.methods.anomalib_method import AnomalibMethod, AnomalibOptions
+from tinydefects.methods.fbft import FbftMethod
+from tinydefects.methods.gaussian import GaussianOptions, GaussianScorer, PositionGaussianScorer
 from tinydefects.methods.imported_maps import ImportedMaps, MapsOptions
-from tinydefects.methods.local_contrast import LocalContrastPeer
-from tinydefects.methods.method import Peer, PeerInputs
+from tinydefects.methods.local_contrast import LocalContrastMethod
+from tinydefects.methods.memory_bank import (
+    AnomalyDinoOptions,
+    AnomalyDinoScorer,
+    PatchCoreOptions,
+    PatchCoreScorer,
+)
+from tinydefects.methods.method import Method, MethodInputs
 from tinydefects.methods.options import INPUT, LEARNING, NoOptions, read_options, read_settings
-from tinydefects.methods.patch_method import PatchPeer, PatchScorer
-from tinydefects.methods.patch_source import PatchSource
-from tinydefects.methods.patchcore import PatchCoreOptions, PatchCoreScorer
+from tinydefects.methods.patches import PatchMethod, PatchScorer, PatchSource
 from tinydefects.methods.subspace import SubspaceOptions, SubspaceScorer
 
+FBFT = (*INPUT, *LEARNING)
 WHOLE = ("precision", "blocks")  # of INPUT, for methods that learn from whole images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PeerKind:
+class MethodKind:
     """A method by name.
 
     Attributes:
@@ -43,7 +46,7 @@ class PeerKind:
         argument: the option that is written without its name, `maps:FOLDER`; empty if there is none.
     """
 
-    make: Callable[[PeerInputs], Peer]
+    make: Callable[[MethodInputs], Method]
     summary: str
     uses_seed: bool
     uses_teacher: bool
@@ -55,16 +58,16 @@ class PeerKind:
     argument: str = ""
 
 
-def parse_peer(text: str) -> tuple[PeerKind, dict[str, str]]:
-    """The method that a text names, and its options as `PeerInputs.options` takes them, checked.
+def parse_method(text: str) -> tuple[MethodKind, dict[str, str]]:
+    """The method that a text names, and its options as `MethodInputs.options` takes them, checked.
 
     Raises:
         TinyDefectsError: no such method (the message names the near one), or an option it does not have.
     """
     name, *parts = text.split(":")
-    if name not in PEERS:
-        raise TinyDefectsError(f"{name}: no such method; {suggest(name, PEERS)}")
-    kind = PEERS[name]
+    if name not in METHODS:
+        raise TinyDefectsError(f"{name}: no such method; {suggest(name, METHODS)}")
+    kind = METHODS[name]
     argument = ":".join(part for part in parts if not _is_option(part))
     if bool(argument) != bool(kind.argument):
         expected = f"{name}:{kind.argument.upper()}" if kind.argument else f"{name} or {name}:option=value"
@@ -74,7 +77,10 @@ def parse_peer(text: str) -> tuple[PeerKind, dict[str, str]]:
         options[kind.argument] = argument
     try:
         read_options(kind.options, options, beside=kind.settings)
-        read_settings({name: text for name, text in options.items() if name in kind.settings}, preset=kind.preset)
+        named = {name: text for name, text in options.items() if name in kind.settings}
+        settings = read_settings(named, preset=kind.preset)
+        if kind.settings == FBFT:
+            require_pair(settings.blocks)
     except TinyDefectsError as error:
         raise TinyDefectsError(f"{text}: {error}") from error
     return kind, options
@@ -86,93 +92,93 @@ def _is_option(part: str) -> bool:
     return bool(equals) and name.isidentifier()
 
 
-def _fbft(inputs: PeerInputs, *, preset: Preset = "default", combine: Combine = "product") -> Peer:
-    return FbftPeer(inputs, preset=preset, combine=combine)
+def _fbft(inputs: MethodInputs, *, preset: Preset = "default", combine: Combine = "product") -> Method:
+    return FbftMethod(inputs, preset=preset, combine=combine)
 
 
-def _patchcore(inputs: PeerInputs, *, approximate: bool = False) -> Peer:
+def _patchcore(inputs: MethodInputs, *, approximate: bool = False) -> Method:
     options = read_options(PatchCoreOptions, inputs.options, beside=INPUT)
     return _on_patches(PatchCoreScorer(options, seed=inputs.seed, approximate=approximate), inputs)
 
 
-def _anomalydino(inputs: PeerInputs) -> Peer:
+def _anomalydino(inputs: MethodInputs) -> Method:
     options = read_options(AnomalyDinoOptions, inputs.options, beside=WHOLE)
     return _on_patches(AnomalyDinoScorer(options, seed=inputs.seed), inputs)
 
 
-def _gaussian(inputs: PeerInputs) -> Peer:
+def _gaussian(inputs: MethodInputs) -> Method:
     options = read_options(GaussianOptions, inputs.options, beside=INPUT)
     source = PatchSource(inputs)
     if not options.per_position:
-        return PatchPeer(GaussianScorer(options), source)
+        return PatchMethod(GaussianScorer(options), source)
     if not source.settings.is_one_pass:
         raise TinyDefectsError("per_position=true compares the same place of whole images: leave out tile and stride")
-    return PatchPeer(PositionGaussianScorer(options), source)
+    return PatchMethod(PositionGaussianScorer(options), source)
 
 
-def _local_contrast(inputs: PeerInputs) -> Peer:
-    return LocalContrastPeer(inputs.clock)
+def _local_contrast(inputs: MethodInputs) -> Method:
+    return LocalContrastMethod(inputs.clock)
 
 
-def _anomalib(inputs: PeerInputs) -> Peer:
-    return AnomalibPeer(inputs, read_options(AnomalibOptions, inputs.options))
+def _anomalib(inputs: MethodInputs) -> Method:
+    return AnomalibMethod(inputs, read_options(AnomalibOptions, inputs.options))
 
 
-def _maps(inputs: PeerInputs) -> Peer:
+def _maps(inputs: MethodInputs) -> Method:
     return ImportedMaps(inputs, read_options(MapsOptions, inputs.options))
 
 
-def _subspace(inputs: PeerInputs) -> Peer:
+def _subspace(inputs: MethodInputs) -> Method:
     return _on_patches(SubspaceScorer(read_options(SubspaceOptions, inputs.options, beside=INPUT)), inputs)
 
 
-def _on_patches(scorer: PatchScorer, inputs: PeerInputs) -> Peer:
-    return PatchPeer(scorer, PatchSource(inputs))
+def _on_patches(scorer: PatchScorer, inputs: MethodInputs) -> Method:
+    return PatchMethod(scorer, PatchSource(inputs))
 
 
-PEERS: dict[str, PeerKind] = {
-    "fbft": PeerKind(
+METHODS: dict[str, MethodKind] = {
+    "fbft": MethodKind(
         make=_fbft,
         summary="forward-backward feature transfer, the method of this package",
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
-        settings=(*INPUT, *LEARNING),
+        settings=FBFT,
     ),
-    "fbft_published": PeerKind(
+    "fbft_published": MethodKind(
         make=partial(_fbft, preset="published"),
         summary="the same as published: square inputs, darkened borders, learning rate 1e-4",
         uses_seed=True,
         uses_teacher=True,
         shares_features=False,
         preset="published",
-        settings=(*INPUT, *LEARNING),
+        settings=FBFT,
     ),
-    "fbft_forward": PeerKind(
+    "fbft_forward": MethodKind(
         make=partial(_fbft, combine="forward"),
         summary="ablation: the forward student alone",
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
-        settings=(*INPUT, *LEARNING),
+        settings=FBFT,
     ),
-    "fbft_backward": PeerKind(
+    "fbft_backward": MethodKind(
         make=partial(_fbft, combine="backward"),
         summary="ablation: the backward student alone",
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
-        settings=(*INPUT, *LEARNING),
+        settings=FBFT,
     ),
-    "fbft_sum": PeerKind(
+    "fbft_sum": MethodKind(
         make=partial(_fbft, combine="sum"),
         summary="ablation: the sum of both distances instead of their product",
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
-        settings=(*INPUT, *LEARNING),
+        settings=FBFT,
     ),
-    "patchcore": PeerKind(
+    "patchcore": MethodKind(
         make=_patchcore,
         summary="distance to the nearest patch of a memory bank, exact",
         uses_seed=True,
@@ -180,7 +186,7 @@ PEERS: dict[str, PeerKind] = {
         options=PatchCoreOptions,
         settings=INPUT,
     ),
-    "patchcore_hnsw": PeerKind(
+    "patchcore_hnsw": MethodKind(
         make=partial(_patchcore, approximate=True),
         summary="the same, the nearest patch found by walking a graph (HNSW)",
         uses_seed=True,
@@ -188,7 +194,7 @@ PEERS: dict[str, PeerKind] = {
         options=PatchCoreOptions,
         settings=INPUT,
     ),
-    "anomalydino": PeerKind(
+    "anomalydino": MethodKind(
         make=_anomalydino,
         summary="cosine distance to the nearest patch of a few normal images",
         uses_seed=True,
@@ -196,7 +202,7 @@ PEERS: dict[str, PeerKind] = {
         options=AnomalyDinoOptions,
         settings=WHOLE,
     ),
-    "gaussian": PeerKind(
+    "gaussian": MethodKind(
         make=_gaussian,
         summary="Mahalanobis distance to one Gaussian of all normal patches",
         uses_seed=False,
@@ -204,7 +210,7 @@ PEERS: dict[str, PeerKind] = {
         options=GaussianOptions,
         settings=INPUT,
     ),
-    "subspace": PeerKind(
+    "subspace": MethodKind(
         make=_subspace,
         summary="PCA of normal patches; what of a patch lies outside its subspace",
         uses_seed=False,
@@ -212,13 +218,13 @@ PEERS: dict[str, PeerKind] = {
         options=SubspaceOptions,
         settings=INPUT,
     ),
-    "local_contrast": PeerKind(
+    "local_contrast": MethodKind(
         make=_local_contrast,
         summary="learns nothing: gray value against its surroundings",
         uses_seed=False,
         uses_teacher=False,
     ),
-    "anomalib": PeerKind(
+    "anomalib": MethodKind(
         make=_anomalib,
         summary="a model of anomalib by its class name, trained as it comes: anomalib:Padim",
         uses_seed=True,
@@ -226,7 +232,7 @@ PEERS: dict[str, PeerKind] = {
         options=AnomalibOptions,
         argument="model",
     ),
-    "maps": PeerKind(
+    "maps": MethodKind(
         make=_maps,
         summary="anybody's maps from disk: maps:FOLDER",
         uses_seed=False,

@@ -14,19 +14,19 @@ from tinydefects.detector.detector import Detector
 from tinydefects.detector.settings import Preset
 from tinydefects.detector.students import Combine
 from tinydefects.errors import ModelFileError
-from tinydefects.methods.method import PeerInputs
+from tinydefects.methods.method import MethodInputs
 from tinydefects.methods.options import read_settings
-from tinydefects.methods.patch_source import Features, PatchSource
+from tinydefects.methods.patches import Features, PatchSource
 
 STUDENTS_FOLDER = "students"  # beside the features
 STORED_LAYOUT = 1  # part of every folder's name; raised when equal settings would no longer give equal students
 PUBLISHED_SEED = 115  # of the published code: the benchmark's seed n is 115 + n there
 
 
-class FbftPeer:
+class FbftMethod:
     """Forward-backward feature transfer (arXiv 2407.04092) in one of its presets, or with one part changed."""
 
-    def __init__(self, inputs: PeerInputs, *, preset: Preset = "default", combine: Combine = "product") -> None:
+    def __init__(self, inputs: MethodInputs, *, preset: Preset = "default", combine: Combine = "product") -> None:
         settings = read_settings(
             inputs.options,
             resolution=inputs.resolution,
@@ -60,16 +60,16 @@ class FbftPeer:
         try:
             self._detector = Detector.load(folder, teacher=self._source.teacher)
         except ModelFileError:  # not there yet, or damaged
-            self._detector = self._untrained.fit(sample.image() for sample in samples)
+            self._detector = self._untrained.fit((sample.image() for sample in samples), progress=False)
             _save(self._detector, folder)
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return self._source.predictions(samples, self._score)
 
-    def _score(self, earlier: Tensor, later: Tensor) -> Features:
+    def _score(self, blocks: list[Tensor]) -> Features:
         clock, device = self._source.clock, self._source.teacher.device
         with clock("transfer"):
-            earlier, later = earlier.to(device), later.to(device)
+            earlier, later = (block.to(device) for block in blocks)
         with clock("peer"):
             scores = self._detector.patch_scores(earlier, later, combine=self._combine)
             return scores.float().cpu().numpy()

@@ -1,20 +1,23 @@
-"""One Gaussian for all normal patches: Mahalanobis distance, after PaDiM (arXiv 2011.08785).
+"""Gaussians of normal patches: Mahalanobis distance, after PaDiM (arXiv 2011.08785).
 
-PaDiM fits a Gaussian for each patch position, which asks for aligned images of one size and for many of them (see
-`gaussian_by_position.py`). Here the patches of all positions share one, which suits textures and parts that lie
-anywhere.
+PaDiM fits a Gaussian for each patch position, which asks for aligned images of one size and for many of them:
+`PositionGaussianScorer`. As in the paper it keeps a random choice of channels, since a covariance matrix is stored for
+each position; the choice is the same for every seed, so that one run is enough. For `GaussianScorer` the patches of all
+positions share one Gaussian, which suits textures and parts that lie anywhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from tinydefects.methods.moments import mean_and_covariance
-from tinydefects.methods.patch_method import Block, chosen_block
-from tinydefects.methods.patch_source import Features, TrainingFeatures
+from tinydefects.errors import TinyDefectsError, TrainingError
+from tinydefects.methods.patches import Block, Features, TrainingFeatures, chosen_block
+
+Moments = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +53,85 @@ class GaussianScorer:
         return self._mean.nbytes + self._whitening.nbytes
 
     def learn(self, images: TrainingFeatures) -> None:
-        mean, covariance = mean_and_covariance(chosen_block(*image, self._options.block) for image in images)
+        mean, covariance = mean_and_covariance(chosen_block(image, self._options.block) for image in images)
         variances, directions = np.linalg.eigh(covariance)
         ridge = self._options.ridge * (float(variances.mean()) or 1.0)
         self._mean = mean.astype(np.float32)
         self._whitening = (directions / np.sqrt(np.maximum(variances, 0) + ridge)).astype(np.float32)
 
-    def patch_scores(self, earlier: Features, later: Features) -> Features:
-        white = (chosen_block(earlier, later, self._options.block) - self._mean) @ self._whitening
+    def patch_scores(self, blocks: Sequence[Features]) -> Features:
+        white = (chosen_block(blocks, self._options.block) - self._mean) @ self._whitening
         return np.asarray(np.linalg.norm(white, axis=-1), dtype=np.float32)
+
+
+class PositionGaussianScorer:
+    """Keeps the mean (h, w, c) and the inverse covariance (h, w, c, c) of the kept channels."""
+
+    def __init__(self, options: GaussianOptions) -> None:
+        self._options = options
+        self._kept = np.zeros(0, np.intp)
+        self._mean = np.zeros((0, 0, 0), np.float32)
+        self._precision = np.zeros((0, 0, 0, 0), np.float32)
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        return asdict(self._options)
+
+    @property
+    def size_bytes(self) -> int:
+        return self._kept.nbytes + self._mean.nbytes + self._precision.nbytes
+
+    def learn(self, images: TrainingFeatures) -> None:
+        *shape, dim = chosen_block(images[0], self._options.block).shape
+        n_kept = min(self._options.channels, dim)
+        self._kept = np.sort(np.random.default_rng(0).choice(dim, n_kept, replace=False))
+        total, products = np.zeros((*shape, n_kept)), np.zeros((*shape, n_kept, n_kept))
+        for image in images:
+            features = self._described(image).astype(np.float64)
+            if features.shape != total.shape:
+                raise TrainingError(
+                    f"per_position=true compares the same place of aligned images, but these are {tuple(shape)} and "
+                    f"{features.shape[:2]} patches; leave it out"
+                )
+            total += features
+            products += features[..., :, None] * features[..., None, :]
+        mean = total / len(images)
+        covariance = products / len(images) - mean[..., :, None] * mean[..., None, :]
+        variance = float(np.trace(covariance, axis1=-2, axis2=-1).mean()) / n_kept
+        covariance += self._options.ridge * (variance if variance > 0 else 1.0) * np.eye(n_kept)
+        self._mean = mean.astype(np.float32)
+        self._precision = np.linalg.inv(covariance).astype(np.float32)
+
+    def patch_scores(self, blocks: Sequence[Features]) -> Features:
+        features = self._described(blocks)
+        if features.shape[1:3] != self._mean.shape[:2]:
+            raise TinyDefectsError(
+                f"per_position=true learnt images of {self._mean.shape[:2]} patches, this one has "
+                f"{features.shape[1:3]}; leave it out"
+            )
+        centred = features - self._mean
+        squared = ((centred[..., None, :] @ self._precision)[..., 0, :] * centred).sum(axis=-1)
+        return np.asarray(np.sqrt(np.maximum(squared, 0)), dtype=np.float32)
+
+    def _described(self, blocks: Sequence[Features]) -> Features:
+        return chosen_block(blocks, self._options.block)[..., self._kept]
+
+
+def mean_and_covariance(images: Iterable[Features]) -> tuple[Moments, Moments]:
+    """Mean (C,) and covariance (C, C), divided by the number of patches, of features (h, w, C); one image in memory.
+
+    Summed in float64 around the mean of the first image, so that nothing cancels.
+    """
+    n, origin = 0, np.zeros(0)
+    total, products = np.zeros(0), np.zeros((0, 0))
+    for features in images:
+        patches = features.reshape(-1, features.shape[-1]).astype(np.float64)
+        if not n:
+            origin = patches.mean(axis=0)
+            total, products = np.zeros_like(origin), np.zeros((len(origin), len(origin)))
+        patches -= origin
+        total += patches.sum(axis=0)
+        products += patches.T @ patches
+        n += len(patches)
+    shift = total / n
+    return origin + shift, products / n - np.outer(shift, shift)

@@ -10,7 +10,7 @@ from tinydefects.data.pairing import PairedMap, Resample, pair_maps, require_one
 from tinydefects.data.predictions import ImageScoreRule, read_maker, read_paired
 from tinydefects.data.sample import Category, Prediction, Sample
 from tinydefects.errors import TinyDefectsError
-from tinydefects.methods.method import PeerInputs
+from tinydefects.methods.method import MethodInputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class ImportedMaps:
 
     size_bytes = 0
 
-    def __init__(self, inputs: PeerInputs, options: MapsOptions) -> None:
+    def __init__(self, inputs: MethodInputs, options: MapsOptions) -> None:
         self._options = options
         self._folder = Path(options.folder)
         self._category = inputs.category

@@ -12,7 +12,7 @@ from tinydefects.methods.stages import StageClock
 NEAR_SIGMA_PX, FAR_SIGMA_PX = 1.0, 12.0
 
 
-class LocalContrastPeer:
+class LocalContrastMethod:
     """Absolute difference of two Gaussian blurs of the gray image, in [0, 1]: what a defect of contrast alone gives."""
 
     size_bytes = 0

@@ -10,7 +10,7 @@ from tinydefects.detector.teacher import Teacher
 from tinydefects.methods.stages import StageClock
 
 
-class Peer(Protocol):
+class Method(Protocol):
     """A method under test."""
 
     @property
@@ -29,7 +29,7 @@ class Peer(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PeerInputs:
+class MethodInputs:
     """What a job hands to the method it builds.
 
     Attributes:

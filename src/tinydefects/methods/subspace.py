@@ -4,16 +4,15 @@ As in SubspaceAD (2026), one subspace for all positions and images, so that noth
 directions follows from a share of the variance of the training patches alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from tinydefects.methods.moments import mean_and_covariance
-from tinydefects.methods.patch_method import Block, chosen_block
-from tinydefects.methods.patch_source import Features, TrainingFeatures
+from tinydefects.methods.gaussian import mean_and_covariance
+from tinydefects.methods.patches import Block, Features, TrainingFeatures, chosen_block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +40,14 @@ class SubspaceScorer:
         return self._mean.nbytes + self._directions.nbytes
 
     def learn(self, images: TrainingFeatures) -> None:
-        mean, covariance = mean_and_covariance(chosen_block(*image, self._options.block) for image in images)
+        mean, covariance = mean_and_covariance(chosen_block(image, self._options.block) for image in images)
         variances, directions = np.linalg.eigh(covariance)  # ascending
         explained = np.cumsum(variances[::-1]) / max(variances.sum(), np.finfo(float).tiny)
         n_directions = min(int(np.searchsorted(explained, self._options.variance)) + 1, len(mean) - 1)
         self._mean = mean.astype(np.float32)
         self._directions = directions[:, ::-1][:, :n_directions].astype(np.float32)
 
-    def patch_scores(self, earlier: Features, later: Features) -> Features:
-        centred = chosen_block(earlier, later, self._options.block) - self._mean
+    def patch_scores(self, blocks: Sequence[Features]) -> Features:
+        centred = chosen_block(blocks, self._options.block) - self._mean
         residual = centred - (centred @ self._directions) @ self._directions.T
         return np.asarray(np.linalg.norm(residual, axis=-1), dtype=np.float32)

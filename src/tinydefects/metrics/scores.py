@@ -10,9 +10,23 @@ from tinydefects.metrics.detectability import Detectability, describe
 from tinydefects.metrics.records import DefectRecord, Exhibit, GroupScores, Interval
 from tinydefects.metrics.size import SizeBins, short
 from tinydefects.metrics.tally import Tally
+from tinydefects.notebook import number, paragraphs, table, whisker
 
 FPR_LIMITS = (0.30, 0.10, 0.05, 0.01)
 FEW_DEFECTS, FEW_IMAGES = 10, 5
+UNKNOWN = Interval(low=float("nan"), high=float("nan"))
+WHOLE_TOLD = {
+    "image_auroc": "image AUROC",
+    "image_average_precision": "image AP",
+    "image_best_f1": "image best F1 (oracle threshold)",
+    "image_f1": "image F1 at the given threshold",
+    "image_fpr_at_95_tpr": "image FPR at 95 % TPR (lower is better)",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_average_precision": "pixel AP",
+    "pixel_best_f1": "pixel best F1 (oracle threshold)",
+    "pixel_f1": "pixel F1 at the given threshold (SegF1)",
+    "aupimo": "AUPIMO",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,12 +108,14 @@ class Evaluation:
     def __str__(self) -> str:
         return summary(self)
 
+    def _repr_html_(self) -> str:
+        return html_summary(self)
+
 
 def summary(evaluation: Evaluation) -> str:
     """A short table to print: AUPRO by cumulative size quartile and by type, rho with its definition, image scores."""
     limits = "".join(f"{f'{100 * limit:g} %':>13}" for limit in evaluation.fpr_limits)
     has_intervals = any(interval.low == interval.low for interval in evaluation.intervals.values())
-    n_defective = evaluation.n_images - evaluation.n_good_images
     by_name = (*(evaluation.by_type if len(evaluation.by_type) > 1 else ()), *evaluation.by_bin)
     width = max(10, *(len(group.label) + 1 for group in by_name)) if by_name else 10
     by_region = [
@@ -116,19 +132,66 @@ def summary(evaluation: Evaluation) -> str:
     ]
     outlined = evaluation.overall.n_defects > 0
     lines = [
-        f"{evaluation.category or 'category'}: {evaluation.n_good_images} good and {n_defective} defective images, "
-        f"{evaluation.overall.n_defects} defects, curve {evaluation.curve_rule}",
+        _heading(evaluation),
         *(by_region if outlined else [nothing_outlined(evaluation)]),
         f"image AUROC {_number('image_auroc', evaluation)}  AP {_number('image_average_precision', evaluation)}  "
         f"best F1 {_number('image_best_f1', evaluation)} (oracle threshold)  "
         f"FPR at 95 % TPR {_number('image_fpr_at_95_tpr', evaluation)}",
         *(by_pixel if outlined else _by_type(evaluation)),
         *_decisions(evaluation),
-        *describe(evaluation.detectability, pixel_pitch_mm=evaluation.pixel_pitch_mm, intervals=evaluation.intervals),
+        *_detected(evaluation),
         *(["in brackets and below: 95 % intervals, images resampled"] if has_intervals else []),
         *_cautions(evaluation),
     ]
     return "\n".join(lines)
+
+
+def html_summary(evaluation: Evaluation) -> str:
+    """For notebooks, the numbers of `summary`: two tables, by group and for the whole, with intervals, and remarks."""
+    by_type = evaluation.by_type if len(evaluation.by_type) > 1 else ()
+    rows = [_html_row(group, evaluation) for group in (*evaluation.cumulative, *by_type, *evaluation.by_bin)]
+    rows.insert(len(evaluation.cumulative), ["rho", *_html_numbers("rho", evaluation.rho, evaluation), "", ""])
+    limits = [f"AUPRO at {100 * limit:g} %" for limit in evaluation.fpr_limits]
+    by_group = table(["", *limits, "defects", "area, px"], rows, caption=_heading(evaluation))
+    given = {"pixel_f1": evaluation.threshold, "image_f1": evaluation.image_threshold}
+    whole = [_html_whole(name, evaluation) for name in WHOLE_TOLD if given.get(name, 0) == given.get(name, 0)]
+    legend = "Q1 is the smallest quarter of the defects, Q4 is all; in small: 95 % intervals, images resampled"
+    remarks = [legend, *_detected(evaluation), *_cautions(evaluation)]
+    if not evaluation.overall.n_defects:
+        by_group, remarks = paragraphs([_heading(evaluation)]), [nothing_outlined(evaluation), *remarks[1:]]
+    of_whole = table(["", "value", "95 % interval", "0 to 1"], whole, caption="All images and pixels")
+    return "\n".join([by_group, of_whole, paragraphs(remarks)])
+
+
+def _html_row(group: GroupScores, evaluation: Evaluation) -> list[str]:
+    area = f"{group.area_px[0]:.0f} to {group.area_px[1]:.0f}" if group.n_defects else ""
+    numbers = _html_numbers(f"aupro{group.suffix}", group.aupro, evaluation)
+    return [group.label, *numbers, str(group.n_defects), area]
+
+
+def _html_whole(name: str, evaluation: Evaluation) -> list[str]:
+    value, interval = getattr(evaluation, name), evaluation.intervals.get(name, UNKNOWN)
+    return [WHOLE_TOLD[name], number(value), _interval(name, evaluation), whisker(value, interval.low, interval.high)]
+
+
+def _html_numbers(figure: str, values: tuple[float, ...], evaluation: Evaluation) -> list[str]:
+    limits = evaluation.fpr_limits
+    return [
+        number(value, _interval(f"{figure}@{short(limit)}", evaluation))
+        for limit, value in zip(limits, values, strict=True)
+    ]
+
+
+def _heading(evaluation: Evaluation) -> str:
+    n_defective = evaluation.n_images - evaluation.n_good_images
+    return (
+        f"{evaluation.category or 'category'}: {evaluation.n_good_images} good and {n_defective} defective images, "
+        f"{evaluation.overall.n_defects} defects, curve {evaluation.curve_rule}"
+    )
+
+
+def _detected(evaluation: Evaluation) -> list[str]:
+    return describe(evaluation.detectability, pixel_pitch_mm=evaluation.pixel_pitch_mm, intervals=evaluation.intervals)
 
 
 def nothing_outlined(evaluation: Evaluation) -> str:

@@ -12,7 +12,7 @@ from tinydefects.metrics.hit_miss import pod_curve
 from tinydefects.metrics.records import DefectRecord
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.statistics.uncertainty import exact_interval
-from tinydefects.report.evaluation_figures import STAND_INS, label_diameters, themed_svg
+from tinydefects.report.theme import STAND_INS, label_diameters, themed_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,6 +1,7 @@
-"""Figures that show all methods at once: AUPRO by size, coverage, probability of detection.
+"""Pictures of curves: all methods at once by size, coverage and detection; one evaluation by size quartile.
 
-Every line carries its method's number, so that the page can light one up, and its name at the right end.
+Where methods are set side by side every line carries its method's number, so that the page can light one up, and its
+name at the right end.
 """
 
 import math
@@ -13,14 +14,18 @@ from numpy.typing import NDArray
 from tinydefects.benchmark.board import MethodAt
 from tinydefects.benchmark.stored import StoredResult
 from tinydefects.metrics.hit_miss import fit_sizes, pod_curve
+from tinydefects.metrics.records import PlottedCurve
+from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.size import QUARTILES
-from tinydefects.report.evaluation_figures import LOWEST_CURVE_FPR, STAND_INS, label_diameters, themed_svg
-from tinydefects.report.ranked_board import RankedBoard, hits_by_diameter
-from tinydefects.report.theme import Look, name_lines
+from tinydefects.metrics.statistics.size_curve import SizeCurve, size_curve
+from tinydefects.report.leaderboard import RankedBoard, hits_by_diameter
+from tinydefects.report.theme import STAND_INS, Look, label_diameters, name_lines, themed_svg
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LOWEST_CURVE_FPR = 1e-4
 MANY = 12
 N_POINTS = 90
 WIDTH_INCHES, WIDE_INCHES, NAMES_INCHES = 7.4, 14.6, 2.3
@@ -145,3 +150,97 @@ def _figure(
 
     height = max(LEAST_HEIGHT_INCHES, INCHES_A_LABEL * n_labels + 0.6)
     return themed_svg(draw_with_margins, key, description, inches=(width, height))
+
+
+def quartile_figure(evaluation: Evaluation, key: str) -> str:
+    """PRO against FPR, disjoint size quartiles and all defects, logarithmic FPR; `key` makes its ids unique."""
+    limits = evaluation.fpr_limits
+    lowest = min(LOWEST_CURVE_FPR, min(limits) / 10)
+
+    def draw(figure: "Figure") -> None:
+        figure.subplots_adjust(left=0.11)
+        axes = figure.add_subplot()
+        for number, group in enumerate(evaluation.disjoint, start=1):
+            least, most = group.area_px
+            label = f"{group.name}  {least:,.0f}–{most:,.0f} px" if group.n_defects else f"{group.name}  none"
+            label = f"{label}, n = {group.n_defects}"
+            axes.plot(*_points(group.curve, lowest), label=label, color=STAND_INS[f"q{number}"], linewidth=2)
+        overall = evaluation.overall
+        label = f"all, n = {overall.n_defects}"
+        axes.plot(
+            *_points(overall.curve, lowest), label=label, color=STAND_INS["ink"], linestyle=(0, (2, 2)), linewidth=1.3
+        )
+        for limit in limits:
+            axes.axvline(limit, color=STAND_INS["line"], linewidth=0.9, zorder=0)
+        axes.set_xscale("log")
+        axes.set_xlim(lowest, max(limits))
+        axes.set_ylim(0, 1.01)
+        axes.grid(axis="y")
+        _label_rates(axes.set_xticks, [lowest, *(rate for rate in (1e-3,) if rate < min(limits)), *sorted(limits)])
+        axes.minorticks_off()
+        axes.set_xlabel("false-positive pixels (FPR)")
+        axes.set_ylabel("per-region overlap (PRO)")
+        axes.legend(loc="upper left", borderaxespad=0.2, handlelength=1.6, labelspacing=0.35)
+
+    return themed_svg(draw, key, f"PRO curves of {evaluation.category} by size quartile")
+
+
+def size_curve_of(evaluation: Evaluation, limit: int) -> SizeCurve:
+    """Each defect's own AUPRO at one of the limits, against its diameter."""
+    return size_curve(
+        np.array([defect.diameter_px for defect in evaluation.defects]),
+        np.array([defect.aupro[limit] for defect in evaluation.defects]),
+        [defect.sample_id for defect in evaluation.defects],
+    )
+
+
+def diameter_figure(evaluation: Evaluation, key: str) -> str:
+    """AUPRO at each limit as a continuous function of diameter, and how many defects carry it; `key` as above."""
+    curves = [size_curve_of(evaluation, number) for number in range(len(evaluation.fpr_limits))]
+
+    def draw(figure: "Figure") -> None:
+        figure.subplots_adjust(left=0.11)
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4.5, 1.0))
+        _draw_means(upper, curves, evaluation.fpr_limits)
+        diameters = [defect.diameter_px for defect in evaluation.defects]
+        _draw_carriers(lower, curves[0], diameters)
+        label_diameters(lower, min(diameters, default=1.0), max(diameters, default=2.0))
+        figure.align_ylabels()
+
+    return themed_svg(draw, key, f"AUPRO against defect diameter in {evaluation.category}")
+
+
+def _draw_means(axes: "Axes", curves: Sequence[SizeCurve], limits: Sequence[float]) -> None:
+    for number, (limit, curve) in enumerate(zip(limits, curves, strict=True)):
+        colour = STAND_INS[f"q{4 - number % 4}"]
+        axes.fill_between(curve.diameter_px, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0)
+        axes.plot(curve.diameter_px, curve.mean, color=colour, linewidth=2, label=f"at {100 * limit:g} %")
+    axes.set_ylim(0, 1.01)
+    axes.grid(axis="y")
+    axes.tick_params(axis="x", length=0)
+    axes.set_ylabel("AUPRO")
+    if curves[0].diameter_px.size:
+        axes.legend(loc="lower right", borderaxespad=0.2, handlelength=1.6, labelspacing=0.35)
+    else:
+        axes.text(0.5, 0.5, "too few defects of one size", ha="center", transform=axes.transAxes)
+
+
+def _draw_carriers(axes: "Axes", curve: SizeCurve, diameters: Sequence[float]) -> None:
+    axes.fill_between(curve.diameter_px, 0, curve.n_defects, color=STAND_INS["muted"], alpha=0.35, linewidth=0)
+    axes.plot(diameters, [0.0] * len(diameters), "|", color=STAND_INS["ink"], alpha=0.5, markersize=7, clip_on=False)
+    axes.set_ylim(0, max(curve.n_defects, default=1.0) * 1.05)
+    axes.locator_params(axis="y", nbins=2, integer=True)
+    axes.set_ylabel("defects")
+
+
+def _points(curve: PlottedCurve, lowest: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """FPR and PRO, sampled densely: a straight piece of the curve is bent on a logarithmic axis."""
+    if not curve.fpr:
+        return np.empty(0), np.empty(0)
+    fpr = np.union1d(np.geomspace(lowest, 1.0, 400), curve.fpr)
+    fpr = fpr[fpr >= lowest]
+    return fpr, np.interp(fpr, curve.fpr, curve.pro, right=math.nan)
+
+
+def _label_rates(set_ticks: Callable[[list[float], list[str]], object], rates: list[float]) -> None:
+    set_ticks(rates, [f"{100 * rate:g} %" for rate in rates])

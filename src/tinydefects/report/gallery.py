@@ -1,10 +1,12 @@
-"""Every defect that results keep pictures of, as one card with all methods side by side."""
+"""Every defect that results keep pictures of, with the maps of all methods side by side, and the most telling ones."""
 
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,31 @@ from tinydefects.benchmark.board import MethodAt
 from tinydefects.benchmark.stored import StoredResult
 from tinydefects.metrics.records import DefectRecord, Exhibit
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.report.crops import outline_path, window_around
-from tinydefects.report.strips import NormalShares, StripStore, colour_shares, encode_strip
+from tinydefects.report.crops import (
+    CropStore,
+    NormalShares,
+    choose_panels,
+    colour_scores,
+    colour_shares,
+    data_uri,
+    encode_crops,
+    outline_path,
+    window_around,
+)
 from tinydefects.results.result import read_result
 
-SIDES_PX = (32, 48, 96)  # whole divisors of a thumbnail
+N_TELLING = 5
 
 Place = tuple[str, tuple[int, int, int, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pictured:
+    """One method's evaluation of a category; `crops` reads its pictures, so that few are in memory at a time."""
+
+    method: int
+    evaluation: Evaluation
+    crops: Callable[[], Sequence[Exhibit]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +48,7 @@ class Verdict:
     """What one method makes of a defect.
 
     Attributes:
-        found: at the protocol's false-alarm rate; None where that cannot be told.
+        found: at the stated false-alarm rate; None where that cannot be told.
         first_touched_fpr, half_covered_fpr: rates at which its first pixel and half of its pixels are found.
     """
 
@@ -38,8 +58,8 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Card:
-    """One defect: what methods make of it, by number, and its strip: the photograph, then the maps of `pictured`."""
+class DefectCrops:
+    """One defect: what methods make of it, by number, and its pictures: the photograph, then the maps of `pictured`."""
 
     category: str
     defect: DefectRecord
@@ -48,7 +68,7 @@ class Card:
     width: int
     outline: str
     pictured: tuple[int, ...]
-    strip: bytes
+    crops: bytes
 
     @property
     def key(self) -> str:
@@ -57,34 +77,50 @@ class Card:
         return hashlib.sha256(place.encode()).hexdigest()[:12]
 
 
-def cards(stored: Sequence[StoredResult], methods: Sequence[MethodAt]) -> Iterator[Card]:
-    """The cards of all categories, methods numbered as given; the pictures of one category are in memory at a time.
+def pictured_results(stored: Sequence[StoredResult], methods: Sequence[MethodAt]) -> list[Pictured]:
+    """In each category the first seed of each method that keeps pictures, or else its first."""
+    first: dict[tuple[str, MethodAt], StoredResult] = {}
+    for one in sorted(stored, key=lambda one: (not one.n_pictures, one.run.seed)):
+        first.setdefault((one.evaluation.category, one.method), one)
+    return [
+        Pictured(method=methods.index(one.method), evaluation=one.evaluation, crops=partial(_read_crops, one.path))
+        for one in first.values()
+    ]
 
-    Pictures come from the first seed of each method that keeps any; where one keeps no cut of a defect, its map is
-    missing on the card.
+
+def _read_crops(path: Path) -> Sequence[Exhibit]:
+    return read_result(path).evaluation.exhibits
+
+
+def defect_crops(shown: Sequence[Pictured]) -> Iterator[DefectCrops]:
+    """The defects of all categories that anybody keeps a picture of; one category is in memory at a time.
+
+    Where a method keeps no picture of a defect that another has, its map is missing there.
     """
-    for category in dict.fromkeys(one.evaluation.category for one in stored):
-        first: dict[MethodAt, StoredResult] = {}
-        for one in sorted(stored, key=lambda one: (not one.n_pictures, one.run.seed)):
-            if one.evaluation.category == category:
-                first.setdefault(one.method, one)
-        yield from _cards_of({methods.index(method): one for method, one in first.items()}, category)
+    for category in dict.fromkeys(one.evaluation.category for one in shown):
+        yield from _defects_of([one for one in shown if one.evaluation.category == category], category)
 
 
-def _cards_of(first: Mapping[int, StoredResult], category: str) -> Iterator[Card]:
+def _defects_of(shown: Sequence[Pictured], category: str) -> Iterator[DefectCrops]:
     verdicts: dict[Place, dict[int, Verdict]] = {}
-    cuts: dict[Place, dict[int, Exhibit]] = {}
-    shares = {}
-    for number, one in sorted(first.items()):
+    exhibits: dict[Place, dict[int, Exhibit]] = {}
+    colours = {}
+    for one in sorted(shown, key=lambda one: one.method):
         for place, verdict in _verdicts(one.evaluation).items():
-            verdicts.setdefault(place, {})[number] = verdict
-        if one.evaluation.tally is None:
-            continue
-        shares[number] = NormalShares(one.evaluation.tally, one.evaluation.score_range[0])
-        for exhibit in read_result(one.path).evaluation.exhibits:
-            cuts.setdefault(_place(exhibit.defect), {})[number] = exhibit
-    for place, by_number in cuts.items():
-        yield _card(category, verdicts[place], by_number, shares)
+            verdicts.setdefault(place, {})[one.method] = verdict
+        colours[one.method] = _colouring(one.evaluation)
+        for exhibit in one.crops():
+            exhibits.setdefault(_place(exhibit.defect), {})[one.method] = exhibit
+    for place, by_method in exhibits.items():
+        yield _crops_of(category, verdicts[place], by_method, colours)
+
+
+def _colouring(evaluation: Evaluation) -> Callable[[NDArray[np.floating]], NDArray[np.uint8]]:
+    """How scores become colours: by their share of normal pixels; without counts, evenly over the scores seen."""
+    if evaluation.tally is None:
+        return lambda scores: colour_scores(scores, evaluation.score_range)
+    shares = NormalShares(evaluation.tally, evaluation.score_range[0])
+    return lambda scores: colour_shares(shares.of(scores))
 
 
 def _verdicts(evaluation: Evaluation) -> dict[Place, Verdict]:
@@ -97,40 +133,91 @@ def _verdicts(evaluation: Evaluation) -> dict[Place, Verdict]:
     }
 
 
-def _card(
-    category: str, verdicts: Mapping[int, Verdict], cuts: Mapping[int, Exhibit], shares: Mapping[int, NormalShares]
-) -> Card:
-    first = next(iter(cuts.values()))
-    window = window_around(first.mask, first.defect.area_px, SIDES_PX)
-    maps = [colour_shares(shares[number].of(exhibit.anomaly_map[window])) for number, exhibit in cuts.items()]
+def _crops_of(
+    category: str,
+    verdicts: Mapping[int, Verdict],
+    exhibits: Mapping[int, Exhibit],
+    colours: Mapping[int, Callable[[NDArray[np.floating]], NDArray[np.uint8]]],
+) -> DefectCrops:
+    first = next(iter(exhibits.values()))
+    window = window_around(first.mask, first.defect.area_px)
+    maps = [colours[number](exhibit.anomaly_map[window]) for number, exhibit in exhibits.items()]
     mask: NDArray[np.bool_] = first.mask[window]
-    return Card(
+    return DefectCrops(
         category=category,
         defect=first.defect,
         verdicts=verdicts,
         height=mask.shape[0],
         width=mask.shape[1],
         outline=outline_path(mask),
-        pictured=tuple(cuts),
-        strip=encode_strip([first.image[window], *maps]),
+        pictured=tuple(exhibits),
+        crops=encode_crops([first.image[window], *maps]),
     )
 
 
-def gallery_json(cards: Iterable[Card], methods: Sequence[MethodAt], store: StripStore) -> str:
-    """What the page needs to know of every card, smallest defect first, safe inside a script element."""
-    known = sorted(((card.defect.diameter_px, card.key, _row(card, store)) for card in cards), key=lambda one: one[:2])
-    rows = [{**row, "strip": store.address(row["strip"])} for _, _, row in known]
-    who = {"methods": [method.label for method in methods], "names": [method.name for method in methods]}
-    content = {**who, "fields": list(rows[0]) if rows else []}
-    text = json.dumps({**content, "defects": [list(row.values()) for row in rows]}, separators=(",", ":"))
-    return text.replace("<", "\\u003c")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellingCrop:
+    """A defect that opens the page: its photograph and the best method's map in one picture, left and right."""
+
+    defect: DefectCrops
+    found: bool
+    picture: str
 
 
-def _row(card: Card, store: StripStore) -> dict[str, Any]:
-    defect = card.defect
+class Gallery:
+    """All defects with pictures, taken in one at a time and kept as the page wants them.
+
+    Attributes:
+        telling: the largest defects that method `best` misses and the smallest that it finds, in turns, a miss first.
+    """
+
+    def __init__(self, shown: Sequence[Pictured], store: CropStore, *, best: int) -> None:
+        self._rows: list[tuple[float, str, dict[str, Any]]] = []
+        self._store, self._best = store, best
+        ends: dict[bool, list[DefectCrops]] = {True: [], False: []}
+        for one in defect_crops(shown):
+            self._rows.append((one.defect.diameter_px, one.key, _row(one, store.add(one.crops))))
+            found = one.verdicts[best].found if best in one.verdicts and best in one.pictured else None
+            if found is not None:
+                nearest = sorted([*ends[found], one], key=lambda one: one.defect.diameter_px, reverse=not found)
+                ends[found] = nearest[:N_TELLING]
+        self.telling = self._in_turns(ends[False], ends[True])
+
+    @property
+    def n_defects(self) -> int:
+        return len(self._rows)
+
+    def as_json(self, methods: Sequence[tuple[str, str]]) -> str:
+        """What the page needs to know of every defect, smallest first, safe inside a script element.
+
+        `methods` are (label, name): a name may occur at several resolutions.
+        """
+        ordered = sorted(self._rows, key=lambda one: one[:2])
+        rows = [{**row, "crops": self._store.address(row["crops"])} for _, _, row in ordered]
+        who = {"methods": [label for label, _ in methods], "names": [name for _, name in methods]}
+        content = {**who, "fields": list(rows[0]) if rows else [], "defects": [list(row.values()) for row in rows]}
+        return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+
+    def _in_turns(self, missed: Sequence[DefectCrops], found: Sequence[DefectCrops]) -> tuple[TellingCrop, ...]:
+        n_missed = max((N_TELLING + 1) // 2, N_TELLING - len(found))
+        n_found = N_TELLING - min(n_missed, len(missed))
+        chosen = [(2 * number, one, False) for number, one in enumerate(missed[:n_missed])]
+        chosen += [(2 * number + 1, one, True) for number, one in enumerate(found[:n_found])]
+        return tuple(
+            TellingCrop(
+                defect=one,
+                found=is_found,
+                picture=data_uri(choose_panels(one.crops, (0, one.pictured.index(self._best) + 1), one.width), "webp"),
+            )
+            for _, one, is_found in sorted(chosen, key=lambda three: three[0])
+        )
+
+
+def _row(one: DefectCrops, name: str) -> dict[str, Any]:
+    defect = one.defect
     return {
-        "key": card.key,
-        "category": card.category,
+        "key": one.key,
+        "category": one.category,
         "type": defect.defect_type,
         "sample": defect.sample_id,
         "row": defect.box_px[0],
@@ -138,15 +225,15 @@ def _row(card: Card, store: StripStore) -> dict[str, Any]:
         "diameter": round(defect.diameter_px, 2),
         "area": defect.area_px,
         "contrast": _short(defect.contrast),
-        "height": card.height,
-        "width": card.width,
-        "outline": card.outline,
-        "pictured": card.pictured,
+        "height": one.height,
+        "width": one.width,
+        "outline": one.outline,
+        "pictured": one.pictured,
         "looks": [
             [number, verdict.found, _short(verdict.first_touched_fpr), _short(verdict.half_covered_fpr)]
-            for number, verdict in card.verdicts.items()
+            for number, verdict in one.verdicts.items()
         ],
-        "strip": store.add(card.strip),
+        "crops": name,
     }
 
 

@@ -1,188 +1,197 @@
-"""The benchmark page: one HTML file that needs no server and no network.
+"""The page: results of one method or many as one HTML file that needs no server and no network.
 
-Pictures of defects are inside it while they are few; many lie in a folder beside it, which must travel with it.
+Pictures of defects are inside it while they are few; many lie in a folder beside it, which must travel with it. What
+only several methods have, a leaderboard and curves side by side, is there where a benchmark left several; every other
+evaluation has a part of its own.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinydefects.benchmark.board import NOT_TOLD_MARK, MethodAt, boards, headline_limit
+from tinydefects.benchmark.board import NOT_TOLD_MARK, boards, headline_limit, method_of
 from tinydefects.benchmark.run_folder import read_failures
-from tinydefects.benchmark.stored import StoredResult, read_benchmark, shared_facts
-from tinydefects.data.json_files import nan_to_null
+from tinydefects.benchmark.stored import StoredResult, divide_results, read_benchmark, shared_facts
 from tinydefects.data.pixels import write_whole
+from tinydefects.errors import TinyDefectsError
 from tinydefects.methods.stages import STAGES
-from tinydefects.metrics.detectability import Detectability
-from tinydefects.metrics.size import QUARTILES
+from tinydefects.metrics.scores import FEW_DEFECTS, Evaluation
+from tinydefects.metrics.size import QUARTILES, short
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
-from tinydefects.report.cost_plot import cost_figure
-from tinydefects.report.costs import CostRow, cost_rows
-from tinydefects.report.crops import png_data_uri
-from tinydefects.report.evaluation_page import DETECTION_RULES, rate_in_words, read_template
-from tinydefects.report.figures import mean_pro_curve, pod_figure, pro_figure, size_figure
-from tinydefects.report.gallery import cards, gallery_json
-from tinydefects.report.ranked_board import (
-    Cell,
-    RankedBoard,
-    csv_link,
-    figure_names,
-    first_seeds,
-    rank_board,
-)
-from tinydefects.report.strips import RAREST, StripStore, colour_shares
-from tinydefects.report.theme import Look, looks
+from tinydefects.report.boards import make_view, most_found, shared_rate
+from tinydefects.report.crops import RAREST, CropStore, colour_shares, data_uri, encode_crops
+from tinydefects.report.gallery import Gallery, Pictured, pictured_results
+from tinydefects.report.leaderboard import csv_link, rank_board
+from tinydefects.report.sections import make_section, means_of, with_hits
+from tinydefects.report.theme import looks
+from tinydefects.report.words import CURVE_RULES, DETECTION_RULES, format_rate, format_score, rate_in_words
+from tinydefects.results.result import Provenance, Result, read_result, telling_parts
 
+if TYPE_CHECKING:
+    from jinja2 import Template
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curves:
-    """PRO and POD of all methods, of one category or of all categories of a board together."""
-
-    name: str
-    pro_svg: str
-    pod_svg: str
+UNNAMED = "anomaly map"  # whose map it is, where a result names no method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BoardView:
-    """One board as the page shows it: columns of the table by the figure's name, drawings by FPR limit."""
+class Single:
+    """An evaluation that is compared with no other; `name` is its part of the page, `method` whose maps it scored."""
 
-    key: str
-    ranked: RankedBoard
-    columns: Mapping[str, Mapping[MethodAt, Cell]]
-    size_svgs: Mapping[float, str]
-    cost_svgs: Mapping[float, str]
-    costs: tuple[CostRow, ...]
-    curves: tuple[Curves, ...]
-    heat: str
-
-    @property
-    def unmeasured(self) -> tuple[MethodAt, ...]:
-        """Methods whose time is not known in every timed category."""
-        return tuple(one for one in self.ranked.methods if one not in self.ranked.costs)
+    name: str
+    method: str
+    evaluation: Evaluation
+    provenance: Provenance | None
 
 
-def write_benchmark_report(
-    folder: Path, path: Path | str, *, title: str = "tinydefects benchmark", n_resamples: int = N_RESAMPLES
+def write_report(
+    results: Path | str | Sequence[Evaluation | Result],
+    path: Path | str,
+    *,
+    title: str = "tinydefects",
+    n_resamples: int = N_RESAMPLES,
 ) -> Path:
-    """Read the results of a benchmark, write the page and return its path.
+    """Write the page and return its path. Found is what `Evaluation.detectability` says, at its rate.
 
     Args:
-        folder: where `tinydefects benchmark` put its results.
+        results: evaluations, or results with their provenance, one a category; or a folder of result files, or one
+            file. Results of two or more methods of a benchmark are set side by side, all others stand for themselves.
         path: the HTML file, replaced whole; pictures lie in `<name>_files` beside it unless they are few.
         title: heading and browser title.
-        n_resamples: draws of the images behind intervals and verdicts.
+        n_resamples: draws of the images behind intervals and verdicts of a benchmark.
 
     Raises:
-        ResultError: no results of a benchmark, one that cannot be read, or results of different protocols.
-        TinyDefectsError: a path that cannot be written.
+        ResultError: no results, one that cannot be read, or a benchmark of different protocols.
+        TinyDefectsError: nothing to report, or a path that cannot be written.
     """
     target = Path(path)
-    stored = read_benchmark(folder)
-    every_board = boards(stored)
-    ranked = [rank_board(board, n_resamples=n_resamples) for board in every_board]
-    in_order = list(dict.fromkeys(method for one in ranked for method in one.methods))
-    methods = [*in_order, *sorted({one.method for one in stored} - set(in_order))]
-    drawn_as = looks(methods)
-    store = StripStore(target)
-    first = stored[0].evaluation
-    page = read_template("benchmark.html.jinja").render(
-        title=title,
-        methods=methods,
-        looks=drawn_as,
-        views=[_view(one, drawn_as, f"board-{number}") for number, one in enumerate(ranked)],
-        limits=first.fpr_limits,
-        headline_limit=headline_limit(first.fpr_limits),
-        quartiles=QUARTILES,
-        stages=STAGES,
-        not_told_mark=NOT_TOLD_MARK,
-        stored=stored,
-        evaluations={one.evaluation.category: one.evaluation for one in stored},
-        failures=read_failures(folder),
-        facts=shared_facts(one.provenance for one in stored),
-        most=_most_found(ranked[0]),
-        rate=_rate_in_words(stored),
-        detection_rule=DETECTION_RULES[first.detectability.rule],
-        gallery=gallery_json(cards(stored, methods), methods, store),
-        colour_scale=png_data_uri(colour_shares(np.geomspace(1, RAREST, 256)[None])),
-        csv_link=csv_link(ranked),
-    )
+    stored: list[StoredResult] = []
+    if isinstance(results, Path | str):
+        of_benchmark, others = divide_results(Path(results))
+        stored = read_benchmark(Path(results)) if of_benchmark else []
+        singles = _read_singles(others)
+    else:
+        singles = _name_singles([(one, "") for one in results])
+    if not stored and not singles:
+        raise TinyDefectsError(f"{target}: no evaluation to report; evaluate at least one category first")
+    store = CropStore(target)
+    content = _content(stored, singles, store, n_resamples)
+    failures = read_failures(Path(results)) if stored and isinstance(results, Path | str) else []
+    page = _read_template().render(title=title, failures=failures, **content)
     write_whole(target, lambda file: file.write(page.encode("utf-8")))
     store.remove_old()
     return target
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MostFound:
-    """Who finds the largest share of the defects of the first board's shared categories, all seeds together."""
-
-    method: MethodAt
-    share: float
-    n_defects: int
+def _read_singles(paths: Sequence[Path]) -> list[Single]:
+    names = telling_parts(paths) if len(paths) > 1 else [""] * len(paths)
+    return _name_singles([(read_result(path), name) for path, name in zip(paths, names, strict=True)])
 
 
-def _most_found(ranked: RankedBoard) -> MostFound:
-    categories = ranked.leaderboard.categories
-    shares = ranked.board.found_shares(categories)
-    method = max(ranked.methods, key=lambda one: np.nan_to_num(shares[one], nan=-1.0))
-    once = first_seeds(ranked.board, method, categories)
-    n_defects = sum(one.evaluation.overall.n_defects for one in once)
-    return MostFound(method=method, share=shares[method], n_defects=n_defects)
-
-
-def _rate_in_words(stored: Sequence[StoredResult]) -> str:
-    """At what share of false alarms defects count as found, each category's good images once, whatever the method."""
-    most: dict[str, Detectability] = {}
-    all_alike = True
-    for one in stored:
-        found = one.evaluation.detectability
-        known = most.setdefault(one.evaluation.category, found)
-        all_alike &= found.n_alarming_images == known.n_alarming_images
-        if found.n_alarming_images > known.n_alarming_images:
-            most[one.evaluation.category] = found
-    return f"{'' if all_alike else 'up to '}{rate_in_words(*most.values())}"
-
-
-def _view(ranked: RankedBoard, drawn_as: Mapping[MethodAt, Look], key: str) -> BoardView:
-    limits = ranked.limits
-    figures = {name: ranked.by_category(name) for name in figure_names(limits)}
-    categories = ranked.leaderboard.categories
-    values = {
-        name: [[round(by_category.get(one, np.nan), 4) for one in categories] for by_category in figure.values()]
-        for name, figure in figures.items()
-    }
-    return BoardView(
-        key=key,
-        ranked=ranked,
-        columns={name: ranked.cells(name) for name in figure_names(limits)},
-        size_svgs={limit: size_figure(ranked, limit, drawn_as, f"{key}-size-{limit:g}") for limit in limits},
-        cost_svgs={limit: cost_figure(ranked, limit, drawn_as, f"{key}-cost-{limit:g}") for limit in limits}
-        if ranked.costs
-        else {},
-        costs=cost_rows(ranked),
-        curves=tuple(_curves(ranked, drawn_as, key)),
-        heat=json.dumps(nan_to_null(values), separators=(",", ":")).replace("<", "\\u003c"),
-    )
-
-
-def _curves(ranked: RankedBoard, drawn_as: Mapping[MethodAt, Look], key: str) -> list[Curves]:
-    """Those of all shared categories together, where there are several, then of each category."""
-    board, shared = ranked.board, ranked.leaderboard.categories
-    each = [(category, (category,)) for category in sorted({one for of in board.results.values() for one in of})]
-    together = [(f"all {len(shared)} categories", shared)] if len(shared) > 1 else []
-    drawn = []
-    for number, (name, categories) in enumerate([*together, *each]):
-        taking_part = [one for one in ranked.methods if board.results[one].keys() >= set(categories)]
-        stored = {one: first_seeds(board, one, categories) for one in taking_part}
-        curves = {one: mean_pro_curve(results, ranked.limits) for one, results in stored.items()}
-        drawn.append(
-            Curves(
-                name=name,
-                pro_svg=pro_figure(curves, ranked.limits, drawn_as, f"{key}-pro-{number}", name),
-                pod_svg=pod_figure(stored, drawn_as, f"{key}-pod-{number}", name),
+def _name_singles(results: Sequence[tuple[Evaluation | Result, str]]) -> list[Single]:
+    """Several results of one category are told apart by what is given beside them, or else by numbers."""
+    given = [(one if isinstance(one, Result) else None, name) for one, name in results]
+    evaluations = [with_hits(one.evaluation if isinstance(one, Result) else one) for one, _ in results]
+    times = Counter(one.category for one in evaluations)
+    seen: Counter[str] = Counter()
+    singles = []
+    for evaluation, (result, given_name) in zip(evaluations, given, strict=True):
+        category = evaluation.category or "category"
+        seen[category] += 1
+        own = (given_name or str(seen[category])) if times[evaluation.category] > 1 else ""
+        method = own or (method_of(result.run).label if result and result.run else UNNAMED)
+        singles.append(
+            Single(
+                name=f"{category} ({own})" if own else category,
+                method=method,
+                evaluation=replace(evaluation, category=category),
+                provenance=result.provenance if result else None,
             )
         )
-    return drawn
+    return singles
+
+
+def _content(
+    stored: Sequence[StoredResult], singles: Sequence[Single], store: CropStore, n_resamples: int
+) -> dict[str, object]:
+    """Everything that the template names, but for the title and what failed."""
+    ranked = [rank_board(board, n_resamples=n_resamples) for board in boards(stored)]
+    in_order = list(dict.fromkeys(method for one in ranked for method in one.methods))
+    methods = [*in_order, *sorted({one.method for one in stored} - set(in_order))]
+    drawn_as = looks(methods)
+    names = [(method.label, method.name) for method in methods]
+    names += [(one, one) for one in dict.fromkeys(one.method for one in singles)]
+    shown = [*pictured_results(stored, methods), *_pictured_singles(singles, len(methods))]
+    gallery = Gallery(shown, store, best=0 if ranked else _best(shown))
+    sections = [make_section(one.evaluation, one.name, number) for number, one in enumerate(singles)]
+    every = [*(one.evaluation for one in stored), *(one.evaluation for one in singles)]
+    limits = every[0].fpr_limits
+    rates = [shared_rate(stored)] if stored else []
+    rates += [rate_in_words(*(one.detectability for one in sections))] if sections else []
+    known = [one.provenance for one in singles if one.provenance is not None]
+    return {
+        "methods": methods,
+        "looks": drawn_as,
+        "views": [make_view(one, drawn_as, f"board-{number}") for number, one in enumerate(ranked)],
+        "sections": sections,
+        "means": means_of(sections) if sections else [],
+        "limits": limits,
+        "headline_limit": headline_limit(limits),
+        "quartiles": QUARTILES,
+        "stages": STAGES,
+        "not_told_mark": NOT_TOLD_MARK,
+        "stored": stored,
+        "evaluations": {one.evaluation.category: one.evaluation for one in stored},
+        "facts": shared_facts([*(one.provenance for one in stored), *known]),
+        "most": most_found(ranked[0]) if ranked else None,
+        "rates": rates,
+        "found_rules": sorted({(one.detectability.rule, one.detectability.rate) for one in every}),
+        "detection_rules": DETECTION_RULES,
+        "curve_rules": CURVE_RULES,
+        "used_curve_rules": sorted({one.curve_rule for one in every}),
+        "few_defects": FEW_DEFECTS,
+        "gallery": gallery.as_json(names) if gallery.n_defects else "",
+        "names": [label for label, _ in names],
+        "telling": gallery.telling,
+        "colour_scale": data_uri(encode_crops([colour_shares(np.geomspace(1, RAREST, 256)[None])]), "webp"),
+        "csv_link": csv_link(ranked),
+    }
+
+
+def _pictured_singles(singles: Sequence[Single], n_before: int) -> list[Pictured]:
+    order = list(dict.fromkeys(one.method for one in singles))
+    return [
+        Pictured(
+            method=n_before + order.index(one.method),
+            evaluation=one.evaluation,
+            crops=partial(getattr, one.evaluation, "exhibits"),
+        )
+        for one in singles
+    ]
+
+
+def _best(shown: Sequence[Pictured]) -> int:
+    """The method that finds the largest share of its defects."""
+    hits: dict[int, list[bool]] = {}
+    for one in shown:
+        hits.setdefault(one.method, []).extend(one.evaluation.detectability.hits)
+    return max(hits, key=lambda method: sum(hits[method]) / max(1, len(hits[method])))
+
+
+def _read_template() -> "Template":
+    """The page, with its filters; everything put into it is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("tinydefects.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(score=format_score, rate=format_rate, short=short)
+    return environment.get_template("report.html.jinja")

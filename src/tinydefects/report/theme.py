@@ -1,22 +1,93 @@
-"""How a method looks in every figure, and how its name gets there without covering another."""
+"""How every picture of the page looks: inline SVG in the page's colours, one look a method, names beside lines.
 
+Every colour is drawn as a stand-in and replaced by a CSS variable of the page; the same numbers give the same bytes.
+"""
+
+import html
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.benchmark.board import MethodAt
-from tinydefects.report.evaluation_figures import N_METHOD_COLOURS, STAND_INS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+FIGURE_INCHES = (5.8, 4.7)
+N_METHOD_COLOURS = 12
+NAMES = ("ink", "muted", "line", "surface", "found", "missed", "q1", "q2", "q3", "q4")
+STAND_INS = {
+    name: f"#0102{number:02x}"
+    for number, name in enumerate((*NAMES, *(f"e{one}" for one in range(1, N_METHOD_COLOURS + 1))), 1)
+}
+SETTINGS: dict[Any, object] = {
+    "svg.fonttype": "none",
+    "font.size": 10.5,
+    "text.color": STAND_INS["ink"],
+    "axes.labelcolor": STAND_INS["muted"],
+    "axes.edgecolor": STAND_INS["line"],
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": "none",
+    "grid.color": STAND_INS["line"],
+    "grid.linewidth": 0.7,
+    "xtick.color": STAND_INS["line"],
+    "ytick.color": STAND_INS["line"],
+    "xtick.labelcolor": STAND_INS["muted"],
+    "ytick.labelcolor": STAND_INS["muted"],
+    "legend.frameon": False,
+}
 NAME_SIGNS, LABEL_POINTS = 28, 12.5
 DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.6)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
 MARKERS = "osD^"
+
+
+def label_diameters(axes: "Axes", least_px: float, most_px: float) -> None:
+    """A diameter axis by octaves, wide enough for both."""
+    first = math.floor(math.log2(least_px))
+    last = max(math.ceil(math.log2(most_px)), first + 1)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(2.0**first * 0.93, 2.0**last * 1.07)
+    ticks = [2.0**power for power in range(first, last + 1)]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("defect diameter (px)")
+
+
+def themed_svg(
+    draw: Callable[["Figure"], None], key: str, description: str, *, inches: tuple[float, float] = FIGURE_INCHES
+) -> str:
+    """What `draw` puts on a fresh figure, as an SVG element whose colours are CSS variables.
+
+    Artists with the gid `method-3` or `band-3` become groups with the attribute `data-method="3"` or `data-band="3"`.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    buffer = StringIO()
+    with matplotlib.rc_context({**SETTINGS, "svg.hashsalt": key}):
+        figure = Figure(figsize=inches)
+        figure.subplots_adjust(right=0.97, bottom=0.115, top=0.95, hspace=0.08)
+        draw(figure)
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", buffer.getvalue(), flags=re.DOTALL)
+    view_box = re.search(r'viewBox="[^"]*"', svg)
+    assert view_box is not None
+    svg = svg[svg.index(">", view_box.end()) + 1 :]
+    svg = re.sub(r'<g id="(method|band)-(\d+)"', r'<g data-\1="\2"', svg)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r'(id="|xlink:href="#|url\(#)', lambda match: f"{match[1].removeprefix('xlink:')}{key}-", svg)
+    for name, colour in STAND_INS.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return f'<svg class="plot" role="img" aria-label="{html.escape(description)}" {view_box[0]}>{svg}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,19 +1,31 @@
 """From anybody's maps on disk to an evaluation: checked as a whole first, everything wrong written down by name."""
 
+import math
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
-from tinydefects.data.map_description import write_problems
-from tinydefects.data.pairing import MapsError, Pairing, Resample, pair_maps, require_one_maker
+from tinydefects.data.pairing import (
+    MapsError,
+    Pairing,
+    Resample,
+    describe_problems,
+    pair_maps,
+    require_one_maker,
+    write_problems,
+)
 from tinydefects.data.predictions import ImageScoreRule, read_paired
 from tinydefects.data.sample import Category, Prediction, Sample
 from tinydefects.errors import DatasetError
 from tinydefects.metrics.detectability import thresholds_of_normals
 
 NormalSource = Literal["validation", "train"]
+EIGHT_BITS = {"uint8", "int8"}
+SPOOLED_BYTES = 4  # a normal pixel's score, as float32
 Progress = Callable[[str, int, int | None], None]
 
 
@@ -96,3 +108,67 @@ class MapReader:
             others = [problem for problem in pairing.problems if problem not in error.problems]
             write_problems([*error.problems, *others], self.problems_path)
             raise MapsError(error.source, error.problems, self.problems_path) from error
+
+
+class ScoringCost(TypedDict):
+    """What scoring will read, and the most it puts into the temporary folder meanwhile."""
+
+    n_images: int
+    n_pixels: int
+    n_resampled: int
+    temporary_bytes: int
+    temporary_folder: str
+
+
+def scoring_cost(pairing: Pairing) -> ScoringCost:
+    """What scoring these maps will cost; of the temporary folder `TMPDIR` is the choice."""
+    n_pixels = sum(math.prod(pair.image_size) for pair in pairing.pairs)
+    return ScoringCost(
+        n_images=len(pairing.pairs),
+        n_pixels=n_pixels,
+        n_resampled=len(pairing.resampled),
+        temporary_bytes=SPOOLED_BYTES * n_pixels,
+        temporary_folder=tempfile.gettempdir(),
+    )
+
+
+def describe_cost(cost: ScoringCost) -> str:
+    """One line for people."""
+    return (
+        f"{cost['n_images']} images, {cost['n_pixels'] / 1e6:.1f} million pixels, "
+        f"{cost['n_resampled']} maps to resample, "
+        f"{cost['temporary_bytes'] / 1e9:.2f} GB in {cost['temporary_folder']} while scoring (TMPDIR chooses another)"
+    )
+
+
+def map_settings(pairing: Pairing) -> dict[str, str]:
+    """For the provenance of a result: what kinds of file the maps were, and how many were resampled from which size."""
+    kinds = Counter(f"{pair.path.suffix.lower()} {pair.header.dtype}" for pair in pairing.pairs)
+    settings = {"maps": ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))}
+    if pairing.resampled:
+        sizes = Counter((pair.header.size, pair.image_size) for pair in pairing.resampled)
+        settings["resample"] = (
+            f"bilinear, centre-aligned (Pillow): {len(pairing.resampled)} of {len(pairing.pairs)} maps, "
+            + ", ".join(f"{count} from {_plain(old)} to {_plain(new)}" for (old, new), count in sizes.most_common(3))
+            + (", …" if len(sizes) > 3 else "")
+        )
+    return settings
+
+
+def warnings_about(pairing: Pairing) -> list[str]:
+    """What a reader should know of maps that can be scored all the same."""
+    shallow = sum(pair.header.dtype in EIGHT_BITS for pair in pairing.pairs)
+    extra = [problem for problem in pairing.problems if problem.kind == "extra"]
+    remarks = [describe_problems(pairing.source, extra)] if extra else []
+    if pairing.left_out:
+        remarks.append(f"{pairing.source}: {len(pairing.pairs)} maps; {pairing.left_out}")
+    if shallow:
+        remarks.append(
+            f"{shallow} maps have 8 bits: 256 levels tie many pixels, which small false-positive rates feel first; "
+            "export 16 bits or floats"
+        )
+    return remarks
+
+
+def _plain(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -5,7 +5,6 @@ later comparisons resample. They are one set of files, see `together`: a kill le
 """
 
 import hashlib
-import io
 import os
 import platform
 import subprocess
@@ -20,24 +19,21 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import BaseModel, ConfigDict, ValidationError, with_config
 
 from tinydefects.data.json_files import first_fault, json_text, null_to_nan, read_file, read_json
 from tinydefects.data.pixels import cannot_write
 from tinydefects.data.together import replace_together, settle, settle_below
 from tinydefects.data.walk import walk
 from tinydefects.errors import ResultError, TinyDefectsError
-from tinydefects.metrics.records import Exhibit
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.tally import Tally
-from tinydefects.results.defect_table import write_defect_table
+from tinydefects.results.attachments import pack_exhibits, pack_tally, unpack_exhibits, unpack_tally, write_defect_table
 from tinydefects.results.old_results import add_keys, with_members
 from tinydefects.results.run_record import RunRecord
-from tinydefects.results.tally_file import pack_tally, unpack_tally
 
 FORMAT = 4  # 1 had neither tally nor intervals, 2 no run record, 3 groups without key and members; all can be read
 RECORDED_PACKAGES = ("tinydefects", "numpy", "scipy", "pillow", "tifffile", "torch", "timm")
-with_config(ConfigDict(arbitrary_types_allowed=True))(Exhibit)  # its arrays are checked when they are cut again
 with_config(ConfigDict(arbitrary_types_allowed=True))(Tally)  # stored and read on its own
 TALLY_SUFFIX = ".tally.npz"
 TABLE_SUFFIX = ".defects.csv"
@@ -111,7 +107,10 @@ def write_result(result: Result, path: Path, *, with_table: bool = False) -> Pat
     path, evaluation = path.with_suffix(".json"), result.evaluation
 
     def write(new: Path) -> None:
-        packed, packed_tally = _pack(evaluation.exhibits), pack_tally(evaluation.tally) if evaluation.tally else b""
+        packed, packed_tally = (
+            pack_exhibits(evaluation.exhibits),
+            pack_tally(evaluation.tally) if evaluation.tally else b"",
+        )
         (new / path.with_suffix(".npz").name).write_bytes(packed)
         if packed_tally:
             (new / path.with_suffix(TALLY_SUFFIX).name).write_bytes(packed_tally)
@@ -160,7 +159,7 @@ def read_result(path: Path) -> Result:
         parsed = _ResultFile.model_validate(
             null_to_nan({**content, "evaluation": {**content["evaluation"], "exhibits": []}})
         )
-        exhibits = _unpack(_read_own(path, ".npz", parsed.exhibits_sha256), records)
+        exhibits = unpack_exhibits(_read_own(path, ".npz", parsed.exhibits_sha256), null_to_nan(records))
         tally = unpack_tally(_read_own(path, TALLY_SUFFIX, parsed.tally_sha256)) if parsed.tally_sha256 else None
     except ResultError:
         raise
@@ -250,24 +249,6 @@ def telling_parts(files: Sequence[Path]) -> list[str]:
 
 def _n_shared(parts: Sequence[Sequence[str]]) -> int:
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False)))
-
-
-def _pack(exhibits: tuple[Exhibit, ...]) -> bytes:
-    arrays: dict[str, np.ndarray[Any, Any]] = {}
-    for number, exhibit in enumerate(exhibits):
-        arrays[f"{number}.image"] = exhibit.image
-        arrays[f"{number}.mask"] = exhibit.mask
-        arrays[f"{number}.anomaly_map"] = exhibit.anomaly_map
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy types the keywords as its own options
-    return buffer.getvalue()
-
-
-def _unpack(packed: bytes, records: list[dict[str, Any]]) -> tuple[Exhibit, ...]:
-    arrays = np.load(io.BytesIO(packed), allow_pickle=False)
-    cuts = [{key: arrays[f"{n}.{key}"] for key in ("image", "mask", "anomaly_map")} for n in range(len(records))]
-    exhibits = [{"defect": null_to_nan(record), **cut} for record, cut in zip(records, cuts, strict=True)]
-    return TypeAdapter(tuple[Exhibit, ...]).validate_python(exhibits)
 
 
 def _versions() -> dict[str, str]:

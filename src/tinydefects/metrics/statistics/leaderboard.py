@@ -52,6 +52,7 @@ from tinydefects.metrics.statistics.uncertainty import (
     shape_of_influence,
     shaped_interval,
 )
+from tinydefects.notebook import Html, number, paragraphs, table
 
 LOWER_IS_BETTER = ("a50_px", "a90_px", "a90_95_px", "image_fpr_at_95_tpr")
 BEST, NOT_TOLD, LOWER = "best", "not distinguishable from the best", "lower"
@@ -102,6 +103,18 @@ class Leaderboard:
     def of(self, figure: str) -> tuple[LeaderboardRow, ...]:
         """The rows of one figure, the best first, undefined last."""
         return tuple(row for row in self.rows if row.figure == figure)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a row a method, a column a metric, the best in bold, = what cannot be told from it."""
+        names = list(dict.fromkeys(row.figure for row in self.rows))
+        cells = {(row.method, row.figure): _cell(row) for row in self.rows}
+        methods = list(dict.fromkeys(row.method for row in self.rows))
+        rows = [[method, *(cells.get((method, name), "") for name in names)] for method in methods]
+        legend = "bold: the best; =: not distinguishable from it; in small: 95 % intervals"
+        left_out = [f"left out, not of all methods: {', '.join(self.left_out)}"] if self.left_out else []
+        heads = [f"{name} (lower is better)" if name in LOWER_IS_BETTER else name for name in names]
+        board = table(["method", *heads], rows, caption=f"Mean over {', '.join(self.categories)}")
+        return "\n".join([board, paragraphs([legend, *left_out])])
 
 
 @dataclass(slots=True, eq=False)
@@ -336,6 +349,13 @@ def _interval(column: _Column, highest: float) -> Interval:
     if np.isinf(highest):
         return interval
     return opened(interval, len(column.trials) * min(column.trials, default=0))
+
+
+def _cell(row: LeaderboardRow) -> Html:
+    low, high = row.interval.low, row.interval.high
+    interval = f"{low:.3f}-{high:.3f}" if low == low else ""
+    mark = " =" if row.verdict == NOT_TOLD else ""
+    return number(row.value, interval, is_best=row.verdict == BEST, mark=mark)
 
 
 def _verdict(value: float, corrected_p: float, *, is_best: bool) -> str:

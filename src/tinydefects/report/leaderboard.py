@@ -1,4 +1,4 @@
-"""The leaderboard as a page shows it: one row a method, one cell a figure, and the same as a table to download."""
+"""The leaderboard as a page shows it: one row a method, one cell a metric, and the same as a table to download."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from tinydefects.metrics.hit_miss import SizeFit, fit_sizes
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.size import QUARTILES
 from tinydefects.metrics.statistics.leaderboard import BEST, LOWER, NOT_TOLD, Leaderboard, LeaderboardRow
-from tinydefects.report.evaluation_page import format_rate
+from tinydefects.report.words import format_rate
 from tinydefects.results.run_record import CostSheet
 
 
@@ -65,17 +65,17 @@ class RankedBoard:
         """For one image, of the methods that were timed."""
         return {method: milliseconds(sheets) for method, sheets in self.costs.items()}
 
-    def cells(self, figure: str) -> dict[MethodAt, Cell]:
+    def cells(self, metric: str) -> dict[MethodAt, Cell]:
         """The cells of one column by method."""
-        by_name = {row.method: row for row in self.leaderboard.of(figure)}
+        by_name = {row.method: row for row in self.leaderboard.of(metric)}
         ends = [(one.interval.low, one.interval.high, one.value) for one in by_name.values()]
         finite = [end for three in ends for end in three if math.isfinite(end)]
         low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
         return {method: _cell(by_name[method.name], low, max(high - low, 1e-9)) for method in self.methods}
 
-    def by_category(self, figure: str) -> dict[MethodAt, Mapping[str, float]]:
-        """The figure of each method in each category."""
-        by_name = {row.method: row.by_category for row in self.leaderboard.of(figure)}
+    def by_category(self, metric: str) -> dict[MethodAt, Mapping[str, float]]:
+        """The metric of each method in each category."""
+        by_name = {row.method: row.by_category for row in self.leaderboard.of(metric)}
         return {method: by_name[method.name] for method in self.methods}
 
     def headline(self) -> str:
@@ -100,9 +100,9 @@ class RankedBoard:
 
 
 def rank_board(board: Board[StoredResult], *, n_resamples: int, seed: int = 0) -> RankedBoard:
-    """Compare all methods of a board on every figure that the page shows."""
+    """Compare all methods of a board on every metric that the page shows."""
     limits = next(iter(next(iter(board.results.values())).values()))[0].evaluation.fpr_limits
-    table = board.rank(figure_names(limits), n_resamples=n_resamples, seed=seed)
+    table = board.rank(metric_names(limits), n_resamples=n_resamples, seed=seed)
     by_name = {method.name: method for method in board.methods}
     return RankedBoard(
         board=board,
@@ -114,8 +114,8 @@ def rank_board(board: Board[StoredResult], *, n_resamples: int, seed: int = 0) -
     )
 
 
-def figure_names(limits: Sequence[float]) -> list[str]:
-    """Every figure of the page."""
+def metric_names(limits: Sequence[float]) -> list[str]:
+    """Every metric of the page."""
     by_limit = [f"{stem}@{limit:g}" for limit in limits for stem in (*(f"aupro_{one}" for one in QUARTILES), "rho")]
     return [*by_limit, "image_auroc"]
 
@@ -140,7 +140,7 @@ def csv_link(ranked: Sequence[RankedBoard]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     names = ("value", "interval_low", "interval_high", "seed_spread", "n_seeds", "difference_to_best", "corrected_p")
-    writer.writerow(["method", "resolution_px", "figure", *names, "verdict", "categories", "ms_per_image", "board"])
+    writer.writerow(["method", "resolution_px", "metric", *names, "verdict", "categories", "ms_per_image", "board"])
     for one in ranked:
         by_name = {method.name: method for method in one.methods}
         for row in one.leaderboard.rows:

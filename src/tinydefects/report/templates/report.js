@@ -11,7 +11,7 @@ nameTheme();
 reveal(theme, ...all(".choice, .legend, .controls, .controls label"));
 
 /* One false-positive limit for the whole page. */
-let limit = one("[data-choose][aria-pressed=true]").dataset.choose;
+let limit = one("[data-choose][aria-pressed=true]")?.dataset.choose;
 function chooseLimit(chosen) {
   limit = chosen;
   all("[data-choose]").forEach(button => { button.ariaPressed = String(button.dataset.choose === limit); });
@@ -44,14 +44,14 @@ all("table.sortable [data-sort]").forEach(button => button.addEventListener("cli
   sortTable(button.closest("table"), heading, heading.ariaSort ? opposite[heading.ariaSort] : button.dataset.sort);
 }));
 
-/* The table of categories shows one figure at a time. */
-const heatFigure = one("#heat-figure");
+/* The table of categories shows one metric at a time. */
+const heatMetric = one("#heat-metric");
 function fillHeat() {
-  const figure = heatFigure.value.endsWith("@") ? heatFigure.value + limit : heatFigure.value;
+  const metric = heatMetric.value.endsWith("@") ? heatMetric.value + limit : heatMetric.value;
   const percent = `${Number.parseFloat((100 * limit).toPrecision(6))}\u00a0%`;
-  const title = heatFigure.selectedOptions[0].text.split(",")[0] + (heatFigure.value.endsWith("@") ? `@${percent}` : "");
+  const title = heatMetric.selectedOptions[0].text.split(",")[0] + (heatMetric.value.endsWith("@") ? `@${percent}` : "");
   all("table.heat").forEach((table, number) => {
-    const values = JSON.parse(all(".heat-values")[number].textContent)[figure];
+    const values = JSON.parse(all(".heat-values")[number].textContent)[metric];
     const highest = values[0].map((_, column) => Math.max(...values.map(row => row[column] ?? -1)));
     one("thead th", table).textContent = title;
     all("tbody tr", table).forEach((row, at) => all("td", row).forEach((cell, column) => {
@@ -62,7 +62,7 @@ function fillHeat() {
     }));
   });
 }
-heatFigure.addEventListener("change", fillHeat);
+heatMetric?.addEventListener("change", fillHeat);
 
 /* Lighting up: hovering shows a method for a moment, a click keeps it. */
 const kept = new Set();
@@ -86,11 +86,18 @@ all(".plot [data-method]").forEach(part => {
   part.addEventListener("mouseleave", () => light());
 });
 
-all("[data-curves]").forEach(select => {
-  const blocks = all(`[data-curves-of="${select.dataset.curves}"]`);
+/* One of several blocks at a time; a link to another shows that one. */
+all("[data-pick]").forEach(select => {
+  const blocks = all(`[data-pick-of="${select.dataset.pick}"]`);
   const show = () => blocks.forEach((block, number) => { block.hidden = number !== Number(select.value); });
+  const follow = () => {
+    const number = blocks.findIndex(block => block.id && `#${block.id}` === location.hash);
+    if (number >= 0) { select.value = number; show(); blocks[number].scrollIntoView(); }
+  };
   select.addEventListener("change", show);
+  addEventListener("hashchange", follow);
   show();
+  follow();
 });
 
 const links = all("nav a"), parts = links.map(link => one(link.hash));
@@ -100,4 +107,4 @@ const nameCurrent = () => {
 };
 const crossing = new IntersectionObserver(nameCurrent, { rootMargin: "0px 0px -67% 0px" });
 parts.forEach(part => crossing.observe(part));
-chooseLimit(limit);
+if (limit) chooseLimit(limit);

@@ -1,6 +1,7 @@
 
 /* The gallery: thousands of defects, of which only those in sight are in the document. */
 (() => {
+if (!one("#defects")) return;
 const content = JSON.parse(one("#defects").textContent), methods = content.methods;
 const defects = content.defects.map(row => Object.fromEntries(content.fields.map((field, number) => [field, row[number]])));
 defects.forEach(defect => {
@@ -8,10 +9,10 @@ defects.forEach(defect => {
   defect.n_missed = defect.looks.filter(look => look[1] === false).length;
 });
 const byKey = new Map(defects.map(defect => [defect.key, defect]));
-const holder = one("#cards"), count = one("#gallery output"), controls = all("#gallery [data-state]"), dialog = one("dialog");
+const holder = one("#crops"), count = one("#gallery output"), controls = all("#gallery [data-state]"), dialog = one("dialog");
 const THUMBNAIL = 96, GAP = 8, PADDING = 12, HEAD = 32, CAPTION = 32, APART = 16, MOST_SHOWN = innerWidth < 640 ? 4 : 9;
 const SIDES = [384, 288, 192];
-/* Who has results in each category: nobody else has a place in its cards. */
+/* Who has results in each category: nobody else has a place in its crops. */
 const present = new Map();
 defects.forEach(defect => {
   if (!present.has(defect.category)) present.set(defect.category, new Set());
@@ -41,13 +42,13 @@ const mark = found => found === true ? "●" : found === false ? "✕" : "–";
 const word = found => found === true ? "found" : found === false ? "missed" : "not known";
 const nameOf = defect => `${defect.type}, ${defect.diameter.toFixed(1)} px`;
 
-/* Pictures: every panel is a part of the same strip. */
+/* Pictures: every panel is a part of the same file. */
 function pixels(defect, place, side) {
   const longest = Math.max(defect.height, defect.width), exact = side / longest, zoom = exact >= 1 ? Math.floor(exact) : exact;
   const box = element("div", { className: exact < 1 ? "pixels shrunk" : "pixels" });
   const n = defect.pictured.length + 1;
   Object.assign(box.style, {
-    backgroundImage: `url("${defect.strip}")`,
+    backgroundImage: `url("${defect.crops}")`,
     backgroundSize: `${defect.width * n * zoom}px ${defect.height * zoom}px`,
     backgroundPosition: `${-place * defect.width * zoom}px 0`,
     width: `${defect.width * zoom}px`, height: `${defect.height * zoom}px`,
@@ -86,17 +87,17 @@ function verdictMark(verdict) {
   return element("b", { className: found === true ? "found" : found === false ? "missed" : "", textContent: `${mark(found)}\u00a0`, title: word(found) });
 }
 
-function card(defect) {
+function cropOf(defect) {
   const button = element("button", { type: "button" },
     element("b", { textContent: `${defect.diameter.toFixed(1)} px` }),
     element("span", { textContent: [defect.type, defect.contrast === null ? "" : `contrast ${defect.contrast.toFixed(1)}`, `${defect.category} ${defect.sample}`].filter(Boolean).join(" · ") }));
-  button.setAttribute("aria-label", `Enlarge ${nameOf(defect)}, ${defect.category} ${defect.sample}, missed by ${defect.n_missed} of ${defect.looks.length}`);
+  button.setAttribute("aria-label", `Enlarge ${nameOf(defect)}, ${defect.category} ${defect.sample}, ${methods.length > 1 ? `missed by ${defect.n_missed} of ${defect.looks.length}` : word(defect.verdict.get(0)?.found)}`);
   const panels = element("div", { className: "panels" },
     element("figure", { className: "panel" }, picture(pixels(defect, 0, THUMBNAIL)[0], "photograph"), element("figcaption", { textContent: `photo ${zoomName(defect, THUMBNAIL)}` })),
     element("figure", { className: "panel" }, picture(outlined(defect, 0, THUMBNAIL), "photograph with the true outline"), element("figcaption", { textContent: "truth" })),
     ...panelsOf(defect.category).map(number => element("figure", { className: "panel", title: methods[number] }, mapOf(defect, number, THUMBNAIL),
       element("figcaption", {}, verdictMark(defect.verdict.get(number)), methods[number]))));
-  const made = element("div", { className: "card" }, button, panels);
+  const made = element("div", { className: "crop" }, button, panels);
   made.setAttribute("role", "listitem");
   [button, panels].forEach(part => part.addEventListener("click", () => show(defect)));
   return made;
@@ -106,7 +107,7 @@ function zoomName(defect, side) {
   return exact >= 1 ? `${Math.floor(exact)} ×` : `${exact.toFixed(1)} ×`;
 }
 
-/* Which cards are in sight follows from their equal height. */
+/* Which crops are in sight follows from their equal height. */
 function measure() {
   const width = holder.clientWidth, panels = 2 + Math.max(0, ...[...present.keys()].map(category => panelsOf(category).length)), step = THUMBNAIL + GAP;
   const across = Math.max(1, Math.min(panels, Math.floor((width - 2 * PADDING - 2 + GAP) / step)));
@@ -125,7 +126,7 @@ function draw() {
   for (let place = first; place < last; place++) if (!drawn.has(place)) drawAt(place);
 }
 function drawAt(place) {
-  const made = card(list[place]);
+  const made = cropOf(list[place]);
   Object.assign(made.style, {
     left: `${(place % layout.columns) * (layout.width + APART)}px`, top: `${Math.floor(place / layout.columns) * (layout.height + APART)}px`,
     width: `${layout.width}px`, height: `${layout.height}px`,
@@ -157,16 +158,17 @@ const orders = {
   missed: (a, b) => b.n_missed - a.n_missed || a.diameter - b.diameter,
 };
 const state = () => Object.fromEntries(controls.map(control => [control.dataset.state, control.value]));
-function wanted(defect, { category, type, min, max, missed, found }) {
+function wanted(defect, { category, type, min, max, missed, found, verdict }) {
   return (!category || defect.category === category) && (!type || defect.type === type)
     && (!min || defect.diameter >= Number(min)) && (!max || defect.diameter <= Number(max))
+    && (!verdict || defect.verdict.get(0)?.found === (verdict === "found"))
     && (!missed || defect.verdict.get(methods.indexOf(missed))?.found === false)
     && (!found || defect.verdict.get(methods.indexOf(found))?.found === true);
 }
 function update() {
   const chosen = state();
   list = defects.filter(defect => wanted(defect, chosen)).sort(orders[chosen.sort] ?? orders[""]);
-  count.textContent = defects.length ? `${list.length.toLocaleString("en")} of ${defects.length.toLocaleString("en")}` : "These results keep no pictures.";
+  count.textContent = `${list.length.toLocaleString("en")} of ${defects.length.toLocaleString("en")}`;
   redraw();
 }
 function remember() {
@@ -187,6 +189,7 @@ function recall() {
 }
 function fill(name, every, values) {
   const select = controls.find(control => control.dataset.state === name);
+  if (!select) return;
   select.append(element("option", { value: "", textContent: every }), ...values.map(value => element("option", { value, textContent: value })));
 }
 fill("category", "every category", [...new Set(defects.map(defect => defect.category))].sort());
@@ -203,7 +206,7 @@ const chips = methods.map((name, number) => {
     redraw();
     remember();
   });
-  one("#shown").append(element("li", {}, chip));
+  one("#shown")?.append(element("li", {}, chip));
   return chip;
 });
 function pressShown() { chips.forEach((chip, number) => { chip.ariaPressed = String(shown.includes(number)); }); }
@@ -247,9 +250,22 @@ dialog.addEventListener("keydown", event => {
   const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
   if (by) { event.preventDefault(); step(by); }
 });
-dialog.addEventListener("close", () => { const place = list.indexOf(open); open = null; remember(); focusAt(place); });
+dialog.addEventListener("close", () => {
+  const place = list.indexOf(open);
+  open = null;
+  remember();
+  if (opener) opener.focus(); else focusAt(place);
+  opener = null;
+});
+/* What opens the page is shown large where the reader is, and leads back there. */
+let opener = null;
+all(".telling a").forEach(link => link.addEventListener("click", event => {
+  event.preventDefault();
+  opener = link;
+  show(byKey.get(link.hash.slice("#defect=".length)));
+}));
 
-/* Arrow keys walk from card to card. */
+/* Arrow keys walk from crop to crop. */
 function focusAt(place) {
   if (!list[place]) return;
   const row = Math.floor(place / layout.columns) * (layout.height + APART), top = holder.getBoundingClientRect().top + row;
@@ -259,7 +275,7 @@ function focusAt(place) {
 }
 holder.addEventListener("keydown", event => {
   const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: layout.columns, ArrowUp: -layout.columns }[event.key];
-  const made = event.target.closest(".card");
+  const made = event.target.closest(".crop");
   if (by && made) { event.preventDefault(); focusAt(Number(made.dataset.place) + by); }
 });
 

@@ -1,7 +1,11 @@
-"""The teacher's features of any sample, computed once for all methods that build on the same teacher and resolution."""
+"""Methods that score the patches of a frozen teacher: all but their own scorer is shared, so only that is compared.
 
-from collections.abc import Callable, Iterator, Sequence
+The teacher's features of any sample are computed once for all that build on the same teacher, blocks and resolution.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +16,17 @@ from tinydefects.detector.features import FeatureCache, FeatureFormat
 from tinydefects.detector.passes import Mosaic, PassPlan
 from tinydefects.detector.patch_grid import Size, image_size
 from tinydefects.detector.settings import DetectorSettings, image_score
-from tinydefects.detector.teacher import Teacher, freeze_teacher
-from tinydefects.errors import TinyDefectsError, TrainingError
-from tinydefects.methods.method import PeerInputs
+from tinydefects.errors import TrainingError
+from tinydefects.methods.method import MethodInputs
 from tinydefects.methods.options import INPUT, read_settings
 
 Features = NDArray[np.float32]
-Score = Callable[[Tensor, Tensor], Features]  # features (B, h, w, C) of both blocks to scores (B, h, w)
+Score = Callable[[list[Tensor]], Features]  # features (B, h, w, C) of each block to scores (B, h, w)
+Block = Literal["earlier", "later", "both"]  # of those that are read: the first, the last, or all side by side
 
 
 class TrainingFeatures:
-    """Features (h, w, C) float32 of the earlier and the later block of each training image, read from disk one by one.
+    """Of each training image a list of features (h, w, C) float32, one for each block, read from disk one by one.
 
     Can be gone through as often as a method likes; one image is in memory at a time. With tiles or shifts each pass
     of the teacher is an image here.
@@ -35,13 +39,12 @@ class TrainingFeatures:
     def __len__(self) -> int:
         return len(self._shapes)
 
-    def __iter__(self) -> Iterator[tuple[Features, Features]]:
+    def __iter__(self) -> Iterator[list[Features]]:
         return (self[place] for place in range(len(self)))
 
-    def __getitem__(self, place: int) -> tuple[Features, Features]:
-        ((earlier, later),) = self._cache.batches([place], images=1)
-        shape = self._shapes[place]
-        return earlier.numpy().reshape(*shape, -1), later.numpy().reshape(*shape, -1)
+    def __getitem__(self, place: int) -> list[Features]:
+        (blocks,) = self._cache.batches([place], images=1)
+        return [block.cpu().numpy().reshape(*self._shapes[place], -1) for block in blocks]
 
     @property
     def n_patches(self) -> int:
@@ -57,11 +60,11 @@ class PatchSource:
     scores become one map, is the detector's: `settings` says it, by default what stands behind the method's name.
     """
 
-    def __init__(self, inputs: PeerInputs, *, settings: DetectorSettings | None = None) -> None:
+    def __init__(self, inputs: MethodInputs, *, settings: DetectorSettings | None = None) -> None:
         self.settings = settings or read_settings(inputs.options, resolution=inputs.resolution)
         teacher = inputs.teacher()
         if self.settings.blocks is not None:
-            teacher = with_blocks(teacher, self.settings.blocks)
+            teacher = teacher.with_blocks(self.settings.blocks)
         self.teacher = replace(teacher, precision=self.settings.precision)
         self.clock = inputs.clock
         self._folder = inputs.features_folder
@@ -108,7 +111,7 @@ class PatchSource:
             image = sample.image()
             mosaic = Mosaic(self._plan(image))
             for number, (pixels, grid) in enumerate(mosaic.plan.views(image)):
-                mosaic.add(number, score(*self._scored.read(pixels, grid))[0])
+                mosaic.add(number, score(self._scored.read(pixels, grid))[0])
             yield mosaic
 
     def _computed(self, samples: Sequence[Sample], score: Score) -> list[Mosaic]:
@@ -124,8 +127,8 @@ class PatchSource:
                 with self.clock("transfer"):
                     patches = self.teacher.normalise(pixels)
                 with self.clock("teacher"):
-                    earlier, later = self.teacher.features(patches)
-                for place, scores in zip(places, score(earlier, later), strict=True):
+                    blocks = self.teacher.features(patches)
+                for place, scores in zip(places, score(blocks), strict=True):
                     mosaics[place].add(number, scores)
         return mosaics
 
@@ -141,16 +144,61 @@ class PatchSource:
         return FeatureCache(self._folder, self.teacher, feature_format=feature_format, limit_bytes=self._limit_bytes)
 
 
-def with_blocks(teacher: Teacher, blocks: tuple[int, int]) -> Teacher:
-    """The same weights, read at another earlier and later block, from 0.
+class PatchScorer(Protocol):
+    """What a method learns from patches and how it scores them."""
 
-    Raises:
-        TinyDefectsError: the teacher has no such blocks.
-    """
-    earlier, later = blocks
-    depth = len(teacher.model.blocks)  # type: ignore[arg-type]
-    if not earlier < later < depth:
-        raise TinyDefectsError(
-            f"blocks={earlier}-{later}: {teacher.name} has blocks 0 to {depth - 1}; give an earlier and a later one"
-        )
-    return freeze_teacher(teacher.name, teacher.model, blocks=blocks, device=teacher.device)
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """All that its scores depend on."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it keeps to score."""
+
+    def learn(self, images: TrainingFeatures) -> None:
+        """From each training image's list of features (h, w, C), one for each block that is read."""
+
+    def patch_scores(self, blocks: Sequence[Features]) -> Features:
+        """Features (B, h, w, C) of each block to scores (B, h, w); higher is more anomalous."""
+
+
+class PatchMethod:
+    """A scorer between the shared teacher and the shared way back to pixels; the image score is FBFT's."""
+
+    def __init__(self, scorer: PatchScorer, source: PatchSource) -> None:
+        self._scorer = scorer
+        self._source = source
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        return {**self._scorer.settings, **self._source.named_settings}
+
+    @property
+    def size_bytes(self) -> int:
+        return self._scorer.size_bytes
+
+    def fit(self, samples: Sequence[Sample]) -> None:
+        self._scorer.learn(self._source.training(samples))
+
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        return self._source.predictions(samples, self._score)
+
+    def _score(self, blocks: list[Tensor]) -> Features:
+        clock = self._source.clock
+        with clock("transfer"):
+            arrays = [block.cpu().numpy() for block in blocks]
+        with clock("peer"):
+            return self._scorer.patch_scores(arrays)
+
+
+def chosen_block(blocks: Sequence[Features], block: Block) -> Features:
+    """The features (..., C) of the first or the last block, or (..., N C) of all N side by side."""
+    if block == "both":
+        return np.concatenate(blocks, axis=-1)
+    return blocks[0] if block == "earlier" else blocks[-1]
+
+
+def unit_length(features: Features) -> Features:
+    """(..., C) divided by its length, so that distances compare directions; a vector of no length stays as it is."""
+    length: NDArray[np.float32] = np.linalg.norm(features, axis=-1, keepdims=True)
+    return np.asarray(features / np.where(length > 0, length, np.float32(1)), dtype=np.float32)

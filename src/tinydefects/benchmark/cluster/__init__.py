@@ -1,1 +1,0 @@
-"""Jobs on the workers of a dask cluster: who may work, what is sent, what happens when one is lost."""
