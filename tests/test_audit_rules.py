@@ -342,7 +342,7 @@ def test_a_defective_image_that_marks_nothing_counts_for_image_figures_only(tmp_
 
 
 def test_a_mask_that_is_scored_changes_its_size_in_one_file_which_only_the_audit_uses():
-    """The exception to convention 3; `mask_loss` counts what shrinking loses, the other two resize no mask."""
+    """The exception to convention 3; `inspection.py` counts what shrinking loses, the other two resize no mask."""
     resizing, importing = set(), set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -351,7 +351,7 @@ def test_a_mask_that_is_scored_changes_its_size_in_one_file_which_only_the_audit
             if isinstance(node, ast.ImportFrom) and node.module == "tinydefects.audit.rules":
                 importing.add(path.relative_to(PACKAGE).as_posix())
     of_images = {"detector/patch_grid.py", "detector/passes.py", "export/torch_graph.py", "data/map_files.py"}
-    assert resizing - of_images - {"planner/mask_loss.py"} == {"audit/rules.py"}
+    assert resizing - of_images - {"planner/inspection.py"} == {"audit/rules.py"}
     assert importing == {f"audit/{name}.py" for name in ("audit", "plot", "rescoring", "text")}
 
 

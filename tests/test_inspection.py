@@ -9,8 +9,7 @@ from tinydefects.data.defects import find_defects
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Sample
 from tinydefects.errors import TinyDefectsError
-from tinydefects.planner.inspection import draw_discs, inspect_defects, inspect_disc
-from tinydefects.planner.mask_loss import kept_by_shrinking
+from tinydefects.planner.inspection import draw_discs, inspect_defects, inspect_disc, kept_by_shrinking
 from tinydefects.planner.text import describe_inspection
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from tinydefects.data.json_files import read_as, read_json
+from tinydefects.data.json_files import read_as, read_json, write_json
 from tinydefects.data.map_origin import describe_sample
-from tinydefects.data.pixels import write_whole
 from tinydefects.data.sample import Category
 from tinydefects.data.together import settle
 from tinydefects.data.walk import PROTOCOL_FILE, walk
@@ -99,8 +98,7 @@ def joined(asked: EvaluationProtocol, out: Path) -> EvaluationProtocol:
 def write_protocol(protocol: EvaluationProtocol, out: Path) -> None:
     """Claim the folder for this protocol."""
     content = _ProtocolFile(version=PROTOCOL_VERSION, fingerprint=protocol.fingerprint, protocol=protocol)
-    text = content.model_dump_json(indent=1)
-    write_whole(out / PROTOCOL_FILE, lambda file: file.write(text.encode()))
+    write_json(out / PROTOCOL_FILE, content)
 
 
 def finished(job: Job, out: Path) -> Finished | None:
@@ -168,8 +166,7 @@ def write_failure(job: Job, reason: str, traceback: str, out: Path) -> None:
         reason=reason,
         traceback=traceback,
     )
-    text = json.dumps(asdict(failure), indent=1)
-    write_whole(_failure_path(job, out), lambda file: file.write(text.encode()))
+    write_json(_failure_path(job, out), asdict(failure))
 
 
 def clear_failure(job: Job, out: Path) -> None:

@@ -48,7 +48,7 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
     ),
     "report": (
         "scoring",
-        "Turn results into one self-contained HTML file; those of a benchmark's methods are set side by side.",
+        "Turn results into one HTML page: methods of a benchmark side by side, every other evaluation for itself.",
     ),
     "compare": (
         "scoring",

@@ -1,15 +1,18 @@
 """What could be seen at all: defect sizes in pixels, patches and millimetres, and what each input leaves of them.
 
-From ground-truth masks alone, before any model runs; or, with no mask at hand, from discs of a given diameter.
+From ground-truth masks alone, before any model runs; or, with no mask at hand, from discs of a given diameter. What a
+mask loses when it is shrunk, as many evaluations shrink it, is counted here and never scored on.
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from tinydefects.data.defects import Defect, find_defects, require_few
 from tinydefects.data.pixels import read_size
@@ -18,12 +21,39 @@ from tinydefects.detector.patch_grid import Size
 from tinydefects.errors import TinyDefectsError
 from tinydefects.planner.by_size import SizeOutcome, outcomes_by_size
 from tinydefects.planner.input_plan import PATCH_PX, InputPlan, plan_input, tile_and_overlap
-from tinydefects.planner.mask_loss import SHRINK_RULES, ShrinkRule, kept_by_shrinking
 
 RESOLUTIONS = (224, 256, 448, 518, 1036)
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)
 SMALLEST_SHARE = 0.05  # the defect that is to be kept by default: this share of all defects is smaller
 R2_STEPS = (0.7548776662466927, 0.5698402909980532)  # 1 / g and 1 / g² of g³ = g + 1: evenly spread in the square
+ShrinkRule = Literal["nearest", "bilinear"]
+SHRINK_RULES: tuple[ShrinkRule, ...] = ("nearest", "bilinear")
+
+
+def kept_by_shrinking(mask: NDArray[np.bool_], resolution: int | None, rule: ShrinkRule) -> NDArray[np.bool_]:
+    """The defect pixels (H, W) that a mask shrunk to `resolution` still marks, brought back to its own size.
+
+    The long side becomes `resolution` pixels, the other follows in proportion. `nearest` takes the pixel at the centre
+    of each cell. `bilinear` is Pillow's and torchvision's, a triangle as wide as the cell that weighs every pixel under
+    it; what exceeds 0.5 is marked. None, or a resolution at or above the mask's own, keeps all.
+    """
+    height, width = mask.shape
+    if resolution is None or resolution >= max(height, width):
+        return mask
+    rows, columns = (max(1, round(side * resolution / max(height, width))) for side in (height, width))
+    if rule == "nearest":
+        shrunk = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((columns, rows), Image.Resampling.NEAREST))
+        marked = shrunk > 0
+    else:
+        grey = Image.fromarray(mask.astype(np.float32))
+        marked = np.asarray(grey.resize((columns, rows), Image.Resampling.BILINEAR)) > 0.5
+    kept: NDArray[np.bool_] = marked[np.ix_(_cells(height, rows), _cells(width, columns))]
+    return kept & mask
+
+
+def _cells(length: int, n_cells: int) -> NDArray[np.intp]:
+    """The cell of the shrunk axis that holds the centre of each pixel."""
+    return ((np.arange(length) + 0.5) * n_cells / length).astype(np.intp)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
