@@ -3,17 +3,18 @@
 import importlib
 import json
 import re
-import subprocess
-import sys
-import tomllib
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from typer import Context
+from typer.cli import get_docs_for_click
+from typer.main import get_command
 
-NAME = "tinydefects"
+from tinydefects.cli.app import COMMANDS, NAME, app, load_command
+
 MODULES_WITH_PUBLIC_NAMES = (NAME, f"{NAME}.metrics")
-PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 SEARCH_WORKER = "assets/javascripts/search_worker.js"
 START_FROM_MEMORY = """// Browsers start no worker from a file, but one from memory.
 if (location.protocol === "file:") {
@@ -45,10 +46,10 @@ def on_post_build(config: MkDocsConfig) -> None:
 
 
 def commands() -> str:
-    """Every command with its options, as typer describes them."""
-    program, _, _ = tomllib.loads(PYPROJECT.read_text())["project"]["scripts"][NAME].partition(":")
-    typed = [sys.executable, "-m", "typer", program, "utils", "docs", "--name", NAME, "--title", "Every command"]
-    page = subprocess.run(typed, check=True, capture_output=True, text=True).stdout
+    """Every command with its options, as typer describes them; in the program itself each is loaded when asked for."""
+    program: Any = get_command(app)
+    program.commands = {name: load_command(name) for name in COMMANDS}
+    page = get_docs_for_click(obj=program, ctx=Context(program), name=NAME, title="Every command")
     return re.sub(r"\*\*Commands\*\*:.*?(?=^## )", "", page, flags=re.DOTALL | re.MULTILINE)  # cut short by typer
 
 
