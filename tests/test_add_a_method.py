@@ -8,7 +8,7 @@ import pytest
 from tinydefects.methods.catalog import METHODS
 from tinydefects.results.result import find_results, read_result
 
-GUIDE = Path(__file__).resolve().parents[1] / "docs" / "add_a_peer.md"
+GUIDE = Path(__file__).resolve().parents[1] / "docs" / "add_a_method.md"
 FEW = "--cost off --option synthetic.n_train=3 --option synthetic.n_good=3 --option synthetic.n_defect=4 "
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from peer_samples import samples_of
+from method_samples import samples_of
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Sample
 from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError

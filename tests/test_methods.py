@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from peer_samples import samples_of
+from method_samples import samples_of
 from tiny_teachers import counting_teacher, tiny_vit, write_weights
 from tinydefects.benchmark.workload import CategorySizes
 from tinydefects.data.pixels import write_png

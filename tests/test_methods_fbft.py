@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from peer_samples import samples_of
+from method_samples import samples_of
 from tiny_teachers import counting_teacher
 from tinydefects.detector.detector import Detector
 from tinydefects.detector.teacher import load_teacher
