@@ -1,1 +1,1 @@
-"""Results with their provenance."""
+"""Methods under one protocol: jobs, runner, what they cost, leaderboards."""

@@ -1,1 +1,1 @@
-"""Results of several methods under one protocol, to one page: leaderboard, curves, costs, defects by size."""
+"""Results of one method or of many, to one page: pictures, leaderboard, curves, costs, defects by size."""
