@@ -328,7 +328,10 @@ OF_TORCH_ITSELF = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarni
 @pytest.mark.slow
 @OF_TORCH_ITSELF
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles for a processor with g++, which is not installed")
-@pytest.mark.skipif(" " in tempfile.gettempdir(), reason="torch hands its temporary files to g++ unquoted")
+@pytest.mark.skipif(
+    any(" " in place for place in (tempfile.gettempdir(), torch.__file__)),
+    reason="torch hands its files to g++ unquoted",
+)
 def test_a_compiled_teacher_gives_the_same_features(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     eager = freeze_teacher(TINY_VIT, tiny_vit(), blocks=(0, 1), device="cpu")

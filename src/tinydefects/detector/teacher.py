@@ -112,8 +112,8 @@ class Teacher:
             raise
         except RuntimeError as error:
             raise TeacherError(
-                f"{self.name}: torch cannot compile it here ({_first_line(error)}); install a C++ compiler or leave "
-                "out compiled (--compile)"
+                f"{self.name}: torch cannot compile it here ({_first_line(error)}); install a C++ compiler and "
+                "keep blanks out of the paths of torch and of TMPDIR, or leave out compiled (--compile)"
             ) from error
 
 
