@@ -4,14 +4,18 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import command_line
+from tinydefects.benchmark.run_settings import Allowed
+from tinydefects.cli import options
 from tinydefects.data import mask_checks
 from tinydefects.data.mask_checks import allowing, check_masks
+from tinydefects.data.masks import Doubt
 from tinydefects.data.opening import ORIENTATION_TAG
 from tinydefects.data.pixels import write_map
 from tinydefects.data.sample import Category, Prediction
@@ -343,3 +347,7 @@ def test_a_category_may_have_no_defect(parts):
     category = load_category("folder/parts", root=parts.parent)
     good = [sample for sample in category.test if sample.label == "good"]
     assert check_masks(Category(id="a/b", train=(), test=good)).remarks == ()
+
+
+def test_what_may_be_allowed_has_the_same_names_in_every_command():
+    assert [name.value for name in options.Allowed] == list(get_args(Allowed)) == ["unmarked", *get_args(Doubt)]

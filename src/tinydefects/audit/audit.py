@@ -45,7 +45,7 @@ class Audit:
 
     Attributes:
         methods: named after the folders of their maps.
-        values: by method, rule and figure (`metrics.audit.FIGURES`); nan where undefined.
+        values: by method, rule and figure (`audit.rescoring.FIGURES`); nan where undefined.
     """
 
     category: str

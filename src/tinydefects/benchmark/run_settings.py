@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from tinydefects.data.masks import Doubt
 from tinydefects.data.walk import real_path
 from tinydefects.detector.settings import DEFAULT_TEACHER, LEFT_OUT, MOST_PIXELS
 from tinydefects.errors import TinyDefectsError
 
 CostChoice = Literal["off", "quick", "mvtec"]
-Allowed = Literal["unmarked", "mostly-marked", "nothing-marked", "multi-page", "photograph-as-mask", "turned"]
+Allowed = Literal["unmarked", Doubt]
 LOCAL = "local"  # the cluster of this machine
 MOST_GB = 1e6
 MOST_PROCESSES = 1024

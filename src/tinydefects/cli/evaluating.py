@@ -23,7 +23,8 @@ from tinydefects.data.pairing import Pairing, Resample
 from tinydefects.data.predictions import ImageScoreRule
 from tinydefects.data.sample import Category
 from tinydefects.metrics.evaluation import DECISIONS, FILES, EvaluationSettings
-from tinydefects.results.evaluate_maps import MapReader, NormalSource, Progress
+from tinydefects.progress import Report
+from tinydefects.results.evaluate_maps import MapReader, NormalSource
 
 MAPS = "The maps"
 ImageScore = Annotated[
@@ -128,7 +129,7 @@ def evaluate(
     print_result(numbers(evaluation), as_json, str(evaluation), written)
 
 
-def reader_of(maps: Path, settings: EvaluateSettings, problems_path: Path, progress: Progress) -> MapReader:
+def reader_of(maps: Path, settings: EvaluateSettings, problems_path: Path, progress: Report) -> MapReader:
     """What reads the maps as the settings say."""
     return MapReader(
         source=maps,

@@ -3,8 +3,9 @@
 They are remembered, as bits inside the smallest box around them, so that looking first costs no second reading.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from tinydefects.data.pixels import is_lossy, read_image
 from tinydefects.data.read_ahead import read_ahead
 from tinydefects.data.sample import Category, Sample
 from tinydefects.errors import MaskError, TinyDefectsError
+
+if TYPE_CHECKING:
+    from tinydefects.progress import Report
 
 THREADS = 2
 N_COMPARED = 1
@@ -62,7 +66,7 @@ def check_masks(
     category: Category,
     *,
     allowed: Collection[str] = (),
-    progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None,
+    progress: "Report" = lambda stage, done, total: None,
 ) -> CheckedMasks:
     """Read the masks of all test images once and remember them.
 

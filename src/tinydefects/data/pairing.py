@@ -6,10 +6,10 @@ by id or by the image's path, all without suffix.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic_core import from_json
 
@@ -20,6 +20,9 @@ from tinydefects.data.sample import Category, Sample
 from tinydefects.data.tables import Columns, read_manifest, write_csv
 from tinydefects.data.walk import LeftOut, nfc, on_disk, walk
 from tinydefects.errors import ImageReadError, TableError, TinyDefectsError
+
+if TYPE_CHECKING:
+    from tinydefects.progress import Report
 
 ProblemKind = Literal[
     "missing",
@@ -140,7 +143,7 @@ def pair_maps(
     key: str | None = None,
     resample: Resample = "none",
     stored_scores: bool = True,
-    progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None,
+    progress: "Report" = lambda stage, done, total: None,
 ) -> Pairing:
     """Find the map of every sample in a folder or a manifest, compare sizes and origins; no pixel of a map is read.
 

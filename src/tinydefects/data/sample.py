@@ -1,9 +1,9 @@
 """The nouns: one photograph and its truth (Sample), a dataset category, and what a detector says (Prediction)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from tinydefects.errors import (
     TinyDefectsError,
 )
 from tinydefects.notebook import map_picture
+
+if TYPE_CHECKING:
+    from tinydefects.progress import Report
 
 Label = Literal["good", "defect", "unknown"]
 READING_BYTES = 7  # a pixel: while Pillow decodes, it holds colours in four; the array takes three
@@ -152,7 +155,7 @@ def reading_bytes(path: Path) -> int:
     return READING_BYTES * height * width
 
 
-def require_readable(samples: Sequence[Sample], progress: Callable[[str, int, int | None], None]) -> None:
+def require_readable(samples: Sequence[Sample], progress: "Report") -> None:
     """Decode every photograph once, before hours of work on them; `progress` is called with ("read", done, total).
 
     Raises:

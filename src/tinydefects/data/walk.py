@@ -174,11 +174,6 @@ def by_stem(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     return found
 
 
-def is_stray(name: str) -> bool:
-    """Whether a system puts files of this name everywhere, unasked."""
-    return name.lower() in SYSTEM_NAMES or name.startswith("._")
-
-
 def is_folder(path: Path) -> bool:
     """Whether a folder is there, as far as one may see."""
     try:

@@ -116,15 +116,7 @@ class ScoreSpool:
             TinyDefectsError: the temporary folder is full.
         """
         run = ascending(np.asarray(scores, dtype=np.float32))
-        rest = run.view(np.uint8).data
-        try:
-            while rest:  # unbuffered: one call may write a part
-                rest = rest[self._file.write(rest) :]
-        except OSError as error:
-            raise TinyDefectsError(
-                f"{tempfile.gettempdir()}: cannot hold the normal pixels' scores ({error.strerror}); "
-                "free space or set TMPDIR to a folder with four bytes a pixel"
-            ) from error
+        write_all(self._file, run.view(np.uint8).data, "the normal pixels' scores", room="four bytes a pixel")
         self._sizes.append(run.size)
         self._note(run)
 
@@ -196,3 +188,19 @@ class ScoreSpool:
 def _ranks(size: int) -> NDArray[np.int64]:
     """1, 2, 4, 8, … below `size`, and `size` itself; empty for 0."""
     return np.append(2 ** np.arange(max(0, size - 1).bit_length()), size)[: None if size else 0]
+
+
+def write_all(file: FileIO, content: memoryview, held: str, *, room: str) -> None:
+    """Append to an unbuffered temporary file; `held` says what it holds, `room` how much of it there must be.
+
+    Raises:
+        TinyDefectsError: the temporary folder is full.
+    """
+    try:
+        while content:  # one call may write a part
+            content = content[file.write(content) :]
+    except OSError as error:
+        raise TinyDefectsError(
+            f"{tempfile.gettempdir()}: cannot hold {held} ({error.strerror}); "
+            f"free space or set TMPDIR to a folder with {room}"
+        ) from error

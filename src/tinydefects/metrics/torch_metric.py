@@ -21,6 +21,7 @@ from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.figures import figures
 from tinydefects.metrics.scores import FPR_LIMITS, Evaluation
 from tinydefects.metrics.size import short
+from tinydefects.metrics.spool import write_all
 
 try:
     import torch
@@ -192,14 +193,7 @@ class _Images:
         self._file.truncate(0)
 
     def _write(self, rest: memoryview) -> None:
-        try:
-            while rest:  # unbuffered: one call may write a part
-                rest = rest[self._file.write(rest) :]
-        except OSError as error:
-            raise TinyDefectsError(
-                f"{tempfile.gettempdir()}: cannot hold the maps ({error.strerror}); free space or set TMPDIR to a "
-                "folder with eight bytes a pixel"
-            ) from error
+        write_all(self._file, rest, "the maps", room="eight bytes a pixel")
 
     def __getstate__(self) -> dict[str, Any]:
         self._file.seek(0)

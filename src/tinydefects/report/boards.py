@@ -55,6 +55,7 @@ class MostFound:
 
 
 def most_found(ranked: RankedBoard) -> MostFound:
+    """The method that finds most, the first of the board among equals."""
     categories = ranked.leaderboard.categories
     shares = ranked.board.found_shares(categories)
     method = max(ranked.methods, key=lambda one: np.nan_to_num(shares[one], nan=-1.0))
@@ -77,6 +78,7 @@ def shared_rate(stored: Sequence[StoredResult]) -> str:
 
 
 def make_view(ranked: RankedBoard, drawn_as: Mapping[MethodAt, Look], key: str) -> BoardView:
+    """All that the page shows of a board, drawn; `key` is the part of the page it stands in."""
     limits = ranked.limits
     by_metric = {name: ranked.by_category(name) for name in metric_names(limits)}
     categories = ranked.leaderboard.categories

@@ -61,11 +61,6 @@ class Section:
         return rate_in_words(self.detectability)
 
     @property
-    def rule_and_rate(self) -> str:
-        """What must be equal for two categories to count as found alike."""
-        return f"{self.detectability.rule} {self.detectability.rate}"
-
-    @property
     def glow(self) -> str:
         """How many defects only a neighbour's glow lifts above the threshold, as a sentence; empty for none."""
         n_defects = self.detectability.n_by_glow

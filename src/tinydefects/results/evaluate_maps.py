@@ -3,11 +3,11 @@
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from tinydefects.data.pairing import (
     MapsError,
@@ -23,10 +23,12 @@ from tinydefects.data.sample import Category, Prediction, Sample
 from tinydefects.errors import DatasetError
 from tinydefects.metrics.detectability import thresholds_of_normals
 
+if TYPE_CHECKING:
+    from tinydefects.progress import Report
+
 NormalSource = Literal["validation", "train"]
 EIGHT_BITS = {"uint8", "int8"}
 SPOOLED_BYTES = 4  # a normal pixel's score, as float32
-Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ class MapReader:
     resample: Resample = "none"
     image_score: ImageScoreRule = "stored"
     problems_path: Path
-    progress: Progress = lambda stage, done, total: None
+    progress: "Report" = lambda stage, done, total: None
 
     def check(self, category: Category, split: Literal["test", "validation", "train"] = "test") -> Pairing:
         """The maps of a split's images, compared with them by headers alone.

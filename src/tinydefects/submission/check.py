@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tifffile
@@ -28,7 +29,9 @@ from tinydefects.submission.layout import (
     private_category,
 )
 
-Report = Callable[[str, int, int | None], None]
+if TYPE_CHECKING:
+    from tinydefects.progress import Report
+
 Size = tuple[int, int]
 NAMED = 3
 
@@ -59,7 +62,7 @@ def check_submission(
     *,
     root: Path,
     objects: Sequence[str] = tuple(N_PRIVATE_IMAGES),
-    report: Report = lambda stage, done, total: None,
+    report: "Report" = lambda stage, done, total: None,
 ) -> SubmissionCheck:
     """Check names, counts, types and content of a submission; one map in memory at a time.
 

@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import tifffile
@@ -34,7 +34,9 @@ from tinydefects.submission.threshold import (
     threshold_from_validation,
 )
 
-Report = Callable[[str, int, int | None], None]
+if TYPE_CHECKING:
+    from tinydefects.progress import Report
+
 GZIP_LEVEL = 1  # scores are nearly noise in their last bits: level 6 is no smaller and takes twice as long
 
 
@@ -65,7 +67,7 @@ def prepare(
     rule: ThresholdRule = "validation",
     alpha: float = 0.001,
     rescale: bool = False,
-    report: Report = lambda stage, done, total: None,
+    report: "Report" = lambda stage, done, total: None,
 ) -> list[Preparation]:
     """Fix scale and threshold of every object, from its validation images alone.
 
@@ -93,7 +95,7 @@ def prepare(
 
 
 def write_submission(
-    prepared: Sequence[Preparation], out: Path, *, report: Report = lambda stage, done, total: None
+    prepared: Sequence[Preparation], out: Path, *, report: "Report" = lambda stage, done, total: None
 ) -> list[SubmittedObject]:
     """Write the archive and, beside it, how it was made (`<name>.json`); one map in memory, whole or not at all.
 
