@@ -187,6 +187,7 @@ def test_a_json_file_is_read_too(tmp_path):
         ("steam: 1e999", "steam: Input should be a valid number"),
         ("minutes: {a: 1}", "minutes: a setting is one value or a flat list"),
         ("trays: [[1]]", "trays: a setting is one value or a flat list"),
+        ("minutes: 5\nminutes: 6", "minutes stands there twice"),
         ("- minutes", "holds no 'name: value' lines"),
         ("", "holds no 'name: value' lines"),
         ("minutes: [", "not readable as YAML or JSON"),
@@ -258,6 +259,11 @@ def test_fit_takes_its_settings_from_a_file_and_its_options_win(tmp_path, monkey
     assert DetectorSettings.model_validate_json(json.dumps(kept)) == DetectorSettings(
         teacher="builtin", tile=64, epochs=1, overlap=0, image_bits=8
     )
+
+
+def test_a_name_in_two_spellings_stands_there_twice(tmp_path):
+    with pytest.raises(TinyDefectsError, match="image_bits: stands there twice; keep one of them"):
+        settings_from(DetectorSettings, {}, written(tmp_path, "image-bits: 8\nimage_bits: 9\n"))
 
 
 def test_the_printed_settings_of_fit_are_its_defaults(tmp_path, monkeypatch, capsys):

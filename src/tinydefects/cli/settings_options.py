@@ -213,6 +213,18 @@ def _parsed(field: FieldInfo, value: Any) -> Any:  # noqa: ANN401 - any value
         return value
 
 
+class _EachOnce(yaml.BaseLoader):  # type: ignore[misc]  # PyYAML has no types
+    """Refuses a name that stands twice, of which YAML's own would take the last without a word."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: ANN401 - PyYAML's
+        names = [str(key.value) for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.YAMLError(f"{name} stands there twice")
+        found: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return found
+
+
 def _read_config(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     """What a file says of the fields of the model, as text or as JSON has it.
 
@@ -223,7 +235,7 @@ def _read_config(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     try:
         content = read_bytes(path)
         # BaseLoader leaves every value its text: `off` is no truth value, and 1e-3 is a number
-        said = parse_json(content) if path.suffix.lower() == ".json" else yaml.load(content, Loader=yaml.BaseLoader)
+        said = parse_json(content) if path.suffix.lower() == ".json" else yaml.load(content, Loader=_EachOnce)
     except OSError as error:
         raise TinyDefectsError(f"{path}: not readable ({error.strerror or error}); {way_out}") from error
     except (ValueError, yaml.YAMLError, RecursionError) as error:
@@ -236,6 +248,8 @@ def _read_config(path: Path, model: type[BaseModel]) -> dict[str, Any]:
         name = str(key).replace("-", "_")
         if name not in model.model_fields:
             raise TinyDefectsError(f"{path}: {key}: no such setting; {suggest(name, model.model_fields)}")
+        if name in found:
+            raise TinyDefectsError(f"{path}: {key}: stands there twice; keep one of them")
         if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(one, dict | list) for one in value)):
             raise TinyDefectsError(f"{path}: {key}: a setting is one value or a flat list; {way_out}")
         found[name] = value
