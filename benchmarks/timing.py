@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from tinydefects.data.json_files import json_text
 from tinydefects.data.pixels import write_whole
-from tinydefects.detector.compute import waiting_for
+from tinydefects.detector.devices import waiting_for
+from tinydefects.detector.networks import load_timm
 from tinydefects.detector.teacher import Teacher, default_blocks, freeze_teacher
-from tinydefects.detector.timm_guard import load_timm
 from tinydefects.results.result import describe_run
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from published_pipeline import IMAGES_PER_BATCH, PublishedPipeline
 from timing import photograph, random_teacher, write_times
-from tinydefects.detector.compute import waiting_for
 from tinydefects.detector.detector import Detector
+from tinydefects.detector.devices import waiting_for
 from tinydefects.detector.teacher import Teacher
 
 SEED, LEARNING_RATE, SIDE_PX = 115, 1e-4, 1000

@@ -15,7 +15,7 @@ import tifffile
 from command_line import run
 from submission_trees import draw_dataset
 from tinydefects.data.pixels import read_image, write_png
-from tinydefects.detector.timm_guard import load_timm
+from tinydefects.detector.networks import load_timm
 from tinydefects.results.result import read_result
 from tinydefects.submission.layout import N_PRIVATE_IMAGES
 

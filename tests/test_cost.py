@@ -9,7 +9,7 @@ from tinydefects.benchmark.cost import measure_cost
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Sample
 from tinydefects.datasets.catalog import load_category
-from tinydefects.detector.device_memory import DeviceMemory, memory_of
+from tinydefects.detector.devices import DeviceMemory, memory_of
 from tinydefects.detector.teacher import load_teacher
 from tinydefects.errors import TinyDefectsError
 from tinydefects.methods.catalog import parse_method

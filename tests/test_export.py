@@ -16,9 +16,9 @@ from tiny_teachers import counting_teacher, tiny_vit
 from tinydefects.data.pixels import write_png
 from tinydefects.data.walk import EXPORT_FILE
 from tinydefects.detector.detector import Detector
+from tinydefects.detector.networks import load_timm
 from tinydefects.detector.patch_grid import PatchGrid
 from tinydefects.detector.teacher import freeze_teacher
-from tinydefects.detector.timm_guard import load_timm
 from tinydefects.errors import ExportError, ModelFileError, ResolutionMismatchError
 from tinydefects.export import torch_graph
 from tinydefects.export.exported import ExportedDetector

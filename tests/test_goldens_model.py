@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from tinydefects.detector.detector import Detector
 from tinydefects.detector.features import FeatureCache
 from tinydefects.detector.model_file import SavedDetector, SavedTeacher, write_detector
+from tinydefects.detector.networks import load_timm
 from tinydefects.detector.patch_grid import IMAGENET_MEAN, IMAGENET_STD, PatchGrid
 from tinydefects.detector.settings import image_score
 from tinydefects.detector.students import Student, StudentPair, disagreement, train_students
 from tinydefects.detector.teacher import Teacher, load_teacher
-from tinydefects.detector.timm_guard import load_timm
 
 GOLDENS = Path(__file__).resolve().parents[2] / "shared" / "goldens"
 SMALL = np.load(Path(__file__).parent / "goldens" / "fbft_small.npz")

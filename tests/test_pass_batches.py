@@ -16,8 +16,8 @@ from tiny_teachers import TINY_VIT, counting_teacher, tiny_vit
 from tinydefects.data.pixels import write_png
 from tinydefects.data.predictions import map_path, read_prediction
 from tinydefects.datasets.photographs import find_images
-from tinydefects.detector.batches import score_in_batches
 from tinydefects.detector.detector import Detector
+from tinydefects.detector.passes import score_in_batches
 from tinydefects.detector.patch_grid import image_size
 from tinydefects.detector.predict_folder import predict_to_disk
 from tinydefects.detector.teacher import freeze_teacher

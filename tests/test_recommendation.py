@@ -6,7 +6,7 @@ import pytest
 from command_line import run
 from tiny_teachers import counting_teacher
 from tinydefects.detector.detector import Detector
-from tinydefects.detector.pass_timing import time_pass
+from tinydefects.detector.students import time_pass
 from tinydefects.errors import TinyDefectsError
 from tinydefects.planner.input_plan import plan_input
 from tinydefects.planner.recommendation import (

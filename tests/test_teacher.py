@@ -10,10 +10,9 @@ from safetensors.torch import save_file
 
 from tiny_teachers import TINY_VIT, tiny_vit, write_weights
 from tinydefects import privacy
-from tinydefects.detector.builtin_vit import BLOCK_PAIR, build_builtin_vit
+from tinydefects.detector.networks import BLOCK_PAIR, build_builtin_vit, load_timm
 from tinydefects.detector.settings import is_plain_name
 from tinydefects.detector.teacher import best_device, default_blocks, load_teacher, read_architecture
-from tinydefects.detector.timm_guard import load_timm
 from tinydefects.errors import TeacherError
 
 

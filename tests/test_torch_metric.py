@@ -18,7 +18,7 @@ import torch
 if importlib.util.find_spec("torchmetrics") is None:
     pytest.skip("torchmetrics is not installed", allow_module_level=True)
 
-from tinydefects.detector.timm_guard import load_timm
+from tinydefects.detector.networks import load_timm
 
 load_timm()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reference import slow_metrics
 from test_pimo import FakeSample
 from tinydefects.data.sample import Prediction
-from tinydefects.detector.timm_guard import load_timm
+from tinydefects.detector.networks import load_timm
 from tinydefects.errors import ScoreError, TinyDefectsError
 from tinydefects.metrics import evaluation as evaluation_module
 from tinydefects.metrics.curves import fpr_at_tpr

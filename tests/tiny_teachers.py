@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+from tinydefects.detector.networks import load_timm
 from tinydefects.detector.patch_grid import IMAGENET_MEAN, IMAGENET_STD
 from tinydefects.detector.teacher import Teacher
-from tinydefects.detector.timm_guard import load_timm
 
 TINY_VIT = "test_vit"  # of timm: 6 blocks, 64 channels, patches of 16 px, one class token, mean and std of 0.5
 

@@ -23,7 +23,7 @@ from torch.multiprocessing.spawn import spawn
 from draw import KINDS, Crop, World
 from muon import Muon
 from objective import Batch, Heads, Weights, objective
-from tinydefects.detector.builtin_vit import BLOCK_PAIR, EMBED_DIM, build_builtin_vit
+from tinydefects.detector.networks import BLOCK_PAIR, EMBED_DIM, build_builtin_vit
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]

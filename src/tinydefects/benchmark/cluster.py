@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tinydefects.benchmark.run_settings import LOCAL
 from tinydefects.data.leftovers import scratch_folder
-from tinydefects.detector.compute import THREAD_VARIABLES
+from tinydefects.detector.devices import THREAD_VARIABLES
 from tinydefects.errors import MissingExtraError, TinyDefectsError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 
 from tinydefects.data.pixels import read_size
 from tinydefects.data.sample import Sample
-from tinydefects.detector.device_memory import DeviceMemory, memory_of
+from tinydefects.detector.devices import DeviceMemory, memory_of
 from tinydefects.errors import TinyDefectsError
 from tinydefects.methods.method import Method
 from tinydefects.methods.stages import STAGES, StageClock

@@ -17,9 +17,9 @@ from tinydefects.benchmark.run_folder import Finished
 from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.benchmark.workload import Workload, shared_grid, sizes_of
 from tinydefects.data.sample import Category
-from tinydefects.detector.compute import limited_threads
-from tinydefects.detector.pass_timing import time_pass
+from tinydefects.detector.devices import limited_threads
 from tinydefects.detector.settings import DetectorSettings
+from tinydefects.detector.students import time_pass
 from tinydefects.detector.teacher import Teacher
 from tinydefects.errors import TrainingError
 from tinydefects.methods.catalog import METHODS, parse_method

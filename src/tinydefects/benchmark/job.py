@@ -21,8 +21,7 @@ from tinydefects.data.pixels import read_size
 from tinydefects.data.predictions import write_prediction
 from tinydefects.data.sample import Category, Prediction, Sample
 from tinydefects.datasets.catalog import load_category
-from tinydefects.detector.compute import limited_threads, seed_all, waiting_for
-from tinydefects.detector.devices import require_device
+from tinydefects.detector.devices import limited_threads, require_device, seed_all, waiting_for
 from tinydefects.detector.teacher import Teacher, best_device, load_teacher
 from tinydefects.errors import TeacherError, TinyDefectsError
 from tinydefects.methods.catalog import MethodKind, parse_method

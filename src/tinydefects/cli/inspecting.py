@@ -170,7 +170,7 @@ def _pass_cost(settings: InspectSettings) -> "tuple[int, PassCost | None]":
     if teacher is None:
         patch_size = patch_size or DEFAULT_PATCH_PX
         return patch_size, cost_per_megapixel(ms_per_megapixel or 0.0, patch_size=patch_size)
-    from tinydefects.detector.pass_timing import time_pass
+    from tinydefects.detector.students import time_pass
     from tinydefects.detector.teacher import load_teacher
 
     loaded = load_teacher(teacher, weights=settings.teacher_weights, device=settings.device)

@@ -19,7 +19,6 @@ from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, req
 from tinydefects.data.pixels import read_size
 from tinydefects.data.read_ahead import read_ahead
 from tinydefects.data.sample import Prediction
-from tinydefects.detector.batches import score_in_batches
 from tinydefects.detector.devices import require_device
 from tinydefects.detector.features import FeatureCache
 from tinydefects.detector.model_file import (
@@ -29,7 +28,7 @@ from tinydefects.detector.model_file import (
     restore_students,
     write_detector,
 )
-from tinydefects.detector.passes import Mosaic, PassPlan
+from tinydefects.detector.passes import Mosaic, PassPlan, score_in_batches
 from tinydefects.detector.patch_grid import PatchGrid, Size, image_size
 from tinydefects.detector.settings import DetectorSettings, Precision, colour_scale, image_score, require_pair
 from tinydefects.detector.students import Combine, StudentPair

@@ -1,10 +1,13 @@
 """The two students of FBFT (arXiv 2407.04092): each predicts the teacher's features of one block from the other's.
 
-They learn on defect-free images only; where they disagree with the teacher, the image is unlike those.
+They learn on defect-free images only; where they disagree with the teacher, the image is unlike those. `time_pass` says how
+long one pass of the teacher takes on this machine, alone or with students behind it.
 """
 
 import copy
 import math
+import statistics
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 
 from tinydefects.detector.precision import SIXTEEN_BITS, arithmetic
 from tinydefects.detector.settings import Precision
+from tinydefects.detector.teacher import Teacher
 from tinydefects.errors import TrainingError
 
 Combine = Literal["product", "sum", "forward", "backward"]
@@ -163,3 +167,17 @@ def _mean_cosine(expected: Tensor, actual: Tensor) -> Tensor:
     lengths = [torch.linalg.vector_norm(vectors, dim=-1).clamp_min(COSINE_EPS) for vectors in (expected, actual)]
     cosine: Tensor = (expected * actual).sum(dim=-1) / (lengths[0] * lengths[1])
     return cosine.mean()
+
+
+def time_pass(teacher: Teacher, patches: tuple[int, int], *, with_students: bool = False, repeats: int = 3) -> float:
+    """Seconds for (h, w) patches of noise, median of `repeats` after one pass to warm up; students are untrained."""
+    size = [number * teacher.patch_size for number in patches]
+    image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    students = StudentPair(teacher.dim).to(teacher.device) if with_students else None
+    spent = []
+    for _ in range(1 + repeats):
+        start = time.perf_counter()
+        blocks = teacher.features(image)
+        (students.disagreement(*blocks) if students else blocks[-1]).cpu()
+        spent.append(time.perf_counter() - start)
+    return statistics.median(spent[1:])

@@ -21,12 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tinydefects.detector.builtin_vit import BLOCK_PAIR, build_builtin_vit
 from tinydefects.detector.devices import devices_here, require_device
+from tinydefects.detector.networks import BLOCK_PAIR, build_builtin_vit, load_timm
 from tinydefects.detector.patch_grid import IMAGENET_MEAN, IMAGENET_STD, normalise
 from tinydefects.detector.precision import arithmetic
 from tinydefects.detector.settings import BUILTIN, PLAIN_NAMES, Precision, is_plain_name
-from tinydefects.detector.timm_guard import load_timm
 from tinydefects.errors import TeacherError
 from tinydefects.privacy import OFFLINE, announce, is_offline
 

@@ -25,9 +25,9 @@ from torch import Tensor
 from tinydefects.data.leftovers import scratch_folder
 from tinydefects.data.sample import Prediction, Sample, mean_of_highest
 from tinydefects.datasets.folder import suggest
+from tinydefects.detector.networks import load_timm
 from tinydefects.detector.patch_grid import Size, image_size
 from tinydefects.detector.teacher import best_device
-from tinydefects.detector.timm_guard import load_timm
 from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
 from tinydefects.methods.anomalib_training import as_tensor, quiet, train_model, training_batches
 from tinydefects.methods.input_geometry import InputGeometry, Pixels, learn_geometry

@@ -1,21 +1,57 @@
-"""The architecture of the built-in teacher: a small ViT of 8 px patches that knows no positions.
+"""The networks that a teacher can be: those of timm, behind one door, and the architecture of the built-in one.
 
-Without position embedding and class token a patch is judged by what else the image shows, never by where it lies, so
-the model runs at any height and width that are multiples of 8. Weights: ``weights/builtin.safetensors``; how they came
-about: ``training/`` and ``docs/teacher_card.md``. Input: RGB in [0, 1] minus ImageNet mean, divided by ImageNet std.
+The built-in teacher is a small ViT of 8 px patches that knows no positions. Without position embedding and class token
+a patch is judged by what else the image shows, never by where it lies, so the model runs at any height and width that
+are multiples of 8. Weights: ``weights/builtin.safetensors``; how they came about: ``training/`` and
+``docs/teacher_card.md``. Input: RGB in [0, 1] minus ImageNet mean, divided by ImageNet std.
 """
 
+import sys
 from itertools import pairwise
+from types import ModuleType
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinydefects.detector.timm_guard import load_timm
+from tinydefects.privacy import silence_reports
 
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_keep_alive: list[object] = []  # torch forgets the declared operators when their library object dies
 PATCH_SIZE = 8
 EMBED_DIM = 192
 DEPTH = 6
 BLOCK_PAIR = (3, 5)  # earlier and later block (0-based) whose features the two students translate into each other
+
+
+def load_timm() -> ModuleType:
+    """The timm module, importable also beside a torchvision built for another torch."""
+    silence_reports()  # it brings the client of the hub
+    _repair_torchvision()
+    import timm
+
+    return timm
+
+
+def _repair_torchvision() -> None:
+    """Import torchvision; where its operators are missing, declare the two it asks for and import it again."""
+    try:
+        import torchvision
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        _declare_operators()
+        import torchvision  # noqa: F401
+
+
+def _declare_operators() -> None:
+    import torch
+
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    for operator in ("nms", "qnms"):
+        library.define(operator + _SCHEMA)  # type: ignore[no-untyped-call]
+    _keep_alive.append(library)
 
 
 class ChannelNorm(nn.LayerNorm):
