@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinydefects.data.map_files import read_header, read_map
-from tinydefects.data.map_origin import origin_in
+from tinydefects.data.map_files import origin_in, read_header, read_map
 from tinydefects.data.pixels import read_image, write_map
 from tinydefects.data.predictions import read_maker, read_prediction
 from tinydefects.data.sample import Prediction

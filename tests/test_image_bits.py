@@ -14,7 +14,7 @@ from command_line import run
 from tiny_teachers import counting_teacher
 from tinydefects.benchmark.job import run_job
 from tinydefects.benchmark.run_settings import RunSettings
-from tinydefects.data.image_bits import bits_to_show, find_image_bits, with_image_bits
+from tinydefects.data.images import bits_to_show, find_image_bits, with_image_bits
 from tinydefects.data.pixels import count_values, is_deep, read_image
 from tinydefects.data.sample import Category, Sample
 from tinydefects.detector.detector import Detector
@@ -131,7 +131,7 @@ def test_the_fewest_usual_bits_that_hold_the_largest_value_of_all_are_taken(tmp_
 
 def test_8_bit_files_are_looked_at_no_further_than_their_headers(tmp_path, monkeypatch):
     samples = folder_of(tmp_path, *[deep(200).astype(np.uint8)] * 3)
-    monkeypatch.setattr("tinydefects.data.image_bits.count_values", lambda path: pytest.fail("decoded"))
+    monkeypatch.setattr("tinydefects.data.images.count_values", lambda path: pytest.fail("decoded"))
     assert (found := find_image_bits(samples)).bits == 8
     assert found.n_deep == 0
     assert find_image_bits([]).bits == 16

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from dataset_trees import draw
-from tinydefects.data import map_origin as origin_module
-from tinydefects.data.map_origin import Origin, origin_in, pixels_sha256, read_photograph
+from tinydefects.data import map_files
+from tinydefects.data.map_files import Origin, origin_in, pixels_sha256, read_photograph
 from tinydefects.data.pairing import MapProblem, MapsError, describe_problems, pair_maps, require_one_maker, score_in
 from tinydefects.data.pixels import write_map
 from tinydefects.data.predictions import write_prediction
@@ -163,11 +163,11 @@ def test_a_photograph_saved_again_without_loss_is_still_the_one_of_its_map(tmp_p
 
 
 def test_an_untouched_photograph_at_rest_is_not_read_again(tmp_path, category, monkeypatch):
-    monkeypatch.setattr(origin_module, "SETTLED_SECONDS", -1.0)
+    monkeypatch.setattr(map_files, "SETTLED_SECONDS", -1.0)
     save_own_maps(tmp_path / "own", category.test)
-    monkeypatch.setattr(origin_module, "file_sha256", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(map_files, "file_sha256", lambda path: pytest.fail(f"{path} was read"))
     assert pair_maps(tmp_path / "own", category).problems == ()
-    monkeypatch.setattr(origin_module, "file_sha256", lambda path: "another")
+    monkeypatch.setattr(map_files, "file_sha256", lambda path: "another")
     draw(category.test[0].image_path, size=SIZE, spot=(0, 0))
     assert found(pair_maps(tmp_path / "own", category)) == [("other photograph", "test/good/000")]
 

@@ -5,8 +5,7 @@ import pytest
 
 from killed import killed_at_each_step
 from tinydefects.data import leftovers
-from tinydefects.data.leftovers import PREFIX
-from tinydefects.data.together import READY, replace_together, settle, settle_below
+from tinydefects.data.leftovers import PREFIX, READY, replace_together, settle, settle_below
 
 OLD = {"model.bin": "old", "extra.bin": "old", "model.json": "old"}
 NEW = {"model.bin": "new", "model.json": "new"}

@@ -13,8 +13,8 @@ from tinydefects.benchmark.cost import measure_cost
 from tinydefects.benchmark.leakage import guarded, seal_for_fit, seal_for_predict
 from tinydefects.benchmark.run_folder import SECONDS, SPLIT, Finished, split_digest
 from tinydefects.benchmark.run_settings import RunSettings
-from tinydefects.data.image_bits import category_with_image_bits, find_image_bits
-from tinydefects.data.map_origin import Origin, read_photograph
+from tinydefects.data.images import category_with_image_bits, find_image_bits
+from tinydefects.data.map_files import Origin, read_photograph
 from tinydefects.data.mask_checks import allowing
 from tinydefects.data.pairing import MapsError
 from tinydefects.data.pixels import read_size

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from tinydefects.data.json_files import read_as, read_json, write_json
-from tinydefects.data.map_origin import describe_sample
+from tinydefects.data.leftovers import settle
+from tinydefects.data.map_files import describe_sample
 from tinydefects.data.sample import Category
-from tinydefects.data.together import settle
 from tinydefects.data.walk import PROTOCOL_FILE, walk
 from tinydefects.errors import ResultError
 from tinydefects.metrics.figures import figures

@@ -132,7 +132,7 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Learn what good parts look like, from the category's defect-free training images."""
-    from tinydefects.data.image_bits import with_image_bits
+    from tinydefects.data.images import with_image_bits
     from tinydefects.detector.detector import Detector
 
     require_pair(settings.blocks)
@@ -175,7 +175,7 @@ def _fit_into(out: Path, detector: "Detector", train: "Sequence[Sample]") -> Non
 
 def _found_bits(samples: "Sequence[Sample]") -> int:
     """How many bits these photographs fill, said if there is something to say."""
-    from tinydefects.data.image_bits import find_image_bits
+    from tinydefects.data.images import find_image_bits
 
     with show_progress() as progress:
         found = find_image_bits(samples, progress=lambda done, total: progress("depth of images", done, total))

@@ -95,7 +95,7 @@ def evaluate(
     tinydefects evaluate maps mvtec_ad2/can --threshold-from validation
     tinydefects evaluate maps folder/parts --bins diameter_px:2,5,10 --contrast
     """
-    from tinydefects.data.image_bits import MOST, bits_to_show, category_with_image_bits
+    from tinydefects.data.images import ALL_BITS, bits_to_show, category_with_image_bits
     from tinydefects.data.pixels import require_writable
     from tinydefects.data.predictions import read_maker
     from tinydefects.metrics.evaluation import evaluate as evaluate_pairs
@@ -103,7 +103,7 @@ def evaluate(
     from tinydefects.results.result import TABLE_SUFFIX, Result, describe_run, write_result
 
     category = load(category_id, settings.root, option, allow=allow)
-    bits = bits_to_show(category, read_maker(maps)) if settings.n_exhibits or settings.contrast else MOST
+    bits = bits_to_show(category, read_maker(maps)) if settings.n_exhibits or settings.contrast else ALL_BITS
     category = category_with_image_bits(category, bits)
     base = settings.out / category.id
     with show_progress() as progress:
@@ -119,7 +119,7 @@ def evaluate(
         decided = with_thresholds(settings, reader, category, pairing)
         evaluation = evaluate_pairs(reader.pairs(pairing), decided, category=category.id)
     told = {
-        **({"image_bits": str(bits)} if bits != MOST else {}),
+        **({"image_bits": str(bits)} if bits != ALL_BITS else {}),
         **({"dataset_options": " ".join(option)} if option else {}),
         **({"allowed": " ".join(allow)} if allow else {}),
     }

@@ -73,7 +73,7 @@ def _training_images(
     category_id: str, root: Path, options: Sequence[str] | None, image_bits: int
 ) -> "tuple[str, list[NDArray[np.uint8]]]":
     """Address and a choice of the training images; nothing else of the category is looked at."""
-    from tinydefects.data.image_bits import with_image_bits
+    from tinydefects.data.images import with_image_bits
     from tinydefects.export.writing import calibration_choice
 
     category = load(category_id, root, options, training_only=True)

@@ -1,7 +1,13 @@
-"""Temporary files and folders that go with their run; what a run that died has left is swept by the next one.
+"""Files that come and go whole: temporary ones that end with their run, and sets that are replaced together.
 
-Each is locked as long as its run lives: the system gives the lock back however a run ends. Where no locks can be had,
-or another machine made the thing and its locks may not be seen, nothing is swept that is younger than a week.
+Temporary files and folders are locked as long as their run lives: the system gives the lock back however a run ends,
+and the next run sweeps what is unlocked. Where no locks can be had, or another machine made the thing and its locks may
+not be seen, nothing is swept that is younger than a week.
+
+Files that belong together (a model and its description, a result and its pictures) are written into a folder of their
+own beside the old ones. One rename of that folder, to `.NAME.ready`, makes them count; then they move to their places
+one by one, the description last. A run that is killed in between has left a finished set in `.NAME.ready`, and whoever
+reads or writes the files next moves the rest of it: call `settle` first.
 """
 
 import contextlib
@@ -13,7 +19,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -28,6 +34,8 @@ LOCK_FILE = "lock"
 FILES = "files"
 YOUNG_SECONDS = 1.0  # what was made just now may not be locked yet
 OLD_SECONDS = 7 * 24 * 3600.0
+READY = ".ready"
+REMOVED = ".removed"  # an empty file `x.removed` in a set says that x is no longer part of it
 
 
 @contextlib.contextmanager
@@ -144,3 +152,71 @@ def _is_left_over(path: Path) -> bool:
         with lock_file.open("ab") as file:
             is_free = lock(file)
     return bool(is_free and path.name.startswith(THIS_MACHINE)) or (is_free is not False and age > OLD_SECONDS)
+
+
+def replace_together(folder: Path, name: str, write: Callable[[Path], object], *, gone: Iterable[str] = ()) -> None:
+    """Let `write` fill a new folder; then its files, all or none, replace those of the same names in `folder`.
+
+    `gone` are names that may lie there from earlier and must not stay unless they are written again. `name` is that of
+    the set: sets of other names in the same folder are left alone. The files are on the disk, not only in memory,
+    before they count, so that they survive a power cut.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; what was there is as it was.
+    """
+    with present(folder):
+        with scratch_folder(folder) as new:
+            write(new)
+            finish(folder, name)
+            written = {path.name for path in new.iterdir()}
+            for old in set(gone) - written:
+                if (folder / old).exists():
+                    (new / f"{old}{REMOVED}").touch()
+            _flush(new)
+            new.rename(folder / f".{name}{READY}")  # from here on the new files count
+        finish(folder, name)
+
+
+def settle(folder: Path, name: str) -> None:
+    """Before files are read: move what a killed run has finished but not moved, and sweep what it has left.
+
+    Where this user may not write there, the files are read as they lie.
+    """
+    with contextlib.suppress(OSError):
+        finish(folder, name)
+    if folder.is_dir() and os.access(folder, os.W_OK):
+        sweep_once(folder)
+
+
+def settle_below(folder: Path) -> None:
+    """`finish` every set in a folder and the folders in it, as far as this user may."""
+    for ready in list(folder.rglob(f".*{READY}")):
+        with contextlib.suppress(OSError):
+            finish(ready.parent, ready.name.removesuffix(READY).removeprefix("."))
+
+
+def finish(folder: Path, name: str) -> None:
+    """Move a set that counts already to its places; another process may be doing the same."""
+    ready = folder / f".{name}{READY}"
+    if not ready.is_dir():
+        return
+    for path in sorted(ready.iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
+        with contextlib.suppress(FileNotFoundError):  # moved by another process just now
+            _put(path, folder)
+    with contextlib.suppress(FileNotFoundError):
+        ready.rmdir()
+
+
+def _put(path: Path, folder: Path) -> None:
+    if path.suffix == REMOVED:
+        (folder / path.name.removesuffix(REMOVED)).unlink(missing_ok=True)
+        path.unlink()
+    else:
+        path.replace(folder / path.name)
+
+
+def _flush(folder: Path) -> None:
+    """Have the system write the files to the disk."""
+    for path in folder.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic_core import from_json
 
-from tinydefects.data.map_files import MAP_SUFFIXES, MapHeader, read_header
-from tinydefects.data.map_origin import Origin, origin_in
+from tinydefects.data.map_files import MAP_SUFFIXES, MapHeader, Origin, origin_in, read_header
 from tinydefects.data.pixels import IMAGE_SUFFIXES, read_size
 from tinydefects.data.sample import Category, Sample
 from tinydefects.data.tables import Columns, read_manifest, write_csv

@@ -1,7 +1,7 @@
 """Predictions on disk, in MVTec's layout: `<folder>/<category>/<sample id>.tiff`, one 32-bit float map an image.
 
 The image score travels inside the TIFF's description, with the photograph the map was made of and its maker
-(`data/map_origin.py`). Maps of other methods carry none; their score is then computed from the map by one named rule.
+(`data/map_files.py`). Maps of other methods carry none; their score is then computed from the map by one named rule.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.data.json_files import read_as, write_json
-from tinydefects.data.map_files import read_header, read_map, resample_bilinear
-from tinydefects.data.map_origin import Origin, describe_map
+from tinydefects.data.map_files import Origin, describe_map, read_header, read_map, resample_bilinear
 from tinydefects.data.pairing import MapProblem, MapsError, PairedMap, Pairing, score_in
 from tinydefects.data.pixels import write_map
 from tinydefects.data.sample import Prediction, Sample, mean_of_highest

@@ -37,7 +37,7 @@ class Sample:
     `id` is its place in the category, `split/type/stem` (`test/crack/000`); its anomaly map is stored under the
     same name, which is MVTec's layout. `group` names what must not be split: one part seen under several lightings.
     `mask_rule` says what masks mean, and `allowed` which doubts about them are no mistake; see `masks.py`.
-    `image_bits` is how many bits the values of a 16-bit file fill, see `image_bits.find_image_bits`.
+    `image_bits` is how many bits the values of a 16-bit file fill, see `images.find_image_bits`.
     """
 
     id: str

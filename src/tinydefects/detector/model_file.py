@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tinydefects.data.image_bits import MOST
+from tinydefects.data.images import ALL_BITS
 from tinydefects.data.json_files import read_as
+from tinydefects.data.leftovers import replace_together, settle
 from tinydefects.data.pixels import cannot_write
-from tinydefects.data.together import replace_together, settle
 from tinydefects.detector.patch_grid import whole_patches
 from tinydefects.detector.settings import DetectorSettings, TeacherName
 from tinydefects.errors import ModelFileError
@@ -115,7 +115,7 @@ def fingerprint_of(settings: DetectorSettings, teacher: "Teacher", students: "St
         digest.update(f"tile {settings.tile} overlap {settings.overlap} stride {settings.stride}".encode())
     if settings.precision in {"bfloat16", "float16"}:
         digest.update(settings.precision.encode())
-    if settings.image_bits != MOST:
+    if settings.image_bits != ALL_BITS:
         digest.update(f"image_bits {settings.image_bits}".encode())
     for weights in students.state_dict().values():
         digest.update(weights.cpu().contiguous().numpy())

@@ -16,9 +16,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.data.image_bits import with_image_bits
-from tinydefects.data.map_files import read_header
-from tinydefects.data.map_origin import Origin, Photograph, origin_in, read_photograph
+from tinydefects.data.images import with_image_bits
+from tinydefects.data.map_files import Origin, Photograph, origin_in, read_header, read_photograph
 from tinydefects.data.pairing import MapProblem, ProblemKind, write_problems
 from tinydefects.data.pixels import write_png, write_whole
 from tinydefects.data.predictions import map_path, read_prediction, write_maker, write_prediction

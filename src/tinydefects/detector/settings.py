@@ -126,7 +126,7 @@ class DetectorSettings(BaseModel):
         epochs: passes of the students over the training images; at most so many with a `validation_fraction`.
         overlap: pixels that neighbouring tiles share, at least; None is an eighth of a tile.
         stride: pixels from one patch to the next, a divisor of the patch size; half of it is four shifted passes.
-        image_bits: how many bits the values of 16-bit photographs fill, see `image_bits.find_image_bits`; saved for
+        image_bits: how many bits the values of 16-bit photographs fill, see `images.find_image_bits`; saved for
             those who read the photographs. Left out, 16.
         blocks: those of the teacher that are read, from 0, ascending; None is the teacher's own choice. A detector
             takes an earlier and a later one, methods on patches any number.

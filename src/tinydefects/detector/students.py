@@ -1,7 +1,7 @@
 """The two students of FBFT (arXiv 2407.04092): each predicts the teacher's features of one block from the other's.
 
-They learn on defect-free images only; where they disagree with the teacher, the image is unlike those. `time_pass` says how
-long one pass of the teacher takes on this machine, alone or with students behind it.
+They learn on defect-free images only; where they disagree with the teacher, the image is unlike those. `time_pass` says
+how long one pass of the teacher takes on this machine, alone or with students behind it.
 """
 
 import copy

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tinydefects.data.json_files import read_as
-from tinydefects.data.together import settle
+from tinydefects.data.leftovers import settle
 from tinydefects.data.walk import EXPORT_FILE
 from tinydefects.detector.model_file import FOLDER_SET
 from tinydefects.detector.settings import DetectorSettings

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tinydefects.data.map_origin import file_sha256
+from tinydefects.data.map_files import file_sha256
 from tinydefects.data.pairing import PairedMap, Resample, pair_maps, require_one_maker
 from tinydefects.data.predictions import ImageScoreRule, read_maker, read_paired
 from tinydefects.data.sample import Category, Prediction, Sample

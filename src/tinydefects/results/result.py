@@ -22,8 +22,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, with_config
 
 from tinydefects.data.json_files import first_fault, json_text, null_to_nan, read_file, read_json
+from tinydefects.data.leftovers import replace_together, settle, settle_below
 from tinydefects.data.pixels import cannot_write
-from tinydefects.data.together import replace_together, settle, settle_below
 from tinydefects.data.walk import walk
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.metrics.scores import Evaluation
