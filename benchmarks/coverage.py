@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.data.pixels import write_whole
+from tinydefects.metrics.groups import QUARTILES, cumulative_quartiles
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.size import QUARTILES, cumulative_quartiles
 from tinydefects.metrics.statistics.comparison import (
     distances,
     movements,

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.size import SizeBins
+from tinydefects.metrics.groups import SizeBins
 from tinydefects.metrics.statistics.uncertainty import intervals
 from tinydefects.results.result import describe_run
 

@@ -21,8 +21,8 @@ from tinydefects.errors import DatasetError, MaskError, ResolutionMismatchError,
 from tinydefects.metrics import aupimo, aupro, auroc, average_precision, evaluate_arrays, functional, pod
 from tinydefects.metrics.arrays import array_pairs
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.figures import figures
-from tinydefects.metrics.size import SizeBins
+from tinydefects.metrics.groups import SizeBins
+from tinydefects.metrics.scores import figures
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "arrays.md"
 

@@ -9,7 +9,7 @@ from random_category import random_pairs, random_samples
 from tinydefects.cli.app import app
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.figures import figures
+from tinydefects.metrics.scores import figures
 from tinydefects.metrics.statistics.comparison import compare, describe, single_p_values, stepdown_p_values
 from tinydefects.results.result import Result, describe_run, read_named_results, write_result
 

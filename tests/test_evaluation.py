@@ -12,8 +12,8 @@ from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError, TinyDefectsError
 from tinydefects.metrics import spool
 from tinydefects.metrics.evaluation import EvaluationSettings, evaluate
-from tinydefects.metrics.figures import figures
-from tinydefects.metrics.size import SizeBins
+from tinydefects.metrics.groups import SizeBins
+from tinydefects.metrics.scores import figures
 
 GOLDENS = Path(__file__).resolve().parents[2] / "shared" / "goldens"
 LIMITS = (0.30, 0.10, 0.05, 0.01)

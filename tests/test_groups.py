@@ -12,9 +12,9 @@ from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.metrics.curves import exact_curve
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.figures import choose_figures, figures, groups_of
+from tinydefects.metrics.groups import QUARTILES, SizeBins, short
 from tinydefects.metrics.ranking import rank
-from tinydefects.metrics.size import QUARTILES, SizeBins, short
+from tinydefects.metrics.scores import choose_figures, figures, groups_of
 from tinydefects.metrics.statistics.comparison import compare
 from tinydefects.metrics.statistics.leaderboard import leaderboard
 from tinydefects.report.page import write_report

@@ -6,7 +6,7 @@ import pytest
 from random_category import random_pairs, random_samples
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.figures import figures
+from tinydefects.metrics.scores import figures
 from tinydefects.metrics.statistics.comparison import compare
 from tinydefects.metrics.statistics.leaderboard import leaderboard
 from tinydefects.metrics.statistics.uncertainty import intervals

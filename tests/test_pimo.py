@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from reference import slow_metrics
 from tinydefects.data.sample import Prediction
-from tinydefects.metrics import pimo
+from tinydefects.metrics import curves
+from tinydefects.metrics.curves import good_rates, image_aupimos, level_aupimos
 from tinydefects.metrics.gathering import gather
-from tinydefects.metrics.pimo import good_rates, image_aupimos, level_aupimos
 from tinydefects.metrics.ranking import rank_spooled
 from tinydefects.metrics.spool import ScoreSpool
 
@@ -91,7 +91,7 @@ def test_aupimo_agrees_with_trying_every_threshold_on_ties_and_mixed_sizes(defec
     bounds = (low, 3 * low)
     mask, scores = np.append(np.ones(len(defect)), 0)[None], np.append(defect, 7.0)[None]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pimo, "FPR_BOUNDS", bounds)
+        patch.setattr(curves, "FPR_BOUNDS", bounds)
         found = aupimos([(mask, scores)], [np.array(one)[None] for one in good])[0]
     slow = slow_metrics.aupimo(np.array(defect), [np.array(one) for one in good], bounds)
     assert found == pytest.approx(slow, abs=1e-9)
@@ -111,7 +111,7 @@ def test_rates_are_exact_as_far_as_they_go_and_go_as_far_as_the_bound(seed):
     assert above == pytest.approx(slow_above[: above.size], abs=1e-12)
     assert at_least == pytest.approx(slow_at_least[: above.size], abs=1e-12)
     assert 0 < above.size < scores.size
-    assert slow_at_least[above.size] >= pimo.FPR_BOUNDS[1]
+    assert slow_at_least[above.size] >= curves.FPR_BOUNDS[1]
 
 
 def test_a_tie_across_both_bounds_is_crossed_on_the_straight_line():

@@ -8,7 +8,7 @@ import pytest
 from tinydefects.benchmark.job import share_of, students_of
 from tinydefects.benchmark.run_folder import finished, read_protocol, write_protocol
 from tinydefects.benchmark.selection import jobs_of_shard
-from tinydefects.metrics.size import SizeBins
+from tinydefects.metrics.groups import SizeBins
 from tinydefects.results.protocol import OF_EACH_CATEGORY, EvaluationProtocol, list_jobs
 
 GOLDENS = Path(__file__).parent / "goldens"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from reference import slow_metrics
 from tinydefects.data.defects import find_defects
 from tinydefects.metrics.curves import auroc, exact_curve, normal_threshold_curve, published_curve, published_ranks
+from tinydefects.metrics.groups import cumulative_quartiles, quartile_areas
 from tinydefects.metrics.ranking import rank
-from tinydefects.metrics.size import cumulative_quartiles, quartile_areas
 
 GOLDENS = Path(__file__).resolve().parents[2] / "shared" / "goldens"
 CASES = [

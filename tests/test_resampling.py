@@ -4,7 +4,7 @@ import pytest
 from random_category import random_pairs, random_samples
 from reference.slow_tally import members_of, random_images, repeated_figures, tally_of
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.figures import figures
+from tinydefects.metrics.scores import figures
 from tinydefects.metrics.statistics.resampling import Plan, Resampler
 from tinydefects.metrics.statistics.uncertainty import plan_of
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tinydefects.errors import TinyDefectsError
-from tinydefects.metrics.size import SizeBins, cumulative_quartiles, disjoint_quartiles, quartile_areas, rho
+from tinydefects.metrics.groups import SizeBins, cumulative_quartiles, disjoint_quartiles, quartile_areas, rho
 
 
 def test_quartile_areas_are_interpolated_quantiles_of_all_areas():

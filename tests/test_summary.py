@@ -9,7 +9,7 @@ from tinydefects.benchmark.run_folder import write_failure, write_protocol
 from tinydefects.benchmark.summary import FIGURES, read_summary, summarise, write_summary
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.figures import figures
+from tinydefects.metrics.scores import figures
 from tinydefects.metrics.statistics.leaderboard import leaderboard
 from tinydefects.results.protocol import EvaluationProtocol, Job
 from tinydefects.results.result import Result, describe_run, write_result

@@ -27,7 +27,7 @@ from torchmetrics.classification import BinaryAUROC
 
 from tinydefects.errors import MaskError, MissingExtraError, ScoreError, TinyDefectsError
 from tinydefects.metrics import evaluate_arrays
-from tinydefects.metrics.figures import figures
+from tinydefects.metrics.scores import figures
 from tinydefects.metrics.torch_metric import EvaluationMetric
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "arrays.md"

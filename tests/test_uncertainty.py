@@ -9,9 +9,9 @@ from scipy.stats import bootstrap
 from random_category import random_pairs, random_samples
 from reference.slow_tally import members_of, random_images, tally_of
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.figures import figures
+from tinydefects.metrics.groups import SizeBins
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.size import SizeBins
+from tinydefects.metrics.scores import figures
 from tinydefects.metrics.statistics.resampling import Plan, Resampler
 from tinydefects.metrics.statistics.uncertainty import (
     bca_interval,

@@ -16,8 +16,8 @@ from tinydefects.detector.networks import load_timm
 from tinydefects.errors import ScoreError, TinyDefectsError
 from tinydefects.metrics import evaluation as evaluation_module
 from tinydefects.metrics.curves import fpr_at_tpr
+from tinydefects.metrics.groups import SizeBins
 from tinydefects.metrics.ranking import rank
-from tinydefects.metrics.size import SizeBins
 from tinydefects.metrics.tally import lowest_above
 
 evaluate = partial(evaluation_module.evaluate, n_resamples=0)

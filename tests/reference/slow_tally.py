@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tinydefects.metrics.curves import best_f1, exact_curve
+from tinydefects.metrics.groups import QUARTILES, cumulative_quartiles, disjoint_quartiles, rho
 from tinydefects.metrics.ranking import rank
-from tinydefects.metrics.size import QUARTILES, cumulative_quartiles, disjoint_quartiles, rho
 from tinydefects.metrics.tally import Tally
 
 

@@ -14,9 +14,9 @@ from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import DatasetError
 from tinydefects.metrics.curves import auroc, pixel_weights
 from tinydefects.metrics.gathering import checked_pair
+from tinydefects.metrics.groups import cumulative_quartiles, rho
 from tinydefects.metrics.ranking import rank, rank_spooled
 from tinydefects.metrics.scores import FPR_LIMITS
-from tinydefects.metrics.size import cumulative_quartiles, rho
 from tinydefects.metrics.spool import ScoreSpool
 
 FIGURES = (

@@ -15,7 +15,7 @@ from tinydefects.data.map_files import describe_sample
 from tinydefects.data.sample import Category
 from tinydefects.data.walk import PROTOCOL_FILE, walk
 from tinydefects.errors import ResultError
-from tinydefects.metrics.figures import figures
+from tinydefects.metrics.scores import figures
 from tinydefects.results.protocol import PROTOCOL_VERSION, EvaluationProtocol, Job
 from tinydefects.results.result import read_result
 
@@ -38,7 +38,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A job that has a result: its method's settings, how long it took, its figures by name (`metrics/figures.py`)."""
+    """A job that has a result: its method's settings, how long it took, its figures by name (`metrics/scores.py`)."""
 
     job: Job
     settings: Mapping[str, str]

@@ -17,9 +17,8 @@ from tinydefects.benchmark.stored import StoredResult, read_numbers
 from tinydefects.data.json_files import first_fault, nan_to_null, null_to_nan, read_json
 from tinydefects.data.pixels import write_whole
 from tinydefects.errors import ResultError
-from tinydefects.metrics.figures import figures
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.scores import FPR_LIMITS
+from tinydefects.metrics.scores import FPR_LIMITS, figures
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
 from tinydefects.metrics.statistics.leaderboard import Leaderboard
 from tinydefects.results.protocol import EvaluationProtocol

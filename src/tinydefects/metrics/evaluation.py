@@ -17,15 +17,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tinydefects.data.json_files import first_fault
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import SettingsError
-from tinydefects.metrics.curves import auroc, average_precision, best_f1, f1, fpr_at_tpr
+from tinydefects.metrics.curves import auroc, average_precision, best_f1, f1, fpr_at_tpr, image_aupimos
 from tinydefects.metrics.detectability import DEFAULT_RULE, DetectionRule, measure_detectability
 from tinydefects.metrics.gathering import Gathered, gather
-from tinydefects.metrics.groups import CurveRule, GroupScorer, bin_groups, own_aupros, size_and_type_groups
-from tinydefects.metrics.pimo import image_aupimos
+from tinydefects.metrics.groups import (
+    CurveRule,
+    GroupScorer,
+    SizeBins,
+    bin_groups,
+    own_aupros,
+    parse_bins,
+    quartile_areas,
+    rho,
+    size_and_type_groups,
+)
 from tinydefects.metrics.ranking import rank, rank_spooled
 from tinydefects.metrics.records import DefectRecord
 from tinydefects.metrics.scores import FPR_LIMITS, Evaluation
-from tinydefects.metrics.size import SizeBins, parse_bins, quartile_areas, rho
 from tinydefects.metrics.spool import ScoreSpool
 from tinydefects.metrics.statistics.uncertainty import N_RESAMPLES, intervals
 from tinydefects.metrics.tally import Tally, lowest_above

@@ -18,9 +18,8 @@ from tinydefects.data.sample import Prediction
 from tinydefects.errors import MissingExtraError, TinyDefectsError
 from tinydefects.metrics.arrays import ArraySample, array_pairs
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.figures import figures
-from tinydefects.metrics.scores import FPR_LIMITS, Evaluation
-from tinydefects.metrics.size import short
+from tinydefects.metrics.groups import short
+from tinydefects.metrics.scores import FPR_LIMITS, Evaluation, figures
 from tinydefects.metrics.spool import write_all
 
 try:

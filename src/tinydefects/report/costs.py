@@ -9,7 +9,7 @@ import numpy as np
 
 from tinydefects.benchmark.board import MethodAt, milliseconds
 from tinydefects.methods.stages import STAGES
-from tinydefects.metrics.size import QUARTILES
+from tinydefects.metrics.groups import QUARTILES
 from tinydefects.report.figures import INCHES_A_LABEL, WIDE_INCHES
 from tinydefects.report.leaderboard import RankedBoard
 from tinydefects.report.theme import LABEL_POINTS, STAND_INS, Look, height_points, short_name, spread_out, themed_svg

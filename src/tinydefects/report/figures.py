@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from tinydefects.benchmark.board import MethodAt
 from tinydefects.benchmark.stored import StoredResult
+from tinydefects.metrics.groups import QUARTILES
 from tinydefects.metrics.hit_miss import fit_sizes, pod_curve
 from tinydefects.metrics.records import PlottedCurve
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.metrics.size import QUARTILES
 from tinydefects.metrics.statistics.size_curve import SizeCurve, size_curve
 from tinydefects.report.leaderboard import RankedBoard, hits_by_diameter
 from tinydefects.report.theme import STAND_INS, Look, label_diameters, name_lines, themed_svg

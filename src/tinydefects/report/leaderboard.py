@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from tinydefects.benchmark.board import Board, MethodAt, headline_limit, headline_rows, milliseconds, timed_sheets
 from tinydefects.benchmark.stored import StoredResult
+from tinydefects.metrics.groups import QUARTILES
 from tinydefects.metrics.hit_miss import SizeFit, fit_sizes
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.size import QUARTILES
 from tinydefects.metrics.statistics.leaderboard import BEST, LOWER, NOT_TOLD, Leaderboard, LeaderboardRow
 from tinydefects.report.words import format_rate
 from tinydefects.results.run_record import CostSheet

@@ -20,8 +20,8 @@ from tinydefects.benchmark.stored import StoredResult, divide_results, read_benc
 from tinydefects.data.pixels import write_whole
 from tinydefects.errors import TinyDefectsError
 from tinydefects.methods.stages import STAGES
+from tinydefects.metrics.groups import QUARTILES, short
 from tinydefects.metrics.scores import FEW_DEFECTS, Evaluation
-from tinydefects.metrics.size import QUARTILES, short
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
 from tinydefects.report.boards import make_view, most_found, shared_rate
 from tinydefects.report.crops import RAREST, CropStore, colour_shares, data_uri, encode_crops

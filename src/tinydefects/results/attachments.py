@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, with_config
 
 from tinydefects.data.tables import Columns, write_csv
+from tinydefects.metrics.groups import short
 from tinydefects.metrics.records import Exhibit
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.metrics.size import short
 from tinydefects.metrics.tally import Tally
 
 STEPPED = ("normal_at_least", "defect_at_least")  # of a tally

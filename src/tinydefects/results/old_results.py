@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from tinydefects.metrics.detectability import counts_images
-from tinydefects.metrics.groups import bin_groups, size_and_type_groups
+from tinydefects.metrics.groups import SizeBins, bin_groups, size_and_type_groups
 from tinydefects.metrics.records import GroupScores
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.metrics.size import SizeBins
 
 
 def add_keys(evaluation: dict[str, Any]) -> None:

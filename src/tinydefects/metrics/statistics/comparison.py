@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from tinydefects.errors import ResultError
-from tinydefects.metrics.figures import SIZES, choose_figures, figures, groups_of
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.scores import Evaluation
+from tinydefects.metrics.scores import SIZES, Evaluation, choose_figures, figures, groups_of
 from tinydefects.metrics.statistics.resampling import Array, Plan, Resampler
 from tinydefects.metrics.statistics.uncertainty import (
     EDGE,

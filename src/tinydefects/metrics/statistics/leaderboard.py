@@ -22,10 +22,10 @@ from itertools import combinations
 import numpy as np
 
 from tinydefects.errors import ResultError
-from tinydefects.metrics.figures import figures as figures_of
+from tinydefects.metrics.groups import QUARTILES, short
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.metrics.size import QUARTILES, short
+from tinydefects.metrics.scores import figures as figures_of
 from tinydefects.metrics.statistics.comparison import (
     N_RESAMPLES,
     NO_VALUE,
@@ -159,7 +159,7 @@ def leaderboard(
 
     Args:
         evaluations: by method, then by category; one evaluation for each seed, with its tally.
-        figures: names from `figures.py`, such as `aupro_Q1@0.05`.
+        figures: names that `scores.figures` gives, such as `aupro_Q1@0.05`.
         n_resamples: draws behind intervals and verdicts.
         seed: of the draws.
 

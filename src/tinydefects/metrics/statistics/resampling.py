@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.metrics.detectability import DEFAULT_RATES, DEFAULT_RULE, resample_sizes
+from tinydefects.metrics.groups import QUARTILES, short
 from tinydefects.metrics.hit_miss import NEAR
-from tinydefects.metrics.size import QUARTILES, short
 from tinydefects.metrics.tally import Tally
 
 Array = NDArray[np.float64]

@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 
-from tinydefects.metrics.figures import SIZES, figures, groups_of
 from tinydefects.metrics.groups import images_of
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.scores import Evaluation
+from tinydefects.metrics.scores import SIZES, Evaluation, figures, groups_of
 from tinydefects.metrics.statistics.resampling import Array, Plan, Resampler
 from tinydefects.metrics.tally import Tally
 
