@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tinydefects.benchmark.board import NOT_TOLD_MARK, found_share, headline_rows, milliseconds, timed_sheets
 from tinydefects.benchmark.summary import Row, Summary, read_summary
-from tinydefects.methods.stages import STAGES
+from tinydefects.methods.method import STAGES
 from tinydefects.metrics.statistics.leaderboard import BEST, NOT_TOLD, Leaderboard, LeaderboardRow
 from tinydefects.results.protocol import NO_RESOLUTION
 from tinydefects.results.run_record import CostSheet, Spread

@@ -13,8 +13,7 @@ from method_samples import samples_of
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Sample
 from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
-from tinydefects.methods.anomalib_method import AnomalibMethod
-from tinydefects.methods.anomalib_training import BatchesOfOneSize
+from tinydefects.methods.anomalib_method import AnomalibMethod, BatchesOfOneSize
 from tinydefects.methods.catalog import parse_method
 from tinydefects.methods.method import MethodInputs
 

@@ -13,8 +13,7 @@ from tinydefects.detector.devices import DeviceMemory, memory_of
 from tinydefects.detector.teacher import load_teacher
 from tinydefects.errors import TinyDefectsError
 from tinydefects.methods.catalog import parse_method
-from tinydefects.methods.method import MethodInputs
-from tinydefects.methods.stages import StageClock
+from tinydefects.methods.method import MethodInputs, StageClock
 
 PLENTY = DeviceMemory(reset_peak=lambda: None, peak_bytes=lambda: 7000, free_bytes=lambda: 10**12)
 
@@ -35,7 +34,7 @@ class SteadyPeer:
         self.now, self.seconds, self.shown = 0.0, seconds, []
         self.clock = StageClock()
         watch = SimpleNamespace(perf_counter=lambda: self.now)
-        for module in ("methods.stages", "benchmark.cost"):
+        for module in ("methods.method", "benchmark.cost"):
             monkeypatch.setattr(f"tinydefects.{module}.time", watch)
 
     def fit(self, samples):

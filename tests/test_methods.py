@@ -17,10 +17,8 @@ from tinydefects.detector.settings import DetectorSettings
 from tinydefects.detector.teacher import freeze_teacher, load_teacher
 from tinydefects.errors import TinyDefectsError, TrainingError
 from tinydefects.methods.catalog import METHODS, parse_method
-from tinydefects.methods.method import Method, MethodInputs
-from tinydefects.methods.options import read_settings
+from tinydefects.methods.method import STAGES, Method, MethodInputs, StageClock, read_settings
 from tinydefects.methods.patches import PatchSource
-from tinydefects.methods.stages import STAGES, StageClock
 
 TEXTS = {name: name for name, kind in METHODS.items() if not kind.argument}
 TEXTS |= {name: f"{name}:epochs=2" for name in METHODS if name.startswith("fbft")}

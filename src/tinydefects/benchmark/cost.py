@@ -18,8 +18,7 @@ from tinydefects.data.pixels import read_size
 from tinydefects.data.sample import Sample
 from tinydefects.detector.devices import DeviceMemory, memory_of
 from tinydefects.errors import TinyDefectsError
-from tinydefects.methods.method import Method
-from tinydefects.methods.stages import STAGES, StageClock
+from tinydefects.methods.method import STAGES, Method, StageClock
 from tinydefects.results.run_record import CostSheet, Spread
 
 CostMode = Literal["quick", "mvtec"]

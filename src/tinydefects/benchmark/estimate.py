@@ -23,7 +23,7 @@ from tinydefects.detector.students import time_pass
 from tinydefects.detector.teacher import Teacher
 from tinydefects.errors import TrainingError
 from tinydefects.methods.catalog import METHODS, parse_method
-from tinydefects.methods.options import INPUT, read_settings
+from tinydefects.methods.method import INPUT, read_settings
 from tinydefects.results.protocol import NO_RESOLUTION, Job
 
 

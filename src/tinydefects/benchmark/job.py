@@ -26,10 +26,8 @@ from tinydefects.detector.teacher import Teacher, best_device, load_teacher
 from tinydefects.errors import TeacherError, TinyDefectsError
 from tinydefects.methods.catalog import MethodKind, parse_method
 from tinydefects.methods.imported_maps import maps_sha256
-from tinydefects.methods.method import Method, MethodInputs
-from tinydefects.methods.options import INPUT
+from tinydefects.methods.method import INPUT, Method, MethodInputs, StageClock
 from tinydefects.methods.patches import PatchSource
-from tinydefects.methods.stages import StageClock
 from tinydefects.metrics.detectability import thresholds_of_normals
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.scores import Evaluation

@@ -20,8 +20,7 @@ from tinydefects.methods.memory_bank import (
     PatchCoreOptions,
     PatchCoreScorer,
 )
-from tinydefects.methods.method import Method, MethodInputs
-from tinydefects.methods.options import INPUT, LEARNING, NoOptions, read_options, read_settings
+from tinydefects.methods.method import INPUT, LEARNING, Method, MethodInputs, NoOptions, read_options, read_settings
 from tinydefects.methods.patches import PatchMethod, PatchScorer, PatchSource
 from tinydefects.methods.subspace import SubspaceOptions, SubspaceScorer
 

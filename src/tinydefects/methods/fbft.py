@@ -14,8 +14,7 @@ from tinydefects.detector.detector import Detector
 from tinydefects.detector.settings import Preset
 from tinydefects.detector.students import Combine
 from tinydefects.errors import ModelFileError
-from tinydefects.methods.method import MethodInputs
-from tinydefects.methods.options import read_settings
+from tinydefects.methods.method import MethodInputs, read_settings
 from tinydefects.methods.patches import Features, PatchSource
 
 STUDENTS_FOLDER = "students"  # beside the features

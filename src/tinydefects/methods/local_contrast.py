@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tinydefects.data.sample import Prediction, Sample, mean_of_highest
-from tinydefects.methods.stages import StageClock
+from tinydefects.methods.method import StageClock
 
 NEAR_SIGMA_PX, FAR_SIGMA_PX = 1.0, 12.0
 

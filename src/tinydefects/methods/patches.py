@@ -17,8 +17,7 @@ from tinydefects.detector.passes import Mosaic, PassPlan
 from tinydefects.detector.patch_grid import Size, image_size
 from tinydefects.detector.settings import DetectorSettings, image_score
 from tinydefects.errors import TrainingError
-from tinydefects.methods.method import MethodInputs
-from tinydefects.methods.options import INPUT, read_settings
+from tinydefects.methods.method import INPUT, MethodInputs, read_settings
 
 Features = NDArray[np.float32]
 Score = Callable[[list[Tensor]], Features]  # features (B, h, w, C) of each block to scores (B, h, w)

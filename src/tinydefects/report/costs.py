@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinydefects.benchmark.board import MethodAt, milliseconds
-from tinydefects.methods.stages import STAGES
+from tinydefects.methods.method import STAGES
 from tinydefects.metrics.groups import QUARTILES
 from tinydefects.report.figures import INCHES_A_LABEL, WIDE_INCHES
 from tinydefects.report.leaderboard import RankedBoard

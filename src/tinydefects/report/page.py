@@ -19,7 +19,7 @@ from tinydefects.benchmark.run_folder import read_failures
 from tinydefects.benchmark.stored import StoredResult, divide_results, read_benchmark, shared_facts
 from tinydefects.data.pixels import write_whole
 from tinydefects.errors import TinyDefectsError
-from tinydefects.methods.stages import STAGES
+from tinydefects.methods.method import STAGES
 from tinydefects.metrics.groups import QUARTILES, short
 from tinydefects.metrics.scores import FEW_DEFECTS, Evaluation
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES

@@ -23,7 +23,7 @@ class CostSheet:
         device, threads: where it ran; threads of the host.
         n_beside: other jobs that ran on the machine at the time; times are upper bounds unless it is 0.
         n_warmup: passes before the first timed one.
-        stages: by name in `stages.STAGES`, batch 1; a stage that the method does not have is missing.
+        stages: by name in `methods.method.STAGES`, batch 1; a stage that the method does not have is missing.
         end_to_end: from file to map and score, batch 1.
         by_batch: end to end per image, by batch size.
         best_batch: the size with the lowest median.
