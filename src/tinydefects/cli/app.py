@@ -43,23 +43,23 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
     "evaluate": ("evaluating", "Score anybody's anomaly maps at the images' own resolution, by defect size."),
     "benchmark": ("benchmarking", "Compare methods under one protocol: same images, same teacher, same scoring."),
     "audit": (
-        "auditing",
+        "evaluating",
         "Score maps under the rules other work has used: what each does to the numbers and to the ranking.",
     ),
     "report": (
-        "scoring",
+        "evaluating",
         "Turn results into one HTML page: methods of a benchmark side by side, every other evaluation for itself.",
     ),
     "compare": (
-        "scoring",
+        "evaluating",
         "Compare methods on the same images: differences, their intervals, and which of them can be told from chance.",
     ),
     "submit": (
-        "submitting",
+        "handing_over",
         "Write or check the archive for the evaluation server of MVTec AD 2: float16 maps and thresholded images.",
     ),
     "export": (
-        "exporting",
+        "handing_over",
         "Write a detector for ONNX Runtime or OpenVINO, unless its maps differ from the detector's own.",
     ),
     "config": (

@@ -120,7 +120,7 @@ def _print_leaderboards(settings: RunSettings, counts: Mapping[str, object], as_
 def _run_all(plan: "Plan", settings: RunSettings) -> dict[str, str]:
     """Run what is left; the reasons of failed jobs by name."""
     from tinydefects.benchmark.runner import run
-    from tinydefects.cli.job_display import JobDisplay
+    from tinydefects.benchmark.text import JobDisplay
 
     jobs = [estimate.job for estimate in plan.left]
     with show_progress() as progress, _workers(settings) as (executor, n_at_once):

@@ -1,16 +1,21 @@
-"""Score maps: evaluate."""
+"""Score maps, question the numbers and show them: evaluate, audit, report, compare."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from tinydefects.cli.options import (
+    MOST_DRAWS,
+    MOST_PIXELS,
     Allow,
     CategoryId,
     Json,
     Option,
+    Out,
+    Seed,
     check_masks_of,
     load,
     numbers,
@@ -177,3 +182,97 @@ def licence_of(category_id: str) -> list[str]:
 
     dataset = category_id.split("/")[0]
     return [] if dataset in {"folder", "synthetic"} else [f"licence of {dataset}: {LICENCES[dataset]}"]
+
+
+class AuditSettings(BaseModel):
+    """What `tinydefects audit` takes: where things lie, how maps are read, how far masks are shrunk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: DataFolder = Path("data")
+    out: Path | None = Field(default=None, description="Write the numbers to this JSON file.")
+    plot: Path | None = Field(default=None, description="Draw every rule and method to this file (.png, .svg).")
+    input_px: int = Field(
+        default=224, ge=1, le=MOST_PIXELS, description="Side of the networks' input, where masks are shrunk to it."
+    )
+    image_score: ImageScore = "stored"
+
+
+@options_of(AuditSettings)
+def audit(
+    maps: Annotated[list[Path], typer.Argument(help="One folder of maps a method, named after it; two or more rank.")],
+    category_id: CategoryId,
+    settings: AuditSettings,
+    option: Option = None,
+    allow: Allow = None,
+    as_json: Json = False,
+) -> None:
+    """Score maps under the rules other work has used: what each does to the numbers and to the ranking."""
+    from tinydefects.audit.audit import audit_maps, write_audit
+    from tinydefects.audit.text import describe_audit
+    from tinydefects.data.pixels import require_writable
+
+    category = load(category_id, settings.root, option, allow=allow)
+    told = {"dataset_options": " ".join(option)} if option else {}
+    for path in filter(None, (settings.out, settings.plot)):
+        require_writable(path.parent)
+    with show_progress() as progress:
+        category = check_masks_of(category, allow, progress)
+        found = audit_maps(
+            maps,
+            category,
+            track=progress.track,
+            input_px=settings.input_px,
+            image_score=settings.image_score,
+            settings=told,
+        )
+    if not any(figures["n_defects"] for by_rule in found.values.values() for figures in by_rule.values()):
+        say(f"{category.id}: no defective image is outlined; only the image figures are defined")
+    if settings.out is not None:
+        say(f"audit: {write_audit(found, settings.out)}")
+    if settings.plot is not None:
+        from tinydefects.audit.plot import plot_audit
+
+        say(f"picture: {plot_audit([found], settings.plot)}")
+    print_result(asdict(found), as_json, describe_audit(found))
+
+
+def report(
+    results: Annotated[Path, typer.Argument(help="Folder of results, or one result file.")],
+    out: Out = Path("report.html"),
+) -> None:
+    """Turn results into one HTML page: methods of a benchmark side by side, every other evaluation for itself.
+
+    Many pictures of defects lie in OUT_files beside the page and must travel with it.
+    """
+    from tinydefects.report.page import write_report
+
+    say(f"report: {write_report(results, out)}")
+
+
+def compare(
+    results: Annotated[list[Path], typer.Argument(help="Two or more result files of the same images, one a method.")],
+    figures: Annotated[
+        str, typer.Option(help="Names of figures, separated by commas, such as 'aupro_Q1@0.05'; 'all' for every one.")
+    ] = "",
+    resamples: Annotated[
+        int, typer.Option(min=100, max=MOST_DRAWS, help="How often the images are drawn again.")
+    ] = 2000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare methods on the same images: differences, their intervals, and which of them can be told from chance.
+
+    tinydefects compare ours/screw.json theirs/screw.json --figures aupro_Q1@0.05,image_auroc
+    """
+    from tinydefects.metrics.statistics.comparison import compare as compare_evaluations
+    from tinydefects.metrics.statistics.comparison import describe, other_rules
+    from tinydefects.results.result import read_named_results
+
+    evaluations = {name: result.evaluation for name, result in read_named_results(results).items()}
+    comparisons = compare_evaluations(
+        evaluations, names=[figures] if figures.strip() else [], n_resamples=resamples, seed=seed
+    )
+    if remark := other_rules(evaluations):
+        say(remark)
+    print_result([asdict(one) for one in comparisons], as_json, describe(comparisons))
