@@ -27,8 +27,7 @@ from tinydefects.datasets.catalog import load_category
 from tinydefects.detector.detector import Detector
 from tinydefects.export.exported import ExportedDetector
 from tinydefects.export.manifest import Precision, Target
-from tinydefects.export.plan import plan_export
-from tinydefects.export.writing import write_export
+from tinydefects.export.writing import plan_export, write_export
 from tinydefects.metrics.evaluation import evaluate
 
 EXPORTS: tuple[tuple[Target, Precision], ...] = (

@@ -23,8 +23,7 @@ from tinydefects.errors import ExportError, ModelFileError, ResolutionMismatchEr
 from tinydefects.export import torch_graph
 from tinydefects.export.exported import ExportedDetector
 from tinydefects.export.manifest import sha256
-from tinydefects.export.plan import plan_export
-from tinydefects.export.writing import calibration_choice, write_export
+from tinydefects.export.writing import calibration_choice, plan_export, write_export
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,7 @@ from tinydefects.data.predictions import read_prediction
 from tinydefects.detector.detector import Detector
 from tinydefects.detector.teacher import freeze_teacher
 from tinydefects.export.manifest import read_manifest
-from tinydefects.export.plan import plan_export
-from tinydefects.export.writing import write_export
+from tinydefects.export.writing import plan_export, write_export
 
 pytestmark = pytest.mark.slow
 
@@ -37,8 +36,8 @@ socket.socket.connect = socket.getaddrinfo = refuse
 from pathlib import Path
 import numpy as np
 from tinydefects.errors import ExportError
-from tinydefects.export.conversion import quantise
-from tinydefects.export.sessions import import_openvino
+from tinydefects.export.writing import quantise
+from tinydefects.export.exported import import_openvino
 openvino = import_openvino()
 model = openvino.Core().read_model(sys.argv[1])
 try:

@@ -133,7 +133,7 @@ def test_exports_ask_nobody_and_write_only_where_they_are_told(tmp_path):
 def test_an_exported_model_predicts_without_a_device_id(tmp_path):
     """In a process of its own, because ONNX Runtime makes up its mind when it is first imported."""
     program = (
-        "import sys; from tinydefects.export.sessions import open_session; from pathlib import Path; "
+        "import sys; from tinydefects.export.exported import open_session; from pathlib import Path; "
         "open_session(Path(sys.argv[1]), 'onnx', 'fp32')"
     )
     import onnx

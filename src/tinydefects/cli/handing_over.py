@@ -120,8 +120,7 @@ def export(
     Compared are maps and image scores on images of noise. `predict` takes the folder in place of a model.
     """
     from tinydefects.detector.detector import Detector
-    from tinydefects.export.plan import plan_export
-    from tinydefects.export.writing import write_export
+    from tinydefects.export.writing import plan_export, write_export
 
     size = None if settings.image_size is None else parse_size(settings.image_size)
     detector = Detector.load(model, teacher_weights=settings.teacher_weights, device="cpu", precision="highest")
