@@ -12,10 +12,9 @@ from scipy import stats
 from command_line import run
 from dataset_trees import draw
 from tinydefects.audit.audit import Audit, RuleNote, agreement, audit_maps, read_audit, write_audit
-from tinydefects.audit.plot import plot_audit
 from tinydefects.audit.rescoring import FIGURES
 from tinydefects.audit.rules import standard_rules
-from tinydefects.audit.text import describe_audit
+from tinydefects.audit.showing import describe_audit, plot_audit
 from tinydefects.data.masks import read_mask
 from tinydefects.data.pairing import MapsError
 from tinydefects.data.pixels import write_map, write_png
@@ -181,7 +180,7 @@ def test_a_picture_of_more_methods_than_colours_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_an_audit_needs_no_torch():
-    program = "import sys, tinydefects.audit.text, tinydefects.audit.plot; sys.exit('torch' in sys.modules)"
+    program = "import sys, tinydefects.audit.showing, tinydefects.audit.showing; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tinydefects.audit.curves import area_up_to_last_sample
 from tinydefects.audit.rescoring import FIGURES, audit_pairs
-from tinydefects.audit.rules import EXACT, Rule, clamped, resized, standard_rules, stretched
+from tinydefects.audit.rules import EXACT, Rule, area_up_to_last_sample, clamped, resized, standard_rules, stretched
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import DatasetError, ResolutionMismatchError
@@ -351,8 +350,8 @@ def test_a_mask_that_is_scored_changes_its_size_in_one_file_which_only_the_audit
             if isinstance(node, ast.ImportFrom) and node.module == "tinydefects.audit.rules":
                 importing.add(path.relative_to(PACKAGE).as_posix())
     of_images = {"detector/patch_grid.py", "detector/passes.py", "export/torch_graph.py", "data/map_files.py"}
-    assert resizing - of_images - {"planner/inspection.py"} == {"audit/rules.py"}
-    assert importing == {f"audit/{name}.py" for name in ("audit", "plot", "rescoring", "text")}
+    assert resizing - of_images - {"planner/inspection.py"} == {"audit/x.py"}
+    assert importing == {f"audit/{name}.py" for name in ("audit", "rescoring", "showing")}
 
 
 def test_a_rule_of_ones_own_is_audited_like_the_others(noisy_pairs):

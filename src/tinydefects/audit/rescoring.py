@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tinydefects.audit.curves import SeenPixels
-from tinydefects.audit.rules import Connectivity, Mask, Rule
+from tinydefects.audit.rules import Connectivity, Mask, Rule, SeenPixels
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import DatasetError
 from tinydefects.metrics.curves import auroc, pixel_weights

@@ -209,7 +209,7 @@ def audit(
 ) -> None:
     """Score maps under the rules other work has used: what each does to the numbers and to the ranking."""
     from tinydefects.audit.audit import audit_maps, write_audit
-    from tinydefects.audit.text import describe_audit
+    from tinydefects.audit.showing import describe_audit
     from tinydefects.data.pixels import require_writable
 
     category = load(category_id, settings.root, option, allow=allow)
@@ -231,7 +231,7 @@ def audit(
     if settings.out is not None:
         say(f"audit: {write_audit(found, settings.out)}")
     if settings.plot is not None:
-        from tinydefects.audit.plot import plot_audit
+        from tinydefects.audit.showing import plot_audit
 
         say(f"picture: {plot_audit([found], settings.plot)}")
     print_result(asdict(found), as_json, describe_audit(found))
