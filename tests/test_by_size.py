@@ -8,11 +8,10 @@ import pytest
 
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Sample
-from tinydefects.planner.by_size import describe_by_size, outcomes_by_size
-from tinydefects.planner.input_plan import plan_input
+from tinydefects.planner.input_plan import describe_by_size, outcomes_by_size, plan_input
 from tinydefects.planner.inspection import inspect_defects
 from tinydefects.planner.recommendation import cost_per_megapixel, recommend_input
-from tinydefects.planner.text import describe_inspection, describe_recommendation
+from tinydefects.planner.showing import describe_inspection, describe_recommendation
 
 
 def photograph(folder: Path, name: str, size: tuple[int, int], *, defect: bool) -> Sample:

@@ -10,7 +10,7 @@ from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Sample
 from tinydefects.errors import TinyDefectsError
 from tinydefects.planner.inspection import draw_discs, inspect_defects, inspect_disc, kept_by_shrinking
-from tinydefects.planner.text import describe_inspection
+from tinydefects.planner.showing import describe_inspection
 
 
 def sample_with(mask: np.ndarray, folder: Path, name: str = "0") -> Sample:

@@ -4,7 +4,7 @@ import pytest
 
 from tinydefects.errors import TinyDefectsError
 from tinydefects.planner.inspection import inspect_defects, inspect_disc
-from tinydefects.planner.plot import write_plot
+from tinydefects.planner.showing import write_plot
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from tinydefects.planner.recommendation import (
     cost_per_megapixel,
     recommend_input,
 )
-from tinydefects.planner.text import describe_recommendation
+from tinydefects.planner.showing import describe_recommendation
 
 ONE_MS_A_PATCH = PassCost(ms_per_patch=1.0, ms_per_pair=0.0, source="by hand")
 

@@ -1,4 +1,4 @@
-"""The rules that other work has scored with, as one list, the exact one first; and how they sample and measure the curve.
+"""The rules that other work has scored with, as one list, the exact one first, and the curves that they take.
 
 A rule differs from the exact one in one respect only: what it does to maps and masks before (`view`), which pixels it
 joins to regions, how it samples the PRO curve, or how it takes the area. Sources are named where they were looked up.

@@ -105,9 +105,8 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Say what could be seen at all: defect sizes, what each input resolution leaves of them, and what to do."""
-    from tinydefects.planner.plot import write_plot
     from tinydefects.planner.recommendation import recommend_input
-    from tinydefects.planner.text import describe_cost, describe_inspection, describe_recommendation
+    from tinydefects.planner.showing import describe_cost, describe_inspection, describe_recommendation, write_plot
 
     diameter = settings.diameter_px()
     patch_size, cost = _pass_cost(settings)

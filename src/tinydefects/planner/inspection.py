@@ -19,8 +19,14 @@ from tinydefects.data.pixels import read_size
 from tinydefects.data.sample import Sample
 from tinydefects.detector.patch_grid import Size
 from tinydefects.errors import TinyDefectsError
-from tinydefects.planner.by_size import SizeOutcome, outcomes_by_size
-from tinydefects.planner.input_plan import PATCH_PX, InputPlan, plan_input, tile_and_overlap
+from tinydefects.planner.input_plan import (
+    PATCH_PX,
+    InputPlan,
+    SizeOutcome,
+    outcomes_by_size,
+    plan_input,
+    tile_and_overlap,
+)
 
 RESOLUTIONS = (224, 256, 448, 518, 1036)
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)

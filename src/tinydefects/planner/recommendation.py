@@ -13,8 +13,14 @@ from typing import Literal
 from tinydefects.detector.passes import PassPlan, plan_passes
 from tinydefects.detector.patch_grid import PatchGrid, Size
 from tinydefects.errors import TinyDefectsError
-from tinydefects.planner.by_size import SizeOutcome, outcomes_by_size
-from tinydefects.planner.input_plan import OVERLAP_IN_DEFECTS, PATCHES_ACROSS, InputPlan, tile_and_overlap
+from tinydefects.planner.input_plan import (
+    OVERLAP_IN_DEFECTS,
+    PATCHES_ACROSS,
+    InputPlan,
+    SizeOutcome,
+    outcomes_by_size,
+    tile_and_overlap,
+)
 
 Resolution = int | Literal["native"]
 RESOLUTIONS = (224, 256, 336, 448, 518, 672, 784, 1036)
