@@ -18,7 +18,7 @@ from tinydefects.data.pixels import read_image
 from tinydefects.datasets.catalog import load_category
 from tinydefects.metrics.records import Exhibit
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.report.detection import bin_by_diameter
+from tinydefects.report.sections import bin_by_diameter
 from tinydefects.report.words import rate_in_words
 from tinydefects.results.result import read_result
 

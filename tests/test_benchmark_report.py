@@ -29,7 +29,7 @@ from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import EvaluationSettings, evaluate
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.statistics.leaderboard import LeaderboardRow
-from tinydefects.report.costs import cost_rows, undominated
+from tinydefects.report.boards import cost_rows, undominated
 from tinydefects.report.crops import RAREST, CropStore, NormalShares, colour_shares, encode_crops
 from tinydefects.report.figures import mean_pro_curve, pod_figure, size_figure
 from tinydefects.report.gallery import Gallery, defect_crops, pictured_results

@@ -18,9 +18,9 @@ from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics.detectability import Detectability
 from tinydefects.metrics.records import Interval
 from tinydefects.report.crops import choose_panels, colour_scores, encode_crops, outline_path, window_around
-from tinydefects.report.detection import bin_by_diameter, detection_figure, exact_interval
 from tinydefects.report.figures import diameter_figure, quartile_figure
 from tinydefects.report.page import write_report
+from tinydefects.report.sections import bin_by_diameter, detection_figure, exact_interval
 from tinydefects.report.words import format_rate, format_score, headline
 from tinydefects.results.result import Provenance, Result
 

@@ -1,20 +1,176 @@
 """A board of a benchmark as the page shows it: its table, pictures by false-positive limit, curves and costs."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinydefects.benchmark.board import MethodAt
+from tinydefects.benchmark.board import MethodAt, milliseconds
 from tinydefects.benchmark.stored import StoredResult
 from tinydefects.data.json_files import nan_to_null
+from tinydefects.methods.method import STAGES
 from tinydefects.metrics.detectability import Detectability
-from tinydefects.report.costs import CostRow, cost_figure, cost_rows
-from tinydefects.report.figures import mean_pro_curve, pod_figure, pro_figure, size_figure
+from tinydefects.metrics.groups import QUARTILES
+from tinydefects.report.figures import INCHES_A_LABEL, WIDE_INCHES, mean_pro_curve, pod_figure, pro_figure, size_figure
 from tinydefects.report.leaderboard import Cell, RankedBoard, first_seeds, metric_names
-from tinydefects.report.theme import Look
+from tinydefects.report.theme import LABEL_POINTS, STAND_INS, Look, height_points, short_name, spread_out, themed_svg
 from tinydefects.report.words import rate_in_words
+from tinydefects.results.run_record import CostSheet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Points = Mapping[MethodAt, tuple[float, float]]  # ms and AUPRO
+
+TITLES = {"Q1": "Q1, smallest", "Q4": "Q4, all"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostRow:
+    """Times in ms for one image at batch 1 unless said otherwise; the memory of the category that takes most.
+
+    Attributes:
+        stages: by name, those that the method has in every category.
+        end_to_end: from file to map and score; `quartiles` its lower and upper quartile.
+        best_batch_ms: at the batch size that is fastest in each category; `best_batches` are these sizes.
+        n_beside: the most jobs that ran on the machine at the same time; above 0, times are upper bounds.
+    """
+
+    method: MethodAt
+    stages: Mapping[str, float]
+    end_to_end: float
+    quartiles: tuple[float, float]
+    best_batch_ms: float
+    best_batches: tuple[int, ...]
+    peak_memory_bytes: int
+    teacher_bytes: int
+    own_bytes: int
+    place: str
+    n_beside: int
+
+    @property
+    def rest(self) -> float:
+        """What the stages leave of the whole."""
+        return max(0.0, self.end_to_end - sum(self.stages.values()))
+
+
+def cost_rows(ranked: RankedBoard) -> tuple[CostRow, ...]:
+    """A row for each method that was measured in every timed category, the fastest first."""
+    rows = [_row(method, ranked.costs[method]) for method in ranked.methods if method in ranked.costs]
+    return tuple(sorted(rows, key=lambda row: row.end_to_end))
+
+
+def _row(method: MethodAt, sheets: Sequence[CostSheet]) -> CostRow:
+    stages = [stage for stage in STAGES if all(stage in sheet.stages for sheet in sheets)]
+    best = [sheet.by_batch.get(sheet.best_batch, sheet.end_to_end).median_ms for sheet in sheets]
+    return CostRow(
+        method=method,
+        stages={stage: _mean([sheet.stages[stage].median_ms for sheet in sheets]) for stage in stages},
+        end_to_end=milliseconds(sheets),
+        quartiles=(
+            _mean([sheet.end_to_end.low_ms for sheet in sheets]),
+            _mean([sheet.end_to_end.high_ms for sheet in sheets]),
+        ),
+        best_batch_ms=_mean(best),
+        best_batches=tuple(sorted({sheet.best_batch for sheet in sheets})),
+        peak_memory_bytes=max(sheet.peak_memory_bytes for sheet in sheets),
+        teacher_bytes=max(sheet.teacher_bytes for sheet in sheets),
+        own_bytes=max(sheet.peer_bytes for sheet in sheets),
+        place="; ".join(sorted({_place(sheet) for sheet in sheets})),
+        n_beside=max(sheet.n_beside for sheet in sheets),
+    )
+
+
+def _place(sheet: CostSheet) -> str:
+    height, width = sheet.image_size
+    threads = f", {sheet.threads} thread{'s' * (sheet.threads != 1)}"
+    return f"{sheet.device}{threads}, images of {height} x {width} px"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def cost_figure(ranked: RankedBoard, limit: float, drawn_as: Mapping[MethodAt, Look], key: str) -> str:
+    """AUPRO against time, one panel a quartile; the steps join methods that none other beats in both."""
+    known = ranked.milliseconds
+
+    def draw(figure: "Figure") -> None:
+        figure.subplots_adjust(left=0.075, right=0.985, bottom=0.09, top=0.94, hspace=0.3, wspace=0.14)
+        panels = figure.subplots(2, 2, sharex=True).ravel()
+        for axes, quartile in zip(panels, QUARTILES, strict=True):
+            cells = ranked.cells(f"aupro_{quartile}@{limit:g}")
+            points = {one: (known[one], cells[one].value) for one in known if math.isfinite(cells[one].value)}
+            _draw_costs(axes, points, drawn_as)
+            axes.set_title(TITLES.get(quartile, quartile), fontsize=10.5)
+        for axes in panels[::2]:
+            axes.set_ylabel(f"AUPRO@{100 * limit:g} %")
+        for axes in panels[2:]:
+            axes.set_xlabel("ms an image")
+
+    height = 2 * max(3.6, INCHES_A_LABEL * len(known) + 0.5)
+    description = f"AUPRO at {100 * limit:g} % against milliseconds an image"
+    return themed_svg(draw, key, description, inches=(WIDE_INCHES, height))
+
+
+def undominated(points: Points) -> list[MethodAt]:
+    """Methods, fastest first, that no other equals or beats both in time (lower) and in accuracy (higher)."""
+    front: list[MethodAt] = []
+    for method in sorted(points, key=lambda one: (points[one][0], -points[one][1])):
+        if not front or points[method][1] > points[front[-1]][1]:
+            front.append(method)
+    return front
+
+
+def _draw_costs(axes: "Axes", points: Points, drawn_as: Mapping[MethodAt, Look]) -> None:
+    from matplotlib.ticker import LogLocator
+
+    front = undominated(points)
+    steps = np.array([points[method] for method in front]).reshape(-1, 2)
+    axes.step(steps[:, 0], steps[:, 1], where="post", color=STAND_INS["muted"], linewidth=1, linestyle=(0, (3, 2)))
+    for method, point in points.items():
+        look = drawn_as[method]
+        axes.plot(*point, look.marker, color=look.stand_in, markersize=6, gid=look.gid, zorder=3)
+    axes.set_xscale("log")
+    times = [time for time, _ in points.values()] or [1.0]
+    fastest, slowest = min(times), max(times)
+    span = max(slowest / fastest, 2)
+    axes.set_xlim(fastest / span**0.06, slowest * span**0.34)  # room for the name of the slowest
+    axes.margins(y=0.08)
+    axes.grid(axis="both")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _name_points(axes, points, drawn_as, front)
+
+
+def _name_points(
+    axes: "Axes",
+    points: Points,
+    drawn_as: Mapping[MethodAt, Look],
+    front: Sequence[MethodAt],
+) -> None:
+    """A name right of each point, every one on a line of its own."""
+    low, high = axes.get_ylim()
+    wanted = np.array([(value - low) / (high - low) for _, value in points.values()])
+    moves = (spread_out(wanted.tolist(), LABEL_POINTS / height_points(axes)) - wanted) * height_points(axes)
+    for (method, point), move in zip(points.items(), moves.tolist(), strict=True):
+        look = drawn_as[method]
+        note = axes.annotate(
+            short_name(method),
+            point,
+            xytext=(15, move),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=STAND_INS["ink" if method in front else "muted"],
+            arrowprops={"arrowstyle": "-", "color": look.stand_in, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3},
+        )
+        note.set_gid(look.gid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
