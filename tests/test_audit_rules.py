@@ -350,7 +350,7 @@ def test_a_mask_that_is_scored_changes_its_size_in_one_file_which_only_the_audit
             if isinstance(node, ast.ImportFrom) and node.module == "tinydefects.audit.rules":
                 importing.add(path.relative_to(PACKAGE).as_posix())
     of_images = {"detector/patch_grid.py", "detector/passes.py", "export/torch_graph.py", "data/map_files.py"}
-    assert resizing - of_images - {"planner/inspection.py"} == {"audit/x.py"}
+    assert resizing - of_images - {"planner/inspection.py"} == {"audit/rules.py"}
     assert importing == {f"audit/{name}.py" for name in ("audit", "rescoring", "showing")}
 
 

@@ -21,8 +21,7 @@ from command_line import run
 from random_category import random_pairs, random_samples
 from report_factory import write_benchmark, write_job
 from tinydefects.benchmark.board import MethodAt, boards
-from tinydefects.benchmark.run_folder import write_failure
-from tinydefects.benchmark.stored import divide_results, read_benchmark, shared_facts
+from tinydefects.benchmark.run_folder import divide_results, read_benchmark, shared_facts, write_failure
 from tinydefects.benchmark.summary import RANKED, summarise
 from tinydefects.benchmark.text import SHOWN, describe_leaderboard
 from tinydefects.errors import ResultError

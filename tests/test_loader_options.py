@@ -5,8 +5,7 @@ import pytest
 
 from command_line import run
 from tinydefects.cli import app as cli
-from tinydefects.datasets.catalog import LOADERS
-from tinydefects.datasets.loader_options import option_kinds, parse_options
+from tinydefects.datasets.catalog import LOADERS, option_kinds, parse_options
 from tinydefects.errors import DatasetError
 
 

@@ -10,7 +10,7 @@ import torch
 
 from method_samples import samples_of
 from tiny_teachers import counting_teacher, tiny_vit, write_weights
-from tinydefects.benchmark.workload import CategorySizes
+from tinydefects.benchmark.estimate import CategorySizes
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample, mean_of_highest
 from tinydefects.detector.settings import DetectorSettings

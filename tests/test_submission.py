@@ -11,9 +11,8 @@ from PIL import Image
 from submission_trees import SIZE, draw_dataset, draw_maps
 from tinydefects.data.pairing import MapsError
 from tinydefects.errors import DatasetError, ScoreError, TinyDefectsError
-from tinydefects.submission.float16 import Float16Census, Scale
 from tinydefects.submission.layout import N_PRIVATE_IMAGES, describe_maps, find_maps, object_names
-from tinydefects.submission.threshold import mean_plus_3_std, upper_quantile
+from tinydefects.submission.scale import Float16Census, Scale, mean_plus_3_std, upper_quantile
 from tinydefects.submission.writing import describe_submission, prepare, write_submission
 
 CAN = ["can"]

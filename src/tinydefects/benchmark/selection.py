@@ -10,9 +10,8 @@ from tinydefects.benchmark.job import load_for, share_of, shared_teacher, studen
 from tinydefects.benchmark.run_folder import joined
 from tinydefects.benchmark.run_settings import RunSettings, parse_shard, parse_words
 from tinydefects.data.sample import Category
-from tinydefects.datasets.catalog import find_address, list_categories, parse_address
+from tinydefects.datasets.catalog import find_address, list_categories, option_kinds, parse_address, parse_options
 from tinydefects.datasets.folder import suggest
-from tinydefects.datasets.loader_options import option_kinds, parse_options
 from tinydefects.detector.settings import BUILTIN
 from tinydefects.errors import DatasetError, TinyDefectsError
 from tinydefects.methods.catalog import METHODS, parse_method

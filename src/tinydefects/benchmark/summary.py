@@ -12,8 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tinydefects.benchmark.board import boards
-from tinydefects.benchmark.run_folder import Failure, read_failures, read_protocol
-from tinydefects.benchmark.stored import StoredResult, read_numbers
+from tinydefects.benchmark.run_folder import Failure, StoredResult, read_failures, read_numbers, read_protocol
 from tinydefects.data.json_files import first_fault, nan_to_null, null_to_nan, read_json
 from tinydefects.data.pixels import write_whole
 from tinydefects.errors import ResultError

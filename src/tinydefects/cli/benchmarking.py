@@ -106,7 +106,7 @@ def _print_leaderboards(settings: RunSettings, counts: Mapping[str, object], as_
     A shard prints none: the others may be at work still.
     """
     from tinydefects.benchmark.board import boards
-    from tinydefects.benchmark.stored import read_numbers
+    from tinydefects.benchmark.run_folder import read_numbers
     from tinydefects.benchmark.text import LEGEND, SHOWN, describe_leaderboard, leaderboard_numbers
 
     stored = read_numbers(settings.out) if counts["finished"] and not settings.shard else []

@@ -178,8 +178,7 @@ def load(
 ) -> "Category":
     """The category named on the command line, with the options its loader is given; what was left out is said."""
     from tinydefects.data.mask_checks import allowing
-    from tinydefects.datasets.catalog import load_category, load_training, parse_address
-    from tinydefects.datasets.loader_options import parse_options
+    from tinydefects.datasets.catalog import load_category, load_training, parse_address, parse_options
 
     parsed = parse_options(parse_address(category_id)[0], options) if options else {}
     if training_only:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinydefects.benchmark.board import MethodAt, milliseconds
-from tinydefects.benchmark.stored import StoredResult
+from tinydefects.benchmark.run_folder import StoredResult
 from tinydefects.data.json_files import nan_to_null
 from tinydefects.methods.method import STAGES
 from tinydefects.metrics.detectability import Detectability

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.benchmark.board import MethodAt
-from tinydefects.benchmark.stored import StoredResult
+from tinydefects.benchmark.run_folder import StoredResult
 from tinydefects.metrics.groups import QUARTILES
 from tinydefects.metrics.hit_miss import fit_sizes, pod_curve
 from tinydefects.metrics.records import PlottedCurve

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.benchmark.board import MethodAt
-from tinydefects.benchmark.stored import StoredResult
+from tinydefects.benchmark.run_folder import StoredResult
 from tinydefects.metrics.records import DefectRecord, Exhibit
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.report.crops import (

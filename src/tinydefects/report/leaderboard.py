@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.benchmark.board import Board, MethodAt, headline_limit, headline_rows, milliseconds, timed_sheets
-from tinydefects.benchmark.stored import StoredResult
+from tinydefects.benchmark.run_folder import StoredResult
 from tinydefects.metrics.groups import QUARTILES
 from tinydefects.metrics.hit_miss import SizeFit, fit_sizes
 from tinydefects.metrics.records import Interval

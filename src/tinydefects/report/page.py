@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinydefects.benchmark.board import NOT_TOLD_MARK, boards, headline_limit, method_of
-from tinydefects.benchmark.run_folder import read_failures
-from tinydefects.benchmark.stored import StoredResult, divide_results, read_benchmark, shared_facts
+from tinydefects.benchmark.run_folder import StoredResult, divide_results, read_benchmark, read_failures, shared_facts
 from tinydefects.data.pixels import write_whole
 from tinydefects.errors import TinyDefectsError
 from tinydefects.methods.method import STAGES

@@ -17,7 +17,6 @@ from PIL import Image
 from tinydefects.data.leftovers import scratch_folder
 from tinydefects.data.pixels import read_size
 from tinydefects.errors import DatasetError, ResultError
-from tinydefects.submission.float16 import Float16Census
 from tinydefects.submission.layout import (
     ARCHIVE_SUFFIX,
     LIGHTING_OF_SPLIT,
@@ -28,6 +27,7 @@ from tinydefects.submission.layout import (
     expected_stems,
     private_category,
 )
+from tinydefects.submission.scale import Float16Census
 
 if TYPE_CHECKING:
     from tinydefects.progress import Report

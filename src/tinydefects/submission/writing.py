@@ -17,7 +17,6 @@ from tinydefects.data.pixels import write_whole
 from tinydefects.data.predictions import read_paired
 from tinydefects.errors import ScoreError, TinyDefectsError
 from tinydefects.results.result import describe_run
-from tinydefects.submission.float16 import Float16Census, Float16Loss, Map16, Scale
 from tinydefects.submission.layout import (
     ARCHIVE_SUFFIX,
     MARKS,
@@ -26,7 +25,11 @@ from tinydefects.submission.layout import (
     SUFFIX_IN,
     ObjectMaps,
 )
-from tinydefects.submission.threshold import (
+from tinydefects.submission.scale import (
+    Float16Census,
+    Float16Loss,
+    Map16,
+    Scale,
     Threshold,
     ThresholdRule,
     given_threshold,
