@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from tinydefects.data.pixels import write_whole
 from tinydefects.metrics.groups import QUARTILES, cumulative_quartiles
+from tinydefects.metrics.ranking import Tally, count_at_least
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.statistics.comparison import (
     distances,
@@ -32,7 +33,6 @@ from tinydefects.metrics.statistics.comparison import (
 )
 from tinydefects.metrics.statistics.resampling import Plan, Resampler
 from tinydefects.metrics.statistics.uncertainty import draw_weights, leave_out_weights, tally_intervals
-from tinydefects.metrics.tally import Tally, count_at_least
 from tinydefects.results.result import describe_run
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/coverage.json"

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from coverage import LIMITS, Factory, Scenes, draw_scenes, plan_of, tally_of
 from tinydefects.data.pixels import write_whole
 from tinydefects.metrics.groups import QUARTILES, quartile_areas
+from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.records import GroupScores, PlottedCurve
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.statistics.leaderboard import leaderboard
 from tinydefects.metrics.statistics.resampling import Resampler
-from tinydefects.metrics.tally import Tally
 from tinydefects.results.result import describe_run
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/leaderboard.json"

@@ -13,8 +13,7 @@ from tinydefects.benchmark.board import NOT_TOLD_MARK, found_share, headline_row
 from tinydefects.benchmark.summary import Row, Summary, read_summary
 from tinydefects.methods.method import STAGES
 from tinydefects.metrics.statistics.leaderboard import BEST, NOT_TOLD, Leaderboard, LeaderboardRow
-from tinydefects.results.protocol import NO_RESOLUTION
-from tinydefects.results.run_record import CostSheet, Spread
+from tinydefects.results.protocol import NO_RESOLUTION, CostSheet, Spread
 
 SUMMARY = Path(__file__).resolve().parents[1] / "results" / "benchmark" / "summary.json"
 CHECKS = SUMMARY.parents[1] / "benchmarks" / "leaderboard.json"

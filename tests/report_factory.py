@@ -11,9 +11,8 @@ from tinydefects.metrics.detectability import measure_detectability
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.records import DefectRecord, Exhibit, GroupScores, PlottedCurve
 from tinydefects.metrics.scores import FPR_LIMITS, Evaluation
-from tinydefects.results.protocol import EvaluationProtocol, Job
+from tinydefects.results.protocol import CostSheet, EvaluationProtocol, Job, RunRecord, Spread
 from tinydefects.results.result import Result, describe_run, write_result
-from tinydefects.results.run_record import CostSheet, RunRecord, Spread
 
 FPR = tuple(np.concatenate(([0.0], np.geomspace(1e-6, 1, 120))).tolist())
 

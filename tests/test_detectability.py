@@ -20,8 +20,8 @@ from tinydefects.metrics.detectability import (
 )
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.hit_miss import SizeFit, fit_sizes
+from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.tally import Tally
 from tinydefects.results.result import Result, describe_run, read_result, write_result
 
 TWENTY = np.arange(1, 21, dtype=np.float32)

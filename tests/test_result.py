@@ -12,7 +12,7 @@ from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.tally import Tally
+from tinydefects.metrics.ranking import Tally
 from tinydefects.results.result import (
     TABLE_SUFFIX,
     Result,

@@ -11,9 +11,8 @@ from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.scores import figures
 from tinydefects.metrics.statistics.leaderboard import leaderboard
-from tinydefects.results.protocol import EvaluationProtocol, Job
+from tinydefects.results.protocol import CostSheet, EvaluationProtocol, Job, RunRecord, Spread
 from tinydefects.results.result import Result, describe_run, write_result
-from tinydefects.results.run_record import CostSheet, RunRecord, Spread
 
 pytestmark = pytest.mark.slow
 

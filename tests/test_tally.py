@@ -8,8 +8,7 @@ from reference import slow_metrics
 from test_pimo import FakeSample
 from tinydefects.data.sample import Prediction
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.ranking import rank
-from tinydefects.metrics.tally import choose_thresholds, count_at_least
+from tinydefects.metrics.ranking import choose_thresholds, count_at_least, rank
 
 
 def float32(scores):

@@ -17,8 +17,7 @@ from tinydefects.errors import ScoreError, TinyDefectsError
 from tinydefects.metrics import evaluation as evaluation_module
 from tinydefects.metrics.curves import fpr_at_tpr
 from tinydefects.metrics.groups import SizeBins
-from tinydefects.metrics.ranking import rank
-from tinydefects.metrics.tally import lowest_above
+from tinydefects.metrics.ranking import lowest_above, rank
 
 evaluate = partial(evaluation_module.evaluate, n_resamples=0)
 SCORES = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=45)

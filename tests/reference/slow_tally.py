@@ -7,8 +7,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tinydefects.metrics.curves import best_f1, exact_curve
 from tinydefects.metrics.groups import QUARTILES, cumulative_quartiles, disjoint_quartiles, rho
-from tinydefects.metrics.ranking import rank
-from tinydefects.metrics.tally import Tally
+from tinydefects.metrics.ranking import Tally, rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,7 @@ from typing import Generic, Protocol, TypeVar
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
 from tinydefects.metrics.statistics.leaderboard import Leaderboard, LeaderboardRow, leaderboard
-from tinydefects.results.protocol import NO_RESOLUTION
-from tinydefects.results.run_record import CostSheet, RunRecord
+from tinydefects.results.protocol import NO_RESOLUTION, CostSheet, RunRecord
 
 HEADLINE_LIMIT = 0.05
 SMALLEST = "aupro_Q1@"

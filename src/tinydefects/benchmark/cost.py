@@ -19,7 +19,7 @@ from tinydefects.data.sample import Sample
 from tinydefects.detector.devices import DeviceMemory, memory_of
 from tinydefects.errors import TinyDefectsError
 from tinydefects.methods.method import STAGES, Method, StageClock
-from tinydefects.results.run_record import CostSheet, Spread
+from tinydefects.results.protocol import CostSheet, Spread
 
 CostMode = Literal["quick", "mvtec"]
 IMAGES: Mapping[str, tuple[int, int]] = {"quick": (3, 10), "mvtec": (1000, 1000)}  # to warm up, to time

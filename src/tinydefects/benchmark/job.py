@@ -31,9 +31,8 @@ from tinydefects.methods.patches import PatchSource
 from tinydefects.metrics.detectability import thresholds_of_normals
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.results.protocol import NO_RESOLUTION, EvaluationProtocol, Job
+from tinydefects.results.protocol import NO_RESOLUTION, CostSheet, EvaluationProtocol, Job, RunRecord
 from tinydefects.results.result import Result, describe_run
-from tinydefects.results.run_record import CostSheet, RunRecord
 
 LOOKED_UP = "maps:"  # a method that was run elsewhere costs nothing here
 MAPS = "maps_sha256"  # of its maps, among the settings of a run

@@ -21,9 +21,8 @@ from tinydefects.data.sample import Category
 from tinydefects.data.walk import PROTOCOL_FILE, walk
 from tinydefects.errors import ResultError
 from tinydefects.metrics.scores import Evaluation, figures
-from tinydefects.results.protocol import PROTOCOL_VERSION, EvaluationProtocol, Job
+from tinydefects.results.protocol import PROTOCOL_VERSION, EvaluationProtocol, Job, RunRecord
 from tinydefects.results.result import Provenance, find_results, read_result
-from tinydefects.results.run_record import RunRecord
 
 FAILED_SUFFIX = ".failed.json"
 SPLIT = "split"  # digest of images and masks, among the settings of a run

@@ -20,9 +20,8 @@ from tinydefects.metrics.records import Interval
 from tinydefects.metrics.scores import FPR_LIMITS, figures
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
 from tinydefects.metrics.statistics.leaderboard import Leaderboard
-from tinydefects.results.protocol import EvaluationProtocol
+from tinydefects.results.protocol import CostSheet, EvaluationProtocol
 from tinydefects.results.result import Provenance
-from tinydefects.results.run_record import CostSheet
 
 FORMAT = 2  # 1 has other words: a row of a leaderboard was a standing of an entrant, a method a peer
 DECIMALS = 6

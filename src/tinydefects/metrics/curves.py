@@ -21,10 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.metrics.ranking import Ranking, Scores
+from tinydefects.metrics.ranking import Ranking, Scores, Tally
 from tinydefects.metrics.records import PlottedCurve
 from tinydefects.metrics.spool import ScoreSpool
-from tinydefects.metrics.tally import Tally
 
 PLOTTED_POINTS = 300
 PUBLISHED_POINTS = 99

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from tinydefects.data.sample import Prediction
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics.hit_miss import SizeFit, fit_resamples, fit_sizes
+from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.records import DefectRecord, Interval
-from tinydefects.metrics.tally import Tally
 
 FloatT = TypeVar("FloatT", np.float32, np.float64)
 DetectionRule = Literal[

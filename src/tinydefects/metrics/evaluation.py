@@ -31,12 +31,11 @@ from tinydefects.metrics.groups import (
     rho,
     size_and_type_groups,
 )
-from tinydefects.metrics.ranking import rank, rank_spooled
+from tinydefects.metrics.ranking import Tally, lowest_above, rank, rank_spooled
 from tinydefects.metrics.records import DefectRecord
 from tinydefects.metrics.scores import FPR_LIMITS, Evaluation
 from tinydefects.metrics.spool import ScoreSpool
 from tinydefects.metrics.statistics.uncertainty import N_RESAMPLES, intervals
-from tinydefects.metrics.tally import Tally, lowest_above
 
 NUMBERS, DECISIONS, FILES = "Numbers and size groups", "Decisions", "What is written"  # headings of the command's help
 HIGHEST = float(np.finfo(np.float32).max)  # of the scores of pixels

@@ -16,10 +16,9 @@ from tinydefects.data.defects import Defect, centred_span, find_defects, require
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError
 from tinydefects.metrics.defect_signals import contrast_to_noise, own_peaks
-from tinydefects.metrics.ranking import Ranking
+from tinydefects.metrics.ranking import Ranking, Tally, choose_thresholds, count_at_least
 from tinydefects.metrics.records import DefectRecord, Exhibit
 from tinydefects.metrics.spool import ScoreSpool
-from tinydefects.metrics.tally import Tally, choose_thresholds, count_at_least
 
 SMALLEST_CUT_PX, LARGEST_CUT_PX, MARGIN_PX = 64, 160, 24
 

@@ -25,9 +25,8 @@ from tinydefects.metrics.curves import (
     published_curve,
     region_means,
 )
-from tinydefects.metrics.ranking import Ranking, rank
+from tinydefects.metrics.ranking import Ranking, Tally, rank
 from tinydefects.metrics.records import GroupScores, PlottedCurve
-from tinydefects.metrics.tally import Tally
 
 QUARTILES = ("Q1", "Q2", "Q3", "Q4")
 SizeUnit = Literal["area_px", "diameter_px", "area_mm2", "image_share"]

@@ -17,8 +17,8 @@ from typing import NoReturn
 from tinydefects.errors import ResultError
 from tinydefects.metrics.detectability import Detectability, describe
 from tinydefects.metrics.groups import SizeBins, short
+from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.records import DefectRecord, Exhibit, GroupScores, Interval
-from tinydefects.metrics.tally import Tally
 from tinydefects.notebook import number, paragraphs, table, whisker
 
 FPR_LIMITS = (0.30, 0.10, 0.05, 0.01)

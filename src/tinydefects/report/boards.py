@@ -18,7 +18,7 @@ from tinydefects.report.figures import INCHES_A_LABEL, WIDE_INCHES, mean_pro_cur
 from tinydefects.report.leaderboard import Cell, RankedBoard, first_seeds, metric_names
 from tinydefects.report.theme import LABEL_POINTS, STAND_INS, Look, height_points, short_name, spread_out, themed_svg
 from tinydefects.report.words import rate_in_words
-from tinydefects.results.run_record import CostSheet
+from tinydefects.results.protocol import CostSheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,7 +20,7 @@ from PIL import Image
 
 from tinydefects.data.defects import Box, centred_span, find_defects
 from tinydefects.data.pixels import write_whole
-from tinydefects.metrics.tally import Tally
+from tinydefects.metrics.ranking import Tally
 
 COLOUR_MAP = "inferno"
 MARGIN_PX = 10

@@ -17,7 +17,7 @@ from tinydefects.metrics.hit_miss import SizeFit, fit_sizes
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.statistics.leaderboard import BEST, LOWER, NOT_TOLD, Leaderboard, LeaderboardRow
 from tinydefects.report.words import format_rate
-from tinydefects.results.run_record import CostSheet
+from tinydefects.results.protocol import CostSheet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

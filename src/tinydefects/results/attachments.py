@@ -16,9 +16,9 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 
 from tinydefects.data.tables import Columns, write_csv
 from tinydefects.metrics.groups import short
+from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.records import Exhibit
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.metrics.tally import Tally
 
 STEPPED = ("normal_at_least", "defect_at_least")  # of a tally
 with_config(ConfigDict(arbitrary_types_allowed=True))(Exhibit)  # its arrays are checked when they are cut again

@@ -26,11 +26,11 @@ from tinydefects.data.leftovers import replace_together, settle, settle_below
 from tinydefects.data.pixels import cannot_write
 from tinydefects.data.walk import walk
 from tinydefects.errors import ResultError, TinyDefectsError
+from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.metrics.tally import Tally
 from tinydefects.results.attachments import pack_exhibits, pack_tally, unpack_exhibits, unpack_tally, write_defect_table
 from tinydefects.results.old_results import add_keys, with_members
-from tinydefects.results.run_record import RunRecord
+from tinydefects.results.protocol import RunRecord
 
 FORMAT = 4  # 1 had neither tally nor intervals, 2 no run record, 3 groups without key and members; all can be read
 RECORDED_PACKAGES = ("tinydefects", "numpy", "scipy", "pillow", "tifffile", "torch", "timm")

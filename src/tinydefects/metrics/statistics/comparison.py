@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from tinydefects.errors import ResultError
+from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.scores import SIZES, Evaluation, choose_figures, figures, groups_of
 from tinydefects.metrics.statistics.resampling import Array, Plan, Resampler
@@ -34,7 +35,6 @@ from tinydefects.metrics.statistics.uncertainty import (
     seed_of,
     shape_of_influence,
 )
-from tinydefects.metrics.tally import Tally
 
 N_RESAMPLES = 2000
 NOT_DISTINGUISHABLE, NO_VALUE = "not distinguishable", "undefined"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tinydefects.metrics.detectability import DEFAULT_RATES, DEFAULT_RULE, resample_sizes
 from tinydefects.metrics.groups import QUARTILES, short
 from tinydefects.metrics.hit_miss import NEAR
-from tinydefects.metrics.tally import Tally
+from tinydefects.metrics.ranking import Tally
 
 Array = NDArray[np.float64]
 BLOCK_BYTES, FEWEST_ROWS = 8 * 2**20, 16  # of weightings computed together: what a processor's cache holds

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 
 from tinydefects.metrics.groups import images_of
+from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.scores import SIZES, Evaluation, figures, groups_of
 from tinydefects.metrics.statistics.resampling import Array, Plan, Resampler
-from tinydefects.metrics.tally import Tally
 
 LEVEL = 0.95
 N_RESAMPLES = 1000
