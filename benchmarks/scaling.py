@@ -40,7 +40,7 @@ N_JOBS, N_WORKERS, N_SCORED, N_REPEATS = 200, 2, 20, 5
 # nearest neighbours PatchCore (10,000 patches of 1,536 numbers) and AnomalyDINO (16 images of 768 numbers a patch).
 ASSUMED: dict[str, float] = {
     "categories": 160,
-    "peers": 10,
+    "methods": 10,
     "seeds": 5,
     "train_images": 250,
     "test_images": 120,
@@ -68,7 +68,7 @@ def answer(job: Job) -> str:
 def executor_row(name: str, opened: AbstractContextManager[Executor]) -> dict[str, object]:
     """Wall seconds until the first answer, and milliseconds a job once all workers are there."""
     protocol = EvaluationProtocol(categories=("any/one",))
-    job = Job(protocol=protocol, category="any/one", peer="fbft", resolution=SIDE, seed=0)
+    job = Job(protocol=protocol, category="any/one", method="fbft", resolution=SIDE, seed=0)
     start = time.perf_counter()
     with opened as executor:
         executor.submit(answer, job).result()
@@ -138,7 +138,7 @@ def scoring_seconds_per_megapixel() -> float:
 def benchmark_plan(measured: dict[str, Any]) -> list[dict[str, str]]:
     """Every category, method and seed at 1036 x 1036 px: each quantity, where it comes from, and its value."""
     a = ASSUMED
-    jobs = a["categories"] * a["peers"] * a["seeds"]
+    jobs = a["categories"] * a["methods"] * a["seeds"]
     images = a["train_images"] + a["test_images"]
     features_gb = (a["train_images"] * a["training_features_mb"] + a["test_images"] * a["scoring_features_mb"]) / 1e3
     teacher_tflop = a["categories"] * images * a["teacher_tflop"]
@@ -150,7 +150,7 @@ def benchmark_plan(measured: dict[str, Any]) -> list[dict[str, str]]:
     gpu, network = a["gpu_tflop_per_s"], a["network_gb_per_s"]
     dask_ms = measured["executors"][1]["ms_per_job"]
     rows = [
-        ("jobs", f"{a['categories']:g} categories x {a['peers']:g} peers x {a['seeds']:g} seeds", f"{jobs:,.0f}"),
+        ("jobs", f"{a['categories']:g} categories x {a['peers']:g} methods x {a['seeds']:g} seeds", f"{jobs:,.0f}"),
         (
             "teacher, once an image",
             f"{a['categories'] * images:,.0f} images x {a['teacher_tflop']:g} TFLOP at {gpu:g} TFLOP/s",

@@ -136,7 +136,7 @@ def cost_table(summary: Summary) -> str:
         stages = [f"{sheet.stages[name].median_ms:.1f}" if name in sheet.stages else "–" for name in STAGES]
         fastest = sheet.by_batch[sheet.best_batch]
         cells = [*stages, spread(sheet.end_to_end), f"{fastest.median_ms:.1f} ({sheet.best_batch})"]
-        cells += [f"{sheet.peak_memory_bytes / 1e6:,.0f}", f"{sheet.peer_bytes / 1e6:.1f}"]
+        cells += [f"{sheet.peak_memory_bytes / 1e6:,.0f}", f"{sheet.method_bytes / 1e6:.1f}"]
         lines.append(line(f"{method}, {resolution} px" if resolution else method, cells))
     return "\n".join([*lines, "", machine_line(list(sheets.values()))])
 

@@ -201,14 +201,14 @@ def write_benchmark(
                     n_exhibits=n_exhibits if seed == seeds[0] else 0,
                     n_resamples=0,
                 )
-                job = Job(protocol=protocol, category=category, peer=peer, resolution=resolution, seed=seed)
+                job = Job(protocol=protocol, category=category, method=peer, resolution=resolution, seed=seed)
                 write_job(job, evaluation, folder, cost=make_cost(5.0 * (place + 1)) if seed == seeds[0] else None)
     return folder
 
 
 def write_job(job, evaluation, folder, *, cost=None):
     run = RunRecord(
-        peer=job.peer,
+        method=job.method,
         resolution=job.resolution,
         seed=job.seed,
         protocol=job.protocol.fingerprint,
@@ -231,11 +231,11 @@ def make_cost(milliseconds):
         device="cpu",
         threads=1,
         n_warmup=3,
-        stages={"teacher": third, "peer": third},
+        stages={"teacher": third, "method": third},
         end_to_end=whole,
         by_batch={1: whole, 4: third},
         best_batch=4,
         peak_memory_bytes=10**8,
         teacher_bytes=2 * 10**7,
-        peer_bytes=1_234_567,
+        method_bytes=1_234_567,
     )

@@ -34,7 +34,7 @@ def test_its_code_adds_a_method_and_compares_it(tmp_path, monkeypatch):
     assert "size=384" in comparison
     small = comparison.replace("--resolutions 384", "--resolutions 64").replace("size=384", "size=64 " + FEW)
     exec(small, names)
-    results = {result.run.peer: result for result in map(read_result, find_results(tmp_path / "results"))}
+    results = {result.run.method: result for result in map(read_result, find_results(tmp_path / "results"))}
     assert set(results) == {"far_from_mean", "subspace"}
     assert results["far_from_mean"].run.settings["block"] == "later"
     assert results["far_from_mean"].evaluation.n_images == 7

@@ -99,7 +99,7 @@ def test_methods_of_a_benchmark_are_told_from_single_results(folder, tmp_path):
     one, other = folder.rglob("seed_0.json"), tmp_path / "alone"
     result = read_result(next(one))
     write_job(
-        Job(protocol=EvaluationProtocol(categories=()), category="a/b", peer="p", resolution=1, seed=0),
+        Job(protocol=EvaluationProtocol(categories=()), category="a/b", method="p", resolution=1, seed=0),
         result.evaluation,
         other,
     )
@@ -111,7 +111,7 @@ def test_methods_of_a_benchmark_are_told_from_single_results(folder, tmp_path):
 def test_results_of_two_protocols_are_refused(folder, stored, tmp_path):
     other = EvaluationProtocol(categories=("cloth/plain",), evaluation=EvaluationSettings(false_alarm_rate=0.2))
     for protocol, seed in ((other, 0), (replace(other, evaluation=EvaluationSettings(false_alarm_rate=0.1)), 1)):
-        job = Job(protocol=protocol, category="cloth/plain", peer="p", resolution=1, seed=seed)
+        job = Job(protocol=protocol, category="cloth/plain", method="p", resolution=1, seed=seed)
         write_job(job, stored[0].evaluation, tmp_path)
     with pytest.raises(ResultError, match=r"seed_0\.json and .*seed_1\.json answer different protocols"):
         read_benchmark(tmp_path)
@@ -316,7 +316,7 @@ def test_costs_are_means_over_the_categories_that_most_methods_were_timed_in(sto
     rows = cost_rows(ranked)
     assert [row.method for row in rows] == [STRONG, WEAK, PLAIN]  # 5, 10, 20 ms
     assert (rows[0].end_to_end, rows[0].best_batch_ms, rows[0].rest) == pytest.approx((5, 5 / 3, 5 / 3))
-    assert list(rows[0].stages) == ["teacher", "peer"]
+    assert list(rows[0].stages) == ["teacher", "method"]
     lacking_one = without_costs(stored, lambda method, category: (method, category) == (WEAK, TWILL))
     ranked = rank_board(boards(lacking_one)[0], n_resamples=20)
     assert TWILL in ranked.leaderboard.categories
@@ -540,7 +540,7 @@ def test_failures_and_gaps_are_said_with_their_reasons(folder, page, tmp_path):
             target.write_bytes(path.read_bytes())
     protocol = EvaluationProtocol(categories=())
     write_failure(
-        Job(protocol=protocol, category=TWILL, peer="plain", resolution=0, seed=0), "out of <memory>", "", copied
+        Job(protocol=protocol, category=TWILL, method="plain", resolution=0, seed=0), "out of <memory>", "", copied
     )
     text = Tags(write_report(copied, tmp_path / "r.html", n_resamples=20).read_text(encoding="utf-8")).text
     assert f"Failed: plain on {TWILL}, seed 0: out of <memory>" in text

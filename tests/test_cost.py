@@ -68,7 +68,7 @@ def test_stages_add_up_to_end_to_end(monkeypatch, tmp_path):
     assert sheet.stages["teacher"].median_ms == pytest.approx(7.5)
     assert sheet.end_to_end.median_ms == pytest.approx(sum(one.median_ms for one in sheet.stages.values()))
     assert (sheet.end_to_end.n, sheet.n_warmup) == (10, 3)
-    assert (sheet.device, sheet.threads, sheet.teacher_bytes, sheet.peer_bytes) == ("cpu", 1, 5, 321)
+    assert (sheet.device, sheet.threads, sheet.teacher_bytes, sheet.method_bytes) == ("cpu", 1, 5, 321)
     assert (sheet.image_size, sheet.peak_memory_bytes) == ((8, 20), 7000)
 
 
@@ -147,8 +147,8 @@ def test_no_image_and_an_unknown_protocol_are_refused(monkeypatch, tmp_path):
     ("name", "stages"),
     [
         ("local_contrast", {"decode", "map"}),
-        ("subspace", {"decode", "resize", "transfer", "teacher", "peer", "map"}),
-        ("fbft", {"decode", "resize", "transfer", "teacher", "peer", "map"}),
+        ("subspace", {"decode", "resize", "transfer", "teacher", "method", "map"}),
+        ("fbft", {"decode", "resize", "transfer", "teacher", "method", "map"}),
     ],
 )
 def test_a_real_peer_is_timed_at_every_stage_it_has(tmp_path, name, stages):

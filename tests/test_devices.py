@@ -77,7 +77,7 @@ def test_demo_and_benchmark_refuse_before_they_draw_or_load(only_cpu, tmp_path):
         run_demo(tmp_path / "demo", DemoSettings(), device="cuda", progress=lambda *_: None)
     assert not (tmp_path / "demo").exists()
     protocol = EvaluationProtocol(categories=("folder/parts",), teacher="builtin")
-    job = Job(protocol=protocol, category="folder/parts", peer="local_contrast", resolution=0, seed=0)
+    job = Job(protocol=protocol, category="folder/parts", method="local_contrast", resolution=0, seed=0)
     settings = RunSettings(root=tmp_path, out=tmp_path, features=tmp_path, device="cuda")
     with pytest.raises(TinyDefectsError, match="no such device"):
         method_inputs(job, settings, {})

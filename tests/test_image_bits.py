@@ -237,7 +237,7 @@ def test_a_benchmark_reads_alike_for_every_method_and_records_it(tmp_path):
     protocol = EvaluationProtocol(
         categories=("folder/parts",), teacher="builtin", evaluation=EvaluationSettings(n_resamples=0)
     )
-    job = Job(protocol=protocol, category="folder/parts", peer="local_contrast", resolution=0, seed=0)
+    job = Job(protocol=protocol, category="folder/parts", method="local_contrast", resolution=0, seed=0)
     result = run_job(job, RunSettings(root=root, out=tmp_path / "out", cost="off", device="cpu"))
     assert result.run.settings["image_bits"] == "12"
     (exhibit,) = result.evaluation.exhibits

@@ -29,7 +29,7 @@ def test_without_chance_there_is_one_seed_and_without_teacher_one_resolution():
     found = jobs_of(
         "subspace", "local_contrast", seedless={"subspace", "local_contrast"}, teacherless={"local_contrast"}
     )
-    assert {(job.peer, job.resolution, job.seed) for job in found} == {
+    assert {(job.method, job.resolution, job.seed) for job in found} == {
         ("subspace", 384, 3),
         ("subspace", 256, 3),
         ("local_contrast", 0, 3),

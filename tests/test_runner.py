@@ -112,7 +112,7 @@ def test_a_job_that_fails_leaves_its_reason_and_the_others_go_on(tmp_path, monke
     outcomes = run_here(jobs_for(bad, good), settings)
     assert [outcome.reason for outcome in outcomes] == ["ValueError: no idea what to do", ""]
     (failure,) = read_failures(settings.out)
-    assert (failure.peer, failure.reason) == ("bad", "ValueError: no idea what to do")
+    assert (failure.method, failure.reason) == ("bad", "ValueError: no idea what to do")
     assert "in fail" in failure.traceback
 
 
@@ -231,9 +231,9 @@ def test_a_job_whose_worker_dies_twice_is_done_at_the_third_try(tmp_path, monkey
 @pytest.mark.slow
 def test_a_job_whose_worker_dies_three_times_is_given_up_and_the_others_go_on(tmp_path, monkeypatch):
     deadly, good = add_stand_in(monkeypatch, "deadly"), add_stand_in(monkeypatch, "good")
-    recorder = Recorder(lambda task, nth: BrokenExecutor("killed") if task.peer == "deadly" else None)
+    recorder = Recorder(lambda task, nth: BrokenExecutor("killed") if task.method == "deadly" else None)
     settings = settings_in(tmp_path)
-    outcomes = {outcome.task.peer: outcome.reason for outcome in run_here(jobs_for(deadly, good), settings, recorder)}
+    outcomes = {outcome.task.method: outcome.reason for outcome in run_here(jobs_for(deadly, good), settings, recorder)}
     assert outcomes["good"] == ""
     assert "its worker died 3 times" in outcomes["deadly"]
     assert json.loads(next(settings.out.rglob("*.failed.json")).read_text())["reason"] == outcomes["deadly"]

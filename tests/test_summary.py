@@ -33,13 +33,13 @@ def cost_sheet(milliseconds):
         by_batch={1: spread, 2: spread},
         peak_memory_bytes=10**8,
         teacher_bytes=10**7,
-        peer_bytes=123,
+        method_bytes=123,
     )
 
 
 def write_job(folder, job, evaluation, *, protocol=PROTOCOL, cost=None):
     record = RunRecord(
-        peer=job.peer,
+        method=job.method,
         resolution=job.resolution,
         seed=job.seed,
         protocol=protocol.fingerprint,
@@ -49,7 +49,7 @@ def write_job(folder, job, evaluation, *, protocol=PROTOCOL, cost=None):
         predict_seconds=0.25,
         cost=cost,
     )
-    provenance = describe_run({"threads": 1, "peer": job.peer})
+    provenance = describe_run({"threads": 1, "method": job.method})
     return write_result(Result(evaluation=evaluation, provenance=provenance, run=record), folder / job.path)
 
 
@@ -63,7 +63,7 @@ def written(tmp_path_factory):
         samples = random_samples(tmp_path_factory.mktemp("images"), seed=number)
         for (peer, resolution), contrast in JOBS.items():
             for seed in PROTOCOL.seeds if resolution else (0,):
-                job = Job(protocol=PROTOCOL, category=category, peer=peer, resolution=resolution, seed=seed)
+                job = Job(protocol=PROTOCOL, category=category, method=peer, resolution=resolution, seed=seed)
                 if (category, peer, resolution) == ("cloth/twill", "weak", 64):
                     write_failure(job, f"out of luck with seed {seed}", "Traceback …", folder)
                     continue
@@ -120,7 +120,7 @@ def test_each_dataset_and_resolution_has_its_leaderboard_and_teacherless_methods
 def test_a_method_and_its_ablations_have_a_board_of_their_own(written, tmp_path):
     write_protocol(PROTOCOL, tmp_path)
     for peer in ("fbft", "fbft_sum", "subspace"):
-        job = Job(protocol=PROTOCOL, category="cloth/plain", peer=peer, resolution=64, seed=0)
+        job = Job(protocol=PROTOCOL, category="cloth/plain", method=peer, resolution=64, seed=0)
         write_job(tmp_path, job, written[1]["cloth/plain", "weak", 64, 0])
     found = summarise(tmp_path, n_resamples=20)
     assert [(board.family, len(board.leaderboard.of("rho@0.05"))) for board in found.boards] == [("", 3), ("fbft", 2)]
@@ -128,7 +128,7 @@ def test_a_method_and_its_ablations_have_a_board_of_their_own(written, tmp_path)
 
 
 def test_failed_jobs_are_told_and_their_category_is_left_out(summary):
-    assert [(one.peer, one.category, one.seed, one.reason) for one in summary.failed] == [
+    assert [(one.method, one.category, one.seed, one.reason) for one in summary.failed] == [
         ("weak", "cloth/twill", seed, f"out of luck with seed {seed}") for seed in (0, 1)
     ]
     assert summary.board("cloth", 64).left_out == ("cloth/twill",)
@@ -164,6 +164,7 @@ def test_a_file_of_the_first_format_is_read_with_its_own_words(summary, tmp_path
         rows = board["leaderboard"].pop("rows")
         board["leaderboard"]["standings"] = [{"entrant": row.pop("method"), **row} for row in rows]
     content["rows"] = [{"peer": row.pop("method"), **row} for row in content["rows"]]
+    content["failed"] = [{"peer": one.pop("method"), **one} for one in content["failed"]]
     (tmp_path / "old.json").write_text(json.dumps({**content, "format": 1}))
     old, new = read_summary(tmp_path / "old.json"), read_summary(path)
     assert repr(old) == repr(new)
@@ -202,7 +203,7 @@ def test_a_damaged_file_is_refused_with_the_field_named(summary, tmp_path, befor
 def test_a_folder_without_a_benchmark_a_stray_result_and_another_protocol_are_refused(written, tmp_path):
     with pytest.raises(ResultError, match="no benchmark was run here"):
         summarise(tmp_path)
-    job = Job(protocol=PROTOCOL, category="cloth/plain", peer="strong", resolution=64, seed=0)
+    job = Job(protocol=PROTOCOL, category="cloth/plain", method="strong", resolution=64, seed=0)
     evaluation = written[1]["cloth/plain", "strong", 64, 0]
     write_protocol(PROTOCOL, tmp_path)
     with pytest.raises(ResultError, match="no results here"):

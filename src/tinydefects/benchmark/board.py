@@ -108,7 +108,7 @@ def boards(finished: Iterable[FinishedT], family: str = "") -> tuple[Board[Finis
     """
     by_dataset: dict[str, list[FinishedT]] = {}
     for one in sorted(finished, key=lambda one: (one.evaluation.category, method_of(one.run), one.run.seed)):
-        if one.run.peer.startswith(family):
+        if one.run.method.startswith(family):
             by_dataset.setdefault(one.evaluation.category.partition("/")[0], []).append(one)
     n_categories = {name: len({one.evaluation.category for one in of}) for name, of in by_dataset.items()}
     found = []
@@ -169,7 +169,7 @@ def milliseconds(sheets: Sequence[CostSheet]) -> float:
 
 def method_of(run: RunRecord) -> MethodAt:
     """Whose result this run left."""
-    return MethodAt(name=run.peer, resolution=run.resolution)
+    return MethodAt(name=run.method, resolution=run.resolution)
 
 
 def _board(dataset: str, resolution: int, finished: Iterable[FinishedT]) -> Board[FinishedT]:

@@ -80,7 +80,7 @@ def measure_cost(
         best_batch=min(by_batch, key=lambda batch: by_batch[batch].median_ms),
         peak_memory_bytes=peak_bytes,
         teacher_bytes=teacher_bytes,
-        peer_bytes=method.size_bytes,
+        method_bytes=method.size_bytes,
     )
 
 

@@ -189,7 +189,7 @@ class _Known:
 
     def estimate(self, job: Job, *, is_done: bool) -> Estimate:
         load = self.load(job)
-        rate = self.rates.get((job.peer, job.is_first_seed), self.rates.get((job.peer, not job.is_first_seed)))
+        rate = self.rates.get((job.method, job.is_first_seed), self.rates.get((job.method, not job.is_first_seed)))
         seconds = 0.0
         if not is_done:
             seconds = self._guess(job) if rate is None else rate * _work(load)
@@ -207,7 +207,7 @@ class _Known:
         scoring = load.megapixels * SECONDS_PER_MEGAPIXEL
         if job.resolution == NO_RESOLUTION:
             return 2 * scoring
-        name = job.peer.partition(":")[0]
+        name = job.method.partition(":")[0]
         effort = EFFORTS.get(name, ANY_METHOD)
         learning = 0.0 if job.name in self.spared else effort.learning
         patches = learning * load.n_train_patches + effort.scoring * (load.n_patches - load.n_train_patches)
@@ -259,7 +259,7 @@ def seen_by(task: Job | Share) -> DetectorSettings | None:
         return None
     if isinstance(task, Share):
         return DetectorSettings(resolution=task.resolution)
-    kind, options = parse_method(task.peer)
+    kind, options = parse_method(task.method)
     named = {name: text for name, text in options.items() if name in INPUT}
     return read_settings(named, resolution=task.resolution, preset=kind.preset)
 
@@ -292,7 +292,7 @@ def _rates(jobs: Sequence[Job], loads: Loads, results: Mapping[str, Finished]) -
     for job in jobs:
         if job.name in results:
             rate = results[job.name].seconds / _work(loads[job.category, seen_by(job)])
-            found.setdefault((job.peer, job.is_first_seed), []).append(rate)
+            found.setdefault((job.method, job.is_first_seed), []).append(rate)
     return {key: median(rates) for key, rates in found.items()}
 
 

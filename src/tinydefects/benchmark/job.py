@@ -64,7 +64,7 @@ def share_of(job: Job) -> Share | None:
     """The features that a job shares with others; None where it sees no teacher, or in a way of its own."""
     if job.resolution == NO_RESOLUTION:
         return None
-    kind, options = parse_method(job.peer)
+    kind, options = parse_method(job.method)
     if not kind.shares_features or not options.keys().isdisjoint(INPUT):
         return None
     return Share(protocol=job.protocol, category=job.category, resolution=job.resolution)
@@ -72,7 +72,7 @@ def share_of(job: Job) -> Share | None:
 
 def students_of(job: Job) -> tuple[object, ...] | None:
     """Equal for jobs that use the same trained students; None where a job has none."""
-    kind, options = parse_method(job.peer)
+    kind, options = parse_method(job.method)
     return (job.category, job.resolution, job.seed, kind.students, *sorted(options.items())) if kind.students else None
 
 
@@ -95,9 +95,9 @@ def of_these_maps(found: Mapping[str, Finished], categories: Mapping[str, Catego
     """
 
     def fits(one: Finished) -> bool:
-        if not one.job.peer.startswith(LOOKED_UP):
+        if not one.job.method.startswith(LOOKED_UP):
             return True
-        _, options = parse_method(one.job.peer)
+        _, options = parse_method(one.job.method)
         return one.settings.get(MAPS) == maps_sha256(options, categories[one.job.category])
 
     return {name: one for name, one in found.items() if fits(one)}
@@ -148,18 +148,18 @@ def run_job(job: Job, settings: RunSettings) -> Result:
         category = load_for(settings, job.category, job.options)
         split = split_digest(category)  # before anything is read: what changes meanwhile no longer fits it
         category, bits = _read_alike(category)
-        kind, options = parse_method(job.peer)
-        looked_up = {MAPS: maps_sha256(options, category)} if job.peer.startswith(LOOKED_UP) else {}
+        kind, options = parse_method(job.method)
+        looked_up = {MAPS: maps_sha256(options, category)} if job.method.startswith(LOOKED_UP) else {}
         inputs = method_inputs(job, settings, options)
-        with guarded(seal_for_fit(category, job.peer)):
-            examinee = Examinee(kind.make(inputs), category, job.peer)
+        with guarded(seal_for_fit(category, job.method)):
+            examinee = Examinee(kind.make(inputs), category, job.method)
         examinee.fit()
         fit_seconds = time.perf_counter() - start
         cost = _cost(examinee, kind, inputs, job, settings)
         evaluation = _score(examinee, job, settings)
     own = {name: str(value) for name, value in examinee.method.settings.items()}
     record = RunRecord(
-        peer=job.peer,
+        method=job.method,
         resolution=job.resolution,
         seed=job.seed,
         protocol=job.protocol.fingerprint,
@@ -181,7 +181,7 @@ def prepare_features(share: Share, settings: RunSettings) -> None:
         TinyDefectsError: an image cannot be read, or the features do not fit.
     """
     with _one_job, limited_threads(settings.threads):
-        job = Job(protocol=share.protocol, category=share.category, peer="", resolution=share.resolution, seed=0)
+        job = Job(protocol=share.protocol, category=share.category, method="", resolution=share.resolution, seed=0)
         category, _ = _read_alike(load_for(settings, job.category, job.options))
         source = PatchSource(method_inputs(job, settings, {}))
         source.training(category.train)
@@ -248,7 +248,7 @@ def _kept(
         if settings.keep_maps:
             folder = (settings.out / job.path).with_suffix("")
             _, photograph = read_photograph(sample)
-            made_by = {"peer": job.peer, "resolution": job.resolution, "seed": job.seed, "job": job.fingerprint}
+            made_by = {"method": job.method, "resolution": job.resolution, "seed": job.seed, "job": job.fingerprint}
             origin = Origin(photograph=photograph, made_by=made_by)
             write_prediction(folder, job.category, sample, prediction, origin=origin)
         yield sample, prediction
@@ -283,7 +283,7 @@ def _thresholds(examinee: Examinee, rate: float) -> tuple[float, float]:
 def _cost(
     examinee: Examinee, kind: MethodKind, inputs: MethodInputs, job: Job, settings: RunSettings
 ) -> CostSheet | None:
-    if settings.cost == "off" or not job.is_first_seed or job.peer.startswith(LOOKED_UP):
+    if settings.cost == "off" or not job.is_first_seed or job.method.startswith(LOOKED_UP):
         return None
     weights = inputs.teacher().model.parameters() if kind.uses_teacher else ()
     return examinee.cost(
@@ -303,7 +303,7 @@ def _to_repeat(job: Job, settings: RunSettings, record: RunRecord) -> dict[str, 
     """Everything but the code: the job, its protocol, the method's settings, the circumstances."""
     return {
         "command": "benchmark",
-        "peer": job.peer,
+        "method": job.method,
         "resolution": job.resolution,
         "seed": job.seed,
         **job.protocol.decisive(),

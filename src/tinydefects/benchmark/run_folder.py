@@ -21,6 +21,7 @@ from tinydefects.data.sample import Category
 from tinydefects.data.walk import PROTOCOL_FILE, walk
 from tinydefects.errors import ResultError
 from tinydefects.metrics.scores import Evaluation, figures
+from tinydefects.results.old_results import MethodName, with_methods
 from tinydefects.results.protocol import PROTOCOL_VERSION, EvaluationProtocol, Job, RunRecord
 from tinydefects.results.result import Provenance, find_results, read_result
 
@@ -33,7 +34,7 @@ SECONDS = "seconds"  # of a whole job, among the settings of its result
 class Failure:
     """Why a job has no result: one line, and the traceback for whoever mends the method."""
 
-    peer: str
+    method: MethodName
     category: str
     resolution: int
     seed: int
@@ -164,7 +165,7 @@ def split_digest(category: Category) -> str:
 def write_failure(job: Job, reason: str, traceback: str, out: Path) -> None:
     """Say beside the place of its result why a job has none; the next run tries it again."""
     failure = Failure(
-        peer=job.peer,
+        method=job.method,
         category=job.category,
         resolution=job.resolution,
         seed=job.seed,
@@ -260,8 +261,8 @@ def divide_results(folder: Path) -> tuple[list[Path], list[Path]]:
 
     A single method meets nobody: its results are evaluations like others.
     """
-    runs = {path: _peek(path).get("run") for path in find_results(folder)}
-    made_by = {path: (run.get("peer"), run.get("resolution")) for path, run in runs.items() if isinstance(run, dict)}
+    runs = {path: with_methods(_peek(path).get("run")) for path in find_results(folder)}
+    made_by = {path: (run.get("method"), run.get("resolution")) for path, run in runs.items() if isinstance(run, dict)}
     if len(set(made_by.values())) < 2:
         return [], list(runs)
     return list(made_by), [path for path in runs if path not in made_by]

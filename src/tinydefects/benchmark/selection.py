@@ -49,7 +49,7 @@ def select(asked: EvaluationProtocol, methods: Sequence[str], settings: RunSetti
         seedless=[method for method, kind in kinds.items() if not kind.uses_seed],
         teacherless=[method for method, kind in kinds.items() if not kind.uses_teacher],
     )
-    chosen = tuple(job for job in jobs if _is_asked(job, asked, seedless=not kinds[job.peer].uses_seed))
+    chosen = tuple(job for job in jobs if _is_asked(job, asked, seedless=not kinds[job.method].uses_seed))
     _require_own_places(chosen)
     own = jobs_of_shard(chosen, *parse_shard(settings.shard))
     return Selection(protocol=protocol, jobs=own, n_asked=len(chosen))
@@ -156,5 +156,5 @@ def _require_own_places(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if places[job.path] != job:
             raise TinyDefectsError(
-                f"{job.peer} and {places[job.path].peer} would share the file {job.path}; run one in another --out"
+                f"{job.method} and {places[job.path].method} would share the file {job.path}; run one in another --out"
             )

@@ -20,10 +20,11 @@ from tinydefects.metrics.records import Interval
 from tinydefects.metrics.scores import FPR_LIMITS, figures
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
 from tinydefects.metrics.statistics.leaderboard import Leaderboard
+from tinydefects.results.old_results import with_methods
 from tinydefects.results.protocol import CostSheet, EvaluationProtocol
 from tinydefects.results.result import Provenance
 
-FORMAT = 2  # 1 has other words: a row of a leaderboard was a standing of an entrant, a method a peer
+FORMAT = 3  # 1 and 2 have other words: a method was a peer, in 1 a row of a leaderboard a standing of an entrant
 DECIMALS = 6
 OUR_FAMILY = "fbft"  # with its ablations a board of its own, so that parts are tested against the whole
 SIZES = ("", "_Q1", "_Q2", "_Q3", "_only_Q2", "_only_Q3", "_only_Q4")  # Q1 alone is the cumulative one, Q4 is all
@@ -133,7 +134,7 @@ def summarise(folder: Path, *, n_resamples: int = N_RESAMPLES, seed: int = 0) ->
             f"{folder}: no benchmark was run here; make one with 'tinydefects benchmark … --out {folder}'"
         )
     finished = read_numbers(folder)
-    finished.sort(key=lambda one: (one.evaluation.category, one.run.resolution, one.run.peer, one.run.seed))
+    finished.sort(key=lambda one: (one.evaluation.category, one.run.resolution, one.run.method, one.run.seed))
     if finished[0].run.protocol != protocol.fingerprint:
         raise ResultError(f"{finished[0].path}: made under another protocol; move it out of this folder")
     return Summary(
@@ -205,7 +206,7 @@ def _row(one: StoredResult) -> Row:
     values = figures(evaluation)
     return Row(
         category=evaluation.category,
-        method=run.peer,
+        method=run.method,
         resolution=run.resolution,
         seed=run.seed,
         n_train=run.n_train,
@@ -222,13 +223,12 @@ def _row(one: StoredResult) -> Row:
 
 
 def _in_these_words(content: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """The content of a file of format 1 in the words of format 2."""
+    """The content of a file of format 1 or 2 in the words of format 3."""
     if content["format"] == 1:
         for board in content["boards"]:
             rows = board["leaderboard"].pop("standings")
             board["leaderboard"]["rows"] = [{"method": row.pop("entrant"), **row} for row in rows]
-        content["rows"] = [{"method": row.pop("peer"), **row} for row in content["rows"]]
-    return content
+    return with_methods(content) if content["format"] < 3 else content
 
 
 def _rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -28,7 +28,7 @@ N_NAMED = 3  # running jobs that a line names
 def describe_plan(plan: Plan) -> str:
     """A row for each job."""
     width = max((len(estimate.job.category) for estimate in plan.estimates), default=8)
-    names = max((len(estimate.job.peer) for estimate in plan.estimates), default=4)
+    names = max((len(estimate.job.method) for estimate in plan.estimates), default=4)
     lines = [f"{'category':<{width}}  {'px':>5}  {'method':<{names}}  seed  learn  score  about"]
     return "\n".join([*lines, *(_row(estimate, width, names) for estimate in plan.estimates)])
 
@@ -37,7 +37,7 @@ def _row(estimate: Estimate, width: int, names: int) -> str:
     job = estimate.job
     state = "done" if estimate.is_done else f"{shown_time(estimate.seconds)}{'' if estimate.measured else ' (guess)'}"
     return (
-        f"{job.category:<{width}}  {shown_resolution(job.resolution):>5}  {job.peer:<{names}}  {job.seed:>4}  "
+        f"{job.category:<{width}}  {shown_resolution(job.resolution):>5}  {job.method:<{names}}  {job.seed:>4}  "
         f"{estimate.n_train:>5}  {estimate.n_test:>5}  {state}"
     )
 
@@ -59,7 +59,7 @@ def describe_totals(plan: Plan, settings: RunSettings, *, n_asked: int) -> str:
 
 def _basis(plan: Plan) -> str:
     timed = ", ".join(f"{seconds:.2g} s an image at {side} px" for side, seconds in plan.teacher_seconds.items())
-    guessed = sorted({estimate.job.peer for estimate in plan.left if not estimate.measured})
+    guessed = sorted({estimate.job.method for estimate in plan.left if not estimate.measured})
     parts = [f"the teacher was timed here ({timed})"] if timed else []
     if any(estimate.measured for estimate in plan.left):
         parts.append("methods with finished results are scaled from those by patches")
@@ -73,7 +73,7 @@ def plan_numbers(plan: Plan) -> dict[str, object]:
     rows = []
     for estimate in plan.estimates:
         job = estimate.job
-        own = {"category": job.category, "resolution": job.resolution, "method": job.peer, "seed": job.seed}
+        own = {"category": job.category, "resolution": job.resolution, "method": job.method, "seed": job.seed}
         known = {name: getattr(estimate, name) for name in ("n_train", "n_test", "is_done", "seconds", "measured")}
         rows.append({**own, **known})
     totals = {name: getattr(plan, name) for name in ("seconds", "feature_bytes", "result_bytes", "memory_bytes")}

@@ -126,7 +126,7 @@ class AnomalibMethod:
                 batch = torch.stack([as_tensor(image) for image in images]).to(self._device)
             with self._clock("resize"):
                 batch = self._preprocessed(batch)
-            with self._clock("peer"), quiet():
+            with self._clock("method"), quiet():
                 maps = self._model.model(batch).anomaly_map
             if maps is None:
                 raise TinyDefectsError(

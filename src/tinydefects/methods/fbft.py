@@ -69,7 +69,7 @@ class FbftMethod:
         clock, device = self._source.clock, self._source.teacher.device
         with clock("transfer"):
             earlier, later = (block.to(device) for block in blocks)
-        with clock("peer"):
+        with clock("method"):
             scores = self._detector.patch_scores(earlier, later, combine=self._combine)
             return scores.float().cpu().numpy()
 

@@ -21,7 +21,7 @@ from tinydefects.errors import TinyDefectsError
 if TYPE_CHECKING:
     from tinydefects.detector.teacher import Teacher
 
-STAGES = ("decode", "resize", "transfer", "teacher", "peer", "map")
+STAGES = ("decode", "resize", "transfer", "teacher", "method", "map")
 Options = TypeVar("Options")
 INPUT = ("tile", "overlap", "stride", "precision", "blocks")  # settings of how the teacher sees an image
 LEARNING = ("epochs", "learning_rate", "patches_per_batch", "patch_fraction", "validation_fraction", "patience")

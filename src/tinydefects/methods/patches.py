@@ -186,7 +186,7 @@ class PatchMethod:
         clock = self._source.clock
         with clock("transfer"):
             arrays = [block.cpu().numpy() for block in blocks]
-        with clock("peer"):
+        with clock("method"):
             return self._scorer.patch_scores(arrays)
 
 

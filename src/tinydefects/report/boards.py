@@ -79,7 +79,7 @@ def _row(method: MethodAt, sheets: Sequence[CostSheet]) -> CostRow:
         best_batches=tuple(sorted({sheet.best_batch for sheet in sheets})),
         peak_memory_bytes=max(sheet.peak_memory_bytes for sheet in sheets),
         teacher_bytes=max(sheet.teacher_bytes for sheet in sheets),
-        own_bytes=max(sheet.peer_bytes for sheet in sheets),
+        own_bytes=max(sheet.method_bytes for sheet in sheets),
         place="; ".join(sorted({_place(sheet) for sheet in sheets})),
         n_beside=max(sheet.n_beside for sheet in sheets),
     )

@@ -1,15 +1,30 @@
-"""Results of format 3 and before, whose groups went by name and place: what they lack is put back on reading."""
+"""Files of earlier versions, read in the words of this one.
+
+In results of format 3 and before groups went by name and place: what they lack is put back on reading. In results of
+format 4 and before, as in summaries of format 2 and before, a method is called a peer.
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import AliasChoices, Field
 
 from tinydefects.metrics.detectability import counts_images
 from tinydefects.metrics.groups import SizeBins, bin_groups, size_and_type_groups
 from tinydefects.metrics.records import GroupScores
 from tinydefects.metrics.scores import Evaluation
+
+WORDS = {"peer": "method", "peer_bytes": "method_bytes"}
+MethodName = Annotated[str, Field(validation_alias=AliasChoices("method", "peer"))]  # in files without a format
+
+
+def with_methods(content: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The same with a method for every peer."""
+    if isinstance(content, dict):
+        return {WORDS.get(name, name): with_methods(value) for name, value in content.items()}
+    return [with_methods(value) for value in content] if isinstance(content, list) else content
 
 
 def add_keys(evaluation: dict[str, Any]) -> None:

@@ -91,20 +91,20 @@ class EvaluationProtocol:
 class Job:
     """One method on one category at one resolution with one seed: what a worker does and a result answers.
 
-    `peer` is written as on the command line, options and all: `patchcore:coreset=0.01`. A method that needs no teacher
+    `method` is written as on the command line, options and all: `patchcore:coreset=0.01`. A method that needs no teacher
     has resolution 0.
     """
 
     protocol: EvaluationProtocol
     category: str
-    peer: str
+    method: str
     resolution: int
     seed: int
 
     @property
     def name(self) -> str:
         """For people: `mvtec_ad/screw 1036 fbft seed 0`."""
-        return f"{self.category} {shown_resolution(self.resolution)} {self.peer} seed {self.seed}"
+        return f"{self.category} {shown_resolution(self.resolution)} {self.method} seed {self.seed}"
 
     @property
     def options(self) -> Mapping[str, object]:
@@ -113,14 +113,14 @@ class Job:
 
     @property
     def path(self) -> Path:
-        """Where its result lies below the output folder: `<dataset>/<category>/<resolution>/<peer>/seed_<n>.json`."""
-        safe = "".join(sign if sign.isalnum() or sign in "-_.=" else "_" for sign in self.peer)
+        """Where its result lies below the output folder: `<dataset>/<category>/<resolution>/<method>/seed_<n>.json`."""
+        safe = "".join(sign if sign.isalnum() or sign in "-_.=" else "_" for sign in self.method)
         return Path(self.category) / str(self.resolution) / safe / f"seed_{self.seed}.json"
 
     @property
     def fingerprint(self) -> str:
         """Sixteen hex digits: a stored result with the same ones need not be computed again."""
-        own = (self.category, self.options, self.peer, self.resolution, self.seed)
+        own = (self.category, self.options, self.method, self.resolution, self.seed)
         return _digest((self.protocol.fingerprint, *own))
 
     @property
@@ -131,23 +131,25 @@ class Job:
 
 def list_jobs(
     protocol: EvaluationProtocol,
-    peers: Sequence[str],
+    methods: Sequence[str],
     *,
     seedless: Collection[str] = (),
     teacherless: Collection[str] = (),
 ) -> list[Job]:
     """Every job, those that share teacher features next to each other.
 
-    `seedless` peers get the first seed only, `teacherless` ones run once, whatever the resolutions.
+    `seedless` methods get the first seed only, `teacherless` ones run once, whatever the resolutions.
     """
     jobs = []
-    for category, resolution, peer, seed in product(protocol.categories, protocol.resolutions, peers, protocol.seeds):
-        if peer in seedless and seed != protocol.seeds[0]:
+    for category, resolution, method, seed in product(
+        protocol.categories, protocol.resolutions, methods, protocol.seeds
+    ):
+        if method in seedless and seed != protocol.seeds[0]:
             continue
-        if peer in teacherless and resolution != protocol.resolutions[0]:
+        if method in teacherless and resolution != protocol.resolutions[0]:
             continue
-        own = NO_RESOLUTION if peer in teacherless else resolution
-        jobs.append(Job(protocol=protocol, category=category, peer=peer, resolution=own, seed=seed))
+        own = NO_RESOLUTION if method in teacherless else resolution
+        jobs.append(Job(protocol=protocol, category=category, method=method, resolution=own, seed=seed))
     return jobs
 
 
@@ -185,7 +187,7 @@ class CostSheet:
         by_batch: end to end per image, by batch size.
         best_batch: the size with the lowest median.
         peak_memory_bytes: of the process during prediction (of the device where there is one).
-        teacher_bytes, peer_bytes: weights of the shared teacher (0 where none is used), and what the method itself
+        teacher_bytes, method_bytes: weights of the shared teacher (0 where none is used), and what the method itself
             keeps.
     """
 
@@ -200,7 +202,7 @@ class CostSheet:
     best_batch: int = 1
     peak_memory_bytes: int
     teacher_bytes: int
-    peer_bytes: int
+    method_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,14 +210,14 @@ class RunRecord:
     """The job a result answers.
 
     Attributes:
-        peer: as on the command line, options and all; `settings` is all its numbers depend on.
+        method: as on the command line, options and all; `settings` is all its numbers depend on.
         protocol, job: fingerprints, see `EvaluationProtocol.fingerprint` and `Job.fingerprint`.
         n_train: images it learnt from.
         fit_seconds, predict_seconds: wall time of the whole job's parts, teacher features looked up where they were
             known already; for honest speed see `cost`.
     """
 
-    peer: str
+    method: str
     resolution: int
     seed: int
     protocol: str
