@@ -122,7 +122,7 @@ def _trained(scenes: Scenes, contest: Contest, random: np.random.Generator, *, i
 
 def verdicts(contest: Contest, seed: int) -> dict[str, list[str]]:
     """By figure, the verdicts of all but the best."""
-    board = leaderboard(draw_board(contest, seed), figures=FIGURES, n_resamples=N_RESAMPLES, seed=seed)
+    board = leaderboard(draw_board(contest, seed), metrics=FIGURES, n_resamples=N_RESAMPLES, seed=seed)
     return {figure: [one.verdict for one in board.of(figure)[1:]] for figure in FIGURES}
 
 
@@ -132,7 +132,7 @@ def large_board() -> dict[str, float]:
     drawn = draw_board(contest, 0)
     figures = (*FIGURES, "aupro_Q2@0.05", "aupro_Q3@0.05", "a90_px")
     start = time.process_time()
-    leaderboard(drawn, figures=figures, n_resamples=2000)
+    leaderboard(drawn, metrics=figures, n_resamples=2000)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     return {"seconds": time.process_time() - start, "peak_mb": peak_mb}
 

@@ -68,7 +68,7 @@ def measure(family: str, data: Path) -> list[dict[str, object]]:
     judged = {name: judge(category, settings) for name, settings in INPUTS.items()}
     evaluations = {name: evaluation for name, (evaluation, _) in judged.items()}
     (plain, *_) = INPUTS
-    found = {(one.a, one.b, one.figure): one for one in compare(evaluations, names=FIGURES)}
+    found = {(one.a, one.b, one.metric): one for one in compare(evaluations, names=FIGURES)}
     rows = []
     for name, (evaluation, cost) in judged.items():
         smallest = evaluation.cumulative[0]

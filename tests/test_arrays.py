@@ -22,7 +22,7 @@ from tinydefects.metrics import aupimo, aupro, auroc, average_precision, evaluat
 from tinydefects.metrics.arrays import array_pairs
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.groups import SizeBins
-from tinydefects.metrics.scores import figures
+from tinydefects.metrics.scores import metrics_of
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "arrays.md"
 
@@ -64,8 +64,8 @@ def test_every_number_and_interval_is_that_of_samples_on_disk(on_disk):
     pairs, arrays = on_disk
     settings = {"bins": SizeBins(unit="area_px", edges=(4.0, 16.0)), "threshold": 0.5, "n_resamples": 200, "seed": 3}
     expected, found = evaluate(pairs, n_exhibits=0, **settings), evaluate_arrays(**arrays, **settings)
-    assert figures(found) == pytest.approx(figures(expected), abs=0, nan_ok=True)
-    assert len(figures(found)) > 60
+    assert metrics_of(found) == pytest.approx(metrics_of(expected), abs=0, nan_ok=True)
+    assert len(metrics_of(found)) > 60
     assert found.intervals.keys() == expected.intervals.keys()
     for name, interval in expected.intervals.items():
         ours = found.intervals[name]
@@ -167,7 +167,7 @@ def test_the_form_of_the_arrays_does_not_matter(way):
         evaluate_arrays(masks, maps, n_resamples=0),
         evaluate_arrays(of_masks(masks), of_maps(maps), n_resamples=0),
     )
-    assert figures(found) == pytest.approx(figures(expected), abs=0, nan_ok=True)
+    assert metrics_of(found) == pytest.approx(metrics_of(expected), abs=0, nan_ok=True)
 
 
 @pytest.mark.parametrize("stack", [np.stack, lambda arrays: np.stack(arrays)[:, None]])

@@ -12,7 +12,7 @@ from scipy import stats
 from command_line import run
 from dataset_trees import draw
 from tinydefects.audit.audit import Audit, RuleNote, agreement, audit_maps, read_audit, write_audit
-from tinydefects.audit.rescoring import FIGURES
+from tinydefects.audit.rescoring import METRICS
 from tinydefects.audit.rules import standard_rules
 from tinydefects.audit.showing import describe_audit, plot_audit
 from tinydefects.data.masks import read_mask
@@ -27,7 +27,7 @@ def make_audit(**by_method: tuple[float, float]) -> Audit:
     """Every figure of a method has one value under the exact rule and another under the rule `other`."""
     rules = tuple(RuleNote(name=name, does="counts", used_by="some") for name in ("exact", "other"))
     values = {
-        method: {rule.name: dict.fromkeys(FIGURES, value) for rule, value in zip(rules, pair, strict=True)}
+        method: {rule.name: dict.fromkeys(METRICS, value) for rule, value in zip(rules, pair, strict=True)}
         for method, pair in by_method.items()
     }
     return Audit(
@@ -119,7 +119,7 @@ def test_the_text_gives_the_exact_number_the_difference_and_who_falls_behind():
 def test_the_text_of_one_method_ranks_nothing():
     text = describe_audit(make_audit(a=(0.9, 0.9)))
     assert "tau" not in text
-    assert text.splitlines()[-1].split() == ["other", *["."] * len(FIGURES)]
+    assert text.splitlines()[-1].split() == ["other", *["."] * len(METRICS)]
 
 
 def test_methods_are_named_after_their_folders_and_read_with_the_images(inside):
@@ -161,7 +161,7 @@ def test_json_of_the_command_is_parseable_and_has_every_number(inside, monkeypat
     code, out, _ = run(monkeypatch, capsys, "audit", "fine", "folder/parts", "--root", ".", "--json", "--input-px", 32)
     values = json.loads(out)["values"]["fine"]
     assert code == 0
-    assert set(values["32_px_nearest"]) == set(FIGURES)
+    assert set(values["32_px_nearest"]) == set(METRICS)
 
 
 def test_mishaps_of_the_command_are_one_line_and_exit_code_2(inside, monkeypatch, capsys):

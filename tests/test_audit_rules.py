@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tinydefects.audit.rescoring import FIGURES, audit_pairs
+from tinydefects.audit.rescoring import METRICS, audit_pairs
 from tinydefects.audit.rules import EXACT, Rule, area_up_to_last_sample, clamped, resized, standard_rules, stretched
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample
@@ -97,7 +97,7 @@ def score_range(pairs) -> tuple[np.float32, np.float32]:
 def test_the_exact_rule_is_evaluate(noisy_pairs):
     (found,) = figures_under(noisy_pairs, EXACT)
     expected = evaluate(noisy_pairs, fpr_limits=LIMITS)
-    assert tuple(found) == FIGURES
+    assert tuple(found) == METRICS
     assert tuple(found[f"aupro@{limit:g}"] for limit in LIMITS) == pytest.approx(expected.overall.aupro, abs=1e-12)
     assert found["aupro_Q1@0.05"] == pytest.approx(expected.cumulative[0].aupro[2], abs=1e-12)
     assert found["rho@0.3"] == pytest.approx(expected.rho[0], abs=1e-12)

@@ -241,7 +241,7 @@ def test_facts_that_differ_are_counted_and_not_chosen_from(stored):
 def _row(method, value, verdict):
     return LeaderboardRow(
         method=method,
-        figure="aupro_Q1@0.05",
+        metric="aupro_Q1@0.05",
         value=value,
         interval=Interval(low=value, high=value),
         seed_spread=math.nan,
@@ -299,7 +299,7 @@ def test_the_download_holds_every_row(ranked):
     assert len(rows) == len(ranked.leaderboard.rows)
     by_key = {(row["method"], row["metric"]): row for row in rows}
     for one in ranked.leaderboard.rows:
-        row = by_key[one.method, one.figure]
+        row = by_key[one.method, one.metric]
         assert float(row["value"]) == pytest.approx(one.value, rel=1e-5)
         assert (row["verdict"], row["board"]) == (one.verdict, "cloth at 64 px")
     assert {row["method"] for row in rows} == {"strong", HOSTILE, "plain"}

@@ -9,7 +9,7 @@ from random_category import random_pairs, random_samples
 from tinydefects.cli.app import app
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.scores import figures
+from tinydefects.metrics.scores import metrics_of
 from tinydefects.metrics.statistics.comparison import compare, describe, single_p_values, stepdown_p_values
 from tinydefects.results.result import Result, describe_run, read_named_results, write_result
 
@@ -30,7 +30,7 @@ def evaluations(samples):
 
 
 def by_figure(comparisons):
-    return {one.figure: one for one in comparisons}
+    return {one.metric: one for one in comparisons}
 
 
 def test_a_large_difference_is_told_and_chance_is_not(evaluations):
@@ -43,7 +43,7 @@ def test_a_large_difference_is_told_and_chance_is_not(evaluations):
 def test_a_method_against_itself_is_never_distinguishable(evaluations):
     for one in compare({"a": evaluations["weak"], "b": evaluations["weak"]}, names=["all"], n_resamples=300):
         if one.verdict != "undefined":
-            assert (one.difference, one.p_value, one.corrected_p) == (0, 1, 1), one.figure
+            assert (one.difference, one.p_value, one.corrected_p) == (0, 1, 1), one.metric
             assert one.verdict == "not distinguishable"
 
 
@@ -52,7 +52,7 @@ def test_swapping_the_methods_flips_the_sign_and_nothing_else(evaluations):
     forth = compare({"a": evaluations["strong"], "b": evaluations["weak"]}, n_resamples=300)
     back = by_figure(compare({"b": evaluations["weak"], "a": evaluations["strong"]}, n_resamples=300))
     for one in forth:
-        other = back[one.figure]
+        other = back[one.metric]
         np.testing.assert_allclose(one.difference, -other.difference, atol=1e-9)
         np.testing.assert_allclose(one.interval.low, -other.interval.high, atol=1e-9)
         np.testing.assert_allclose(one.corrected_p, other.corrected_p, atol=2 / 301)  # two resamples at the border
@@ -63,7 +63,7 @@ def test_the_order_of_the_images_does_not_matter(samples, evaluations):
     shuffled = evaluate(reversed(list(random_pairs(samples, seed=1, contrast=0.6))), n_resamples=0)
     straight = compare({"a": evaluations["strong"], "b": evaluations["weak"]}, n_resamples=300)
     for one, other in zip(straight, compare({"a": evaluations["strong"], "b": shuffled}, n_resamples=300), strict=True):
-        assert other.figure == one.figure
+        assert other.metric == one.metric
         np.testing.assert_allclose([other.p_value, other.interval.low], [one.p_value, one.interval.low], rtol=1e-6)
 
 
@@ -85,14 +85,14 @@ def replace_map(prediction, noise):
 def test_every_pair_of_methods_is_compared_and_values_are_the_exact_ones(evaluations):
     comparisons = compare(evaluations, names=["pixel_auroc"], n_resamples=200)
     assert [(one.a, one.b) for one in comparisons] == [("strong", "weak"), ("strong", "other"), ("weak", "other")]
-    assert comparisons[0].value_b == figures(evaluations["weak"])["pixel_auroc"]
+    assert comparisons[0].value_b == metrics_of(evaluations["weak"])["pixel_auroc"]
     assert comparisons[0].interval.low < comparisons[0].difference < comparisons[0].interval.high
 
 
 def test_the_interval_leaves_out_zero_exactly_when_the_p_value_is_below_one_in_twenty(evaluations):
     for one in compare(evaluations, names=["all"], n_resamples=500):
         if one.verdict != "undefined" and abs(one.p_value - 0.05) > 0.01:
-            assert (one.p_value < 0.05) == (not one.interval.low <= 0 <= one.interval.high), one.figure
+            assert (one.p_value < 0.05) == (not one.interval.low <= 0 <= one.interval.high), one.metric
 
 
 def test_corrected_p_values_are_never_below_single_ones_and_keep_their_order():
@@ -223,8 +223,8 @@ def test_the_command_prints_verdicts_or_json(stored):
     assert printed.exit_code == 0, printed.output
     assert "A = strong, B = weak" in printed.output
     assert "strong higher" in printed.output
-    chosen = CliRunner().invoke(app, ["compare", *paths, "--figures", "image_auroc", "--json", "--resamples", "200"])
-    assert chosen.stdout.count('"figure"') == 1
+    chosen = CliRunner().invoke(app, ["compare", *paths, "--metrics", "image_auroc", "--json", "--resamples", "200"])
+    assert chosen.stdout.count('"metric"') == 1
     assert '"corrected_p"' in chosen.stdout
 
 

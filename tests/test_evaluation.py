@@ -13,7 +13,7 @@ from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError
 from tinydefects.metrics import spool
 from tinydefects.metrics.evaluation import EvaluationSettings, evaluate
 from tinydefects.metrics.groups import SizeBins
-from tinydefects.metrics.scores import figures
+from tinydefects.metrics.scores import metrics_of
 
 GOLDENS = Path(__file__).resolve().parents[2] / "shared" / "goldens"
 LIMITS = (0.30, 0.10, 0.05, 0.01)
@@ -224,7 +224,7 @@ def test_a_setting_that_makes_no_sense_is_named_before_the_first_image(change, t
 def test_settings_may_be_one_value_single_changes_or_both(small_category):
     settings = EvaluationSettings(fpr_limits=(0.3, 0.05), n_resamples=7, seed=3, contrast=True)
     whole, by_name = evaluate(small_category, settings), evaluate(small_category, **dict(settings))
-    assert figures(by_name) == pytest.approx(figures(whole), abs=1e-12, nan_ok=True)
+    assert metrics_of(by_name) == pytest.approx(metrics_of(whole), abs=1e-12, nan_ok=True)
     assert by_name.intervals.keys() == whole.intervals.keys() != set()
     other = evaluate(small_category, settings, n_resamples=0)
     assert (other.fpr_limits, other.intervals, settings.n_resamples) == ((0.3, 0.05), {}, 7)

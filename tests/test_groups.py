@@ -14,7 +14,7 @@ from tinydefects.metrics.curves import exact_curve
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.groups import QUARTILES, SizeBins, short
 from tinydefects.metrics.ranking import rank
-from tinydefects.metrics.scores import choose_figures, figures, groups_of
+from tinydefects.metrics.scores import choose_metrics, groups_of, metrics_of
 from tinydefects.metrics.statistics.comparison import compare
 from tinydefects.metrics.statistics.leaderboard import leaderboard
 from tinydefects.report.page import write_report
@@ -73,7 +73,7 @@ def test_keys_and_figures_names_are_unique_and_every_group_holds_its_own_defects
     for group in odd.by_type:
         assert group.n_images == 2  # also of the type that is called like the good images
         assert {odd.defects[member].defect_type for member in group.members} == {group.name}
-    values = figures(odd)
+    values = metrics_of(odd)
     for group in groups:
         np.testing.assert_equal(values[f"aupro{group.suffix}@0.3"], group.aupro[0])
 
@@ -93,7 +93,7 @@ def test_bins_that_share_edges_are_one_group_where_they_are_equal(odd):
 
 
 def test_every_interval_is_that_of_its_own_group(odd):
-    values, drawn = figures(odd), 0
+    values, drawn = metrics_of(odd), 0
     assert set(odd.intervals) == set(values) - {"a90_95_px"}
     for name, interval in odd.intervals.items():
         if not math.isnan(interval.low):
@@ -127,7 +127,7 @@ def test_a_stored_result_has_the_same_groups(odd, tmp_path):
 
 def test_plain_names_stay_and_keys_work_as_well(odd):
     def chosen(text):
-        return choose_figures([odd], text)
+        return choose_metrics([odd], text)
 
     limits = ["0.3", "0.1", "0.05", "0.01"]
     for text, name in [
@@ -154,7 +154,7 @@ def test_plain_names_stay_and_keys_work_as_well(odd):
         "aupro_a, b@0.3",
         "image_auroc",
     ]
-    assert chosen("all") == list(figures(odd))
+    assert chosen("all") == list(metrics_of(odd))
     with pytest.raises(ResultError, match=r"'aupro_dent@0\.3'; choose from aupro@0\.3"):
         chosen("image_auroc, aupro_dent@0.3")
 
@@ -164,13 +164,13 @@ def test_methods_are_compared_on_the_group_that_was_named(odd, tmp_path):
     names = ["aupro_type:Q1@0.3", "aupro_Q1@0.3", "aupro_diameter_px:2-10@0.3", "aupro_2 to 5 px@0.3"]
     quick = {"n_resamples": 100}
     for one in compare({"a": odd, "b": other}, names=names, **quick):
-        assert one.value_a == figures(odd)[one.figure]
-        assert one.value_b == figures(other)[one.figure]
+        assert one.value_a == metrics_of(odd)[one.metric]
+        assert one.value_b == metrics_of(other)[one.metric]
     board = leaderboard(
-        {"a": {"c": [odd]}, "b": {"c": [other]}}, figures=["aupro_type:Q1@0.3", "aupro_Q1@0.3"], **quick
+        {"a": {"c": [odd]}, "b": {"c": [other]}}, metrics=["aupro_type:Q1@0.3", "aupro_Q1@0.3"], **quick
     )
     assert {one.value for one in board.of("aupro_type:Q1@0.3")} == {
-        figures(e)["aupro_type:Q1@0.3"] for e in (odd, other)
+        metrics_of(e)["aupro_type:Q1@0.3"] for e in (odd, other)
     }
 
 
@@ -188,7 +188,7 @@ def test_bins_in_millimetres_of_other_pitches_are_not_compared(tmp_path):
         compare(evaluations, names=["aupro_<0.05 mm²@0.3"], n_resamples=100)
     with pytest.raises(ResultError, match=r"other defects in '<0\.05 mm²'"):
         leaderboard(
-            {name: {"c": [e]} for name, e in evaluations.items()}, figures=["aupro_<0.05 mm²@0.3"], n_resamples=50
+            {name: {"c": [e]} for name, e in evaluations.items()}, metrics=["aupro_<0.05 mm²@0.3"], n_resamples=50
         )
     assert compare(evaluations, names=["aupro@0.3"], n_resamples=100)[0].difference == 0
 

@@ -6,7 +6,7 @@ import pytest
 from random_category import random_pairs, random_samples
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.scores import figures
+from tinydefects.metrics.scores import metrics_of
 from tinydefects.metrics.statistics.comparison import compare
 from tinydefects.metrics.statistics.leaderboard import leaderboard
 from tinydefects.metrics.statistics.uncertainty import intervals
@@ -36,8 +36,8 @@ def row(board, method, figure):
 
 @pytest.mark.slow
 def test_a_value_is_the_mean_over_categories_of_the_mean_over_seeds(evaluations):
-    one = row(leaderboard(evaluations, figures=ASKED, n_resamples=50), "weak", "aupro@0.3")
-    by_seed = [[figures(e)["aupro@0.3"] for e in seeds] for seeds in evaluations["weak"].values()]
+    one = row(leaderboard(evaluations, metrics=ASKED, n_resamples=50), "weak", "aupro@0.3")
+    by_seed = [[metrics_of(e)["aupro@0.3"] for e in seeds] for seeds in evaluations["weak"].values()]
     assert one.value == pytest.approx(np.mean(by_seed))
     assert one.by_category["b/metal"] == pytest.approx(np.mean(by_seed[1]))
     assert one.n_seeds == 3
@@ -50,24 +50,24 @@ def test_comparing_two_and_ranking_them_are_one_test(evaluations):
         for a, b in (("strong", "weak"), ("weak", "other")):
             alone = {name: evaluations[name]["a/cloth"][0] for name in (a, b)}
             by_category = {name: {one.category: [one]} for name, one in alone.items()}
-            last = leaderboard(by_category, figures=[figure], n_resamples=300).of(figure)[1]
+            last = leaderboard(by_category, metrics=[figure], n_resamples=300).of(figure)[1]
             (pair,) = compare(alone, names=[figure], n_resamples=300)
             assert last.corrected_p == pytest.approx(pair.corrected_p, abs=2 / 301)
             assert abs(last.difference_to_best) == pytest.approx(abs(pair.difference), abs=1e-12)
 
 
 def test_the_better_one_is_best_and_chance_is_not_told_apart(evaluations):
-    board = leaderboard(evaluations, figures=ASKED, n_resamples=400)
+    board = leaderboard(evaluations, metrics=ASKED, n_resamples=400)
     assert [one.verdict for one in board.of("aupro@0.3")] == ["best", "lower", "lower"]
     assert board.of("aupro@0.3")[0].method == "strong"
     assert np.isnan(board.of("aupro@0.3")[0].corrected_p)
     without = {name: evaluations[name] for name in ("weak", "other")}
-    chance = leaderboard(without, figures=ASKED, n_resamples=400)
+    chance = leaderboard(without, metrics=ASKED, n_resamples=400)
     assert {one.verdict for one in chance.rows} == {"best", "not distinguishable from the best"}
 
 
 def test_the_fewest_false_alarms_are_best(evaluations):
-    board = leaderboard(evaluations, figures=ASKED, n_resamples=200)
+    board = leaderboard(evaluations, metrics=ASKED, n_resamples=200)
     first, *others = board.of("image_fpr_at_95_tpr")
     assert first.method == "strong"
     assert all(one.difference_to_best > 0 for one in others)
@@ -77,7 +77,7 @@ def test_it_agrees_with_a_slow_reference(evaluations):
     """Every category and draw by itself, on images that are really drawn again; one seed, so that none are drawn."""
     figure, n_resamples = "aupro@0.3", 400
     weak = {category: seeds[:1] for category, seeds in evaluations["weak"].items()}
-    (one,) = leaderboard({"weak": weak}, figures=[figure], n_resamples=n_resamples).rows
+    (one,) = leaderboard({"weak": weak}, metrics=[figure], n_resamples=n_resamples).rows
     random = np.random.default_rng(5)
     drawn = []
     for _ in range(n_resamples):
@@ -114,7 +114,7 @@ def test_one_category_and_one_seed_give_a_comparison_and_the_usual_interval(eval
     single = {name: by_category["b/metal"][0] for name, by_category in evaluations.items()}
     for figure in ("aupro@0.3", "aupro_Q1@0.05", "image_auroc"):
         chosen = {name: {"b/metal": [evaluation]} for name, evaluation in single.items()}
-        board = leaderboard(chosen, figures=[figure], n_resamples=300)
+        board = leaderboard(chosen, metrics=[figure], n_resamples=300)
         best = board.of(figure)[0]
         for one in compare(single, names=[figure], n_resamples=300):
             if best.method in (one.a, one.b):
@@ -130,7 +130,7 @@ def test_luck_in_training_widens_the_interval(evaluations):
     (same,) = evaluations["weak"]["b/metal"][:1]
     lucky = [replace(same, image_auroc=value) for value in (0.1, 0.5, 0.6)]
     steady, shaken = (
-        leaderboard({"weak": {"b/metal": seeds}}, figures=["image_auroc"], n_resamples=2000).rows[0]
+        leaderboard({"weak": {"b/metal": seeds}}, metrics=["image_auroc"], n_resamples=2000).rows[0]
         for seeds in ([same] * 3, lucky)
     )
     assert shaken.value == pytest.approx(0.4)
@@ -150,11 +150,11 @@ def test_a_difference_that_another_training_run_would_turn_round_is_none(evaluat
     same = evaluations["weak"]["b/metal"][0]
     higher = [replace(same, image_auroc=value) for value in (0.75, 0.76, 0.74)]
     lower = [replace(same, image_auroc=value) for value in (0.7, 0.71, 0.69)]
-    told = leaderboard({"a": {"b/metal": higher}, "b": {"b/metal": lower}}, figures=["image_auroc"], n_resamples=500)
+    told = leaderboard({"a": {"b/metal": higher}, "b": {"b/metal": lower}}, metrics=["image_auroc"], n_resamples=500)
     assert told.rows[1].verdict == "lower"  # 0.05 with every seed, and on every draw of images
     shuffled = [replace(same, image_auroc=value) for value in (0.95, 0.4, 0.75)]
     chance = leaderboard(
-        {"a": {"b/metal": higher}, "b": {"b/metal": shuffled}}, figures=["image_auroc"], n_resamples=500
+        {"a": {"b/metal": higher}, "b": {"b/metal": shuffled}}, metrics=["image_auroc"], n_resamples=500
     )
     assert chance.rows[1].verdict == "not distinguishable from the best"
 
@@ -164,19 +164,19 @@ def test_many_categories_narrow_the_interval_of_their_mean(evaluations):
     four = {"weak": {f"b/metal{n}": evaluations["weak"]["b/metal"][:1] for n in range(4)}}
     widths = []
     for chosen in (one, four):
-        interval = leaderboard(chosen, figures=["aupro@0.3"], n_resamples=2000).rows[0].interval
+        interval = leaderboard(chosen, metrics=["aupro@0.3"], n_resamples=2000).rows[0].interval
         widths.append(interval.high - interval.low)
     assert widths[1] == pytest.approx(widths[0] / 2, rel=0.1)
 
 
 def test_only_categories_that_every_method_has_count(evaluations):
     fewer = {**evaluations, "other": {"b/metal": evaluations["other"]["b/metal"]}}
-    board = leaderboard(fewer, figures=["aupro@0.3"], n_resamples=100)
+    board = leaderboard(fewer, metrics=["aupro@0.3"], n_resamples=100)
     assert (board.categories, board.left_out) == (("b/metal",), ("a/cloth",))
-    alone = leaderboard({"strong": {"b/metal": evaluations["strong"]["b/metal"]}}, figures=["aupro@0.3"])
+    alone = leaderboard({"strong": {"b/metal": evaluations["strong"]["b/metal"]}}, metrics=["aupro@0.3"])
     assert row(board, "strong", "aupro@0.3").value == alone.rows[0].value
     with pytest.raises(ResultError, match="no category has results of all methods; none has the fewest"):
-        leaderboard({**evaluations, "none": {}}, figures=["aupro@0.3"])
+        leaderboard({**evaluations, "none": {}}, metrics=["aupro@0.3"])
 
 
 def test_a_value_missing_in_one_category_is_undefined_unless_nobody_has_it(evaluations):
@@ -185,7 +185,7 @@ def test_a_value_missing_in_one_category_is_undefined_unless_nobody_has_it(evalu
     lost = replace(failing, image_auroc=float("nan"))
     board = leaderboard(
         {**evaluations, "weak": {**evaluations["weak"], "a/cloth": [lost] * 3}},
-        figures=["image_auroc", "image_f1"],
+        metrics=["image_auroc", "image_f1"],
         n_resamples=100,
     )
     last = board.of("image_auroc")[-1]
@@ -197,13 +197,13 @@ def test_a_value_missing_in_one_category_is_undefined_unless_nobody_has_it(evalu
         name: {**by_category, "a/cloth": [replace(one, image_auroc=float("nan")) for one in by_category["a/cloth"]]}
         for name, by_category in evaluations.items()
     }
-    for one in leaderboard(nowhere, figures=["image_auroc"], n_resamples=100).rows:
+    for one in leaderboard(nowhere, metrics=["image_auroc"], n_resamples=100).rows:
         assert list(one.by_category) == ["b/metal"]
         assert one.value == one.by_category["b/metal"]
 
 
 def test_the_same_method_twice_is_never_told_apart(evaluations):
-    board = leaderboard({"one": evaluations["weak"], "same": evaluations["weak"]}, figures=list(ASKED), n_resamples=200)
+    board = leaderboard({"one": evaluations["weak"], "same": evaluations["weak"]}, metrics=list(ASKED), n_resamples=200)
     for one in board.rows:
         if one.verdict != "best":
             assert (one.difference_to_best, one.corrected_p) == (0, 1)
@@ -213,13 +213,13 @@ def test_the_same_method_twice_is_never_told_apart(evaluations):
 def test_equal_methods_stand_in_the_order_of_their_names(evaluations):
     same = evaluations["weak"]
     for names in (("b", "a", "c"), ("c", "b", "a")):
-        board = leaderboard(dict.fromkeys(names, same), figures=["aupro@0.3"], n_resamples=20)
+        board = leaderboard(dict.fromkeys(names, same), metrics=["aupro@0.3"], n_resamples=20)
         assert [one.method for one in board.rows] == ["a", "b", "c"]
 
 
 def test_the_order_of_methods_images_and_other_categories_changes_no_number(evaluations):
-    board = leaderboard(evaluations, figures=["aupro@0.3"], n_resamples=200)
-    turned = leaderboard(dict(reversed(evaluations.items())), figures=["aupro@0.3"], n_resamples=200)
+    board = leaderboard(evaluations, metrics=["aupro@0.3"], n_resamples=200)
+    turned = leaderboard(dict(reversed(evaluations.items())), metrics=["aupro@0.3"], n_resamples=200)
     assert [one.method for one in turned.rows] == [one.method for one in board.rows]
     assert [one.corrected_p for one in turned.rows[1:]] == [one.corrected_p for one in board.rows[1:]]
     assert [one.interval for one in turned.rows] == [one.interval for one in board.rows]
@@ -231,14 +231,14 @@ def test_methods_of_other_images_an_old_result_and_an_unknown_figure_are_refused
         "weak": dict(zip(("a/cloth", "b/metal"), [*evaluations["weak"].values()][::-1], strict=True)),
     }
     with pytest.raises(ResultError, match=r"strong on a/cloth and weak hold different images"):
-        leaderboard(swapped, figures=["aupro@0.3"])
+        leaderboard(swapped, metrics=["aupro@0.3"])
     bare = [replace(one, tally=None) for one in evaluations["weak"]["a/cloth"]]
     with pytest.raises(ResultError, match="weak on a/cloth: keeps no tally"):
-        leaderboard({**evaluations, "weak": {**evaluations["weak"], "a/cloth": bare}}, figures=["aupro@0.3"])
+        leaderboard({**evaluations, "weak": {**evaluations["weak"], "a/cloth": bare}}, metrics=["aupro@0.3"])
     with pytest.raises(ResultError, match=r"'aupro@0\.7'; choose from a50_px"):
-        leaderboard(evaluations, figures=["aupro@0.7"])
+        leaderboard(evaluations, metrics=["aupro@0.7"])
     with pytest.raises(ResultError, match="one method at least"):
-        leaderboard({}, figures=["aupro@0.3"])
+        leaderboard({}, metrics=["aupro@0.3"])
 
 
 def test_a_lone_defective_image_leaves_values_without_interval_or_verdict(tmp_path):
@@ -247,7 +247,7 @@ def test_a_lone_defective_image_leaves_values_without_interval_or_verdict(tmp_pa
         name: {"a/b": [evaluate(random_pairs(samples, contrast=contrast), n_resamples=0)]}
         for name, contrast in (("strong", 3.0), ("weak", 0.1))
     }
-    best, other = leaderboard(chosen, figures=["aupro@0.3"], n_resamples=50).rows
+    best, other = leaderboard(chosen, metrics=["aupro@0.3"], n_resamples=50).rows
     assert np.isnan([best.interval.low, other.corrected_p]).all()
     assert (best.verdict, other.verdict) == ("best", "undefined")
     assert other.value < best.value

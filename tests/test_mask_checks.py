@@ -131,7 +131,7 @@ def test_masks_that_all_mark_nothing_are_refused_and_one_that_does_is_told(parts
     assert "no pixel is marked" in check(parts, allowed={"nothing-marked"})[0]
     put(parts / "ground_truth/dark/1.png", np.uint8(255) * TRUTHS[1])
     assert check(parts) == (
-        "2 (test/dark/0, test/dark/2) of 3 defective images: no pixel is marked; they count for image figures only",
+        "2 (test/dark/0, test/dark/2) of 3 defective images: no pixel is marked; they count for image metrics only",
     )
 
 

@@ -107,7 +107,7 @@ def test_empty_folders_are_as_good_as_none(tmp_path):
         (tmp_path / "parts" / folder).mkdir(parents=True)
     parts = load(tmp_path, "train/good/0.png test/good/2.png")
     assert ids(parts.test) == ["test/good/2"]
-    assert parts.remarks == ("no defective image: figures of defects are undefined",)
+    assert parts.remarks == ("no defective image: metrics of defects are undefined",)
 
 
 @pytest.mark.parametrize("name", ["bad", "NG", "nok", "Not-OK", "anomaly", "defective", "ko", "faulty", "reject"])
@@ -164,7 +164,7 @@ def test_whatever_else_lies_there_is_counted(tmp_path):
 def test_defects_without_outlines_count_for_image_figures_and_it_is_said_once(tmp_path):
     parts = load(tmp_path, WHOLE)
     assert [(sample.label, sample.mask_paths) for sample in parts.test[1:]] == [("defect", ())] * 2
-    assert parts.remarks == ("no outlines: image figures only",)
+    assert parts.remarks == ("no outlines: image metrics only",)
 
 
 def test_a_missing_outline_is_refused_unless_it_is_allowed(tmp_path):
@@ -172,7 +172,7 @@ def test_a_missing_outline_is_refused_unless_it_is_allowed(tmp_path):
         load(tmp_path, f"{WHOLE} ground_truth/dark/3.png")
     parts = load(tmp_path, "", allow_unmarked=True)
     assert [len(sample.mask_paths) for sample in parts.test] == [0, 1, 0]
-    assert parts.remarks == ("1 of 2 defective images without outline (test/dark/4): image figures only",)
+    assert parts.remarks == ("1 of 2 defective images without outline (test/dark/4): image metrics only",)
 
 
 def test_masks_named_otherwise_are_a_missing_outline_not_none(tmp_path):
@@ -227,5 +227,5 @@ def test_the_commands_say_what_was_left_out_and_keep_standard_output_clean(tmp_p
 def test_sizes_cannot_be_measured_where_nothing_is_outlined(tmp_path, monkeypatch, capsys):
     draw_all(tmp_path / "parts", "train/good/0.png test/dark/1.png")
     code, out, err = run(monkeypatch, capsys, "inspect", "folder/parts", "--root", tmp_path)
-    assert (code, "folder/parts: no outlines: image figures only" in err) == (0, True)
+    assert (code, "folder/parts: no outlines: image metrics only" in err) == (0, True)
     assert "no defect is outlined in 1 defective images, so there is nothing to measure; give --defect-px" in out

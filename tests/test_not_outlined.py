@@ -84,7 +84,7 @@ def test_the_page_shows_image_figures_and_nothing_that_is_not_there(tmp_path):
 def test_methods_are_compared_by_their_image_figures(tmp_path):
     evaluations = {name: evaluate(pairs(tmp_path), n_resamples=0) for name in "ab"}
     comparisons = compare(evaluations, n_resamples=100)
-    assert [one.figure for one in comparisons if one.verdict != "undefined"] == ["image_auroc"]
+    assert [one.metric for one in comparisons if one.verdict != "undefined"] == ["image_auroc"]
     text = describe(comparisons)
     assert "undefined for both: aupro@0.3, aupro@0.1" in text
     assert "p is corrected for 1 comparisons" in text

@@ -117,11 +117,11 @@ def test_an_evaluation_without_outlines_says_so():
     assert not [row for row in page.rows if row[0] == "Q1"]
 
 
-def board_of(verdicts, figures=("aupro_Q1@0.05", "a90_px")):
+def board_of(verdicts, metrics=("aupro_Q1@0.05", "a90_px")):
     rows = [
         LeaderboardRow(
             method=method,
-            figure=figure,
+            metric=metric,
             value=0.5 - place / 8,
             interval=Interval(low=0.25, high=0.625) if verdict != "undefined" else Interval(low=np.nan, high=np.nan),
             seed_spread=0.0,
@@ -131,7 +131,7 @@ def board_of(verdicts, figures=("aupro_Q1@0.05", "a90_px")):
             corrected_p=0.5,
             verdict=verdict,
         )
-        for figure in figures
+        for metric in metrics
         for place, (method, verdict) in enumerate(verdicts.items())
     ]
     return Leaderboard(categories=("mvtec_ad/screw",), left_out=("mvtec_ad/nut",), rows=tuple(rows))

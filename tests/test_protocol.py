@@ -139,7 +139,7 @@ def test_a_benchmark_of_0_1_0_goes_on_where_it_stopped():
     (job,) = list_jobs(protocol, ["local_contrast"], teacherless={"local_contrast"})
     found = finished(job, GOLDENS / "benchmark_of_0_1_0")
     assert found is not None
-    assert found.figures["image_auroc"] == pytest.approx(1.0, abs=1e-12)
+    assert found.metrics["image_auroc"] == pytest.approx(1.0, abs=1e-12)
 
 
 def test_options_of_a_dataset_change_the_jobs_on_it_and_no_others():

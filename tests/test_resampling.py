@@ -4,7 +4,7 @@ import pytest
 from random_category import random_pairs, random_samples
 from reference.slow_tally import members_of, random_images, repeated_figures, tally_of
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.scores import figures
+from tinydefects.metrics.scores import metrics_of
 from tinydefects.metrics.statistics.resampling import Plan, Resampler
 from tinydefects.metrics.statistics.uncertainty import plan_of
 
@@ -36,7 +36,7 @@ def test_weights_give_what_evaluating_the_repeated_images_gives(tmp_path):
     evaluation = evaluate(pairs, **settings)
     times = np.random.default_rng(4).integers(0, 4, len(pairs))
     found = Resampler(evaluation.tally, plan_of(evaluation)).under(times[None].astype(float))
-    repeated = figures(evaluate([pair for pair, n in zip(pairs, times, strict=True) for _ in range(n)], **settings))
+    repeated = metrics_of(evaluate([pair for pair, n in zip(pairs, times, strict=True) for _ in range(n)], **settings))
     for name in ("aupimo", "pixel_f1", "seg_f1", "pixel_average_precision", "aupro@0.3", "aupro_pit@0.05"):
         assert found[name][0] == pytest.approx(repeated[name], abs=1e-3), name
     for name in ("a50_px", "a90_px"):

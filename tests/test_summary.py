@@ -6,10 +6,10 @@ import pytest
 
 from random_category import random_pairs, random_samples
 from tinydefects.benchmark.run_folder import write_failure, write_protocol
-from tinydefects.benchmark.summary import FIGURES, read_summary, summarise, write_summary
+from tinydefects.benchmark.summary import METRICS, read_summary, summarise, write_summary
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.scores import figures
+from tinydefects.metrics.scores import metrics_of
 from tinydefects.metrics.statistics.leaderboard import leaderboard
 from tinydefects.results.protocol import CostSheet, EvaluationProtocol, Job, RunRecord, Spread
 from tinydefects.results.result import Result, describe_run, write_result
@@ -83,9 +83,9 @@ def test_every_result_is_one_row_with_its_numbers(written, summary):
     rows = {(row.category, row.method, row.resolution, row.seed): row for row in summary.rows}
     assert rows.keys() == written[1].keys()
     for job, row in rows.items():
-        known = figures(written[1][job])
-        assert set(row.figures) == set(FIGURES)
-        np.testing.assert_equal({name: known[name] for name in FIGURES}, dict(row.figures))
+        known = metrics_of(written[1][job])
+        assert set(row.metrics) == set(METRICS)
+        np.testing.assert_equal({name: known[name] for name in METRICS}, dict(row.metrics))
         assert row.intervals["aupro@0.3"] == written[1][job].intervals["aupro@0.3"]
         assert row.n_defects == written[1][job].overall.n_defects
     one = rows["cloth/plain", "strong", 64, 0]
@@ -110,7 +110,7 @@ def test_each_dataset_and_resolution_has_its_leaderboard_and_teacherless_methods
         }
         for peer, resolution, seeds in (("plain", 0, (0,)), ("strong", 32, (0, 1)), ("weak", 32, (0, 1)))
     }
-    own = leaderboard(by_method, figures=["rho@0.05"], n_resamples=50).rows
+    own = leaderboard(by_method, metrics=["rho@0.05"], n_resamples=50).rows
     assert [one.value for one in board.of("rho@0.05")] == [one.value for one in own]
     assert [one.interval for one in board.of("rho@0.05")] == [one.interval for one in own]
     with pytest.raises(ResultError, match="no leaderboard of cloth at 16 px; the summary holds cloth 64, cloth 32"):
@@ -149,12 +149,12 @@ def test_it_comes_back_as_it_went_but_for_the_seventh_decimal(summary, tmp_path)
         (b.dataset, b.resolution) for b in summary.boards
     ]
     for one, other in zip(again.boards[0].leaderboard.rows, summary.boards[0].leaderboard.rows, strict=True):
-        assert (one.method, one.figure, one.verdict) == (other.method, other.figure, other.verdict)
+        assert (one.method, one.metric, one.verdict) == (other.method, other.metric, other.verdict)
         np.testing.assert_allclose(one.value, other.value, atol=1e-6)
         np.testing.assert_allclose(one.corrected_p, other.corrected_p, atol=1e-6)
     for row, other in zip(again.rows, summary.rows, strict=True):
         assert row.cost == other.cost
-        np.testing.assert_allclose([*row.figures.values()], [*other.figures.values()], atol=1e-6)
+        np.testing.assert_allclose([*row.metrics.values()], [*other.metrics.values()], atol=1e-6)
 
 
 def test_a_file_of_the_first_format_is_read_with_its_own_words(summary, tmp_path):
@@ -162,8 +162,10 @@ def test_a_file_of_the_first_format_is_read_with_its_own_words(summary, tmp_path
     content = json.loads(path.read_text())
     for board in content["boards"]:
         rows = board["leaderboard"].pop("rows")
-        board["leaderboard"]["standings"] = [{"entrant": row.pop("method"), **row} for row in rows]
-    content["rows"] = [{"peer": row.pop("method"), **row} for row in content["rows"]]
+        board["leaderboard"]["standings"] = [
+            {"entrant": row.pop("method"), "figure": row.pop("metric"), **row} for row in rows
+        ]
+    content["rows"] = [{"peer": row.pop("method"), "figures": row.pop("metrics"), **row} for row in content["rows"]]
     content["failed"] = [{"peer": one.pop("method"), **one} for one in content["failed"]]
     (tmp_path / "old.json").write_text(json.dumps({**content, "format": 1}))
     old, new = read_summary(tmp_path / "old.json"), read_summary(path)
@@ -187,7 +189,7 @@ def test_it_is_small_strict_json_without_pictures_or_tallies(summary, tmp_path):
         ('"n_train":7', '"n_train":"many"', r"field 'rows\.0\.n_train'"),
         ('"verdict":"best"', '"verdict":3', r"field 'boards\.0\.leaderboard\.rows\.0\.verdict'"),
         ('"fingerprint"', '"footprint"', r"field 'fingerprint'"),
-        ('"format": 2', '"format": 9', "newer version"),
+        ('"format": 3', '"format": 9', "newer version"),
         ('"rows": [', '"rows": [[', "not a readable summary"),
     ],
 )

@@ -27,7 +27,7 @@ from torchmetrics.classification import BinaryAUROC
 
 from tinydefects.errors import MaskError, MissingExtraError, ScoreError, TinyDefectsError
 from tinydefects.metrics import evaluate_arrays
-from tinydefects.metrics.scores import figures
+from tinydefects.metrics.scores import metrics_of
 from tinydefects.metrics.torch_metric import EvaluationMetric
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "arrays.md"
@@ -50,7 +50,7 @@ def joined(pairs):
 
 def assert_says(numbers, pairs, **given):
     masks, maps = joined(pairs)
-    expected = figures(evaluate_arrays(masks, maps, n_resamples=0, **given))
+    expected = metrics_of(evaluate_arrays(masks, maps, n_resamples=0, **given))
     for name, value in numbers.items():
         assert value.shape == ()
         assert float(value) == pytest.approx(expected[name], abs=1e-6, nan_ok=True), name
@@ -247,4 +247,4 @@ def test_the_python_of_the_page_runs():
         exec(block, names)
     expected = evaluate_arrays(names["masks"], names["maps"], n_resamples=0)
     assert names["evaluation"].overall == expected.overall
-    assert float(names["numbers"]["aupro@0.05"]) == pytest.approx(figures(expected)["aupro@0.05"], abs=1e-6)
+    assert float(names["numbers"]["aupro@0.05"]) == pytest.approx(metrics_of(expected)["aupro@0.05"], abs=1e-6)

@@ -11,7 +11,7 @@ from reference.slow_tally import members_of, random_images, tally_of
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.groups import SizeBins
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.scores import figures
+from tinydefects.metrics.scores import metrics_of
 from tinydefects.metrics.statistics.resampling import Plan, Resampler
 from tinydefects.metrics.statistics.uncertainty import (
     bca_interval,
@@ -45,7 +45,7 @@ def width(interval):
 def test_the_tally_alone_gives_every_figure_to_a_thousandth(evaluation):
     tally = evaluation.tally
     found = Resampler(tally, plan_of(evaluation)).under(np.ones((1, tally.n_normal.size)))
-    values = figures(evaluation)
+    values = metrics_of(evaluation)
     assert set(values) == {*found, "a90_95_px"}
     for name, value in values.items():
         if name != "a90_95_px" and not math.isnan(value):
@@ -53,7 +53,7 @@ def test_the_tally_alone_gives_every_figure_to_a_thousandth(evaluation):
 
 
 def test_every_figure_has_an_interval_around_it_except_a_bound(evaluation):
-    values = figures(evaluation)
+    values = metrics_of(evaluation)
     assert set(evaluation.intervals) == set(values) - {"a90_95_px"}
     measured = [name for name in evaluation.intervals if not math.isnan(values[name])]
     assert len(measured) > 50

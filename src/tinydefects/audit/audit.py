@@ -41,11 +41,11 @@ class RuleNote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """Every figure of every method under every rule; the first rule is the exact one.
+    """Every metric of every method under every rule; the first rule is the exact one.
 
     Attributes:
         methods: named after the folders of their maps.
-        values: by method, rule and figure (`audit.rescoring.FIGURES`); nan where undefined.
+        values: by method, rule and metric (`audit.rescoring.METRICS`); nan where undefined.
     """
 
     category: str
@@ -112,10 +112,10 @@ def audit_maps(
     )
 
 
-def agreement(audit: Audit, rule: str, figure: str) -> Agreement:
-    """The order of the methods by one figure under one rule, against their order under the exact rule."""
+def agreement(audit: Audit, rule: str, metric: str) -> Agreement:
+    """The order of the methods by one metric under one rule, against their order under the exact rule."""
     pairs = {
-        method: (audit.values[method][EXACT][figure], audit.values[method][rule][figure]) for method in audit.methods
+        method: (audit.values[method][EXACT][metric], audit.values[method][rule][metric]) for method in audit.methods
     }
     known = {method: pair for method, pair in pairs.items() if all(value == value for value in pair)}
     before, after = [pair[0] for pair in known.values()], [pair[1] for pair in known.values()]

@@ -18,7 +18,7 @@ from tinydefects.metrics.ranking import rank, rank_spooled
 from tinydefects.metrics.scores import FPR_LIMITS
 from tinydefects.metrics.spool import ScoreSpool
 
-FIGURES = (
+METRICS = (
     *(f"aupro@{limit:g}" for limit in FPR_LIMITS),
     "aupro_Q1@0.05",
     "rho@0.3",
@@ -27,13 +27,13 @@ FIGURES = (
     "image_auroc",
     "n_defects",
 )
-RANKED_FIGURES = FIGURES[:-1]  # the number of defects is the same for every method
+RANKED_METRICS = METRICS[:-1]  # the number of defects is the same for every method
 
 
 def audit_pairs(pairs: Iterable[tuple[Sample, Prediction]], rules: Sequence[Rule]) -> dict[str, dict[str, float]]:
-    """Every figure of `FIGURES` under every rule, from one pass: rule name to figure name to value, nan if undefined.
+    """Every metric of `METRICS` under every rule, from one pass: rule name to metric name to value, nan if undefined.
 
-    A defective image that marks no pixel at full size counts for the image figures only, under every rule; one whose
+    A defective image that marks no pixel at full size counts for the image metrics only, under every rule; one whose
     mask vanishes when it shrinks is all normal pixels, as it was where that was done. The normal pixels go to disk
     once for each different view.
 
@@ -94,7 +94,7 @@ class _Gathered:
 
 
 def _figures(rule: Rule, seen: SeenPixels) -> dict[str, float]:
-    """The values of `FIGURES`, in that order."""
+    """The values of `METRICS`, in that order."""
     quartiles = cumulative_quartiles(seen.areas_px)
     curves = rule.curves(seen, [pixel_weights(seen.areas_px, members) for members in quartiles])
     whole = curves[-1]
@@ -106,4 +106,4 @@ def _figures(rule: Rule, seen: SeenPixels) -> dict[str, float]:
         auroc(seen.images),
         float(seen.areas_px.size),
     ]
-    return dict(zip(FIGURES, values, strict=True))
+    return dict(zip(METRICS, values, strict=True))

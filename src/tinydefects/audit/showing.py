@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinydefects.audit.audit import Audit, agreement
-from tinydefects.audit.rescoring import FIGURES, RANKED_FIGURES
+from tinydefects.audit.rescoring import METRICS, RANKED_METRICS
 from tinydefects.audit.rules import EXACT
 from tinydefects.data.pixels import write_whole
 from tinydefects.errors import TinyDefectsError
@@ -38,48 +38,48 @@ def describe_audit(audit: Audit) -> str:
     lines += ["", "below each exact row: the difference a rule makes; a dot is none"]
     for method in audit.methods:
         exact = audit.values[method][EXACT]
-        lines += ["", _header(method, width, FIGURES)]
-        lines.append(_row(EXACT, width, [_value(figure, exact[figure]) for figure in FIGURES]))
+        lines += ["", _header(method, width, METRICS)]
+        lines.append(_row(EXACT, width, [_value(metric, exact[metric]) for metric in METRICS]))
         for rule in audit.rules[1:]:
             under = audit.values[method][rule.name]
-            lines.append(_row(rule.name, width, [_difference(name, exact[name], under[name]) for name in FIGURES]))
+            lines.append(_row(rule.name, width, [_difference(name, exact[name], under[name]) for name in METRICS]))
     return "\n".join([*lines, *(_ranking(audit, width) if len(audit.methods) > 1 else [])])
 
 
 def _ranking(audit: Audit, width: int) -> list[str]:
     lines = ["", "order of the methods against the exact one: Kendall's tau, 1 is the same order"]
-    lines.append(_header("", width, RANKED_FIGURES))
+    lines.append(_header("", width, RANKED_METRICS))
     swapped = []
     for rule in audit.rules[1:]:
-        found = {figure: agreement(audit, rule.name, figure) for figure in RANKED_FIGURES}
-        lines.append(_row(rule.name, width, [_value(figure, one.tau) for figure, one in found.items()]))
-        for figure, one in found.items():
+        found = {metric: agreement(audit, rule.name, metric) for metric in RANKED_METRICS}
+        lines.append(_row(rule.name, width, [_value(metric, one.tau) for metric, one in found.items()]))
+        for metric, one in found.items():
             turned = "; ".join(f"{ahead} falls behind {behind}" for ahead, behind in one.swaps)
-            swapped += [f"{rule.name:<{width}}  {figure}: {turned}"] if turned else []
+            swapped += [f"{rule.name:<{width}}  {metric}: {turned}"] if turned else []
     return [*lines, "", *(swapped or ["no two methods change places"])]
 
 
-def _header(name: str, width: int, figures: Iterable[str]) -> str:
-    short = (figure.replace("aupro_", "").replace("aupro", "PRO") for figure in figures)
-    return _row(name, width, [SHORT_NAMES.get(figure, figure) for figure in short])
+def _header(name: str, width: int, metrics: Iterable[str]) -> str:
+    short = (metric.replace("aupro_", "").replace("aupro", "PRO") for metric in metrics)
+    return _row(name, width, [SHORT_NAMES.get(metric, metric) for metric in short])
 
 
 def _row(name: str, width: int, cells: Sequence[str]) -> str:
     return f"{name:<{width}}" + "".join(f"{cell:>10}" for cell in cells)
 
 
-def _value(figure: str, value: float) -> str:
-    return f"{value:.0f}" if figure == COUNT else f"{value:.3f}"
+def _value(metric: str, value: float) -> str:
+    return f"{value:.0f}" if metric == COUNT else f"{value:.3f}"
 
 
-def _difference(figure: str, exact: float, value: float) -> str:
+def _difference(metric: str, exact: float, value: float) -> str:
     if value == exact or (value != value and exact != exact):
         return "."
-    return f"{value - exact:+.0f}" if figure == COUNT else f"{value - exact:+.3f}"
+    return f"{value - exact:+.0f}" if metric == COUNT else f"{value - exact:+.3f}"
 
 
-def plot_audit(audits: Sequence[Audit], path: Path, figures: Sequence[str] = DRAWN) -> Path:
-    """Draw a row of panels a category, one panel a figure; the suffix of `path` (.png, .svg, .pdf) is the format.
+def plot_audit(audits: Sequence[Audit], path: Path, metrics: Sequence[str] = DRAWN) -> Path:
+    """Draw a row of panels a category, one panel a metric; the suffix of `path` (.png, .svg, .pdf) is the format.
 
     Every panel lists the rules from the exact one down. A vertical line marks each method's exact number, and the right
     margin says Kendall's tau where the order of the methods is not the exact one.
@@ -92,13 +92,13 @@ def plot_audit(audits: Sequence[Audit], path: Path, figures: Sequence[str] = DRA
     n_methods, n_rules = len(audits[0].methods), len(audits[0].rules)
     if n_methods > len(COLOURS):
         raise TinyDefectsError(f"{n_methods} methods: the picture tells {len(COLOURS)} apart; audit fewer at a time")
-    figure = Figure(figsize=(5.2 * len(figures) + 1.6, (0.25 * n_rules + 0.9) * len(audits) + 0.6), dpi=110)
+    figure = Figure(figsize=(5.2 * len(metrics) + 1.6, (0.25 * n_rules + 0.9) * len(audits) + 0.6), dpi=110)
     if path.suffix.removeprefix(".") not in figure.canvas.get_supported_filetypes():
         raise TinyDefectsError(f"{path}: no picture format; name it .png or .svg")
     figure.set_layout_engine("constrained")
-    panels = figure.subplots(len(audits), len(figures), sharey=True, squeeze=False)
+    panels = figure.subplots(len(audits), len(metrics), sharey=True, squeeze=False)
     for row, audit in zip(panels, audits, strict=True):
-        for axes, name in zip(row, figures, strict=True):
+        for axes, name in zip(row, metrics, strict=True):
             _draw(axes, audit, name)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=n_methods, frameon=False)
@@ -106,10 +106,10 @@ def plot_audit(audits: Sequence[Audit], path: Path, figures: Sequence[str] = DRA
     return path
 
 
-def _draw(axes: "Axes", audit: Audit, figure: str) -> None:
+def _draw(axes: "Axes", audit: Audit, metric: str) -> None:
     rules = [rule.name for rule in audit.rules]
     for number, method in enumerate(audit.methods):
-        values = [audit.values[method][rule][figure] for rule in rules]
+        values = [audit.values[method][rule][metric] for rule in rules]
         axes.axvline(values[0], color=COLOURS[number], linewidth=0.8, alpha=0.5, zorder=1)
         axes.plot(
             values,
@@ -122,13 +122,13 @@ def _draw(axes: "Axes", audit: Audit, figure: str) -> None:
             zorder=2,
         )
     for row, rule in enumerate(rules):
-        found = agreement(audit, rule, figure)
+        found = agreement(audit, rule, metric)
         if not found.tau > 1 - 1e-9 and rule != EXACT and len(audit.methods) > 1:
             text = "τ –" if found.tau != found.tau else f"τ {found.tau:.2f}"
             axes.text(1.01, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=MUTED)
     axes.set_yticks(range(len(rules)), rules, fontsize=8)
     axes.set_ylim(len(rules) - 0.4, -0.6)
-    axes.set_title(f"{audit.category}: {TITLES.get(figure, figure)}", fontsize=9, color=INK)
+    axes.set_title(f"{audit.category}: {TITLES.get(metric, metric)}", fontsize=9, color=INK)
     axes.tick_params(colors=MUTED, length=0)
     axes.grid(axis="y", color=LINE, linewidth=0.6)
     axes.spines[:].set_visible(False)

@@ -73,13 +73,13 @@ class Board(Generic[FinishedT]):
         """`mvtec_ad at 384 px`; the dataset alone where resolution plays no part."""
         return f"{self.dataset} at {self.resolution} px" if self.resolution else self.dataset
 
-    def rank(self, figures: Sequence[str], *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Leaderboard:
-        """All methods on these figures, by their names: resolution is the board's."""
+    def rank(self, metrics: Sequence[str], *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Leaderboard:
+        """All methods on these metrics, by their names: resolution is the board's."""
         evaluations = {
             method.name: {category: [one.evaluation for one in seeds] for category, seeds in by_category.items()}
             for method, by_category in self.results.items()
         }
-        return leaderboard(evaluations, figures=figures, n_resamples=n_resamples, seed=seed)
+        return leaderboard(evaluations, metrics=metrics, n_resamples=n_resamples, seed=seed)
 
     def cost_sheets(self, categories: Iterable[str]) -> dict[MethodAt, dict[str, CostSheet]]:
         """The cost sheet of the first seed that was timed, by method and category."""
@@ -128,7 +128,7 @@ def headline_limit(fpr_limits: Sequence[float]) -> float:
 
 def headline_rows(found: Leaderboard) -> tuple[LeaderboardRow, ...]:
     """The rows that all tables are ordered by, the best at the smallest quarter of the defects first."""
-    limits = [float(row.figure.removeprefix(SMALLEST)) for row in found.rows if row.figure.startswith(SMALLEST)]
+    limits = [float(row.metric.removeprefix(SMALLEST)) for row in found.rows if row.metric.startswith(SMALLEST)]
     return found.of(f"{SMALLEST}{headline_limit(limits):g}")
 
 

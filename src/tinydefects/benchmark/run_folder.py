@@ -20,8 +20,8 @@ from tinydefects.data.map_files import describe_sample
 from tinydefects.data.sample import Category
 from tinydefects.data.walk import PROTOCOL_FILE, walk
 from tinydefects.errors import ResultError
-from tinydefects.metrics.scores import Evaluation, figures
-from tinydefects.results.old_results import MethodName, with_methods
+from tinydefects.metrics.scores import Evaluation, metrics_of
+from tinydefects.results.old_results import MethodName, in_our_words
 from tinydefects.results.protocol import PROTOCOL_VERSION, EvaluationProtocol, Job, RunRecord
 from tinydefects.results.result import Provenance, find_results, read_result
 
@@ -44,12 +44,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A job that has a result: its method's settings, how long it took, its figures by name (`metrics/scores.py`)."""
+    """A job that has a result: its method's settings, how long it took, its metrics by name (`metrics/scores.py`)."""
 
     job: Job
     settings: Mapping[str, str]
     seconds: float
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
 
 
 class _ProtocolFile(BaseModel):
@@ -118,7 +118,7 @@ def finished(job: Job, out: Path) -> Finished | None:
     if result is None or result.run is None or result.run.job != job.fingerprint:
         return None
     seconds = float(result.provenance.settings.get(SECONDS, "nan"))
-    return Finished(job=job, settings=result.run.settings, seconds=seconds, figures=figures(result.evaluation))
+    return Finished(job=job, settings=result.run.settings, seconds=seconds, metrics=metrics_of(result.evaluation))
 
 
 def find_finished(jobs: Iterable[Job], out: Path) -> dict[str, Finished]:
@@ -261,7 +261,7 @@ def divide_results(folder: Path) -> tuple[list[Path], list[Path]]:
 
     A single method meets nobody: its results are evaluations like others.
     """
-    runs = {path: with_methods(_peek(path).get("run")) for path in find_results(folder)}
+    runs = {path: in_our_words(_peek(path).get("run")) for path in find_results(folder)}
     made_by = {path: (run.get("method"), run.get("resolution")) for path, run in runs.items() if isinstance(run, dict)}
     if len(set(made_by.values())) < 2:
         return [], list(runs)

@@ -159,7 +159,7 @@ class RunSettings(BaseModel):
     allowed: tuple[Allowed, ...] = Field(
         default=(),
         description="What looks like a mistake and is none: defective images without a mask (they count for image "
-        "figures), or masks that are refused. Repeatable.",
+        "metrics), or masks that are refused. Repeatable.",
         json_schema_extra=_shown(WHERE, flag="--allow"),
     )
     teacher_weights: Annotated[Path, AfterValidator(real_path)] | None = Field(

@@ -17,10 +17,10 @@ from tinydefects.data.json_files import first_fault, nan_to_null, null_to_nan, r
 from tinydefects.data.pixels import write_whole
 from tinydefects.errors import ResultError
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.scores import FPR_LIMITS, figures
+from tinydefects.metrics.scores import FPR_LIMITS, metrics_of
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
 from tinydefects.metrics.statistics.leaderboard import Leaderboard
-from tinydefects.results.old_results import with_methods
+from tinydefects.results.old_results import in_our_words
 from tinydefects.results.protocol import CostSheet, EvaluationProtocol
 from tinydefects.results.result import Provenance
 
@@ -28,7 +28,7 @@ FORMAT = 3  # 1 and 2 have other words: a method was a peer, in 1 a row of a lea
 DECIMALS = 6
 OUR_FAMILY = "fbft"  # with its ablations a board of its own, so that parts are tested against the whole
 SIZES = ("", "_Q1", "_Q2", "_Q3", "_only_Q2", "_only_Q3", "_only_Q4")  # Q1 alone is the cumulative one, Q4 is all
-FIGURES = (
+METRICS = (
     *(f"aupro{size}@{limit:g}" for limit in FPR_LIMITS for size in SIZES),
     *(f"rho@{limit:g}" for limit in FPR_LIMITS),
     *("image_auroc", "pixel_auroc", "pixel_average_precision", "aupimo", "a50_px", "a90_px", "a90_95_px"),
@@ -43,7 +43,7 @@ RANKED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One result: which job, how many images and defects, every figure of `FIGURES` with its interval, time and cost.
+    """One result: which job, how many images and defects, every metric of `METRICS` with its interval, time and cost.
 
     `detected` of `n_defects` defects are found at the protocol's false-alarm rate.
     """
@@ -59,7 +59,7 @@ class Row:
     detected: int
     fit_seconds: float
     predict_seconds: float
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     intervals: Mapping[str, Interval]
     cost: CostSheet | None = None
 
@@ -203,7 +203,7 @@ def _boards(finished: Sequence[StoredResult], n_resamples: int, seed: int) -> It
 
 def _row(one: StoredResult) -> Row:
     evaluation, run = one.evaluation, one.run
-    values = figures(evaluation)
+    values = metrics_of(evaluation)
     return Row(
         category=evaluation.category,
         method=run.method,
@@ -216,8 +216,8 @@ def _row(one: StoredResult) -> Row:
         detected=sum(evaluation.detectability.hits),
         fit_seconds=run.fit_seconds,
         predict_seconds=run.predict_seconds,
-        figures={name: values[name] for name in FIGURES if name in values},
-        intervals={name: evaluation.intervals[name] for name in FIGURES if name in evaluation.intervals},
+        metrics={name: values[name] for name in METRICS if name in values},
+        intervals={name: evaluation.intervals[name] for name in METRICS if name in evaluation.intervals},
         cost=run.cost,
     )
 
@@ -228,7 +228,7 @@ def _in_these_words(content: Any) -> Any:  # noqa: ANN401 - any JSON value
         for board in content["boards"]:
             rows = board["leaderboard"].pop("standings")
             board["leaderboard"]["rows"] = [{"method": row.pop("entrant"), **row} for row in rows]
-    return with_methods(content) if content["format"] < 3 else content
+    return in_our_words(content) if content["format"] < 3 else content
 
 
 def _rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -85,7 +85,7 @@ def describe_leaderboard(board: Board[FinishedT], found: Leaderboard) -> str:
     title = f"{board.name}, {len(found.categories)} {'category' if len(found.categories) == 1 else 'categories'}"
     names = [row.method for row in headline_rows(found)]
     width = max(len(name) for name in (*names, FIRST_COLUMN))
-    columns = [{row.method: row for row in found.of(figure)} for figure in SHOWN]
+    columns = [{row.method: row for row in found.of(metric)} for metric in SHOWN]
     lines = [title, f"{FIRST_COLUMN:<{width}}" + "".join(f"{short:>10}  " for short in SHOWN.values())]
     lines += [f"{name:<{width}}" + "".join(_cell(column[name]) for column in columns) for name in names]
     if found.left_out:

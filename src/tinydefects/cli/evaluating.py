@@ -226,8 +226,8 @@ def audit(
             image_score=settings.image_score,
             settings=told,
         )
-    if not any(figures["n_defects"] for by_rule in found.values.values() for figures in by_rule.values()):
-        say(f"{category.id}: no defective image is outlined; only the image figures are defined")
+    if not any(metrics["n_defects"] for by_rule in found.values.values() for metrics in by_rule.values()):
+        say(f"{category.id}: no defective image is outlined; only the image metrics are defined")
     if settings.out is not None:
         say(f"audit: {write_audit(found, settings.out)}")
     if settings.plot is not None:
@@ -252,8 +252,8 @@ def report(
 
 def compare(
     results: Annotated[list[Path], typer.Argument(help="Two or more result files of the same images, one a method.")],
-    figures: Annotated[
-        str, typer.Option(help="Names of figures, separated by commas, such as 'aupro_Q1@0.05'; 'all' for every one.")
+    metrics: Annotated[
+        str, typer.Option(help="Names of metrics, separated by commas, such as 'aupro_Q1@0.05'; 'all' for every one.")
     ] = "",
     resamples: Annotated[
         int, typer.Option(min=100, max=MOST_DRAWS, help="How often the images are drawn again.")
@@ -263,7 +263,7 @@ def compare(
 ) -> None:
     """Compare methods on the same images: differences, their intervals, and which of them can be told from chance.
 
-    tinydefects compare ours/screw.json theirs/screw.json --figures aupro_Q1@0.05,image_auroc
+    tinydefects compare ours/screw.json theirs/screw.json --metrics aupro_Q1@0.05,image_auroc
     """
     from tinydefects.metrics.statistics.comparison import compare as compare_evaluations
     from tinydefects.metrics.statistics.comparison import describe, other_rules
@@ -271,7 +271,7 @@ def compare(
 
     evaluations = {name: result.evaluation for name, result in read_named_results(results).items()}
     comparisons = compare_evaluations(
-        evaluations, names=[figures] if figures.strip() else [], n_resamples=resamples, seed=seed
+        evaluations, names=[metrics] if metrics.strip() else [], n_resamples=resamples, seed=seed
     )
     if remark := other_rules(evaluations):
         say(remark)

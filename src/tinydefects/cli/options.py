@@ -62,7 +62,7 @@ Allow = Annotated[
     list[Allowed] | None,
     typer.Option(
         "--allow",
-        help="What looks like a mistake and is none: defective images without a mask (they count for image figures), "
+        help="What looks like a mistake and is none: defective images without a mask (they count for image metrics), "
         "or masks that are refused. Repeatable.",
     ),
 ]

@@ -187,7 +187,7 @@ def _remarks(defective: Sequence[_Seen]) -> list[str]:
     remarks = []
     if empty:
         remarks.append(
-            f"{_few(empty)} of {len(defective)} defective images: no pixel is marked; they count for image figures only"
+            f"{_few(empty)} of {len(defective)} defective images: no pixel is marked; they count for image metrics only"
         )
     if large:
         remarks.append(f"{_few(large)} of {len(defective)} defective images: more than half of the picture is marked")

@@ -59,7 +59,7 @@ def load_category(address: str, *, root: Path | str = "data", **options: object)
             archive unpacks to.
         options: what the loader of this dataset takes besides, such as `split="test_private"` of `mvtec_ad2`;
             `mask_rule`, what masks mean instead of the dataset's own rule, see `masks.py`; and `allow_unmarked`:
-            whether a defective image may lack its mask and then counts for image figures only.
+            whether a defective image may lack its mask and then counts for image metrics only.
 
     Raises:
         DatasetError: no such dataset or category (the message names the near one and what exists), or it is incomplete.
@@ -184,9 +184,9 @@ def _about_outlines(samples: Sequence[Sample]) -> list[str]:
     if not bare:
         return []
     if len(bare) == len(defective):
-        return ["no outlines: image figures only"]
+        return ["no outlines: image metrics only"]
     named = ", ".join(bare[:3]) + (", …" if len(bare) > 3 else "")
-    return [f"{len(bare)} of {len(defective)} defective images without outline ({named}): image figures only"]
+    return [f"{len(bare)} of {len(defective)} defective images without outline ({named}): image metrics only"]
 
 
 def parse_options(dataset: str, texts: Sequence[str]) -> dict[str, object]:

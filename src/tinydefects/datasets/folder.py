@@ -142,7 +142,7 @@ def load_folder(
         defect: None when there is no image of a defect yet.
         mask: None when defects are not outlined: such images can be predicted but not scored by pixel.
         mask_rule: which values of a mask are defective, see `masks.py`: auto, nonzero, zero, above_half, above_127, …
-        allow_unmarked: whether a defective image may lack its mask; it then counts for image figures only.
+        allow_unmarked: whether a defective image may lack its mask; it then counts for image metrics only.
         training_only: look at `good` alone, whatever else is there or is not.
 
     Raises:
@@ -217,7 +217,7 @@ def find_mask(image_path: Path, masks: Mapping[str, Path], mask_folder: Path, *,
         tried = ", ".join(f"{stem}.*" for stem in stems)
         raise DatasetError(
             f"{image_path}: no mask for this defective image, tried {tried} in {mask_folder}; add it, or let "
-            "--allow unmarked count such images for image figures only"
+            "--allow unmarked count such images for image metrics only"
         )
     if len(candidates) > 1:
         names = " and ".join(path.name for path in candidates)

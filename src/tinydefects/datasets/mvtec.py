@@ -123,7 +123,7 @@ def _loco_defects(kind: Path, mask_folder: Path, allow_unmarked: bool) -> list[S
         if not masks and not allow_unmarked:
             raise DatasetError(
                 f"{path}: no mask for this defective image, tried {mask_folder / stem}/*.png; add it, or let "
-                "--allow unmarked count such images for image figures only"
+                "--allow unmarked count such images for image metrics only"
             )
         samples.append(
             Sample(

@@ -59,7 +59,7 @@ def load_named_folder(
     category = replace(category, remarks=(*known.remarks, *category.remarks))
     if not training_only and not any(sample.label == "defect" for sample in category.test):
         category = replace(
-            category, remarks=(*category.remarks, "no defective image: figures of defects are undefined")
+            category, remarks=(*category.remarks, "no defective image: metrics of defects are undefined")
         )
     return accounted(category, folder, skip=known.aside if training_only else ())
 

@@ -114,7 +114,7 @@ def parse_bins(text: str) -> SizeBins:
 
 
 def short(number: float) -> str:
-    """A number as figures' names hold it: `0.05`, `2`; two numbers that differ are written differently."""
+    """A number as metrics' names hold it: `0.05`, `2`; two numbers that differ are written differently."""
     text = f"{number:g}"
     return text if float(text) == number else repr(float(number))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# A defect type of such a name stands in figures' names with `type:`: a quartile, a bin or a key could bear it, too.
+# A defect type of such a name stands in metrics' names with `type:`: a quartile, a bin or a key could bear it, too.
 TAKEN = re.compile(
     r"(only_)?Q[1-4]|(<|>=)?[\d.e+-]+( to [\d.e+-]+)? (px|px²|mm²|of the image)"
     r"|(all|cumulative|disjoint|type|area_px|diameter_px|area_mm2|image_share)(:.*)?",
@@ -72,7 +72,7 @@ class GroupScores:
 
     @property
     def suffix(self) -> str:
-        """What tells its figures' names from those of other groups: `_Q1` in `aupro_Q1@0.05`; empty for all defects."""
+        """What tells its metrics' names from those of other groups: `_Q1` in `aupro_Q1@0.05`; empty for all defects."""
         if self.kind == "all":
             return ""
         if self.kind == "disjoint":

@@ -2,7 +2,7 @@
 
 Undefined is nan with the count beside it; nothing here measures or reads anything.
 
-`figures` gives every one of its numbers under one name: what intervals, comparisons and tables are keyed by.
+`metrics_of` gives every one of its numbers under one name: what intervals, comparisons and tables are keyed by.
 `aupro@0.3` is over all defects, `aupro_Q1@0.3` over a cumulative quartile, `aupro_only_Q1@0.3` over a disjoint one and
 `aupro_<name>@0.3` over a defect type or a bin of sizes; `image_auroc_…` follows the same pattern. A type whose name
 could be taken for another group's has `type:` before it, `aupro_type:Q1@0.3`. Whoever types a name may write the key of
@@ -79,7 +79,7 @@ class Evaluation:
         score_range: lowest and highest anomaly score seen.
         detectability: which of `defects` are detected at a stated false-alarm rate, and POD against their size.
         bins, pixel_pitch_mm: what `by_bin` was made from.
-        intervals: 95 % intervals by the name that `figures` gives, such as `aupro_Q1@0.05`; maybe none.
+        intervals: 95 % intervals by the name that `metrics_of` gives, such as `aupro_Q1@0.05`; maybe none.
         tally: counts at about a thousand thresholds, for resampling; None once it is read back without them.
     """
 
@@ -197,10 +197,10 @@ def _html_whole(name: str, evaluation: Evaluation) -> list[str]:
     return [WHOLE_TOLD[name], number(value), _interval(name, evaluation), whisker(value, interval.low, interval.high)]
 
 
-def _html_numbers(figure: str, values: tuple[float, ...], evaluation: Evaluation) -> list[str]:
+def _html_numbers(metric: str, values: tuple[float, ...], evaluation: Evaluation) -> list[str]:
     limits = evaluation.fpr_limits
     return [
-        number(value, _interval(f"{figure}@{short(limit)}", evaluation))
+        number(value, _interval(f"{metric}@{short(limit)}", evaluation))
         for limit, value in zip(limits, values, strict=True)
     ]
 
@@ -241,8 +241,8 @@ def _decisions(evaluation: Evaluation) -> list[str]:
         ("image", "image_f1", "", evaluation.image_threshold),
     ]
     return [
-        f"{kind} F1{name} {_number(figure, evaluation)}, scores above {threshold:g}"
-        for kind, figure, name, threshold in decided
+        f"{kind} F1{name} {_number(metric, evaluation)}, scores above {threshold:g}"
+        for kind, metric, name, threshold in decided
         if threshold == threshold
     ]
 
@@ -257,24 +257,24 @@ def _numbers(values: tuple[float, ...]) -> str:
     return "".join(f"{value:>13.4f}" for value in values)
 
 
-def _intervals(figure: str, evaluation: Evaluation, width: int) -> list[str]:
-    """A line below the numbers of one figure, one interval for each limit; none where no interval is known."""
-    found = [_interval(f"{figure}@{short(limit)}", evaluation) for limit in evaluation.fpr_limits]
+def _intervals(metric: str, evaluation: Evaluation, width: int) -> list[str]:
+    """A line below the numbers of one metric, one interval for each limit; none where no interval is known."""
+    found = [_interval(f"{metric}@{short(limit)}", evaluation) for limit in evaluation.fpr_limits]
     return [" " * width + "".join(f"{interval:>13}" for interval in found)] if any(found) else []
 
 
-def _number(figure: str, evaluation: Evaluation) -> str:
-    return f"{getattr(evaluation, figure):.4f}{_bracketed(figure, evaluation)}"
+def _number(metric: str, evaluation: Evaluation) -> str:
+    return f"{getattr(evaluation, metric):.4f}{_bracketed(metric, evaluation)}"
 
 
-def _bracketed(figure: str, evaluation: Evaluation) -> str:
-    interval = _interval(figure, evaluation)
+def _bracketed(metric: str, evaluation: Evaluation) -> str:
+    interval = _interval(metric, evaluation)
     return f" ({interval})" if interval else ""
 
 
-def _interval(figure: str, evaluation: Evaluation) -> str:
+def _interval(metric: str, evaluation: Evaluation) -> str:
     """`0.711-0.823`, or nothing where there is no interval."""
-    interval = evaluation.intervals.get(figure)
+    interval = evaluation.intervals.get(metric)
     return f"{interval.low:.3f}-{interval.high:.3f}" if interval and interval.low == interval.low else ""
 
 
@@ -294,7 +294,7 @@ def _cautions(evaluation: Evaluation) -> list[str]:
     return cautions
 
 
-def figures(evaluation: Evaluation) -> dict[str, float]:
+def metrics_of(evaluation: Evaluation) -> dict[str, float]:
     """Name to value, in the order of a report; nan where nothing was measured."""
     values: dict[str, float] = {}
     groups = groups_of(evaluation)
@@ -313,13 +313,13 @@ def groups_of(evaluation: Evaluation) -> tuple[GroupScores, ...]:
     return (*sized, *evaluation.by_type, *evaluation.by_bin)
 
 
-def choose_figures(evaluations: Iterable[Evaluation], text: str) -> list[str]:
-    """The figures named in a text between commas, by the names that `figures` gives them; all of them for `all`.
+def choose_metrics(evaluations: Iterable[Evaluation], text: str) -> list[str]:
+    """The metrics named in a text between commas, by the names that `metrics_of` gives them; all of them for `all`.
 
     A name may hold commas itself, as those of defect types can.
 
     Raises:
-        ResultError: a name that no evaluation has a figure for.
+        ResultError: a name that no evaluation has a metric for.
     """
     written: dict[str, list[str]] = {}
     for evaluation in evaluations:
@@ -341,28 +341,28 @@ def choose_figures(evaluations: Iterable[Evaluation], text: str) -> list[str]:
 
 
 def _names(name: str, written: Mapping[str, list[str]]) -> list[str]:
-    """The figures that a name as typed stands for: as it is if that is known, else its limit written in one way."""
+    """The metrics that a name as typed stands for: as it is if that is known, else its limit written in one way."""
     return written.get(name) or written.get(_normal(name)) or []
 
 
 def _refuse(name: str, written: Mapping[str, list[str]]) -> NoReturn:
     known = dict.fromkeys(one for names in written.values() for one in names)
-    raise ResultError(f"no result has the figure {name!r}; choose from {', '.join(known)}")
+    raise ResultError(f"no result has the metric {name!r}; choose from {', '.join(known)}")
 
 
 def _ways_to_write(evaluation: Evaluation) -> dict[str, list[str]]:
-    """Every accepted way to write a figure, to its name; one without a limit stands for those of all limits."""
-    names = list(figures(evaluation))
+    """Every accepted way to write a metric, to its name; one without a limit stands for those of all limits."""
+    names = list(metrics_of(evaluation))
     written = {name: [name] for name in names}
     stems: dict[str, str] = {"rho": "rho"}
     for group in groups_of(evaluation):
         stems |= {f"{kind}_{group.key}": f"{kind}{group.suffix}" for kind in ("aupro", "image_auroc")}
         stems[f"aupro{group.suffix}"] = f"aupro{group.suffix}"
-    for stem, of_figure in stems.items():
-        if of_figure in names:
-            written.setdefault(stem, [of_figure])
+    for stem, of_metric in stems.items():
+        if of_metric in names:
+            written.setdefault(stem, [of_metric])
             continue
-        limited = {short(limit): f"{of_figure}@{short(limit)}" for limit in evaluation.fpr_limits}
+        limited = {short(limit): f"{of_metric}@{short(limit)}" for limit in evaluation.fpr_limits}
         written.setdefault(stem, list(limited.values()))
         for limit, name in limited.items():
             written.setdefault(f"{stem}@{limit}", [name])

@@ -19,7 +19,7 @@ from tinydefects.errors import MissingExtraError, TinyDefectsError
 from tinydefects.metrics.arrays import ArraySample, array_pairs
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.groups import short
-from tinydefects.metrics.scores import FPR_LIMITS, Evaluation, figures
+from tinydefects.metrics.scores import FPR_LIMITS, Evaluation, metrics_of
 from tinydefects.metrics.spool import write_all
 
 try:
@@ -139,7 +139,7 @@ class EvaluationMetric(Metric):
             )
 
     def _chosen(self, evaluation: Evaluation) -> dict[str, torch.Tensor] | torch.Tensor:
-        values = figures(evaluation)
+        values = metrics_of(evaluation)
         chosen = {name: torch.tensor(values[name], dtype=self.dtype, device=self.device) for name in self._names}
         return chosen if self.only is None else chosen[self.only]
 

@@ -162,7 +162,7 @@ def _csv_row(ranked: RankedBoard, method: MethodAt, row: LeaderboardRow) -> list
     categories = " ".join(ranked.leaderboard.categories)
     sheets = ranked.costs.get(method)
     known = f"{milliseconds(sheets):.4g}" if sheets else ""
-    head = [method.name, method.resolution or "", row.figure]
+    head = [method.name, method.resolution or "", row.metric]
     return [*head, *written, row.verdict, categories, known, ranked.board.name]
 
 

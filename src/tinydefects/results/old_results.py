@@ -1,7 +1,7 @@
 """Files of earlier versions, read in the words of this one.
 
 In results of format 3 and before groups went by name and place: what they lack is put back on reading. In results of
-format 4 and before, as in summaries of format 2 and before, a method is called a peer.
+format 4 and before, as in summaries of format 2 and before, a method is called a peer, a metric a figure.
 """
 
 from collections.abc import Iterable
@@ -16,15 +16,15 @@ from tinydefects.metrics.groups import SizeBins, bin_groups, size_and_type_group
 from tinydefects.metrics.records import GroupScores
 from tinydefects.metrics.scores import Evaluation
 
-WORDS = {"peer": "method", "peer_bytes": "method_bytes"}
+WORDS = {"peer": "method", "peer_bytes": "method_bytes", "figure": "metric", "figures": "metrics"}
 MethodName = Annotated[str, Field(validation_alias=AliasChoices("method", "peer"))]  # in files without a format
 
 
-def with_methods(content: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """The same with a method for every peer."""
+def in_our_words(content: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The same with a method for every peer, a metric for every figure."""
     if isinstance(content, dict):
-        return {WORDS.get(name, name): with_methods(value) for name, value in content.items()}
-    return [with_methods(value) for value in content] if isinstance(content, list) else content
+        return {WORDS.get(name, name): in_our_words(value) for name, value in content.items()}
+    return [in_our_words(value) for value in content] if isinstance(content, list) else content
 
 
 def add_keys(evaluation: dict[str, Any]) -> None:

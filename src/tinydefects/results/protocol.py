@@ -91,8 +91,8 @@ class EvaluationProtocol:
 class Job:
     """One method on one category at one resolution with one seed: what a worker does and a result answers.
 
-    `method` is written as on the command line, options and all: `patchcore:coreset=0.01`. A method that needs no teacher
-    has resolution 0.
+    `method` is written as on the command line, options and all: `patchcore:coreset=0.01`. A method that needs no
+    teacher has resolution 0.
     """
 
     protocol: EvaluationProtocol

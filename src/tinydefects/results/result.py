@@ -29,7 +29,7 @@ from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.results.attachments import pack_exhibits, pack_tally, unpack_exhibits, unpack_tally, write_defect_table
-from tinydefects.results.old_results import add_keys, with_members, with_methods
+from tinydefects.results.old_results import add_keys, in_our_words, with_members
 from tinydefects.results.protocol import RunRecord
 
 FORMAT = 5  # 1 had neither tally nor intervals, 2 no run record, 3 no keys of groups, 4 peers; all can be read
@@ -157,7 +157,7 @@ def read_result(path: Path) -> Result:
         if old:
             add_keys(content["evaluation"])
         if int(content["format"]) < 5:
-            content |= {name: with_methods(content[name]) for name in ("provenance", "run") if name in content}
+            content |= {name: in_our_words(content[name]) for name in ("provenance", "run") if name in content}
         parsed = _ResultFile.model_validate(
             null_to_nan({**content, "evaluation": {**content["evaluation"], "exhibits": []}})
         )

@@ -6,7 +6,7 @@ at least as far as zero does, so that the two always agree; where a few images c
 first widened as Student's quantile is beside the normal one (`uncertainty.py` says why).
 
 The corrected p values are those of the step-down maximum (Westfall and Young, 1993; Romano and Wolf, 2005): they bound
-the chance of even one false verdict among all comparisons asked for, as Holm's do, but use that figures move together,
+the chance of even one false verdict among all comparisons asked for, as Holm's do, but use that metrics move together,
 and can be as small as 1 / (resamples + 1) for any number of comparisons.
 """
 
@@ -21,7 +21,7 @@ from scipy.special import ndtri, stdtrit
 from tinydefects.errors import ResultError
 from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.scores import SIZES, Evaluation, choose_figures, figures, groups_of
+from tinydefects.metrics.scores import SIZES, Evaluation, choose_metrics, groups_of, metrics_of
 from tinydefects.metrics.statistics.resampling import Array, Plan, Resampler
 from tinydefects.metrics.statistics.uncertainty import (
     EDGE,
@@ -44,7 +44,7 @@ SHOWN_NAMES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One figure of two methods, `a` and `b`, on the same images.
+    """One metric of two methods, `a` and `b`, on the same images.
 
     Attributes:
         difference: value of `a` minus value of `b`.
@@ -54,7 +54,7 @@ class Comparison:
         verdict: `<name> higher`, `not distinguishable`, or `undefined` where a method has no such number.
     """
 
-    figure: str
+    metric: str
     a: str
     b: str
     value_a: float
@@ -73,17 +73,17 @@ def compare(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> tuple[Comparison, ...]:
-    """Every pair of evaluations, by name, on every figure asked for; the headline figures when `names` is empty.
+    """Every pair of evaluations, by name, on every metric asked for; the headline metrics when `names` is empty.
 
     Raises:
-        ResultError: fewer than two evaluations, one without a tally, other images, groups or defects, or a figure
+        ResultError: fewer than two evaluations, one without a tally, other images, groups or defects, or a metric
             that none has.
     """
     tallies = {name: tally_of(name, evaluation) for name, evaluation in evaluations.items()}
     if len(tallies) < 2:
         raise ResultError("comparing needs two results of the same images at least; give another one")
     first = next(iter(tallies))
-    values = {name: figures(evaluation) for name, evaluation in evaluations.items()}
+    values = {name: metrics_of(evaluation) for name, evaluation in evaluations.items()}
     chosen = _chosen(evaluations, names)
     drawn_seed = seed_of(evaluations[first].category, seed)
     weights, without = draw_weights(tallies[first], n_resamples, drawn_seed), leave_out_weights(tallies[first])
@@ -93,28 +93,28 @@ def compare(
         require_same_groups(first, evaluations[first], name, evaluations[name], chosen)
         moved[name] = movements(tally, plan_of(evaluations[name]), weights[:, places])
         left_out[name] = movements(tally, plan_of(evaluations[name]), without[:, places])
-    pairs = [(a, b, figure) for a, b in combinations(tallies, 2) for figure in chosen]
-    differences = np.array([values[a].get(figure, np.nan) - values[b].get(figure, np.nan) for a, b, figure in pairs])
+    pairs = [(a, b, metric) for a, b in combinations(tallies, 2) for metric in chosen]
+    differences = np.array([values[a].get(metric, np.nan) - values[b].get(metric, np.nan) for a, b, metric in pairs])
     plan = plan_of(evaluations[first])
-    trials = {figure: n_trials(figure, tallies[first], plan) for figure in chosen}
+    trials = {metric: n_trials(metric, tallies[first], plan) for metric in chosen}
     apart = np.full((n_resamples, len(pairs)), np.nan)
-    for place, (a, b, figure) in enumerate(pairs):
-        if can_resample(tallies[first]) and trials[figure] > 1 and figure in moved[a] and figure in moved[b]:
-            drawn, influence = moved[a][figure] - moved[b][figure], left_out[a][figure] - left_out[b][figure]
+    for place, (a, b, metric) in enumerate(pairs):
+        if can_resample(tallies[first]) and trials[metric] > 1 and metric in moved[a] and metric in moved[b]:
+            drawn, influence = moved[a][metric] - moved[b][metric], left_out[a][metric] - left_out[b][metric]
             apart[:, place] = distances(drawn, influence)
     return _conclude(pairs, values, differences, apart, trials)
 
 
 def describe(comparisons: Sequence[Comparison]) -> str:
     """A table to print for every pair, the corrected p value beside each verdict."""
-    width = max((len(comparison.figure) for comparison in comparisons), default=0)
+    width = max((len(comparison.metric) for comparison in comparisons), default=0)
     lines: list[str] = []
     columns = f"{'':<{width}}{'A':>9}{'B':>9}{'A - B':>9}   {'95 % interval':<20}{'p':>8}  verdict"
     for a, b in dict.fromkeys((comparison.a, comparison.b) for comparison in comparisons):
         lines += [f"A = {a}, B = {b}", columns]
         of_pair = [one for one in comparisons if (one.a, one.b) == (a, b)]
         lines += [_row(one, width) for one in of_pair if not _is_nowhere(one)]
-        nowhere = [one.figure for one in of_pair if _is_nowhere(one)]
+        nowhere = [one.metric for one in of_pair if _is_nowhere(one)]
         lines += [f"undefined for both: {', '.join(nowhere)}"] if nowhere else []
     n_tested = sum(one.corrected_p == one.corrected_p for one in comparisons)
     return "\n".join([*lines, f"p is corrected for {n_tested} comparisons; a verdict needs p <= 0.05"])
@@ -127,10 +127,10 @@ def _is_nowhere(one: Comparison) -> bool:
 def _row(one: Comparison, width: int) -> str:
     numbers = f"{one.value_a:>9.4f}{one.value_b:>9.4f}"
     if np.isnan(one.difference):
-        return f"{one.figure:<{width}}{numbers}{'':>40}  {one.verdict}"
+        return f"{one.metric:<{width}}{numbers}{'':>40}  {one.verdict}"
     numbers += f"{one.difference:>+9.4f}"
     interval = f"[{one.interval.low:+.4f}, {one.interval.high:+.4f}]"
-    return f"{one.figure:<{width}}{numbers}   {interval:<20}{one.corrected_p:>8.4f}  {one.verdict}"
+    return f"{one.metric:<{width}}{numbers}   {interval:<20}{one.corrected_p:>8.4f}  {one.verdict}"
 
 
 def _conclude(
@@ -143,16 +143,16 @@ def _conclude(
     """`apart` (B, n): how far each resampled difference lies from the measured one; `trials` as `n_trials`."""
     p_values, corrected = single_p_values(differences, apart), stepdown_p_values(differences, apart)
     comparisons = []
-    for place, (a, b, figure) in enumerate(pairs):
+    for place, (a, b, metric) in enumerate(pairs):
         difference, corrected_p = float(differences[place]), float(corrected[place])
-        value_a, value_b = values[a].get(figure, np.nan), values[b].get(figure, np.nan)
+        value_a, value_b = values[a].get(metric, np.nan), values[b].get(metric, np.nan)
         interval = symmetric_interval(difference, apart[:, place])
         if _at_one_edge(value_a, value_b) and interval.high - interval.low < EDGE:
-            reach = exact_interval(0, trials[figure])[1]
+            reach = exact_interval(0, trials[metric])[1]
             interval = Interval(low=difference - reach, high=difference + reach)
         comparisons.append(
             Comparison(
-                figure=figure,
+                metric=metric,
                 a=a,
                 b=b,
                 value_a=value_a,
@@ -216,7 +216,7 @@ def single_p_values(differences: Array, apart: Array) -> Array:
 def stepdown_p_values(differences: Array, apart: Array) -> Array:
     """(n,) p values corrected for all n comparisons: the largest first, each against the maximum of those left.
 
-    Differences are measured in their own standard deviations, so that figures of any scale can share a maximum.
+    Differences are measured in their own standard deviations, so that metrics of any scale can share a maximum.
     """
     defined = np.flatnonzero(~np.isnan(single_p_values(differences, apart)))
     corrected = np.full(differences.size, np.nan)
@@ -234,10 +234,10 @@ def stepdown_p_values(differences: Array, apart: Array) -> Array:
 
 
 def movements(tally: Tally, plan: Plan, weights: Array, names: Collection[str] = ()) -> dict[str, Array]:
-    """How far weights (B, I) move each figure from its value on the full sample, (B,); `names` as in `Resampler`."""
+    """How far weights (B, I) move each metric from its value on the full sample, (B,); `names` as in `Resampler`."""
     resampler = Resampler(tally, plan)
     full = resampler.under(np.ones((1, tally.n_normal.size)), names)
-    return {figure: values - full[figure] for figure, values in resampler.under(weights, names).items()}
+    return {metric: values - full[metric] for metric, values in resampler.under(weights, names).items()}
 
 
 def tally_of(name: str, evaluation: Evaluation) -> Tally:
@@ -252,11 +252,11 @@ def tally_of(name: str, evaluation: Evaluation) -> Tally:
 
 
 def _chosen(evaluations: Mapping[str, Evaluation], names: Sequence[str]) -> list[str]:
-    chosen = [figure for name in names or HEADLINES for figure in choose_figures(evaluations.values(), name)]
+    chosen = [metric for name in names or HEADLINES for metric in choose_metrics(evaluations.values(), name)]
     remark, asked = other_rules(evaluations), names and list(names) != ["all"]
     if remark and asked and set(chosen) & set(SIZES):
         raise ResultError(remark)
-    return [figure for figure in dict.fromkeys(chosen) if not remark or figure not in SIZES]
+    return [metric for metric in dict.fromkeys(chosen) if not remark or metric not in SIZES]
 
 
 def other_rules(evaluations: Mapping[str, Evaluation]) -> str:
@@ -306,7 +306,7 @@ def _described(tally: Tally) -> dict[str, tuple[object, ...]]:
 def require_same_groups(
     first_name: str, first: Evaluation, name: str, other: Evaluation, chosen: Sequence[str]
 ) -> None:
-    """Refuse figures of groups that hold other defects in two evaluations of the same images.
+    """Refuse metrics of groups that hold other defects in two evaluations of the same images.
 
     Raises:
         ResultError: bins in millimetres differ with the pixel pitch.

@@ -1,4 +1,4 @@
-"""Several methods on several categories: mean figures, their intervals, and who cannot be told from the best.
+"""Several methods on several categories: mean metrics, their intervals, and who cannot be told from the best.
 
 A value is the mean over categories of the mean over seeds. Categories are fixed; images are drawn, and so are seeds: a
 difference that another training run would turn round is none. Every category is resampled on its own, and all methods
@@ -10,8 +10,8 @@ category whose training runs differ far more than its images let them, three see
 `benchmarks/leaderboard.py` counts how many false verdicts remain.
 
 The best method is chosen from the same data that it is then compared on, which makes it look better than it is. So
-for each figure all pairs of methods are tested together (step-down maximum, `comparison.py`), and those with the best
-are read off: the chance that any two equal methods are told apart is 5 % for each figure, whoever comes out best.
+for each metric all pairs of methods are tested together (step-down maximum, `comparison.py`), and those with the best
+are read off: the chance that any two equal methods are told apart is 5 % for each metric, whoever comes out best.
 "Not distinguishable" says that these images do not suffice, not that two methods are equal.
 """
 
@@ -24,8 +24,7 @@ import numpy as np
 from tinydefects.errors import ResultError
 from tinydefects.metrics.groups import QUARTILES, short
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.scores import Evaluation
-from tinydefects.metrics.scores import figures as figures_of
+from tinydefects.metrics.scores import Evaluation, metrics_of
 from tinydefects.metrics.statistics.comparison import (
     N_RESAMPLES,
     NO_VALUE,
@@ -61,7 +60,7 @@ Evaluations = Mapping[str, Mapping[str, Sequence[Evaluation]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaderboardRow:
-    """One figure of one method.
+    """One metric of one method.
 
     Attributes:
         value: mean over categories of the mean over seeds; nan where a category that others have a value for has none.
@@ -76,7 +75,7 @@ class LeaderboardRow:
     """
 
     method: str
-    figure: str
+    metric: str
     value: float
     interval: Interval
     seed_spread: float
@@ -89,7 +88,7 @@ class LeaderboardRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
-    """Its rows, figure by figure in the order asked for, the best method first and equal ones by name.
+    """Its rows, metric by metric in the order asked for, the best method first and equal ones by name.
 
     Attributes:
         categories: those that count, because every method has them.
@@ -100,14 +99,14 @@ class Leaderboard:
     left_out: tuple[str, ...]
     rows: tuple[LeaderboardRow, ...]
 
-    def of(self, figure: str) -> tuple[LeaderboardRow, ...]:
-        """The rows of one figure, the best first, undefined last."""
-        return tuple(row for row in self.rows if row.figure == figure)
+    def of(self, metric: str) -> tuple[LeaderboardRow, ...]:
+        """The rows of one metric, the best first, undefined last."""
+        return tuple(row for row in self.rows if row.metric == metric)
 
     def _repr_html_(self) -> str:
         """For notebooks: a row a method, a column a metric, the best in bold, = what cannot be told from it."""
-        names = list(dict.fromkeys(row.figure for row in self.rows))
-        cells = {(row.method, row.figure): _cell(row) for row in self.rows}
+        names = list(dict.fromkeys(row.metric for row in self.rows))
+        cells = {(row.method, row.metric): _cell(row) for row in self.rows}
         methods = list(dict.fromkeys(row.method for row in self.rows))
         rows = [[method, *(cells.get((method, name), "") for name in names)] for method in methods]
         legend = "bold: the best; =: not distinguishable from it; in small: 95 % intervals"
@@ -119,7 +118,7 @@ class Leaderboard:
 
 @dataclass(slots=True, eq=False)
 class _Column:
-    """One figure of one method: by category its value for each seed; how draws and left-out images move the mean.
+    """One metric of one method: by category its value for each seed; how draws and left-out images move the mean.
 
     `trials` as `n_trials` of `uncertainty.py`, one for each category.
     """
@@ -151,28 +150,28 @@ class _Column:
 
 
 def leaderboard(
-    evaluations: Evaluations, *, figures: Sequence[str], n_resamples: int = N_RESAMPLES, seed: int = 0
+    evaluations: Evaluations, *, metrics: Sequence[str], n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> Leaderboard:
     """Rank methods on the categories that all of them have.
 
-    A category counts for a figure when any method has a value there; a method that has none there is `undefined`.
+    A category counts for a metric when any method has a value there; a method that has none there is `undefined`.
 
     Args:
         evaluations: by method, then by category; one evaluation for each seed, with its tally.
-        figures: names that `scores.figures` gives, such as `aupro_Q1@0.05`.
+        metrics: names that `scores.metrics_of` gives, such as `aupro_Q1@0.05`.
         n_resamples: draws behind intervals and verdicts.
         seed: of the draws.
 
     Raises:
         ResultError: no method, no category that all have, an evaluation without a tally, other images or defects in
-            the same category, or a figure that none has.
+            the same category, or a metric that none has.
     """
     categories, left_out = _shared_categories(evaluations)
-    columns = _measured(evaluations, categories, figures, n_resamples)
+    columns = _measured(evaluations, categories, metrics, n_resamples)
     for category in categories:
         _resample(columns, {method: evaluations[method][category] for method in evaluations}, category, seed)
     n_seeds = {method: min(len(by_category[one]) for one in categories) for method, by_category in evaluations.items()}
-    rows = [row for figure in columns for row in _rank(figure, columns[figure], n_seeds)]
+    rows = [row for metric in columns for row in _rank(metric, columns[metric], n_seeds)]
     return Leaderboard(categories=categories, left_out=left_out, rows=tuple(rows))
 
 
@@ -188,24 +187,24 @@ def _shared_categories(evaluations: Evaluations) -> tuple[tuple[str, ...], tuple
 
 
 def _measured(
-    evaluations: Evaluations, categories: Sequence[str], figures: Sequence[str], n_resamples: int
+    evaluations: Evaluations, categories: Sequence[str], metrics: Sequence[str], n_resamples: int
 ) -> dict[str, dict[str, _Column]]:
-    """By figure and method, the values of every category in which any method has one."""
+    """By metric and method, the values of every category in which any method has one."""
     found = {
-        method: {category: [figures_of(one) for one in by_category[category]] for category in categories}
+        method: {category: [metrics_of(one) for one in by_category[category]] for category in categories}
         for method, by_category in evaluations.items()
     }
     known = {name for by_category in found.values() for seeds in by_category.values() for one in seeds for name in one}
     columns = {}
-    for figure in dict.fromkeys(figures):
-        if figure not in known:
-            raise ResultError(f"no result has the figure {figure!r}; choose from {', '.join(sorted(known))}")
+    for metric in dict.fromkeys(metrics):
+        if metric not in known:
+            raise ResultError(f"no result has the metric {metric!r}; choose from {', '.join(sorted(known))}")
         values = {
-            method: {one: np.array([seed.get(figure, np.nan) for seed in by[one]]) for one in categories}
+            method: {one: np.array([seed.get(metric, np.nan) for seed in by[one]]) for one in categories}
             for method, by in found.items()
         }
         counted = [one for one in categories if not all(np.isnan(by[one].mean()) for by in values.values())]
-        columns[figure] = {
+        columns[metric] = {
             method: _Column(values={one: by[one] for one in counted}, moved=np.zeros(n_resamples))
             for method, by in values.items()
         }
@@ -219,7 +218,7 @@ def _resample(
     seed: int,
 ) -> None:
     """Add what the draws of one category do to the mean over categories; the same draws for all methods."""
-    counting = {figure: by_method for figure, by_method in columns.items() if _counts(by_method, category)}
+    counting = {metric: by_method for metric, by_method in columns.items() if _counts(by_method, category)}
     first_name, first = next((f"{name} on {category}", tally_of(name, some[0])) for name, some in methods.items())
     if not counting:
         return
@@ -237,10 +236,10 @@ def _resample(
             plan = _narrowed(plan_of(evaluation), counting)
             moves.append(movements(tally, plan, weights[:, places], counting))
         seeds = _draw_seeds(len(of_seeds), n_drawn, drawn_seed)
-        for figure, by_method in counting.items():
+        for metric, by_method in counting.items():
             column = by_method[method]
-            moved = np.stack([move.get(figure, np.full(len(weights), np.nan)) for move in moves])
-            trials = n_trials(figure, first, first_plan)
+            moved = np.stack([move.get(metric, np.full(len(weights), np.nan)) for move in moves])
+            trials = n_trials(metric, first, first_plan)
             if not can_resample(first) or trials < 2:
                 moved[:] = np.nan
             values = column.values[category]
@@ -264,7 +263,7 @@ def _counts(by_method: Mapping[str, _Column], category: str) -> bool:
 
 
 def _narrowed(plan: Plan, names: Collection[str]) -> Plan:
-    """Only what these figures need: their limits, their groups of defects, and the quartiles for rho."""
+    """Only what these metrics need: their limits, their groups of defects, and the quartiles for rho."""
     limits = tuple(limit for limit in plan.fpr_limits if any(name.endswith(f"@{short(limit)}") for name in names))
     always = {"", *(f"_{quartile}" for quartile in QUARTILES)}
     members = {
@@ -277,9 +276,9 @@ def _narrowed(plan: Plan, names: Collection[str]) -> Plan:
     return replace(plan, fpr_limits=limits, members=members)
 
 
-def _rank(figure: str, columns: Mapping[str, _Column], n_seeds: Mapping[str, int]) -> list[LeaderboardRow]:
-    """The rows of one figure, the best first."""
-    sign = -1 if figure in LOWER_IS_BETTER else 1
+def _rank(metric: str, columns: Mapping[str, _Column], n_seeds: Mapping[str, int]) -> list[LeaderboardRow]:
+    """The rows of one metric, the best first."""
+    sign = -1 if metric in LOWER_IS_BETTER else 1
     order = sorted(columns, key=lambda method: (np.nan_to_num(-sign * columns[method].value, nan=np.inf), method))
     best = order[0]
     p_values = _pairwise_p_values({method: columns[method] for method in order})
@@ -289,9 +288,9 @@ def _rank(figure: str, columns: Mapping[str, _Column], n_seeds: Mapping[str, int
         rows.append(
             LeaderboardRow(
                 method=method,
-                figure=figure,
+                metric=metric,
                 value=column.value,
-                interval=_interval(column, highest=highest_of(figure)),
+                interval=_interval(column, highest=highest_of(metric)),
                 seed_spread=column.seed_spread,
                 n_seeds=n_seeds[method],
                 by_category=column.by_category,
@@ -326,7 +325,7 @@ def _distances(one: _Column, other: _Column) -> Array:
 def _shape(left_out: Array, seeds: Sequence[Array]) -> tuple[float, float]:
     """Acceleration and degrees of freedom of images and seeds together.
 
-    `left_out` are figures with one group of images left out in turn, `seeds` those of the seeds of each category.
+    `left_out` are metrics with one group of images left out in turn, `seeds` those of the seeds of each category.
     """
     skew, freedom = shape_of_influence(left_out)
     left_out = left_out[~np.isnan(left_out)]

@@ -1,4 +1,4 @@
-"""The figures of an evaluation under weights of its images, from the tally alone: what a bootstrap repeats.
+"""The metrics of an evaluation under weights of its images, from the tally alone: what a bootstrap repeats.
 
 A weight says how often an image was drawn. Scores are known only to lie between two neighbouring thresholds of the
 tally, so a tie between the two is assumed; against exact pixels this errs by less than 0.001 (pinned by a test).
@@ -24,11 +24,11 @@ PIMO_RANGE = (-5.0, -4.0)  # log10 of the false-positive rates that AUPIMO integ
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan:
-    """Which figures to compute.
+    """Which metrics to compute.
 
     Attributes:
         fpr_limits: limits of AUPRO.
-        members: name of a group of defects, as it stands in the figures' names, to (D,) bool.
+        members: name of a group of defects, as it stands in the metrics' names, to (D,) bool.
         images: by the same names (I,) bool, the images that count for a group; those that hold its defects where
             nothing is said.
         threshold: pixels that score above it are called defective; nan when none was given.
@@ -45,7 +45,7 @@ class Plan:
 
 
 class Resampler:
-    """Computes all figures of one tally for any number of weightings."""
+    """Computes all metrics of one tally for any number of weightings."""
 
     def __init__(self, tally: Tally, plan: Plan) -> None:
         self._tally, self._plan = tally, plan
@@ -65,9 +65,9 @@ class Resampler:
         self._threshold_place = int(np.searchsorted(-tally.thresholds, -plan.threshold, side="left")) - 1
 
     def under(self, weights: Array, names: Collection[str] = ()) -> dict[str, Array]:
-        """Every figure, (B,), under weights (B, I) >= 0; nan where a weighting leaves nothing to measure.
+        """Every metric, (B,), under weights (B, I) >= 0; nan where a weighting leaves nothing to measure.
 
-        With `names`, figures of other kinds are left out: what nobody asks for need not be computed.
+        With `names`, metrics of other kinds are left out: what nobody asks for need not be computed.
         """
         blocks = [self._block(weights[rows], names) for rows in self._blocks(len(weights))]
         return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
@@ -104,14 +104,14 @@ class Resampler:
     def _aupro(self, weights: Array, rate: Array) -> dict[str, Array]:
         by_defect = weights[:, self._image_of_defect]
         n_drawn = by_defect @ self._members.T
-        figures: dict[str, Array] = {}
+        metrics: dict[str, Array] = {}
         for limit in self._plan.fpr_limits:
             aupro = found_area(rate, limit) @ self._share.T
             by_group = (by_defect * aupro) @ self._members.T / n_drawn
             scores = dict(zip(self._plan.members, by_group.T, strict=True))
-            figures |= {f"aupro{name}@{short(limit)}": values for name, values in scores.items()}
-            figures[f"rho@{short(limit)}"] = _rho(np.stack([scores[f"_{name}"] for name in QUARTILES]))
-        return figures
+            metrics |= {f"aupro{name}@{short(limit)}": values for name, values in scores.items()}
+            metrics[f"rho@{short(limit)}"] = _rho(np.stack([scores[f"_{name}"] for name in QUARTILES]))
+        return metrics
 
     def _pixels(self, weights: Array, normal: Array, rate: Array) -> dict[str, Array]:
         found = weights @ self._found_in_image
@@ -163,10 +163,10 @@ class Resampler:
         levels = self._image_levels
         beaten = levels.share_beaten(weights)
         defective = weights * ~self._is_good
-        figures = {"image_auroc": _mean(beaten, defective)}
+        metrics = {"image_auroc": _mean(beaten, defective)}
         in_group = (defective * beaten) @ self._holds / (defective @ self._holds)
-        figures |= {f"image_auroc{name}": in_group[:, n] for n, name in enumerate(self._plan.members) if name}
-        return figures | levels.figures(weights, self._plan.image_threshold)
+        metrics |= {f"image_auroc{name}": in_group[:, n] for n, name in enumerate(self._plan.members) if name}
+        return metrics | levels.metrics(weights, self._plan.image_threshold)
 
 
 class _ImageLevels:
@@ -193,7 +193,7 @@ class _ImageLevels:
         above_or_half = (good + np.concatenate([np.zeros((len(good), 1)), good[:, :-1]], axis=1)) / 2
         return np.asarray(1 - above_or_half[:, self._level] / good[:, -1:])
 
-    def figures(self, weights: Array, threshold: float) -> dict[str, Array]:
+    def metrics_of(self, weights: Array, threshold: float) -> dict[str, Array]:
         good, defective = self._at_least(weights)
         n_good, n_defective = good[:, -1:], defective[:, -1:]
         hits = np.diff(defective, prepend=0.0)

@@ -1,10 +1,10 @@
-"""How far a number would move with other images: bootstrap intervals over groups of images, for every figure.
+"""How far a number would move with other images: bootstrap intervals over groups of images, for every metric.
 
 Images of one group (a part or scene seen under several lightings) are drawn together. Groups without a defective image
 and groups with one are drawn separately, as many as there are of each: the numbers of good and defective images were
 chosen, not found. From n groups n - 1 are drawn, which makes the spread of a mean right where n is small (Rao and Wu,
-1988). Intervals are BCa (Efron, 1987): quantiles of the drawn figures, corrected for bias and skewness. Where a few
-images carry a figure, as huge defects do the pixel scores, the normal quantiles inside BCa understate the tails; they
+1988). Intervals are BCa (Efron, 1987): quantiles of the drawn metrics, corrected for bias and skewness. Where a few
+images carry a metric, as huge defects do the pixel scores, the normal quantiles inside BCa understate the tails; they
 are replaced by Student's, as in Hesterberg's (2015) expanded percentiles, with the degrees of freedom that the kurtosis
 of the images' influence leaves (Satterthwaite). `benchmarks/coverage.py` measures what all this is worth.
 
@@ -12,7 +12,7 @@ At its edges the bootstrap is blind: where nothing went wrong in three images, n
 and the interval would be 1.000 to 1.000. There it reaches as far as that of Clopper and Pearson (1934) for n right of
 n: more than 1 - 0.025^(1/n) would hardly have gone unseen in n independent trials. For the AUROC this holds whatever
 the scores: n good and n defective images make n pairs without a common image, each in order with the chance that is
-asked for. A figure on which all draws agree elsewhere has no interval.
+asked for. A metric on which all draws agree elsewhere has no interval.
 """
 
 import zlib
@@ -24,7 +24,7 @@ from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 from tinydefects.metrics.groups import images_of
 from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.scores import SIZES, Evaluation, figures, groups_of
+from tinydefects.metrics.scores import SIZES, Evaluation, groups_of, metrics_of
 from tinydefects.metrics.statistics.resampling import Array, Plan, Resampler
 
 LEVEL = 0.95
@@ -36,16 +36,16 @@ UNDEFINED = Interval(low=float("nan"), high=float("nan"))
 
 
 def intervals(evaluation: Evaluation, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> dict[str, Interval]:
-    """A 95 % interval for every figure of an evaluation that keeps its tally, by the figure's name.
+    """A 95 % interval for every metric of an evaluation that keeps its tally, by the metric's name.
 
-    (nan, nan) where the figure is undefined or good or defective images behind it form a single group. Missing are
+    (nan, nan) where the metric is undefined or good or defective images behind it form a single group. Missing are
     `a90_95_px`, itself a bound, and AUPRO and rho under a curve rule other than `exact`. Each interval is moved by what
-    the tally's own value lacks of the exact one, less than 0.001 as a rule, and ends where the figure does.
+    the tally's own value lacks of the exact one, less than 0.001 as a rule, and ends where the metric does.
     """
     tally = evaluation.tally
     if tally is None or not n_resamples:
         return {}
-    values, plan = figures(evaluation), plan_of(evaluation)
+    values, plan = metrics_of(evaluation), plan_of(evaluation)
     moved = {}
     for name, (value, interval) in tally_intervals(tally, plan, n_resamples, seed).items():
         if evaluation.curve_rule != "exact" and name.startswith(("aupro", "rho")):
@@ -56,19 +56,19 @@ def intervals(evaluation: Evaluation, *, n_resamples: int = N_RESAMPLES, seed: i
     return moved
 
 
-def highest_of(figure: str) -> float:
-    """The highest value that a figure can have: sizes have none, all others lie in [0, 1]."""
-    return np.inf if figure in SIZES else 1.0
+def highest_of(metric: str) -> float:
+    """The highest value that a metric can have: sizes have none, all others lie in [0, 1]."""
+    return np.inf if metric in SIZES else 1.0
 
 
 def _moved(interval: Interval, distance: float, highest: float) -> Interval:
-    """The interval moved, but not out of what the figure can be: sizes are not negative, all others lie in [0, 1]."""
+    """The interval moved, but not out of what the metric can be: sizes are not negative, all others lie in [0, 1]."""
     low, high = np.clip([interval.low + distance, interval.high + distance], 0.0, highest)
     return Interval(low=float(low), high=float(high))
 
 
 def tally_intervals(tally: Tally, plan: Plan, n_resamples: int, seed: int) -> dict[str, tuple[float, Interval]]:
-    """Each figure as the tally has it, and its interval."""
+    """Each metric as the tally has it, and its interval."""
     resampler = Resampler(tally, plan)
     full = resampler.under(np.ones((1, tally.n_normal.size)))
     if not can_resample(tally):
@@ -104,24 +104,24 @@ def exact_interval(n_found: int, n: int) -> tuple[float, float]:
     return low, high
 
 
-def n_trials(figure: str, tally: Tally, plan: Plan) -> int:
-    """How many independent pairs of a good and a defective image stand behind a figure: the fewer of the two.
+def n_trials(metric: str, tally: Tally, plan: Plan) -> int:
+    """How many independent pairs of a good and a defective image stand behind a metric: the fewer of the two.
 
-    Images of one group are one. AUPRO and figures of pixels find their normal pixels in defective images as well.
+    Images of one group are one. AUPRO and metrics of pixels find their normal pixels in defective images as well.
     """
     everything = np.ones(tally.area_px.size, dtype=bool)
-    behind = ~tally.is_good if figure.startswith("image_") else images_of(tally, "", everything)
+    behind = ~tally.is_good if metric.startswith("image_") else images_of(tally, "", everything)
     for suffix, members in plan.members.items():
-        if suffix and figure == f"image_auroc{suffix}":
+        if suffix and metric == f"image_auroc{suffix}":
             behind = plan.images.get(suffix, images_of(tally, "", members))
-        elif figure.startswith(f"aupro{suffix}@") or (suffix == "_Q1" and figure.startswith("rho@")):
+        elif metric.startswith(f"aupro{suffix}@") or (suffix == "_Q1" and metric.startswith("rho@")):
             behind = images_of(tally, "", members)
-    normal = tally.is_good if figure.startswith(("image_", "aupimo")) else tally.n_normal > 0
+    normal = tally.is_good if metric.startswith(("image_", "aupimo")) else tally.n_normal > 0
     return min(np.unique(tally.group[images]).size for images in (behind, normal))
 
 
 def plan_of(evaluation: Evaluation) -> Plan:
-    """What to compute again under weights: the figures this evaluation has, its groups with the members they have."""
+    """What to compute again under weights: the metrics this evaluation has, its groups with the members they have."""
     tally = evaluation.tally
     assert tally is not None
     groups = groups_of(evaluation)
@@ -177,14 +177,14 @@ def leave_out_weights(tally: Tally) -> Array:
 
 
 def bca_interval(drawn: Array, value: float, left_out: Array) -> Interval:
-    """From (B,) drawn figures, the full sample's figure and (n groups,) figures with one group left out in turn."""
+    """From (B,) drawn metrics, the full sample's metric and (n groups,) metrics with one group left out in turn."""
     return shaped_interval(drawn, value, *shape_of_influence(left_out))
 
 
 def shaped_interval(drawn: Array, value: float, skew: float, freedom: float) -> Interval:
     """The same from acceleration and degrees of freedom, as `shape_of_influence` gives them.
 
-    Draws that left nothing to measure (nan) do not count; (nan, nan) when all do or the figure itself is nan.
+    Draws that left nothing to measure (nan) do not count; (nan, nan) when all do or the metric itself is nan.
     """
     drawn = drawn[~np.isnan(drawn)]
     if not drawn.size or np.isnan(value):
@@ -199,7 +199,7 @@ def shaped_interval(drawn: Array, value: float, skew: float, freedom: float) -> 
 def shape_of_influence(left_out: Array) -> tuple[float, float]:
     """Acceleration of BCa, and the degrees of freedom of a variance estimated from influences of this kurtosis.
 
-    `left_out` (n groups,) are figures with one group of images left out in turn; nan do not count.
+    `left_out` (n groups,) are metrics with one group of images left out in turn; nan do not count.
     """
     left_out = left_out[~np.isnan(left_out)]
     influence = left_out.sum() / max(left_out.size, 1) - left_out
