@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "tinydefects"
 FLOORS = (  # a folder imports from itself and from those before it
     "errors",
+    "limits",
     "privacy",
     "progress",
     "notebook",

@@ -156,6 +156,8 @@ def test_help_tells_bounds_defaults_choices_and_panels():
     for told in ("1<=x<=600", "40", "above|below", "How long.", "--quiet", "Air", "--config"):
         assert told in text
     assert text.index("Air") > text.index("--minutes")
+    assert "[default: 40]" in text
+    assert "(40)" not in text
 
 
 def test_a_file_gives_settings_and_options_win_over_it(tmp_path):
@@ -206,6 +208,11 @@ def test_a_bad_file_is_refused_in_one_line_that_names_it(tmp_path, text, told):
 @pytest.mark.parametrize("name", ["none.yaml", "none.json"])
 def test_a_file_that_is_not_there_is_refused_by_name(tmp_path, name):
     assert refusal("--config", tmp_path / name).startswith(f"{tmp_path / name}: not readable (No such file")
+
+
+def test_a_name_that_stands_twice_in_json_is_refused(tmp_path):
+    path = written(tmp_path, '{"minutes": 5, "minutes": 6}', "oven.json")
+    assert "minutes stands there twice" in refusal("--config", path)
 
 
 def test_json_of_another_kind_is_refused(tmp_path):

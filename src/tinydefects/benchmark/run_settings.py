@@ -10,16 +10,15 @@ from pydantic_core import PydanticCustomError
 
 from tinydefects.data.masks import Doubt
 from tinydefects.data.walk import real_path
-from tinydefects.detector.settings import DEFAULT_TEACHER, LEFT_OUT, MOST_PIXELS
+from tinydefects.detector.settings import DEFAULT_TEACHER, LEFT_OUT
 from tinydefects.errors import TinyDefectsError
+from tinydefects.limits import MOST_GB, MOST_PIXELS, MOST_SEED
 
 CostChoice = Literal["off", "quick", "mvtec"]
 Allowed = Literal["unmarked", Doubt]
 LOCAL = "local"  # the cluster of this machine
-MOST_GB = 1e6
 MOST_PROCESSES = 1024
 MOST_DIGITS = 6  # of a number of shards
-MOST_SEED = 2**32 - 1  # NumPy's older generators take no more
 DATA: Any = "data"  # text, which the model makes a path of as of all others
 RESULTS: Any = "results"
 WHERE, HOW = "Where it lies", "How it runs"

@@ -12,7 +12,6 @@ from tinydefects.cli.fit_place import FitPlace, require_place
 from tinydefects.cli.options import (
     GENERAL,
     MACHINE,
-    MOST_GB,
     Allowed,
     CategoryId,
     Device,
@@ -30,6 +29,7 @@ from tinydefects.cli.options import (
 from tinydefects.cli.settings_options import DataFolder, GivenDevice, GivenWeights, OutFolder, options_of, panel
 from tinydefects.detector.settings import DetectorSettings, Precision, require_pair
 from tinydefects.errors import TinyDefectsError
+from tinydefects.limits import MOST_GB
 
 if TYPE_CHECKING:
     from tinydefects.data.sample import Sample

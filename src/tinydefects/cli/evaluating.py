@@ -8,14 +8,11 @@ import typer
 from pydantic import BaseModel, ConfigDict, Field
 
 from tinydefects.cli.options import (
-    MOST_DRAWS,
-    MOST_PIXELS,
     Allow,
     CategoryId,
     Json,
     Option,
     Out,
-    Seed,
     check_masks_of,
     load,
     numbers,
@@ -27,6 +24,7 @@ from tinydefects.cli.settings_options import DataFolder, options_of
 from tinydefects.data.pairing import Pairing, Resample
 from tinydefects.data.predictions import ImageScoreRule
 from tinydefects.data.sample import Category
+from tinydefects.limits import MOST_DRAWS, MOST_PIXELS, MOST_SEED
 from tinydefects.metrics.evaluation import DECISIONS, FILES, EvaluationSettings
 from tinydefects.progress import Report
 from tinydefects.results.evaluate_maps import MapReader, NormalSource
@@ -250,15 +248,22 @@ def report(
     say(f"report: {write_report(results, out)}")
 
 
+class CompareSettings(BaseModel):
+    """What `tinydefects compare` is told: which metrics, how often and from where the images are drawn again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metrics: str = Field(
+        default="", description="Names of metrics, separated by commas, such as 'aupro_Q1@0.05'; 'all' for every one."
+    )
+    resamples: int = Field(default=2000, ge=100, le=MOST_DRAWS, description="How often the images are drawn again.")
+    seed: int = Field(default=0, ge=0, le=MOST_SEED, description="Seed of everything random.")
+
+
+@options_of(CompareSettings)
 def compare(
     results: Annotated[list[Path], typer.Argument(help="Two or more result files of the same images, one a method.")],
-    metrics: Annotated[
-        str, typer.Option(help="Names of metrics, separated by commas, such as 'aupro_Q1@0.05'; 'all' for every one.")
-    ] = "",
-    resamples: Annotated[
-        int, typer.Option(min=100, max=MOST_DRAWS, help="How often the images are drawn again.")
-    ] = 2000,
-    seed: Seed = 0,
+    settings: CompareSettings,
     as_json: Json = False,
 ) -> None:
     """Compare methods on the same images: differences, their intervals, and which of them can be told from chance.
@@ -271,7 +276,10 @@ def compare(
 
     evaluations = {name: result.evaluation for name, result in read_named_results(results).items()}
     comparisons = compare_evaluations(
-        evaluations, names=[metrics] if metrics.strip() else [], n_resamples=resamples, seed=seed
+        evaluations,
+        names=[settings.metrics] if settings.metrics.strip() else [],
+        n_resamples=settings.resamples,
+        seed=settings.seed,
     )
     if remark := other_rules(evaluations):
         say(remark)

@@ -10,7 +10,6 @@ import typer
 from pydantic import BaseModel, ConfigDict, Field
 
 from tinydefects.cli.options import (
-    MOST_PIXELS,
     Allow,
     Allowed,
     Json,
@@ -24,6 +23,7 @@ from tinydefects.cli.options import (
 )
 from tinydefects.cli.settings_options import DataFolder, GivenDevice, GivenWeights, options_of
 from tinydefects.errors import TinyDefectsError
+from tinydefects.limits import MOST_PIXELS
 
 if TYPE_CHECKING:
     from tinydefects.data.sample import Category

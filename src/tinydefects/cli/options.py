@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tinydefects.errors import Stopped, TinyDefectsError
+from tinydefects.limits import MOST_PIXELS, MOST_SEED
 from tinydefects.privacy import go_offline
 
 if TYPE_CHECKING:
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from tinydefects.progress import Progress
 
 
-MOST_SEED = 2**32 - 1  # NumPy's older generators take no more
-MOST_PIXELS = 1_000_000  # along one side of anything
-MOST_DRAWS = 1_000_000
-MOST_GB = 1e6
 MACHINE, GENERAL = "Machine", "General"  # headings of the help
 IS_QUIET: ContextVar[bool] = ContextVar("is_quiet", default=False)
 Bound = Callable[[typer.Context, typer.CallbackParam, float | None], float | None]

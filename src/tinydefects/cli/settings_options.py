@@ -7,6 +7,7 @@ the option is not named like the field; and `as_text`, where one text stands for
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from enum import StrEnum
@@ -76,7 +77,8 @@ def options_of(model: type[BaseModel], parameter: str = "settings") -> Callable[
         others = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in own.parameters.values()]
         place = list(own.parameters).index(parameter)
         others[place : place + 1] = [
-            Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in added.items()
+            Parameter(name, Parameter.KEYWORD_ONLY, default=_shown(model.model_fields.get(name)), annotation=kind)
+            for name, kind in added.items()
         ]
         run.__signature__ = own.replace(parameters=others)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in others}
@@ -137,7 +139,7 @@ def flag_of(name: str, field: FieldInfo) -> str:
 
 
 def _option(name: str, field: FieldInfo) -> Any:  # noqa: ANN401 - an annotation
-    """The annotation from which typer makes the option of a field; it is None where the option is not given."""
+    """The annotation from which typer makes the option of a field."""
     kind, rules = _plain_type(field)
     least = max([rule.ge for rule in rules if hasattr(rule, "ge")], default=-math.inf)
     above = max([rule.gt for rule in rules if hasattr(rule, "gt")], default=-math.inf)
@@ -155,19 +157,34 @@ def _option(name: str, field: FieldInfo) -> Any:  # noqa: ANN401 - an annotation
     names = [flag_of(name, field)]
     if kind is bool:
         names = [f"{names[0]}/--no-{names[0].removeprefix('--')}"]
-    default = field.get_default(call_default_factory=False)
-    shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-    if field.is_required() or default is None or default is False:
-        shown = ""
     option = typer.Option(
         *names,
         help=f"{field.description or name} Required." if field.is_required() else field.description,
-        show_default=shown or False,
         metavar=_extra(field).get("metavar"),
         rich_help_panel=_extra(field).get("panel"),
         **more,
     )
     return Annotated[kind | None, option]
+
+
+class _Shown:
+    """A default that the help shows and the command is not given, so that a file can say otherwise."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __call__(self) -> None:
+        """What the command is given where the option is left out."""
+
+    def __str__(self) -> str:
+        return self._text
+
+
+def _shown(field: FieldInfo | None) -> _Shown | None:
+    default = None if field is None or field.is_required() else field.get_default(call_default_factory=False)
+    if default is None or default is False or default == () or default == "":
+        return None
+    return _Shown(",".join(map(str, default)) if isinstance(default, tuple) else str(default))
 
 
 def _plain_type(field: FieldInfo) -> tuple[Any, list[Any]]:
@@ -217,12 +234,17 @@ class _EachOnce(yaml.BaseLoader):  # type: ignore[misc]  # PyYAML has no types
     """Refuses a name that stands twice, of which YAML's own would take the last without a word."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: ANN401 - PyYAML's
-        names = [str(key.value) for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.YAMLError(f"{name} stands there twice")
+        _each_once([(str(key.value), None) for key, _ in node.value])
         found: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return found
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raise a ValueError if a name stands twice; of JSON, too, the last would count."""
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
+            raise ValueError(f"{name} stands there twice")
+    return dict(pairs)
 
 
 def _read_config(path: Path, model: type[BaseModel]) -> dict[str, Any]:
@@ -235,7 +257,10 @@ def _read_config(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     try:
         content = read_bytes(path)
         # BaseLoader leaves every value its text: `off` is no truth value, and 1e-3 is a number
-        said = parse_json(content) if path.suffix.lower() == ".json" else yaml.load(content, Loader=_EachOnce)
+        is_json = path.suffix.lower() == ".json"
+        said = parse_json(content) if is_json else yaml.load(content, Loader=_EachOnce)
+        if is_json:
+            json.loads(content, object_pairs_hook=_each_once)
     except OSError as error:
         raise TinyDefectsError(f"{path}: not readable ({error.strerror or error}); {way_out}") from error
     except (ValueError, yaml.YAMLError, RecursionError) as error:

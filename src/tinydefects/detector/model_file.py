@@ -17,6 +17,7 @@ from tinydefects.data.images import ALL_BITS
 from tinydefects.data.json_files import read_as
 from tinydefects.data.leftovers import replace_together, settle
 from tinydefects.data.pixels import cannot_write
+from tinydefects.data.walk import SYSTEM_NAMES
 from tinydefects.detector.patch_grid import whole_patches
 from tinydefects.detector.settings import DetectorSettings, TeacherName
 from tinydefects.errors import ModelFileError
@@ -32,7 +33,6 @@ WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "detector.json"
 DETECTOR_FILES = frozenset({WEIGHTS_FILE, DESCRIPTION_FILE})
 FOLDER_SET = "folder"  # all files of a model's folder are one set, see `together`
-SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini"})  # put there by file managers, hidden ones apart
 
 
 class SavedTeacher(BaseModel):
@@ -192,7 +192,9 @@ def refuse_foreign_files(folder: Path, own_files: Set[str]) -> None:
     if folder.exists() and not folder.is_dir():
         raise ModelFileError(f"{folder}: is a file; give the name of a folder")
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    foreign = sorted(name for name in names - own_files if not name.startswith(".") and name not in SYSTEM_FILES)
+    foreign = sorted(
+        name for name in names - own_files if not name.startswith(".") and name.lower() not in SYSTEM_NAMES
+    )
     if foreign:
         raise ModelFileError(f"{folder}: holds {foreign[0]}, which is no part of a detector; choose another folder")
 

@@ -28,6 +28,7 @@ from tinydefects.data.sample import mean_of_highest, n_scored
 from tinydefects.detector.passes import PassPlan, plan_passes
 from tinydefects.detector.patch_grid import PatchGrid, Size
 from tinydefects.errors import TinyDefectsError
+from tinydefects.limits import MOST_PIXELS
 
 Preset = Literal["default", "published"]
 Precision = Literal["highest", "float32", "bfloat16", "float16"]
@@ -55,11 +56,10 @@ DEFAULT_RESOLUTION, SMALLEST_RESOLUTION = 1036, 16
 DEFAULT_BITS = 16
 LEARNING_RATES = {"published": 1e-4, "default": 1e-3}  # the published code's; the paper's, better in fewer epochs
 PRECISIONS: dict[Preset, Precision] = {"published": "highest", "default": "float32"}
-MOST_PIXELS = 1_000_000  # along one side of anything
 MOST_EPOCHS = 1_000_000
 MOST_BATCH = 2**31 - 1  # patches
 TINT_BEGINS, TINT_IS_FULL = 1.2, 3.0  # times what the highest score of a good image usually is
-MOST_SEED = 2**63 - 1  # what JSON and torch take
+MOST_OF_TORCH = 2**63 - 1  # a seed; JSON takes no more, either
 
 
 def _resolution(value: object, told: ValidationInfo) -> int | Literal["native"]:
@@ -193,7 +193,7 @@ class DetectorSettings(BaseModel):
         json_schema_extra=_in("Training"),
     )
     seed: int = Field(
-        default=0, ge=0, le=MOST_SEED, description="Seed of everything random.", json_schema_extra=_in("Training")
+        default=0, ge=0, le=MOST_OF_TORCH, description="Seed of everything random.", json_schema_extra=_in("Training")
     )
     learning_rate: Annotated[float, BeforeValidator(_learning_rate)] = Field(
         default=LEFT_OUT,

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tinydefects.data.json_files import first_fault
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import SettingsError
+from tinydefects.limits import MOST_DRAWS, MOST_SEED
 from tinydefects.metrics.curves import auroc, average_precision, best_f1, f1, fpr_at_tpr, image_aupimos
 from tinydefects.metrics.detectability import DEFAULT_RULE, DetectionRule, measure_detectability
 from tinydefects.metrics.gathering import Gathered, gather
@@ -81,12 +82,12 @@ class EvaluationSettings(BaseModel):
     n_resamples: int = Field(
         default=N_RESAMPLES,
         ge=0,
-        le=1_000_000,
+        le=MOST_DRAWS,
         description="Draws of the images behind the 95 % intervals; 0 for none.",
         json_schema_extra={"flag": "--resamples", "panel": NUMBERS},
     )
     seed: int = Field(
-        default=0, ge=0, lt=2**32, description="Seed of those draws.", json_schema_extra={"panel": NUMBERS}
+        default=0, ge=0, le=MOST_SEED, description="Seed of those draws.", json_schema_extra={"panel": NUMBERS}
     )
     detection_rule: DetectionRule = Field(
         default=DEFAULT_RULE, description="What counts as a detected defect.", json_schema_extra={"panel": DECISIONS}

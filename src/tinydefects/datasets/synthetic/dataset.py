@@ -30,12 +30,12 @@ from tinydefects.datasets.synthetic.defects import (
 )
 from tinydefects.datasets.synthetic.surfaces import PAINTERS, Scene, draw_scene
 from tinydefects.errors import DatasetError
+from tinydefects.limits import MOST_SEED
 
 SYNTHETIC_FAMILIES: tuple[str, ...] = tuple(PAINTERS)
 FORMAT_VERSION = 1  # raised with every change of what is drawn, so that old folders are left alone
 SMALLEST_SIDE_PX, LARGEST_SIDE_PX = 64, 4096
 LARGEST_AREA_SHARE = 0.10
-MOST_SEED = 2**32 - 1
 MOST_IMAGES = 100_000  # of one kind
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 Series = Literal["train", "good", "defect"]

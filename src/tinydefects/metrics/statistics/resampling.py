@@ -193,7 +193,7 @@ class _ImageLevels:
         above_or_half = (good + np.concatenate([np.zeros((len(good), 1)), good[:, :-1]], axis=1)) / 2
         return np.asarray(1 - above_or_half[:, self._level] / good[:, -1:])
 
-    def metrics_of(self, weights: Array, threshold: float) -> dict[str, Array]:
+    def metrics(self, weights: Array, threshold: float) -> dict[str, Array]:
         good, defective = self._at_least(weights)
         n_good, n_defective = good[:, -1:], defective[:, -1:]
         hits = np.diff(defective, prepend=0.0)
