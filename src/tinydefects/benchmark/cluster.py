@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from platform import python_version
@@ -89,10 +89,11 @@ class Cluster(Executor):
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """The future of `function(*args, **kwargs)`; function, arguments and result must be picklable."""
         client: Any = self.client  # dask types nothing
-        executor = client.get_executor(pure=False, retries=N_RETRIES, resources=dict(self.resources))
-        inner: Future[T] = executor.submit(self.alike.call, function, *args, **kwargs)
+        how = {"pure": False, "retries": N_RETRIES, "resources": dict(self.resources)}
         future: Future[T] = Future()
-        inner.add_done_callback(lambda _: self._settle(future, inner))
+        client.submit(self.alike.call, function, *args, **kwargs, **how).add_done_callback(
+            partial(self._settle, future)
+        )
         return future
 
     def n_places(self) -> int:
@@ -155,18 +156,18 @@ class Cluster(Executor):
         if refusal := next(filter(None, answers.values()), ""):
             raise ClusterError(refusal)
 
-    def _settle(self, future: Future[T], inner: Future[T]) -> None:
+    def _settle(self, future: Future[T], inner: Any) -> None:  # noqa: ANN401 - dask's future
+        """Whatever becomes of a job, its future is told: a run waits for nothing else."""
         from distributed import KilledWorker
 
-        error = None if inner.cancelled() else inner.exception()
-        if isinstance(error, KilledWorker):
-            future.set_exception(ClusterError("every worker that tried this job died, often for lack of memory"))
-        elif inner.cancelled() or (error and self.client.status != "running"):
-            future.set_exception(self._lost())
-        elif error:
-            future.set_exception(error)
-        else:
-            future.set_result(inner.result())
+        error: BaseException
+        try:
+            return future.set_result(inner.result())
+        except KilledWorker:
+            error = ClusterError("every worker that tried this job died, often for lack of memory")
+        except (Exception, CancelledError) as raised:
+            error = raised if inner.status == "error" and self.client.status == "running" else self._lost()
+        future.set_exception(error)
 
     def _lost(self) -> ClusterError:
         return ClusterError(f"{self.address}: the scheduler was lost; run again to go on")
