@@ -98,6 +98,9 @@ def settings_from(model: type[BaseModel], told: Mapping[str, Any], config: Path 
     found = {} if config is None else _read_config(config, model)
     values = {name: _parsed(model.model_fields[name], value) for name, value in {**found, **told}.items()}
     values = {name: value for name, value in values.items() if value is not None}  # null: as if it were left out
+    for name, value in values.items():
+        if not _is_utf_8(str(value)):
+            raise TinyDefectsError(f"{flag_of(name, model.model_fields[name])}: is no text in UTF-8 (got {str(value)[:60]!a})")
     try:
         return model.model_validate_json(json.dumps(values, default=str))  # JSON has neither paths nor tuples
     except ValidationError as error:
@@ -109,6 +112,14 @@ def settings_from(model: type[BaseModel], told: Mapping[str, Any], config: Path 
         where = f"{config}: {name}" if name in found and name not in told else flag_of(name, model.model_fields[name])
         got = "" if fault["type"] == "missing" else f" (got {str(fault['input'])[:60]!r})"
         raise TinyDefectsError(f"{where}: {text}{got}") from error
+
+
+def _is_utf_8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def config(
