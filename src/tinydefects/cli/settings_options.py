@@ -100,7 +100,9 @@ def settings_from(model: type[BaseModel], told: Mapping[str, Any], config: Path 
     values = {name: value for name, value in values.items() if value is not None}  # null: as if it were left out
     for name, value in values.items():
         if not _is_utf_8(str(value)):
-            raise TinyDefectsError(f"{flag_of(name, model.model_fields[name])}: is no text in UTF-8 (got {str(value)[:60]!a})")
+            raise TinyDefectsError(
+                f"{flag_of(name, model.model_fields[name])}: is no text in UTF-8 (got {str(value)[:60]!a})"
+            )
     try:
         return model.model_validate_json(json.dumps(values, default=str))  # JSON has neither paths nor tuples
     except ValidationError as error:
