@@ -17,6 +17,7 @@ FLOORS = (  # a folder imports from itself and from those before it
     "data",
     "datasets",
     "metrics",
+    "decisions",
     "detector",
     "results",
     "methods",

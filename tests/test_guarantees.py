@@ -1,0 +1,134 @@
+"""What thresholds from good parts promise, by exact distributions of order statistics."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from tinydefects.decisions.guarantees import (
+    affordable_rate,
+    conformal_threshold,
+    p_value,
+    part_scores,
+    parts_needed,
+    tolerance_threshold,
+)
+from tinydefects.errors import ScoreError, SettingsError
+
+RATES = st.sampled_from([0.001, 0.01, 0.02, 0.05, 0.07, 0.1, 0.25, 0.29, 0.5])
+CONFIDENCES = st.sampled_from([0.8, 0.9, 0.95, 0.99])
+SIZES = st.integers(1, 1200)
+TIED = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=40)
+
+
+def counting(n: int) -> np.ndarray:
+    return np.arange(1.0, n + 1)
+
+
+@given(n=SIZES, rate=RATES)
+def test_the_conformal_threshold_is_the_lowest_whose_mean_rate_is_allowed(n, rate):
+    value = conformal_threshold(counting(n), rate).value
+    mean_rate = [(n + 1 - k) / (n + 1) for k in range(1, n + 1)]  # of Beta(n + 1 - k, k)
+    allowed = [k for k, mean in enumerate(mean_rate, start=1) if mean <= rate * (1 + 1e-9)]
+    assert value == (min(allowed) if allowed else None)
+    assert (value is None) == (n < parts_needed(rate))
+
+
+@given(n=SIZES, rate=RATES, confidence=CONFIDENCES)
+def test_the_tolerance_threshold_is_the_lowest_that_keeps_its_confidence(n, rate, confidence):
+    value = tolerance_threshold(counting(n), rate, confidence).value
+    ranks = np.arange(1, n + 1)
+    kept = ranks[stats.beta.cdf(rate, n - ranks + 1, ranks) >= confidence - 1e-12]  # of the rate above each score
+    assert value == (kept.min() if kept.size else None)
+    assert (value is None) == (n < parts_needed(rate, confidence))
+
+
+@given(n=SIZES, rate=RATES, confidence=CONFIDENCES)
+def test_confidence_costs_a_higher_threshold(n, rate, confidence):
+    certain = tolerance_threshold(counting(n), rate, confidence).value
+    average = conformal_threshold(counting(n), rate).value
+    if certain is not None:
+        assert average is not None
+        assert certain >= average
+
+
+@pytest.mark.parametrize(("rate", "n"), [(0.1, 29), (0.05, 59), (0.02, 149), (0.01, 299)])
+def test_the_tables_of_wilks_are_reproduced(rate, n):
+    assert parts_needed(rate, 0.95) == n
+    assert tolerance_threshold(counting(n), rate).value == n
+    assert tolerance_threshold(counting(n - 1), rate).value is None
+    assert tolerance_threshold(counting(n - 1), rate).n_needed == n
+
+
+@pytest.mark.parametrize(("rate", "n"), [(0.5, 1), (0.1, 9), (0.05, 19), (0.03, 33), (0.01, 99), (0.001, 999)])
+def test_so_many_parts_afford_a_rate_on_average(rate, n):
+    assert parts_needed(rate) == n
+    assert conformal_threshold(counting(n), rate).value == n
+    assert conformal_threshold(counting(n - 1), rate).value is None if n > 1 else True
+
+
+@given(n=SIZES, confidence=st.sampled_from([0.0, 0.8, 0.95]))
+def test_what_parts_afford_is_what_needs_them(n, confidence):
+    rate = affordable_rate(n, confidence)
+    assert parts_needed(rate, confidence) == n
+
+
+@given(scores=TIED, rate=RATES)
+def test_a_new_part_that_is_any_one_of_them_alarms_at_most_at_the_rate(scores, rate):
+    """The exchangeable argument itself, ties included: each of n + 1 scores may be the new one."""
+    alarms = 0
+    for place, new in enumerate(scores):
+        rest = scores[:place] + scores[place + 1 :]
+        value = conformal_threshold(rest, rate).value if rest else None
+        alarms += value is not None and new > value
+    assert alarms <= rate * len(scores) * (1 + 1e-9)
+
+
+@given(scores=TIED)
+def test_p_values_of_exchangeable_parts_are_never_too_small(scores):
+    values = np.array([p_value(new, scores[:place] + scores[place + 1 :]) for place, new in enumerate(scores)])
+    for limit in np.unique(values):
+        assert np.count_nonzero(values <= limit) <= limit * len(scores) * (1 + 1e-9)
+
+
+@given(scores=TIED, new=st.integers(0, 6), rate=RATES)
+def test_a_part_alarms_exactly_when_its_p_value_is_within_the_rate(scores, new, rate):
+    value = conformal_threshold(scores, rate).value
+    alarms = value is not None and new > value
+    assert alarms == (p_value(new, scores) <= rate * (1 + 1e-12))
+
+
+def test_p_values_count_ties_against_the_alarm_and_take_parts_that_show_nothing():
+    assert p_value(2.0, [1.0, 2.0, 3.0]) == pytest.approx(3 / 4, abs=1e-15)
+    assert p_value(9.0, [1.0, 2.0, 3.0]) == pytest.approx(1 / 4, abs=1e-15)
+    assert p_value(9.0, [-math.inf, 2.0, 3.0]) == pytest.approx(1 / 4, abs=1e-15)
+    assert p_value(9.0, []) == 1.0
+
+
+def test_a_part_counts_once_with_its_highest_photograph():
+    assert part_scores([1.0, 5.0, 3.0, 2.0], ["a", "b", "b", "a"]).tolist() == [2.0, 5.0]
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9), st.sampled_from("abcdef")), min_size=1))
+def test_grouped_scores_are_the_maxima_of_their_parts(pairs):
+    slow = sorted(max(score for score, part in pairs if part == one) for one in {part for _, part in pairs})
+    assert part_scores(*zip(*pairs, strict=True)).tolist() == slow
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, math.nan])
+def test_a_rate_that_is_no_share_is_refused(rate):
+    with pytest.raises(SettingsError, match="between 0 and 1"):
+        conformal_threshold([1.0], rate)
+    with pytest.raises(SettingsError, match="between 0 and 1"):
+        tolerance_threshold([1.0], 0.05, rate)
+
+
+@pytest.mark.parametrize("scores", [[], [math.nan], [1.0, math.inf]])
+def test_scores_that_cannot_be_ranked_are_refused(scores):
+    with pytest.raises(ScoreError):
+        conformal_threshold(scores, 0.5)
+    with pytest.raises(ScoreError):
+        tolerance_threshold(scores, 0.5)
