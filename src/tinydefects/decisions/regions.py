@@ -1,0 +1,201 @@
+"""Regions of an anomaly map: seen where it exceeds a high level, outlined where it exceeds a lower one (hysteresis).
+
+A region is an 8-connected set of pixels above the extent level that holds a pixel above the seed level and is not too
+small. Lengths: the diameter is that of the disc of the same area, as for defects of masks; the length is the longest
+way across (maximum Feret diameter), between outer corners of pixels, so that a single pixel is 1.41 px long.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist
+
+from tinydefects.data.defects import EIGHT_CONNECTED, Box, Defect
+
+MOST_REGIONS = 1000  # of one map that are described; all are counted
+Map = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Region(Defect):
+    """One region of a map: its box in the image, its pixels inside the box, its area; and its highest pixel.
+
+    Attributes:
+        peak: the highest value of the map in it, at `peak_at`, (row, column) in the image.
+        p_value: share of good parts, the new one counted in, with a region as high; nan where none is known.
+        pixel_pitch_mm: millimetres a pixel, nan where it is not known; so are all sizes in mm then.
+    """
+
+    peak: float
+    peak_at: tuple[int, int]
+    p_value: float = math.nan
+    pixel_pitch_mm: float = math.nan
+
+    @property
+    def x_y_width_height(self) -> tuple[int, int, int, int]:
+        """The box as other tools write it: left, top, width and height in pixels."""
+        rows, columns = self.box
+        return columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
+
+    @property
+    def area_mm2(self) -> float:
+        """Its area in mm²."""
+        return self.area_px * self.pixel_pitch_mm**2
+
+    @property
+    def diameter_mm(self) -> float:
+        """Diameter of the disc of the same area, in mm."""
+        return self.diameter_px * self.pixel_pitch_mm
+
+    @property
+    def length_px(self) -> float:
+        """The longest way across, in pixels; computed when asked for."""
+        return longest_way(self.pixels)
+
+    @property
+    def length_mm(self) -> float:
+        """The longest way across, in mm."""
+        return self.length_px * self.pixel_pitch_mm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MapRegions:
+    """All regions of one map above a level, as numbers; highest peak first, ties in reading order.
+
+    Attributes:
+        peaks: (n,) float32, `areas_px`: (n,), `numbers`: (n,) the label of each.
+        labels: (H, W) int32, 0 where the map is not above the level.
+    """
+
+    peaks: Map
+    areas_px: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    labels: NDArray[np.int32]
+
+
+def label_regions(anomaly_map: Map, extent: float) -> MapRegions:
+    """The regions of an (H, W) map above the extent level, whatever their peaks and areas.
+
+    Takes 5 bytes a pixel beside the map, and 16 for each pixel above the level.
+    """
+    labels = np.empty(anomaly_map.shape, dtype=np.int32)
+    above = anomaly_map > np.float32(extent)
+    n_regions = ndimage.label(above, structure=EIGHT_CONNECTED, output=labels)
+    owners, scores = labels[above], anomaly_map[above]
+    peaks = np.full(n_regions + 1, -np.inf, dtype=np.float32)
+    np.maximum.at(peaks, owners, scores)
+    areas = np.bincount(owners, minlength=n_regions + 1)
+    order = 1 + np.argsort(-peaks[1:], kind="stable")
+    return MapRegions(peaks=peaks[order], areas_px=areas[order].astype(np.int64), numbers=order, labels=labels)
+
+
+def find_regions(
+    anomaly_map: Map,
+    *,
+    extent: float,
+    seed: float,
+    min_area_px: int = 1,
+    pixel_pitch_mm: float = math.nan,
+    most: int = MOST_REGIONS,
+) -> tuple[tuple[Region, ...], int]:
+    """The regions above `extent` whose peak exceeds `seed` and whose area is at least `min_area_px`; how many in all.
+
+    Highest peak first; beyond `most` the lowest are counted and not described.
+    """
+    if not anomaly_map.max() > np.float32(max(seed, extent)):
+        return (), 0  # most good images
+    found = label_regions(anomaly_map, extent)
+    kept = np.flatnonzero((found.peaks > np.float32(seed)) & (found.areas_px >= min_area_px))
+    boxes = ndimage.find_objects(found.labels)
+    regions = []
+    for place in kept[:most]:
+        number = int(found.numbers[place])
+        regions.append(_region(anomaly_map, boxes[number - 1], found.labels, number, pixel_pitch_mm))
+    return tuple(regions), kept.size
+
+
+def _region(anomaly_map: Map, box: Box, labels: NDArray[np.int32], number: int, pixel_pitch_mm: float) -> Region:
+    pixels = labels[box] == number
+    scores = np.where(pixels, anomaly_map[box], -np.inf)
+    row, column = divmod(int(np.argmax(scores)), scores.shape[1])
+    return Region(
+        box=box,
+        pixels=pixels,
+        area_px=int(np.count_nonzero(pixels)),
+        peak=float(scores[row, column]),
+        peak_at=(row + box[0].start, column + box[1].start),
+        pixel_pitch_mm=pixel_pitch_mm,
+    )
+
+
+def mask_of(regions: Sequence[Region], image_size: tuple[int, int]) -> NDArray[np.bool_]:
+    """(H, W) bool, True in the regions."""
+    mask = np.zeros(image_size, dtype=bool)
+    for region in regions:
+        mask[region.box] |= region.pixels
+    return mask
+
+
+def longest_way(pixels: NDArray[np.bool_]) -> float:
+    """The largest distance between two outer corners of marked pixels of an (h, w) mask with at least one."""
+    rows = np.flatnonzero(pixels.any(axis=1))
+    marked = pixels[rows]
+    left, right = marked.argmax(axis=1), marked.shape[1] - marked[:, ::-1].argmax(axis=1)
+    corners = [np.stack([rows + below, side], axis=1) for below in (0, 1) for side in (left, right)]
+    points = np.concatenate(corners).astype(np.float64)
+    return float(pdist(points[ConvexHull(points).vertices]).max())
+
+
+def outline(pixels: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    """The border of an 8-connected (h, w) mask along the edges of its pixels, as closed polygons of (x, y) corners.
+
+    The outer one comes first, clockwise on the screen, then one a hole, counter-clockwise. Pixel (row, column) covers
+    x from column to column + 1, so that the areas, holes subtracted, add up to the area in pixels exactly. Where pixels
+    touch at a corner alone, the polygon passes it twice.
+    """
+    steps = _border_steps(pixels)
+    corners = sorted(steps)  # topmost, then leftmost: the outer border comes before those of holes
+    return [_walk(steps, corner) for corner in corners if corner in steps]
+
+
+Step = tuple[int, int]  # rows, columns
+
+
+def _border_steps(pixels: NDArray[np.bool_]) -> dict[Step, list[Step]]:
+    """The steps (down, right) that leave each corner (row, column), the marked pixel always on their right hand."""
+    inside = np.pad(pixels, 1).astype(np.int8)
+    across = np.diff(inside, axis=0)[:, 1:-1]  # (h + 1, w): 1 where the pixel below is marked, that above is not
+    along = np.diff(inside, axis=1)[1:-1]  # (h, w + 1): 1 where the pixel on the right is marked alone
+    steps: dict[Step, list[Step]] = {}
+    for border, sign, shift, step in (
+        (across, 1, (0, 0), (0, 1)),
+        (across, -1, (0, 1), (0, -1)),
+        (along, 1, (1, 0), (-1, 0)),
+        (along, -1, (0, 0), (1, 0)),
+    ):
+        for row, column in np.argwhere(border == sign).tolist():
+            steps.setdefault((row + shift[0], column + shift[1]), []).append(step)
+    return steps
+
+
+def _walk(steps: dict[Step, list[Step]], start: Step) -> NDArray[np.int64]:
+    """One closed way from a corner back to it, its steps taken out; only corners where it turns are kept.
+
+    Where two ways cross, the one to the left goes on to the pixel that touches at the corner.
+    """
+    place, step, corners = start, (0, 0), []
+    while place in steps:
+        left = (-step[1], step[0])
+        following = left if left in steps[place] else steps[place][0]
+        steps[place].remove(following)
+        if not steps[place]:
+            del steps[place]
+        if following != step:
+            corners.append((place[1], place[0]))
+        place, step = (place[0] + following[0], place[1] + following[1]), following
+    return np.array(corners, dtype=np.int64)

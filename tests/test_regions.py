@@ -1,0 +1,135 @@
+"""Regions of maps: which pixels, how large, where highest, and their outlines."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from tinydefects.decisions.regions import find_regions, label_regions, longest_way, mask_of, outline
+
+MAPS = arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 4).map(float))
+MASKS = arrays(np.bool_, st.tuples(st.integers(1, 8), st.integers(1, 8)))
+
+
+def slow_regions(anomaly_map, extent, seed, min_area_px):
+    """By flooding from one pixel after another: (pixels, peak, place of the peak), highest first."""
+    left = {tuple(place) for place in np.argwhere(anomaly_map > extent).tolist()}
+    found = []
+    for first in sorted(left):
+        if first not in left:
+            continue
+        region, edge = set(), [first]
+        while edge:
+            row, column = edge.pop()
+            if (row, column) in left:
+                left.remove((row, column))
+                region.add((row, column))
+                edge += [(row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+        place = min(region, key=lambda one: (-anomaly_map[one], one))
+        if anomaly_map[place] > seed and len(region) >= min_area_px:
+            found.append((region, float(anomaly_map[place]), place))
+    return sorted(found, key=lambda one: -one[1])
+
+
+def pixels_of(region):
+    return {(r + region.box[0].start, c + region.box[1].start) for r, c in np.argwhere(region.pixels).tolist()}
+
+
+def shoelace(polygon):
+    """Twice the area inside a closed polygon of (x, y), positive where it runs clockwise on the screen."""
+    following = np.roll(polygon, -1, axis=0)
+    return int((polygon[:, 0] * following[:, 1] - following[:, 0] * polygon[:, 1]).sum())
+
+
+@given(anomaly_map=MAPS, extent=st.integers(0, 3), above=st.integers(0, 2), min_area_px=st.integers(1, 4))
+def test_regions_are_those_of_the_slow_reference(anomaly_map, extent, above, min_area_px):
+    expected = slow_regions(anomaly_map, extent, extent + above, min_area_px)
+    found, n_found = find_regions(anomaly_map, extent=extent, seed=extent + above, min_area_px=min_area_px)
+    assert n_found == len(expected)
+    assert [(pixels_of(one), one.peak, one.peak_at) for one in found] == expected
+    assert [one.area_px for one in found] == [len(pixels) for pixels, _, _ in expected]
+
+
+@given(anomaly_map=MAPS, extent=st.integers(0, 3))
+def test_labelled_regions_have_the_same_peaks_and_areas(anomaly_map, extent):
+    expected = slow_regions(anomaly_map, extent, -math.inf, 1)
+    found = label_regions(anomaly_map, extent)
+    assert sorted(zip(found.peaks.tolist(), found.areas_px.tolist(), strict=True)) == sorted(
+        (peak, len(pixels)) for pixels, peak, _ in expected
+    )
+
+
+@given(anomaly_map=MAPS, extent=st.integers(0, 2))
+def test_fewer_regions_are_found_the_higher_the_seed(anomaly_map, extent):
+    counts = [find_regions(anomaly_map, extent=extent, seed=seed)[1] for seed in range(extent, 6)]
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_a_region_reaches_down_to_the_extent_level_and_needs_a_seed():
+    anomaly_map = np.array([[0, 2, 2, 0, 0], [0, 3, 9, 0, 2], [0, 0, 0, 0, 0]], dtype=np.float32)
+    (region,), n_regions = find_regions(anomaly_map, extent=1, seed=5, pixel_pitch_mm=0.5)
+    assert n_regions == 1
+    assert region.box == (slice(0, 2), slice(1, 3))
+    assert region.x_y_width_height == (1, 0, 2, 2)
+    assert (region.area_px, region.peak, region.peak_at) == (4, 9.0, (1, 2))
+    assert region.area_mm2 == pytest.approx(1.0, abs=1e-12)
+    assert region.diameter_mm == pytest.approx(math.sqrt(4 * 4 / math.pi) * 0.5, abs=1e-12)
+    assert region.length_mm == pytest.approx(math.sqrt(8) * 0.5, abs=1e-12)
+
+
+def test_neither_level_is_exceeded_by_a_pixel_that_equals_it():
+    anomaly_map = np.array([[1.0, 5.0]], dtype=np.float32)
+    assert find_regions(anomaly_map, extent=1, seed=5) == ((), 0)
+    assert find_regions(anomaly_map, extent=1, seed=4)[0][0].area_px == 1
+    assert find_regions(anomaly_map, extent=5, seed=0) == ((), 0)
+
+
+def test_beyond_the_most_described_the_highest_are_kept_and_all_are_counted():
+    anomaly_map = np.zeros((1, 9), dtype=np.float32)
+    anomaly_map[0, ::2] = [3, 5, 1, 4, 2]
+    found, n_found = find_regions(anomaly_map, extent=0, seed=0, most=2)
+    assert ([one.peak for one in found], n_found) == ([5.0, 4.0], 5)
+
+
+@given(anomaly_map=MAPS, extent=st.integers(0, 3))
+def test_the_mask_of_all_regions_is_what_exceeds_the_extent(anomaly_map, extent):
+    found, _ = find_regions(anomaly_map, extent=extent, seed=extent)
+    np.testing.assert_array_equal(mask_of(found, anomaly_map.shape), anomaly_map > extent)
+
+
+@given(pixels=MASKS.filter(np.any))
+def test_the_longest_way_is_the_largest_distance_of_corners(pixels):
+    corners = [(r + down, c + right) for r, c in np.argwhere(pixels).tolist() for down in (0, 1) for right in (0, 1)]
+    assert longest_way(pixels) == pytest.approx(max(math.dist(a, b) for a in corners for b in corners), abs=1e-9)
+
+
+@settings(max_examples=300)
+@given(anomaly_map=MAPS)
+def test_outlines_enclose_exactly_the_pixels_of_their_region(anomaly_map):
+    for region in find_regions(anomaly_map, extent=1, seed=1)[0]:
+        outer, *holes = outline(region.pixels)
+        assert shoelace(outer) > 0
+        assert all(shoelace(hole) < 0 for hole in holes)
+        assert shoelace(outer) + sum(map(shoelace, holes)) == 2 * region.area_px
+        drawn = np.zeros(np.add(region.pixels.shape, 1), dtype=int)  # crossings of a ray from the left
+        for polygon in (outer, *holes):
+            for (x, y), (x_next, y_next) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+                assert (x == x_next) != (y == y_next)
+                drawn[min(y, y_next) : max(y, y_next), x] += np.sign(y - y_next)
+        np.testing.assert_array_equal(drawn.cumsum(axis=1)[:-1, :-1] > 0, region.pixels)
+
+
+def test_pixels_that_touch_at_a_corner_have_one_outline():
+    (polygon,) = outline(np.array([[1, 0], [0, 1]], dtype=bool))
+    assert polygon.tolist() == [[0, 0], [1, 0], [1, 1], [2, 1], [2, 2], [1, 2], [1, 1], [0, 1]]
+
+
+def test_a_hole_has_an_outline_of_its_own():
+    ring = np.ones((3, 3), dtype=bool)
+    ring[1, 1] = False
+    outer, hole = outline(ring)
+    assert outer.tolist() == [[0, 0], [3, 0], [3, 3], [0, 3]]
+    assert shoelace(hole) == -2
