@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tinydefects.decisions.guarantees import (
+    SeenRegions,
     affordable_rate,
     conformal_threshold,
     p_value,
     part_scores,
     parts_needed,
+    photographs_needed,
+    region_threshold,
     tolerance_threshold,
 )
 from tinydefects.errors import ScoreError, SettingsError
@@ -132,3 +135,72 @@ def test_scores_that_cannot_be_ranked_are_refused(scores):
         conformal_threshold(scores, 0.5)
     with pytest.raises(ScoreError):
         tolerance_threshold(scores, 0.5)
+
+
+def capped(peaks, threshold, most_counted):
+    return min(most_counted, sum(peak > threshold for peak in peaks))
+
+
+PEAKS = st.lists(st.lists(st.integers(0, 6).map(float), max_size=6).map(lambda p: sorted(p, reverse=True)), min_size=2)
+
+
+@given(photographs=PEAKS, rate=st.sampled_from([0.1, 0.25, 0.5, 1.0, 2.0]), most_counted=st.integers(1, 4))
+def test_a_new_photograph_that_is_any_one_of_them_shows_at_most_the_rate(photographs, rate, most_counted):
+    """The exchangeable argument of risk control: each of n + 1 photographs may be the new one."""
+    total = 0
+    for place, new in enumerate(photographs):
+        rest = photographs[:place] + photographs[place + 1 :]
+        good = [SeenRegions(part=str(number), peaks=peaks) for number, peaks in enumerate(rest)]
+        value = region_threshold(good, rate, most_counted).value
+        total += capped(new, math.inf if value is None else value, most_counted)
+    assert total <= rate * len(photographs) * (1 + 1e-9)
+
+
+@given(photographs=PEAKS, rate=st.sampled_from([0.1, 0.25, 0.5, 1.0, 2.0]), most_counted=st.integers(1, 4))
+def test_the_threshold_of_regions_is_the_lowest_that_satisfies_its_inequality(photographs, rate, most_counted):
+    good = [SeenRegions(part=str(number), peaks=peaks) for number, peaks in enumerate(photographs)]
+    found = region_threshold(good, rate, most_counted)
+
+    def is_kept(threshold):
+        total = sum(capped(peaks, threshold, most_counted) for peaks in photographs)
+        return total + most_counted <= rate * (len(photographs) + 1) + 1e-9
+
+    kept = [one for one in (-math.inf, 0, 1, 2, 3, 4, 5, 6) if is_kept(one)]
+    assert found.value == (kept[0] if kept else None)
+    assert (found.value is None) == (len(photographs) < found.n_needed)
+
+
+@given(scores=TIED, rate=RATES)
+def test_counting_photographs_with_any_region_is_the_conformal_rule(scores, rate):
+    good = [SeenRegions(part=str(number), peaks=[score, score - 1]) for number, score in enumerate(scores)]
+    assert region_threshold(good, rate).value == conformal_threshold(scores, rate).value
+
+
+def test_photographs_of_one_part_count_as_their_mean():
+    good = [SeenRegions(part="a", peaks=[5.0]), SeenRegions(part="a", peaks=[]), SeenRegions(part="b", peaks=[4.0])]
+    assert region_threshold(good, 0.5).value == 4.0  # allowed is 0.5 * 3 - 1 = 0.5: half a region, that of part a
+    good += [SeenRegions(part="a", peaks=[6.0])]
+    assert region_threshold(good, 0.5).value == 5.0  # a third each: 6 is allowed, 6 and 5 are not
+    assert region_threshold(good, 0.5).n_parts == 2
+
+
+def test_regions_that_were_not_kept_count_in_full_below_those_that_were():
+    known = SeenRegions(part="a", peaks=[5.0])
+    cut = SeenRegions(part="b", peaks=[6.0], known_down_to=3.0)
+    assert region_threshold([known, cut], 2.0, 3).value == 3.0  # 6 - 3 regions are allowed, any number may come at 3
+    assert region_threshold([known, SeenRegions(part="b", peaks=[6.0])], 2.0, 3).value == -math.inf
+    assert region_threshold([cut, known], 5 / 3, 3).value == 3.0
+    assert region_threshold([cut, known], 4 / 3, 3).value == 5.0
+
+
+@pytest.mark.parametrize(("rate", "most_counted", "n"), [(0.1, 1, 9), (0.1, 10, 99), (0.3, 1, 3), (2.0, 1, 1)])
+def test_so_many_parts_afford_so_many_false_regions(rate, most_counted, n):
+    assert photographs_needed(rate, most_counted) == n
+
+
+@pytest.mark.parametrize(("rate", "most_counted"), [(0.0, 1), (math.nan, 1), (0.1, 0)])
+def test_a_number_of_regions_that_cannot_be_is_refused(rate, most_counted):
+    with pytest.raises(SettingsError, match="above 0"):
+        region_threshold([SeenRegions(part="a", peaks=[1.0])], rate, most_counted)
+    with pytest.raises(ScoreError):
+        region_threshold([], 0.1)

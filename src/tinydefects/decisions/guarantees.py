@@ -12,6 +12,14 @@ which happens in at most 1 - confidence of all calibrations. The second costs mo
 Whatever is counted are parts: photographs of one part are no independent evidence, so a part counts once, with its
 highest score, and a part alarms when any of its photographs does.
 
+Regions are counted, not scored. Conformal risk control (Angelopoulos, Bates, Fisch, Lei and Schuster, 2024, theorem 1)
+bounds the mean of a count that is capped at B: it is monotone in the threshold of the peaks, and of n good parts
+
+    (sum of their capped counts + B) / (n + 1) <= rate
+
+makes the mean of a new one at most `rate`. B = 1 counts photographs with any false region: there the rule is the
+conformal one for the highest peak, and needs the fewest good parts.
+
 Scores pooled over folds, each part scored by students that have not seen it, are nearly but not quite those of one
 detector. The theory (Barber, Candes, Ramdas and Tibshirani, 2021, theorem 4) covers a new part that is compared with
 each good part by the students of that part's fold, and promises 2a (and a little more where folds are few) instead of
@@ -20,6 +28,7 @@ practice, its rate is close to a. Held-out or fresh good parts have the full pro
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -135,6 +144,66 @@ def p_value(score: float, good: Sequence[float] | Scores) -> float:
     if math.isnan(score) or np.isnan(known).any():
         raise ScoreError("a score is nan; only numbers can be compared")
     return (1 + int(np.count_nonzero(known >= score))) / (known.size + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenRegions:
+    """The peaks of the regions of one good photograph that are large enough, highest first; of which part.
+
+    Whatever lies below `known_down_to` has not been kept: there may be any number of regions.
+    """
+
+    part: str
+    peaks: Sequence[float]
+    known_down_to: float = -math.inf
+
+
+def region_threshold(good: Sequence[SeenRegions], rate: float, most_counted: int = 1) -> Threshold:
+    """The lowest peak such that a new good photograph has at most `rate` regions above it in the mean.
+
+    Regions of a photograph count up to `most_counted`, the B above; photographs of one part count as their mean. Value
+    -inf means that all may be shown. A photograph whose regions are not all known counts in full below those that are,
+    which keeps the promise.
+
+    Raises:
+        SettingsError: the rate is not positive, or `most_counted` is below 1.
+        ScoreError: there is no photograph.
+    """
+    sizes = Counter(one.part for one in good)
+    if not sizes:
+        raise ScoreError("there is no map of a good part to take a threshold from; give one at least")
+    needed = photographs_needed(rate, most_counted)
+    peaks, weights = [np.empty(0)], [np.empty(0)]
+    for one in good:
+        counted = list(one.peaks[:most_counted])
+        shares = [1 / sizes[one.part]] * len(counted)
+        if one.known_down_to > -math.inf:
+            counted.append(one.known_down_to)
+            shares.append((most_counted - len(shares)) / sizes[one.part])
+        peaks.append(np.array(counted, dtype=np.float64))
+        weights.append(np.array(shares))
+    heights = np.concatenate(peaks)
+    order = np.argsort(-heights, kind="stable")
+    counts = np.cumsum(np.concatenate(weights)[order])  # of all regions as high as each
+    allowed = rate * (len(sizes) + 1) * (1 + ROUNDING) - most_counted
+    n_allowed = int(np.count_nonzero(counts <= allowed + ROUNDING))
+    value = None
+    if allowed >= 0:
+        value = float(heights[order][n_allowed]) if n_allowed < counts.size else -math.inf
+    return Threshold(value=value, rate=rate, confidence=0.0, n_parts=len(sizes), n_needed=needed)
+
+
+def photographs_needed(rate: float, most_counted: int = 1) -> int:
+    """The fewest good parts that afford so many false regions a photograph: B / rate - 1, rounded up.
+
+    Raises:
+        SettingsError: the rate is not positive, or `most_counted` is below 1.
+    """
+    if not 0 < rate < math.inf or most_counted < 1:
+        raise SettingsError(
+            f"{rate:g} false regions a photograph, counted up to {most_counted}: both are above 0, such as 0.1 and 1"
+        )
+    return max(1, math.ceil(most_counted / rate * (1 - ROUNDING)) - 1)
 
 
 def _conformal_above(n_parts: int, rate: float) -> int:
