@@ -1,0 +1,151 @@
+"""calibrate(): from maps of good photographs to the record that thresholds follow from, one map in memory at a time.
+
+The level down to which regions reach has to be known before the first map is forgotten. Best it is given: the level of
+photographs that the detector has learnt from depends on none of those counted here. Otherwise it is the median, over
+the first photographs, of each map's own quantile. Those are held until it is known: at most `FIRST_IMAGES`, and fewer
+where maps are large. They count as well, so that the level depends a little on what is counted; peaks, which decide,
+do not move with it, only which pixels join and so which regions are large enough.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from statistics import median
+
+import numpy as np
+
+from tinydefects.data.sample import PIXELS_AT_ONCE, Prediction
+from tinydefects.decisions.calibration import (
+    MOST_KEPT,
+    Calibration,
+    CalibrationSettings,
+    Extent,
+    GoodImage,
+    Obtained,
+)
+from tinydefects.decisions.regions import Map, label_regions
+from tinydefects.errors import DatasetError
+from tinydefects.metrics.detectability import with_highest
+from tinydefects.progress import Report
+
+FIRST_IMAGES = 20
+FIRST_PIXELS = 100_000_000  # of the maps that are held until the level is known: 400 MB
+DEFAULTS = CalibrationSettings()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GoodPhotograph:
+    """One good photograph with its map and score, on its way into a calibration.
+
+    `part` is what it shows, where several photographs show one; None is a part of its own. `pixels_sha256` is that of
+    `data.map_origin.Photograph`; with it, a photograph that comes twice is noticed.
+    """
+
+    id: str
+    prediction: Prediction
+    part: str | None = None
+    pixels_sha256: str = ""
+
+
+def calibrate(
+    photographs: Iterable[GoodPhotograph],
+    settings: CalibrationSettings = DEFAULTS,
+    *,
+    fingerprint: str,
+    obtained: Obtained,
+    extent: float | None = None,
+    progress: Report = lambda stage, done, total: None,
+) -> Calibration:
+    """Record good photographs. Those with the pixels of an earlier one are left out, and listed.
+
+    Args:
+        photographs: in a stream; each map is forgotten once its regions are known.
+        settings: wishes; all but `extent_quantile` can be changed later.
+        fingerprint: of the detector that made the maps.
+        obtained: how the detector came not to know these photographs, see `Calibration`.
+        extent: the level down to which regions reach, where it is known; else see above.
+        progress: called with ("calibrate", done, None).
+
+    Raises:
+        DatasetError: there is no photograph, or two have one id.
+    """
+    duplicates: list[str] = []
+    stream = _each_once(photographs, duplicates)
+    known = Extent(level=float(np.float32(extent))) if extent is not None else None
+    if known is None:
+        first = _first(stream)
+        levels = [level_of(one.prediction.anomaly_map, settings.extent_quantile) for one in first]
+        if levels:
+            level = float(np.float32(median(levels)))
+            known = Extent(level=level, quantile=settings.extent_quantile, n_images=len(levels))
+        stream = chain(_emptied(first), stream)
+    images = []
+    for one in stream:
+        assert known is not None
+        images.append(_recorded(one, known.level))
+        progress("calibrate", len(images), None)
+    if known is None or not images:
+        raise DatasetError("there is no good photograph to calibrate with; give some that the detector does not know")
+    return Calibration(
+        fingerprint=fingerprint,
+        obtained=obtained,
+        settings=settings,
+        extent=known,
+        duplicates=tuple(duplicates),
+        images=tuple(images),
+    )
+
+
+def level_of(anomaly_map: Map, quantile: float) -> float:
+    """The lowest value of a map that at most a share 1 - quantile of its pixels exceed."""
+    n_kept = math.floor((1 - quantile) * anomaly_map.size * (1 + 1e-12)) + 1
+    flat, highest = anomaly_map.reshape(-1), np.empty(0, dtype=np.float32)
+    for start in range(0, flat.size, PIXELS_AT_ONCE):
+        highest = with_highest(highest, flat[start : start + PIXELS_AT_ONCE], n_kept)
+    return float(highest.min())
+
+
+def _each_once(photographs: Iterable[GoodPhotograph], duplicates: list[str]) -> Iterator[GoodPhotograph]:
+    ids: set[str] = set()
+    pixels: set[str] = set()
+    for one in photographs:
+        if one.id in ids:
+            raise DatasetError(f"{one.id}: two good photographs have this id; name each differently")
+        ids.add(one.id)
+        if one.pixels_sha256 and one.pixels_sha256 in pixels:
+            duplicates.append(one.id)
+            continue
+        pixels.add(one.pixels_sha256)
+        yield one
+
+
+def _first(stream: Iterator[GoodPhotograph]) -> deque[GoodPhotograph]:
+    first: deque[GoodPhotograph] = deque()
+    n_pixels = 0
+    while len(first) < FIRST_IMAGES and n_pixels < FIRST_PIXELS:
+        one = next(stream, None)
+        if one is None:
+            break
+        first.append(one)
+        n_pixels += one.prediction.anomaly_map.size
+    return first
+
+
+def _emptied(first: deque[GoodPhotograph]) -> Iterator[GoodPhotograph]:
+    while first:
+        yield first.popleft()
+
+
+def _recorded(one: GoodPhotograph, level: float) -> GoodImage:
+    found = label_regions(one.prediction.anomaly_map, level)
+    return GoodImage(
+        id=one.id,
+        part=one.id if one.part is None else one.part,
+        score=one.prediction.score,
+        pixels_sha256=one.pixels_sha256,
+        n_regions=found.peaks.size,
+        peaks=tuple(found.peaks[:MOST_KEPT].tolist()),
+        areas_px=tuple(found.areas_px[:MOST_KEPT].tolist()),
+    )
