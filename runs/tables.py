@@ -238,6 +238,7 @@ TABLES = {
     "magnetic_tile_by_type_and_size": by_type_and_size_table,
     **runpy.run_path(str(ROOT / "runs" / "benchmark_tables.py"))["BENCHMARK_TABLES"],
     **runpy.run_path(str(ROOT / "runs" / "speed_tables.py"))["SPEED_TABLES"],
+    **runpy.run_path(str(ROOT / "runs" / "threshold_tables.py"))["THRESHOLD_TABLES"],
 }
 
 
