@@ -44,7 +44,8 @@ def kept_table() -> str:
     """One row a number of good parts and a rate: what the line then really does."""
     rows, source_line = measured("kept")
     lines = [
-        "| good parts | asked for | on average: mean rate | lines above it | 95 % confidence: mean rate | lines above it |",
+        "| good parts | asked for | on average: mean rate | lines above it | 95 % confidence: mean rate "
+        "| lines above it |",
         "|---|---|---|---|---|---|",
     ]
     for n_parts, rate in dict.fromkeys((row["n_parts"], row["rate"]) for row in rows):
