@@ -74,7 +74,11 @@ class CalibrationSettings(BaseModel):
         default=None, gt=0, description="Leave out smaller regions, in mm²; needs the pixel pitch."
     )
     pixel_pitch_mm: float | None = Field(
-        default=None, gt=0, le=1e9, description="Millimetres a pixel, for sizes in mm."
+        default=None,
+        gt=0,
+        le=1e9,
+        description="Millimetres a pixel, for sizes in mm.",
+        json_schema_extra={"flag": "--pixel-pitch"},
     )
     extent_quantile: float = Field(
         default=0.999, ge=0.5, lt=1, description="Regions reach down to the level of this quantile of good pixels."
