@@ -21,7 +21,7 @@ makes the mean of a new one at most `rate`. B = 1 counts photographs with any fa
 conformal one for the highest peak, and needs the fewest good parts.
 
 Scores pooled over folds, each part scored by students that have not seen it, are nearly but not quite those of one
-detector. The theory (Barber, Candes, Ramdas and Tibshirani, 2021, theorem 4) covers a new part that is compared with
+detector. The theory (Barber, Candes, Ramdas and Tibshirani, 2021, on CV+) covers a new part that is compared with
 each good part by the students of that part's fold, and promises 2a (and a little more where folds are few) instead of
 a. A detector fitted once more on all parts has no such bound; where leaving out a fold changes scores little, and in
 practice, its rate is close to a. Held-out or fresh good parts have the full promise.
