@@ -40,7 +40,7 @@ class GoodPhotograph:
     """One good photograph with its map and score, on its way into a calibration.
 
     `part` is what it shows, where several photographs show one; None is a part of its own. `pixels_sha256` is that of
-    `data.map_origin.Photograph`; with it, a photograph that comes twice is noticed.
+    `data.map_files.Photograph`; with it, a photograph that comes twice is noticed.
     """
 
     id: str

@@ -21,8 +21,8 @@ from scipy import ndimage
 
 from tinydefects.data.defects import EIGHT_CONNECTED
 from tinydefects.data.json_files import write_json
+from tinydefects.data.leftovers import replace_together
 from tinydefects.data.pixels import cannot_write, write_png
-from tinydefects.data.together import replace_together
 from tinydefects.decisions.decision import Decision, region_record, told
 from tinydefects.decisions.regions import Region, mask_of, outline
 from tinydefects.errors import SettingsError, TinyDefectsError
