@@ -132,6 +132,11 @@ def export(
         _training_images(settings.calibrate, settings.root, option, bits) if settings.calibrate else ("", [])
     )
     manifest = write_export(detector, settings.out, plan, calibration=calibration, category=category)
+    if detector.calibration is not None and not plan.keeps_thresholds:
+        say(
+            f"thresholds are left out, as scores of {plan.precision} differ: take them anew with photographs that the "
+            f"detector does not know: tinydefects calibrate {settings.out} GOOD"
+        )
     say(f"predict with it: tinydefects predict {settings.out} IMAGES")
     print_result(manifest.model_dump(mode="json"), as_json, f"{settings.out}: {plan.outcome(manifest.check)}")
 

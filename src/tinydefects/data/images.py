@@ -156,6 +156,14 @@ class Images:
         for place, image in enumerate(self._images):
             yield GivenImage(image, self._bits, self._channels, place)
 
+    def name_of(self, place: int) -> tuple[str, str | None]:
+        """What to call the image at a place, from 0, and the part it shows where its sample says so."""
+        image = self._at_hand[place] if self._at_hand else None
+        if isinstance(image, Sample):
+            return image.id, image.group
+        path = file_of(image)
+        return (f"image {place}" if path is None else str(path)), None
+
     def require_good(self) -> None:
         """Raise an ImageReadError if a sample says that it is defective: nobody learns from it unasked."""
         for image in self._at_hand:

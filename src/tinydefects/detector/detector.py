@@ -6,7 +6,7 @@ border, and the image score takes at least one pixel. Tiles, shifts and native s
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -19,6 +19,10 @@ from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, req
 from tinydefects.data.pixels import read_size
 from tinydefects.data.read_ahead import read_ahead
 from tinydefects.data.sample import Prediction
+from tinydefects.decisions.calibrating import calibrate
+from tinydefects.decisions.calibration import CALIBRATION_FILE, CalibrationSettings
+from tinydefects.detector.cross_fit import Unseen, deal, score_unseen
+from tinydefects.detector.deciding import Deciding, stored_calibration
 from tinydefects.detector.devices import require_device
 from tinydefects.detector.features import FeatureCache
 from tinydefects.detector.model_file import (
@@ -42,11 +46,11 @@ from tinydefects.detector.training import (
     require_affordable,
     train_epochs,
 )
-from tinydefects.errors import NotFittedError, TinyDefectsError
+from tinydefects.errors import NotFittedError, TinyDefectsError, TrainingError
 from tinydefects.progress import Report, reporting
 
 
-class Detector:
+class Detector(Deciding):
     """Learns what defect-free images look like, then says of every pixel how far it is from that.
 
     Args:
@@ -131,7 +135,13 @@ class Detector:
         return self._fitted_students()
 
     def fit(
-        self, images: Iterable[ImageLike], *, channels: Channels = "rgb", progress: Report | bool | None = None
+        self,
+        images: Iterable[ImageLike],
+        *,
+        channels: Channels = "rgb",
+        calibration: CalibrationSettings | None = None,
+        unseen: Unseen = "held out",
+        progress: Report | bool | None = None,
     ) -> Self:
         """Learn from defect-free images: one teacher pass fills the cache, the students train on it.
 
@@ -139,27 +149,47 @@ class Detector:
             images: several, in any form that `predict` takes: `category.train`, paths, `folder.glob("*.png")`.
                 Files are read a few ahead, and refused together before the first one if their features are too large.
             channels: **"bgr" for arrays that OpenCV read**, see `predict`.
+            calibration: what is wished of thresholds, which then are taken from these images, too; None takes none.
+            unseen: how images become unknown to the students that score them, see `cross_fit`: `held out` learns
+                from four fifths of the images, `folds` from all and trains five pairs of students more.
             progress: None is a bar on standard error in a terminal or a notebook, False nothing; or a function that is
-                called with the stage (`teacher`: images; `students`: epochs), how many are done, and the total, None
-                where it is not known.
+                called with the stage (`teacher`: images; `students`, `students of folds`: epochs), how many are done,
+                and the total, None where it is not known.
 
         Raises:
             ImageReadError: one is no image, see `predict`; or all of them are a single image or a category.
-            TrainingError: no images, none to hold out, no room for the features, or a loss that is not finite; in the
-                last case the detector keeps the students of the last finished epoch.
+            TrainingError: no images, none to hold out, no room for the features, only a share of the patches kept
+                where thresholds are wished for, or a loss that is not finite; in the last case the detector keeps the
+                students of the last finished epoch.
         """
+        if calibration and self.settings.patch_fraction is not None:
+            raise TrainingError(
+                "thresholds need every patch, and patch_fraction (--patch-fraction) keeps a share: leave one of them "
+                "out (--thresholds none); calibrate later with photographs that the detector does not know"
+            )
         given = Images(images, bits=self.settings.image_bits, channels=channels, split="train")
         given.require_good()
         self._students, self.losses, self.validation_losses, self.good_level = None, [], [], None
+        self.calibration = None
         if given.files:
             self.require_affordable(self.expected_cost(given.files))
         with (
             reporting(progress) as report,
             open_cache(self.cache_dir, self.teacher, self.settings, limit_gb=self.cache_limit_gb) as cache,
         ):
-            filled = fill_cache(cache, given, self.passes, report)
-            self.n_images, self.n_resumed = len(filled.n_passes), filled.n_found
-            self._train(cache, filled.n_passes, report)
+            filled = fill_cache(cache, given, self.passes, report, with_digests=calibration is not None)
+            folds, without = None, frozenset[int]()
+            if calibration:
+                names = [given.name_of(place) for place in range(len(filled.plans))]
+                folds = deal(names, filled.digests, unseen=unseen, seed=self.settings.seed)
+                without = folds.never_learnt
+            self.n_images, self.n_resumed = len(filled.plans) - len(without), filled.n_found
+            self._train(cache, filled.n_passes, report, without)
+            if calibration and folds:
+                scored = score_unseen(
+                    folds, cache, filled, self.students, self.settings, predict=self.prediction, report=report
+                )
+                self.calibration = calibrate(scored, calibration, fingerprint=self.fingerprint, obtained=unseen)
         return self
 
     def predict(self, image: ImageLike, *, channels: Channels = "rgb", batch_size: int = 1) -> Prediction:
@@ -285,7 +315,8 @@ class Detector:
             validation_losses=self.validation_losses,
             good_level=self.good_level,
         )
-        write_detector(Path(folder), saved, {key: value.cpu() for key, value in students.state_dict().items()})
+        weights = {key: value.cpu() for key, value in students.state_dict().items()}
+        write_detector(Path(folder), saved, weights, self.calibration)
 
     @classmethod
     def load(
@@ -300,10 +331,12 @@ class Detector:
     ) -> Self:
         """A saved detector, ready to predict; a `teacher` that is already loaded can be shared.
 
-        `precision` other than None replaces the one it was fitted with.
+        `precision` other than None replaces the one it was fitted with; thresholds that belong to another are then
+        left out, with a line that says so.
 
         Raises:
             ModelFileError: the files are incomplete, or belong to a teacher with other weights.
+            ResultError: its thresholds cannot be read, or belong to another detector.
             TeacherError: the teacher cannot be loaded.
         """
         saved, weights = read_detector(Path(folder))
@@ -318,6 +351,10 @@ class Detector:
         detector._students = restore_students(saved, weights, detector.teacher, folder=folder)
         detector.losses, detector.validation_losses = list(saved.losses), list(saved.validation_losses)
         detector.n_images, detector.good_level = saved.n_images, saved.good_level
+        if (Path(folder) / CALIBRATION_FILE).exists():
+            other = precision is not None and precision != settings.precision
+            reason = f"it is for {settings.precision}, not for {precision}" if other else ""
+            detector.calibration = stored_calibration(Path(folder), detector.fingerprint, otherwise=reason)
         return detector
 
     def _inputs(self, given: GivenImage) -> tuple[Mosaic, Iterator[NDArray[np.uint8]]]:
@@ -335,13 +372,13 @@ class Detector:
             raise NotFittedError("this detector knows nothing yet: fit it to defect-free images or load a saved one")
         return self._students
 
-    def _train(self, cache: FeatureCache, n_passes: Sequence[int], report: Report) -> None:
+    def _train(self, cache: FeatureCache, n_passes: Sequence[int], report: Report, without: Container[int]) -> None:
         students = StudentPair(self.teacher.dim, seed=self.settings.seed).to(self.teacher.device)
-        for epoch in train_epochs(students, cache, n_passes, self.settings):
+        for epoch in train_epochs(students, cache, n_passes, self.settings, without=without):
             self._students = students
             self.losses.append(epoch.loss)
             if epoch.validation_loss is not None:
                 self.validation_losses.append(epoch.validation_loss)
             done = len(self.losses)
             report("students", done, done if epoch.is_last else self.settings.epochs)
-        self.good_level = good_level(students, cache, n_passes, self.settings)
+        self.good_level = good_level(students, cache, n_passes, self.settings, without=without)

@@ -18,6 +18,7 @@ from tinydefects.data.json_files import read_as
 from tinydefects.data.leftovers import replace_together, settle
 from tinydefects.data.pixels import cannot_write
 from tinydefects.data.walk import SYSTEM_NAMES
+from tinydefects.decisions.calibration import CALIBRATION_FILE, Calibration, write_calibration
 from tinydefects.detector.patch_grid import whole_patches
 from tinydefects.detector.settings import DetectorSettings, TeacherName
 from tinydefects.errors import ModelFileError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 PACKAGES = ("tinydefects", "torch", "timm", "numpy", "pillow")  # those that change numbers
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "detector.json"
-DETECTOR_FILES = frozenset({WEIGHTS_FILE, DESCRIPTION_FILE})
+DETECTOR_FILES = frozenset({WEIGHTS_FILE, DESCRIPTION_FILE, CALIBRATION_FILE})
 FOLDER_SET = "folder"  # all files of a model's folder are one set, see `together`
 
 
@@ -154,8 +155,12 @@ def restore_students(
     return students.to(teacher.device)
 
 
-def write_detector(folder: Path, saved: SavedDetector, weights: "dict[str, Tensor]") -> None:
+def write_detector(
+    folder: Path, saved: SavedDetector, weights: "dict[str, Tensor]", calibration: Calibration | None = None
+) -> None:
     """The folder of a detector, whole or not at all; the digest of the weights is added to what is saved.
+
+    Without a calibration, that of an earlier detector goes.
 
     Raises:
         ModelFileError: the folder holds other files, or cannot be written.
@@ -167,6 +172,8 @@ def write_detector(folder: Path, saved: SavedDetector, weights: "dict[str, Tenso
         described = saved.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
         (new / WEIGHTS_FILE).write_bytes(content)
         (new / DESCRIPTION_FILE).write_text(described.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        if calibration is not None:
+            write_calibration(new / CALIBRATION_FILE, calibration)
 
     replace_folder(folder, write, own_files=DETECTOR_FILES)
 

@@ -9,7 +9,7 @@ import copy
 import math
 import operator
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 
 from tinydefects.data.images import Images
 from tinydefects.data.leftovers import scratch_folder
+from tinydefects.data.map_files import pixels_sha256
 from tinydefects.detector.features import FeatureCache, FeatureFormat, expected_bytes, n_kept
 from tinydefects.detector.passes import PassPlan
 from tinydefects.detector.patch_grid import Size, image_size
@@ -64,10 +65,22 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilledCache:
-    """How many passes each image took, and of how many images the features were there, all of them, before."""
+    """What the cache holds of each image.
 
-    n_passes: list[int]
+    Attributes:
+        plans: its passes, in the order of their features.
+        digests: sha256 of its pixels, where they are asked for.
+        n_found: of so many images all features were there before.
+    """
+
+    plans: list[PassPlan]
+    digests: list[str]
     n_found: int
+
+    @property
+    def n_passes(self) -> list[int]:
+        """Of each image."""
+        return [len(plan.grids) for plan in self.plans]
 
 
 def fit_cost(plans: Sequence[PassPlan], settings: DetectorSettings, *, dim: int) -> FitCost:
@@ -116,6 +129,8 @@ def fill_cache(
     images: Images,
     plan_of: Callable[[Size], PassPlan],
     report: Report,
+    *,
+    with_digests: bool = False,
 ) -> FilledCache:
     """Show every image to the teacher, unless its features are there already.
 
@@ -125,26 +140,40 @@ def fill_cache(
     if images.in_memory:  # a disk that is too small shows before the first pass
         views = (view for image in images for view in plan_of(image_size(image)).views(image))
         cache.require_space(grid for pixels, grid in views if not cache.holds(pixels, grid))
-    total, n_passes, n_found = operator.length_hint(images) or None, list[int](), 0
+    total, n_found = operator.length_hint(images) or None, 0
+    plans, digests = list[PassPlan](), list[str]()
     for image in images:
-        found = [cache.add(pixels, grid) for pixels, grid in plan_of(image_size(image)).views(image)]
-        n_passes.append(len(found))
+        plans.append(plan_of(image_size(image)))
+        found = [cache.add(pixels, grid) for pixels, grid in plans[-1].views(image)]
         n_found += all(found)
-        report("teacher", len(n_passes), total)
-    if not n_passes:
+        digests += [pixels_sha256(image)] if with_digests else []
+        report("teacher", len(plans), total)
+    if not plans:
         raise TrainingError("there are no training images: give defect-free ones, a handful at least")
-    return FilledCache(n_passes=n_passes, n_found=n_found)
+    return FilledCache(plans=plans, digests=digests, n_found=n_found)
 
 
-def split_passes(n_passes: Sequence[int], fraction: float | None, *, seed: int) -> tuple[list[int], list[int]]:
+def split_passes(
+    n_passes: Sequence[int], fraction: float | None, *, seed: int, without: Container[int] = ()
+) -> tuple[list[int], list[int]]:
     """Places in the cache of the passes to learn from and of those held out, given how many each image took.
 
-    Whole images are held out, this share of them, one at least and never all, chosen by the seed; None is none.
+    Whole images are held out, this share of them, one at least and never all, chosen by the seed; None is none. Images
+    `without` are neither learnt from nor held out.
 
     Raises:
         TrainingError: there is one image only.
     """
-    held_out_images = set() if fraction is None else _some_images(len(n_passes), fraction, seed)
+    images = [image for image in range(len(n_passes)) if image not in without]
+    chosen = set() if fraction is None else some_images(len(images), fraction, seed)
+    held_out = {images[place] for place in chosen}
+    others = set(range(len(n_passes))) - set(images)
+    learnt, _ = places_of(n_passes, held_out | others)
+    return learnt, places_of(n_passes, held_out)[1]
+
+
+def places_of(n_passes: Sequence[int], held_out_images: Container[int]) -> tuple[list[int], list[int]]:
+    """Places in the cache of the passes of all other images, and of those of the images that are held out."""
     learnt, held_out = list[int](), list[int]()
     for image, (count, end) in enumerate(zip(n_passes, accumulate(n_passes), strict=True)):
         (held_out if image in held_out_images else learnt).extend(range(end - count, end))
@@ -152,14 +181,21 @@ def split_passes(n_passes: Sequence[int], fraction: float | None, *, seed: int) 
 
 
 def train_epochs(
-    students: StudentPair, cache: FeatureCache, n_passes: Sequence[int], settings: DetectorSettings
+    students: StudentPair,
+    cache: FeatureCache,
+    n_passes: Sequence[int],
+    settings: DetectorSettings,
+    *,
+    without: Container[int] = (),
 ) -> Iterator[Epoch]:
     """Train in place on the passes that are not held out, and say of every epoch how it went.
+
+    Images `without` stay unknown to the students.
 
     Raises:
         TrainingError: nothing can be held out, or a loss is not finite; the students then are those of an earlier one.
     """
-    learnt, held_out = split_passes(n_passes, settings.validation_fraction, seed=settings.seed)
+    learnt, held_out = split_passes(n_passes, settings.validation_fraction, seed=settings.seed, without=without)
     # float16 would lose the gradients of patches: each is divided by the number of patches in the step.
     precision: Precision = "float32" if settings.precision == "float16" else settings.precision
     epochs = _mixed_epochs(cache, learnt, settings)
@@ -179,13 +215,18 @@ def train_epochs(
 
 
 def good_level(
-    students: StudentPair, cache: FeatureCache, n_passes: Sequence[int], settings: DetectorSettings
+    students: StudentPair,
+    cache: FeatureCache,
+    n_passes: Sequence[int],
+    settings: DetectorSettings,
+    *,
+    without: Container[int] = (),
 ) -> float:
     """What the highest patch score of a good image usually is, in [0, 4]: the median over some of the passes.
 
     Of held-out images where there are some, else of those learnt from, whose scores are a little lower than others'.
     """
-    learnt, held_out = split_passes(n_passes, settings.validation_fraction, seed=settings.seed)
+    learnt, held_out = split_passes(n_passes, settings.validation_fraction, seed=settings.seed, without=without)
     places = held_out or learnt
     some = places[:: math.ceil(len(places) / PASSES_LOOKED_AT)]
     highest = [
@@ -235,7 +276,7 @@ def has_stalled(losses: Sequence[float], patience: int) -> bool:
     return bool(before) and min(losses) > (1 - SMALLEST_GAIN) * min(before)
 
 
-def _some_images(n_images: int, fraction: float, seed: int) -> set[int]:
+def some_images(n_images: int, fraction: float, seed: int) -> set[int]:
     if n_images == 1:
         raise TrainingError(
             "there is one training image and none to hold out: give two or more, "

@@ -6,7 +6,7 @@ Neither runtime reports anything to its maker or writes to the user's home, see 
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +14,21 @@ from numpy.typing import NDArray
 from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, require_channels
 from tinydefects.data.sample import Prediction
 from tinydefects.data.walk import EXPORT_FILE
+from tinydefects.detector.deciding import Deciding, stored_calibration
 from tinydefects.detector.patch_grid import image_size
 from tinydefects.detector.settings import DetectorSettings, colour_scale, image_score
+from tinydefects.detector.settings import Precision as DetectorPrecision
 from tinydefects.errors import MissingExtraError, ModelFileError, ResolutionMismatchError, TinyDefectsError
-from tinydefects.export.manifest import MODEL_FILES, Interface, Precision, Session, Target, read_manifest
+from tinydefects.export.manifest import MODEL_FILES, Interface, Precision, Session, Target, is_export, read_manifest
 from tinydefects.privacy import silence_reports, without_reporting
+
+if TYPE_CHECKING:
+    from tinydefects.detector.detector import Detector
 
 OPENVINO_HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 
 
-class ExportedDetector:
+class ExportedDetector(Deciding):
     """A model, and what belongs around it; `load` makes one from an exported folder.
 
     Attributes:
@@ -46,12 +51,15 @@ class ExportedDetector:
         Raises:
             ModelFileError: a file is missing, damaged, or its runtime does not take it.
             MissingExtraError: its runtime is not installed.
+            ResultError: its thresholds cannot be read, or belong to another detector.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
         session = open_session(folder, manifest.target, manifest.precision, threads=threads)
         fingerprint = hashlib.sha256((folder / EXPORT_FILE).read_bytes()).hexdigest()
-        return cls(manifest.interface, session, fingerprint=fingerprint, source=folder / EXPORT_FILE)
+        exported = cls(manifest.interface, session, fingerprint=fingerprint, source=folder / EXPORT_FILE)
+        exported.calibration = stored_calibration(folder, fingerprint, manifest.detector)
+        return exported
 
     @property
     def settings(self) -> DetectorSettings:
@@ -196,3 +204,31 @@ def _open_openvino(path: Path, precision: Precision, threads: int | None) -> Ses
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     model = openvino.Core().compile_model(path, "CPU", settings)
     return lambda batch: tuple(np.array(output, np.float32) for output in model(batch).values())
+
+
+def load_model(
+    folder: Path,
+    *,
+    teacher_weights: Path | None = None,
+    device: str | None = None,
+    precision: DetectorPrecision | None = None,
+    compiled: bool = False,
+    batch_size: int = 1,
+) -> "Detector | ExportedDetector":
+    """A fitted detector, or an exported one, which needs no torch and takes nothing of the rest.
+
+    Raises:
+        TinyDefectsError: an exported one is told what only a fitted one takes; or as their own `load`.
+    """
+    if not is_export(folder):
+        from tinydefects.detector.detector import Detector
+
+        return Detector.load(
+            folder, teacher_weights=teacher_weights, device=device, precision=precision, compiled=compiled
+        )
+    if teacher_weights or precision or compiled or batch_size > 1 or device not in {None, "cpu"}:
+        raise TinyDefectsError(
+            f"{folder}: an exported model has its weights and its precision inside and runs on the CPU, one image at a "
+            "time: leave out --teacher-weights, --precision, --device, --compile and --batch-size"
+        )
+    return ExportedDetector.load(folder)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tinydefects.data.leftovers import scratch_folder
 from tinydefects.data.walk import EXPORT_FILE
+from tinydefects.decisions.calibration import CALIBRATION_FILE, write_calibration
 from tinydefects.detector.detector import Detector
 from tinydefects.detector.model_file import replace_folder
 from tinydefects.detector.patch_grid import Size, image_size
@@ -69,6 +70,11 @@ class ExportPlan:
     weights_mb: float
     tolerance: float
     noise_sizes: tuple[Size, ...]
+
+    @property
+    def keeps_thresholds(self) -> bool:
+        """Whether its scores are near enough to the detector's for the thresholds of that to hold."""
+        return self.precision == "fp32"
 
     def outcome(self, check: EqualityCheck) -> str:
         """One line about what was written and how it compares."""
@@ -164,9 +170,11 @@ def write_export(
             detector, new, plan, Calibration(category=category, n_images=len(calibration)) if calibration else None
         )
         (new / EXPORT_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        if plan.keeps_thresholds and detector.calibration is not None:
+            write_calibration(new / CALIBRATION_FILE, detector.calibration)
         written.append(manifest)
 
-    replace_folder(folder, write, own_files=OWN_FILES)
+    replace_folder(folder, write, own_files=OWN_FILES | {CALIBRATION_FILE})
     return written[0]
 
 

@@ -1,0 +1,137 @@
+"""From a map to a decision, alike for detectors and exported ones: thresholds from good parts they do not know."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, require_channels
+from tinydefects.data.leftovers import tell
+from tinydefects.data.map_files import pixels_sha256
+from tinydefects.data.sample import Prediction
+from tinydefects.decisions.calibrating import GoodPhotograph, calibrate
+from tinydefects.decisions.calibration import (
+    CALIBRATION_FILE,
+    Calibration,
+    CalibrationSettings,
+    read_calibration,
+)
+from tinydefects.decisions.decision import Decision
+from tinydefects.detector.settings import DetectorSettings
+from tinydefects.errors import NotFittedError
+from tinydefects.progress import Report, reporting
+
+
+class Maps(Protocol):
+    """What makes maps and carries thresholds."""
+
+    calibration: Calibration | None
+
+    @property
+    def settings(self) -> DetectorSettings: ...
+    @property
+    def fingerprint(self) -> str: ...
+    def predict(self, image: NDArray[np.uint8]) -> Prediction: ...
+
+
+class Deciding:
+    """`calibrate` and `decide` of a detector.
+
+    Attributes:
+        calibration: the good parts that thresholds follow from; None where there are none yet.
+    """
+
+    calibration: Calibration | None = None
+
+    def calibrate(
+        self: Maps,
+        images: Iterable[ImageLike],
+        settings: CalibrationSettings | None = None,
+        *,
+        channels: Channels = "rgb",
+        progress: Report | bool | None = None,
+    ) -> Calibration:
+        """Take thresholds from good photographs that the detector has not learnt from; `save` keeps them.
+
+        Args:
+            images: as `predict` takes them. A `Sample` with a `group` says which photographs show one part.
+            settings: what is wished for, see `CalibrationSettings`.
+            channels: **"bgr" for arrays that OpenCV read**.
+            progress: as for `fit`; the stage is `calibrate`.
+
+        Raises:
+            ImageReadError: one is no image.
+            DatasetError: there is none, or two have one name.
+        """
+        given = Images(images, bits=self.settings.image_bits, channels=channels)
+        given.require_good()
+        with reporting(progress) as report:
+            self.calibration = calibrate(
+                _scored(self, given),
+                settings or CalibrationSettings(),
+                fingerprint=self.fingerprint,
+                obtained="fresh",
+                progress=report,
+            )
+        return self.calibration
+
+    def decide(
+        self: Maps, image: ImageLike, *, channels: Channels = "rgb", pixel_pitch_mm: float | None = None
+    ) -> Decision:
+        """Good, defect or unsure, and the regions that stand out.
+
+        Args:
+            image: as `predict` takes it.
+            channels: **"bgr" for arrays that OpenCV read**.
+            pixel_pitch_mm: millimetres a pixel, for sizes in mm; None is that of the calibration.
+
+        Raises:
+            NotFittedError: there are no thresholds yet.
+            ImageReadError: it is no image.
+        """
+        thresholds = require_calibration(self.calibration)
+        require_channels(channels)
+        pixels = GivenImage(image, self.settings.image_bits, channels).read()
+        return thresholds.decide(self.predict(pixels), pixel_pitch_mm)
+
+
+def require_calibration(calibration: Calibration | None, source: object = "this detector") -> Calibration:
+    """The calibration, where there is one.
+
+    Raises:
+        NotFittedError: there is none.
+    """
+    if calibration is None:
+        raise NotFittedError(
+            f"{source}: has no thresholds yet; calibrate it with good photographs that it has not learnt from: "
+            "tinydefects calibrate MODEL GOOD, in Python Detector.calibrate"
+        )
+    return calibration
+
+
+def stored_calibration(folder: Path, *fingerprints: str, otherwise: str = "") -> Calibration | None:
+    """The calibration beside a model, which must be that of a detector with one of these; None where there is none.
+
+    `otherwise` is a reason why it may be another's: then it is left out, with a line that gives the reason.
+
+    Raises:
+        ResultError: it cannot be read, or belongs to another detector.
+    """
+    path = folder / CALIBRATION_FILE
+    if not path.exists():
+        return None
+    calibration = read_calibration(path)
+    if calibration.fingerprint in fingerprints:
+        return calibration
+    if not otherwise:
+        calibration.require_made_by(fingerprints[0], path)
+    tell(f"{path}: left out, as {otherwise}")
+    return None
+
+
+def _scored(detector: Maps, given: Images) -> Iterator[GoodPhotograph]:
+    for place, image in enumerate(given):
+        name, part = given.name_of(place)
+        yield GoodPhotograph(id=name, part=part, prediction=detector.predict(image), pixels_sha256=pixels_sha256(image))
