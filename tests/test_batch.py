@@ -31,6 +31,7 @@ class GrayDetector:
         self.fingerprint = fingerprint
         self.settings = SimpleNamespace(image_bits=16, model_dump=lambda mode: settings)
         self.colour_scale = (10.0, 200.0)
+        self.calibration = None
         self.seen = 0
 
     def predict_many(self, images, *, batch_size=1):

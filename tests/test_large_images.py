@@ -19,7 +19,7 @@ from tinydefects.data.masks import read_mask
 from tinydefects.data.pixels import read_image, read_size, read_stored, write_png
 from tinydefects.data.read_ahead import memory_bytes
 from tinydefects.data.sample import Prediction, Sample
-from tinydefects.detector.predict_folder import overlay
+from tinydefects.detector.outputs import overlay
 from tinydefects.errors import ImageReadError
 
 COLOURS = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)

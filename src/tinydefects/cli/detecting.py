@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from tinydefects.cli.fit_place import FitPlace, require_place
 from tinydefects.cli.options import (
@@ -27,6 +27,7 @@ from tinydefects.cli.options import (
     show_progress,
 )
 from tinydefects.cli.settings_options import DataFolder, GivenDevice, GivenWeights, OutFolder, options_of, panel
+from tinydefects.detector.outputs import OutputSettings
 from tinydefects.detector.settings import DetectorSettings, Precision, require_pair
 from tinydefects.errors import TinyDefectsError
 from tinydefects.limits import MOST_GB
@@ -34,7 +35,6 @@ from tinydefects.limits import MOST_GB
 if TYPE_CHECKING:
     from tinydefects.data.sample import Sample
     from tinydefects.detector.detector import Detector
-    from tinydefects.export.exported import ExportedDetector
 
 
 MOST_AT_ONCE = 65_536  # images or tiles
@@ -48,8 +48,13 @@ Compiled = Annotated[
 
 
 class FitSettings(DetectorSettings):
-    """What `tinydefects fit` takes besides: where things lie, what computes."""
+    """What `tinydefects fit` takes besides: whence thresholds come, where things lie, what computes."""
 
+    thresholds: Literal["held-out", "folds", "none"] = Field(
+        default="held-out",
+        description="From good parts that students have not seen: held-out learns from four fifths of them; folds "
+        "learns from all, and trains five more students (six times the time); none leaves it to 'calibrate'.",
+    )
     out: OutFolder = Path("model")
     root: DataFolder = Path("data")
     device: GivenDevice = None
@@ -74,10 +79,8 @@ class FitSettings(DetectorSettings):
         return DetectorSettings().with_changes(**self.model_dump(include=own, exclude_unset=True))
 
 
-class PredictSettings(BaseModel):
-    """What `tinydefects predict` is told: where things lie, which images of a category, what computes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class PredictSettings(OutputSettings):
+    """What `tinydefects predict` is told: what to write, where things lie, what computes."""
 
     root: DataFolder = Path("data")
     split: Literal["test", "train", "validation", "test_private", "test_private_mixed"] = Field(
@@ -150,26 +153,48 @@ def fit(
         cache_dir=settings.cache_dir,
         cache_limit_gb=settings.cache_limit_gb,
     )
+    thresholds = _thresholds_of(settings, train)
     cost = detector.expected_cost([sample.image_path for sample in train])
     if dry_run:
         return print_result(asdict(cost) | {"image_bits": bits}, as_json, str(cost))
     say(str(cost))
     detector.require_affordable(cost)
-    _fit_into(settings.out, detector, train)
+    _fit_into(settings.out, detector, train, thresholds)
     if detector.validation_losses:
         say(told_of_the_end(detector))
-    told = {"model": str(settings.out), "n_images": len(train)}
-    print_result(told, as_json, f"fitted on {len(train)} images: {settings.out}")
+    if detector.calibration is not None:
+        say(f"{detector.calibration}\nfor another share of false alarms: tinydefects calibrate {settings.out} --help")
+    told = {"model": str(settings.out), "n_images": detector.n_images}
+    print_result(told, as_json, f"fitted on {detector.n_images} images: {settings.out}")
 
 
-def _fit_into(out: Path, detector: "Detector", train: "Sequence[Sample]") -> None:
+def _thresholds_of(settings: FitSettings, train: "Sequence[Sample]") -> str:
+    """How thresholds are taken; none, with a line that says so, where nobody asked and there can be none."""
+    reason = ""
+    if len({sample.group or sample.id for sample in train}) < 2:
+        reason = "there is one good part"
+    elif settings.patch_fraction is not None:
+        reason = "--patch-fraction keeps a share of the patches"
+    if reason and "thresholds" not in settings.model_fields_set:
+        say(f"no thresholds, as {reason}: take them from other good parts with 'tinydefects calibrate'")
+        return "none"
+    return settings.thresholds
+
+
+def _fit_into(out: Path, detector: "Detector", train: "Sequence[Sample]", thresholds: str) -> None:
     """Fit and save; what is learnt stays in the folder until it is saved."""
     from tinydefects.data.sample import require_readable
+    from tinydefects.decisions.calibration import CalibrationSettings
 
     with FitPlace(detector, out) as place:
         with show_progress() as progress:
             require_readable(train, progress)
-            detector.fit(train, progress=place.watch(progress, len(train)))
+            detector.fit(
+                train,
+                calibration=None if thresholds == "none" else CalibrationSettings(),
+                unseen="held out" if thresholds == "held-out" else "folds",
+                progress=place.watch(progress, len(train)),
+            )
         place.save()
 
 
@@ -254,37 +279,30 @@ def predict(
     listed in OUT/problems.csv, and the exit code is 2.
     """
     from tinydefects.detector.predict_folder import predict_to_disk
+    from tinydefects.export.exported import load_model
 
     name, samples = _images_of(images, option, settings)
-    detector = _load_model(model, settings)
+    detector = load_model(
+        model,
+        teacher_weights=settings.teacher_weights,
+        device=settings.device,
+        precision=settings.precision,
+        compiled=settings.compiled,
+        batch_size=settings.batch_size,
+    )
     with show_progress() as progress:
-        made = predict_to_disk(detector, name, samples, settings.out, progress=progress, batch_size=settings.batch_size)
+        made = predict_to_disk(
+            detector,
+            name,
+            samples,
+            settings.out,
+            progress=progress,
+            outputs=settings,
+            batch_size=settings.batch_size,
+        )
+    if detector.calibration is None:
+        say(f"scores without verdicts, as there are no thresholds: tinydefects calibrate {model} GOOD")
     for remark in made.remarks:
         say(remark)
     print_result(dict(made.scores), as_json, f"{made}: {settings.out}")
     made.require_whole(settings.out)
-
-
-def _load_model(model: Path, settings: PredictSettings) -> "Detector | ExportedDetector":
-    """A fitted detector, or an exported one, which needs no torch."""
-    from tinydefects.export.manifest import is_export
-
-    if not is_export(model):
-        from tinydefects.detector.detector import Detector
-
-        return Detector.load(
-            model,
-            teacher_weights=settings.teacher_weights,
-            device=settings.device,
-            precision=settings.precision,
-            compiled=settings.compiled,
-        )
-    from tinydefects.export.exported import ExportedDetector
-
-    only_fitted = settings.teacher_weights or settings.precision or settings.compiled or settings.batch_size > 1
-    if only_fitted or settings.device not in {None, "cpu"}:
-        raise TinyDefectsError(
-            f"{model}: an exported model has its weights and its precision inside and runs on the CPU, one image at a "
-            "time: leave out --teacher-weights, --precision, --device, --compile and --batch-size"
-        )
-    return ExportedDetector.load(model)

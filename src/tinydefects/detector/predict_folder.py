@@ -1,36 +1,55 @@
-"""Many images to disk: anomaly maps, overlays and a table of scores; goes on where it was stopped.
+"""Many images to disk: maps, overlays, scores and, with thresholds, decisions; goes on where it was stopped.
 
 A map that is there is kept only if it was made of this very photograph by this very detector. A photograph that cannot
 be read or predicted is listed with its reason and stops no other. Each is decoded once: map and overlay are of the same
 pixels, and the colours of an overlay are the detector's own, so they do not depend on the other photographs.
 """
 
-import csv
-import io
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.data.images import with_image_bits
+from tinydefects.data.json_files import read_as, write_json
 from tinydefects.data.map_files import Origin, Photograph, origin_in, read_header, read_photograph
 from tinydefects.data.pairing import MapProblem, ProblemKind, write_problems
-from tinydefects.data.pixels import write_png, write_whole
+from tinydefects.data.pixels import write_png
 from tinydefects.data.predictions import map_path, read_prediction, write_maker, write_prediction
 from tinydefects.data.read_ahead import read_ahead
 from tinydefects.data.sample import Prediction, Sample
+from tinydefects.data.walk import counted
 from tinydefects.datasets.photographs import OVERLAYS
+from tinydefects.decisions.calibration import Calibration
+from tinydefects.decisions.decision import Decision, Verdict
+from tinydefects.decisions.decision_files import (
+    COCO_FILE,
+    IMAGES_FILE,
+    LINES_FILE,
+    REGIONS_FILE,
+    Decided,
+    write_decisions,
+)
+from tinydefects.detector.deciding import require_calibration
+from tinydefects.detector.outputs import (
+    LEVELS_FILE,
+    PROBLEMS_FILE,
+    SCORES_FILE,
+    OutputSettings,
+    drawn,
+    levels_of,
+    told,
+    write_scores,
+)
 from tinydefects.detector.settings import DetectorSettings
-from tinydefects.errors import ImageReadError, MissingExtraError, ResolutionMismatchError, ScoreError
+from tinydefects.errors import ImageReadError, MissingExtraError, ResolutionMismatchError, ResultError, ScoreError
 from tinydefects.progress import Report
 
-ROWS_AT_ONCE = 256
-HEAT_RGB = np.array([255, 40, 0], dtype=np.float32)
-SCORES_FILE, PROBLEMS_FILE = "scores.csv", "problems.csv"
+TABLES = (IMAGES_FILE, REGIONS_FILE, LINES_FILE, COCO_FILE)
 BAD_PHOTOGRAPH: dict[type[Exception], ProblemKind] = {
     ImageReadError: "unreadable",
     MissingExtraError: "unreadable",
@@ -49,6 +68,8 @@ class Predicts(Protocol):
     def fingerprint(self) -> str: ...
     @property
     def colour_scale(self) -> tuple[float, float]: ...
+    @property
+    def calibration(self) -> Calibration | None: ...
     def predict_many(self, images: Iterable[NDArray[np.uint8]], *, batch_size: int) -> Iterator[Prediction]: ...
 
 
@@ -57,19 +78,28 @@ class PredictedFolder:
     """What `predict_to_disk` leaves behind.
 
     Attributes:
-        scores: image scores by sample id, in the order of the samples, of all photographs that have a map now.
+        scores: image scores by sample id, in the order of the samples, of all photographs that were predicted.
+        decisions: of the same photographs, where the detector has thresholds.
+        written: names of what lies in the folder now.
         problems: the photographs that have none, and why, in the same order.
         n_remade: how many maps were there and are made again, by reason.
         n_strangers: maps that lie among them and belong to none of the photographs.
     """
 
     scores: Mapping[str, float]
+    decisions: Mapping[str, Decision]
+    written: tuple[str, ...]
     problems: tuple[MapProblem, ...]
     n_remade: Mapping[str, int]
     n_strangers: int
 
     def __str__(self) -> str:
-        return f"{_maps(len(self.scores))}, overlays and {SCORES_FILE}" if self.scores else "no map"
+        if not self.scores:
+            return "no map"
+        told = f"{', '.join(self.written[:-1])} and {self.written[-1]}" if len(self.written) > 1 else self.written[0]
+        counts = Counter(one.verdict for one in self.decisions.values())
+        verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict) if counts[verdict])
+        return f"{verdicts}; {told}" if verdicts else told
 
     @property
     def remarks(self) -> list[str]:
@@ -78,10 +108,14 @@ class PredictedFolder:
         if self.n_remade:
             reasons = [f"{reason} ({count})" for reason, count in self.n_remade.items()]
             told = ", ".join(reasons) if len(reasons) > 1 else next(iter(self.n_remade))
-            lines.append(f"{_maps(len(self.scores))}, {sum(self.n_remade.values())} of them made again: {told}")
+            lines.append(
+                f"{counted('map', len(self.scores))}, {sum(self.n_remade.values())} of them made again: {told}"
+            )
         if self.n_strangers:
             gone = "gone, or not asked for this time"
-            lines.append(f"{_maps(self.n_strangers)} of other photographs ({gone}) beside them: left as they are")
+            lines.append(
+                f"{counted('map', self.n_strangers)} of other photographs ({gone}) beside them: left as they are"
+            )
         return lines
 
     def require_whole(self, folder: Path) -> None:
@@ -101,9 +135,12 @@ def predict_to_disk(
     folder: Path,
     *,
     progress: Report,
+    outputs: OutputSettings | None = None,
     batch_size: int = 1,
 ) -> PredictedFolder:
     """Write map and overlay of every sample, one scores.csv, and a problems.csv of the samples that have no map.
+
+    With thresholds, decisions are written as well, and regions outlined on the overlays.
 
     Maps already there are kept if they were made of the same pixels by the same detector; others are made again. A
     photograph that is no image, of no size the detector takes, or gone, is a problem; its earlier map is removed. For
@@ -111,11 +148,15 @@ def predict_to_disk(
 
     Raises:
         TinyDefectsError: the folder cannot be written, or `batch_size` is too large for the detector or its GPU.
+        NotFittedError: what is asked for needs thresholds, and there are none.
     """
+    outputs, calibration = outputs or OutputSettings(), detector.calibration
+    if outputs.overlays == "alarms" or (outputs.decisions and "decisions" in outputs.model_fields_set):
+        require_calibration(calibration)
     samples = with_image_bits(samples, detector.settings.image_bits)
     made_by = {"detector": detector.fingerprint, **detector.settings.model_dump(mode="json")}
     write_maker(folder, made_by)
-    for name in (SCORES_FILE, PROBLEMS_FILE):  # those of an earlier run say nothing of this one
+    for name in (SCORES_FILE, PROBLEMS_FILE, *TABLES):  # those of an earlier run say nothing of this one
         (folder / name).unlink(missing_ok=True)
     run = _Run(
         category_id=category_id,
@@ -123,29 +164,37 @@ def predict_to_disk(
         folder=folder,
         made_by=made_by,
         colour_scale=detector.colour_scale,
+        calibration=calibration,
+        outputs=outputs,
         progress=progress,
     )
+    run.forget_other_outlines()
     run.keep_what_fits()
     run.predict_the_rest(detector, batch_size)
     scores = {sample.id: run.scores[sample.id] for sample in samples if sample.id in run.scores}
     problems = tuple(run.problems[sample.id] for sample in samples if sample.id in run.problems)
+    decisions = {sample_id: run.decisions[sample_id] for sample_id in scores if sample_id in run.decisions}
     if scores:
-        _write_scores(folder / SCORES_FILE, samples, scores)
+        write_scores(folder / SCORES_FILE, samples, scores)
+    if decisions and outputs.decisions:
+        write_decisions(_decided(samples, decisions), folder, outputs.decisions)
     write_problems(problems, folder / PROBLEMS_FILE)
     remade = Counter(run.outdated[sample_id] for sample_id in scores if sample_id in run.outdated)
-    return PredictedFolder(scores=scores, problems=problems, n_remade=remade, n_strangers=run.count_strangers())
+    return PredictedFolder(
+        scores=scores,
+        decisions=decisions,
+        written=told(len(scores), outputs, with_decisions=bool(decisions)),
+        problems=problems,
+        n_remade=remade,
+        n_strangers=run.count_strangers(),
+    )
 
 
-def overlay(
-    image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: tuple[float, float]
-) -> NDArray[np.uint8]:
-    """The image (H, W, 3), tinted in place where the map is high: nothing at scale[0] and below, all at scale[1]."""
-    low, high = scale
-    for start in range(0, len(image), ROWS_AT_ONCE):  # as floats a photograph takes four times its memory, and again
-        rows = slice(start, start + ROWS_AT_ONCE)
-        strength = np.clip((anomaly_map[rows] - low) / max(high - low, 1e-12), 0, 1)[..., None] * np.float32(0.7)
-        image[rows] = np.rint(image[rows] * (1 - strength) + HEAT_RGB * strength)
-    return image
+class _Made(NamedTuple):
+    """What follows from the map of one photograph."""
+
+    score: float
+    decision: Decision | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -157,8 +206,11 @@ class _Run:
     folder: Path
     made_by: Mapping[str, object]
     colour_scale: tuple[float, float]
+    calibration: Calibration | None
+    outputs: OutputSettings
     progress: Report
     scores: dict[str, float] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
     problems: dict[str, MapProblem] = field(default_factory=dict)
     outdated: dict[str, str] = field(default_factory=dict)
 
@@ -168,11 +220,22 @@ class _Run:
     def overlay_path(self, sample: Sample) -> Path:
         return map_path(self.folder / OVERLAYS, self.category_id, sample).with_suffix(".png")
 
+    def forget_other_outlines(self) -> None:
+        """Remove overlays that show regions by other levels than now: they are drawn again, of the maps that stay."""
+        levels = levels_of(self.calibration)
+        path, before = self.folder / OVERLAYS / LEVELS_FILE, dict[str, float]()
+        if path.exists():
+            before = read_as(dict[str, float], path, ResultError, kind="record of levels", way_out="delete it")
+        if before != levels:
+            for sample in self.samples:
+                self.overlay_path(sample).unlink(missing_ok=True)
+            write_json(path, levels)
+
     def keep_what_fits(self) -> None:
         """Look at every map that is there, and read those that answer for their photograph and this detector."""
         known = [sample for sample in self.samples if self.map_path(sample).is_file()]
         for sample, found in zip(known, read_ahead(self._kept, known), strict=True):
-            if isinstance(found, float):
+            if isinstance(found, _Made):
                 self._note(sample, found)
             elif isinstance(found, MapProblem):
                 self._give_up(sample, found)
@@ -182,8 +245,8 @@ class _Run:
     def predict_the_rest(self, detector: Predicts, batch_size: int) -> None:
         """The next photographs are read while the detector looks at one, and maps are written behind it."""
         left = [sample for sample in self.samples if sample.id not in self.scores and sample.id not in self.problems]
-        for sample, score in read_ahead(self._written, _predict_each(detector, left, batch_size, self._give_up)):
-            self._note(sample, score)
+        for sample, made in read_ahead(self._written, _predict_each(detector, left, batch_size, self._give_up)):
+            self._note(sample, made)
 
     def count_strangers(self) -> int:
         """Maps in the folders of the samples that are none of theirs."""
@@ -192,8 +255,10 @@ class _Run:
         found = (path for top in tops for path in top.rglob("*.tiff") if not path.name.startswith("."))
         return sum(path not in own for path in found)
 
-    def _note(self, sample: Sample, score: float) -> None:
-        self.scores[sample.id] = score
+    def _note(self, sample: Sample, made: "_Made") -> None:
+        self.scores[sample.id] = made.score
+        if made.decision is not None:
+            self.decisions[sample.id] = made.decision
         self._tell()
 
     def _refuse(self, sample: Sample, problem: MapProblem) -> None:
@@ -209,8 +274,12 @@ class _Run:
     def _tell(self) -> None:
         self.progress("predict", len(self.scores) + len(self.problems), len(self.samples))
 
-    def _kept(self, sample: Sample) -> float | MapProblem | str:
-        """The score of a map that fits, or why it does not, or what is wrong with its photograph."""
+    def _made(self, prediction: Prediction) -> "_Made":
+        decision = self.calibration.decide(prediction, self.outputs.pixel_pitch_mm) if self.calibration else None
+        return _Made(prediction.score, decision)
+
+    def _kept(self, sample: Sample) -> "_Made | MapProblem | str":
+        """What follows from a map that fits, or why it does not, or what is wrong with its photograph."""
         path = self.map_path(sample)
         try:
             origin = origin_in(read_header(path).description)
@@ -224,22 +293,26 @@ class _Run:
         try:
             if not origin.photograph.is_of(sample):
                 return "the photograph has changed"
-            if not self.overlay_path(sample).is_file():  # a run was stopped between map and overlay
-                self._draw(sample, sample.image(), prediction)
+            made = self._made(prediction)
+            if self.outputs.shows(made.decision) and not self.overlay_path(sample).is_file():
+                self._draw(sample, sample.image(), prediction, made)
         except tuple(BAD_PHOTOGRAPH) as error:
             return _problem(sample, error)
-        return prediction.score
+        return made
 
-    def _written(self, made: _Predicted) -> tuple[Sample, float]:
-        sample, image, photograph, prediction = made
+    def _written(self, predicted: _Predicted) -> "tuple[Sample, _Made]":
+        sample, image, photograph, prediction = predicted
+        made = self._made(prediction)
         self.overlay_path(sample).unlink(missing_ok=True)  # it shows an earlier map
-        origin = Origin(photograph=photograph, made_by=self.made_by)
-        write_prediction(self.folder, self.category_id, sample, prediction, origin=origin)
-        self._draw(sample, image, prediction)
-        return sample, prediction.score
+        if self.outputs.maps != "none":
+            origin = Origin(photograph=photograph, made_by=self.made_by)
+            write_prediction(self.folder, self.category_id, sample, prediction, origin=origin)
+        if self.outputs.shows(made.decision):
+            self._draw(sample, image, prediction, made)
+        return sample, made
 
-    def _draw(self, sample: Sample, image: NDArray[np.uint8], prediction: Prediction) -> None:
-        write_png(self.overlay_path(sample), overlay(image, prediction.anomaly_map, self.colour_scale))
+    def _draw(self, sample: Sample, image: NDArray[np.uint8], prediction: Prediction, made: "_Made") -> None:
+        write_png(self.overlay_path(sample), drawn(image, prediction, made.decision, self.colour_scale))
 
 
 def _predict_each(
@@ -285,8 +358,10 @@ def _read(sample: Sample) -> tuple[NDArray[np.uint8], Photograph] | MapProblem:
         return _problem(sample, error)
 
 
-def _maps(count: int) -> str:
-    return "1 map" if count == 1 else f"{count} maps"
+def _decided(samples: Sequence[Sample], decisions: Mapping[str, Decision]) -> Iterator[Decided]:
+    for sample in samples:
+        if sample.id in decisions:
+            yield Decided(id=sample.id, image_path=sample.image_path, decision=decisions[sample.id])
 
 
 def _problem(sample: Sample, error: Exception) -> MapProblem:
@@ -301,11 +376,3 @@ def _problem(sample: Sample, error: Exception) -> MapProblem:
     reason = str(error)
     named = reason if str(sample.image_path) in reason else f"{sample.image_path}: {reason}"
     return MapProblem(kind=kind, name=sample.id, detail=named)
-
-
-def _write_scores(path: Path, samples: Sequence[Sample], scores: Mapping[str, float]) -> None:
-    table = io.StringIO()
-    writer = csv.writer(table)
-    writer.writerow(["image", "label", "score"])
-    writer.writerows([sample.id, sample.label, scores[sample.id]] for sample in samples if sample.id in scores)
-    write_whole(path, lambda file: file.write(table.getvalue().encode(errors="backslashreplace")))
