@@ -27,6 +27,7 @@ FLOORS = (  # a folder imports from itself and from those before it
     "planner",
     "export",
     "report",
+    "serve",
     "cli",
     "__main__",
 )

@@ -40,6 +40,11 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
         "detecting",
         "Write an anomaly map (32-bit float TIFF, full size), an overlay and a score for every image.",
     ),
+    "calibrate": (
+        "deciding",
+        "Take thresholds from good photographs, or from those at hand under other wishes; says what is guaranteed.",
+    ),
+    "watch": ("deciding", "Decide photographs as they arrive in a folder, each once, until Ctrl-C; one line each."),
     "evaluate": ("evaluating", "Score anybody's anomaly maps at the images' own resolution, by defect size."),
     "benchmark": ("benchmarking", "Compare methods under one protocol: same images, same teacher, same scoring."),
     "audit": (

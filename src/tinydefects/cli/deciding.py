@@ -1,0 +1,225 @@
+"""From scores to decisions on a line: calibrate, watch."""
+
+import math
+import re
+import signal
+import threading
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from pydantic import Field
+
+from tinydefects.cli.options import GENERAL, Json, print_result, say, show_progress
+from tinydefects.cli.settings_options import GivenDevice, GivenWeights, OutFolder, options_of
+from tinydefects.data.walk import counted
+from tinydefects.datasets.photographs import OVERLAYS
+from tinydefects.decisions.calibration import CALIBRATION_FILE, CalibrationSettings, write_calibration
+from tinydefects.errors import TinyDefectsError
+from tinydefects.serve.inbox import DECISIONS_FILE, Inbox, WatchSettings, require_inbox
+from tinydefects.serve.inbox import watch as watch_inbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tinydefects.data.sample import Sample
+    from tinydefects.decisions.calibration import Calibration
+    from tinydefects.serve.journal import Entry
+
+
+class CalibrateSettings(CalibrationSettings):
+    """What `tinydefects calibrate` is told besides: which photographs show one part, what computes."""
+
+    part: str | None = Field(
+        default=None,
+        description="Regular expression whose first group, found in a photograph's name, names its part: several "
+        "photographs of one part count once.",
+        json_schema_extra={"metavar": "REGEX"},
+    )
+    teacher_weights: GivenWeights = None
+    device: GivenDevice = None
+
+    def wishes(self) -> dict[str, object]:
+        """Those that were told, by name."""
+        return self.model_dump(include=set(CalibrationSettings.model_fields), exclude_unset=True)
+
+
+@options_of(CalibrateSettings)
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="Folder written by 'tinydefects fit' or 'tinydefects export'.")],
+    settings: CalibrateSettings,
+    photographs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[GOOD]...",
+            help="Good photographs the detector has not learnt from: files, folders, patterns. Left out: those it was "
+            "calibrated with.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the thresholds, change nothing.", rich_help_panel=GENERAL)
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Take thresholds from good photographs, or from those at hand under other wishes; says what is guaranteed."""
+    from tinydefects.datasets.photographs import find_photographs
+    from tinydefects.detector.deciding import require_calibration
+    from tinydefects.export.exported import load_model
+
+    found = find_photographs(photographs) if photographs else None
+    parts = [] if found is None else with_parts(found.samples, settings.part)
+    detector = load_model(model, teacher_weights=settings.teacher_weights, device=settings.device)
+    before = detector.calibration
+    if found is None:
+        calibration = require_calibration(before, model).with_changes(**settings.wishes())
+    else:
+        for line in found.remarks:
+            say(line)
+        known = before.settings if before is not None else CalibrationSettings()
+        with show_progress() as progress:
+            calibration = detector.calibrate(
+                parts,
+                known.with_changes(**settings.wishes()),
+                progress=lambda stage, done, total: progress(stage, done, len(parts)),
+            )
+    if not dry_run:
+        write_calibration(model / CALIBRATION_FILE, calibration)
+        say(f"written: {model / CALIBRATION_FILE}")
+    print_result(_numbers(calibration), as_json, str(calibration))
+
+
+def _numbers(calibration: "Calibration") -> dict[str, object]:
+    """The thresholds for --json; None where nothing is called a defect."""
+    above = calibration.defect_above
+    return {
+        "n_photographs": len(calibration.images),
+        "n_parts": int(calibration.scores.size),
+        "obtained": calibration.obtained,
+        "good_up_to": calibration.good_up_to,
+        "defect_above": above if math.isfinite(above) else None,
+        "region_peak_above": calibration.seed,
+        "region_extent_above": calibration.extent.level,
+        "settings": calibration.settings.model_dump(),
+    }
+
+
+def with_parts(samples: "Sequence[Sample]", pattern: str | None) -> "list[Sample]":
+    """The samples, each with the part that the pattern finds in its id.
+
+    Raises:
+        TinyDefectsError: it is no pattern with a group, or an id does not match.
+    """
+    if pattern is None:
+        return list(samples)
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise TinyDefectsError(f"--part {pattern}: no regular expression ({error}); try '(.*)_cam[0-9]'") from error
+    if not compiled.groups:
+        raise TinyDefectsError(f"--part {pattern}: has no group; put what names the part in brackets: '(.*)_cam[0-9]'")
+    named = []
+    for sample in samples:
+        match = compiled.search(sample.id.removeprefix("images/"))
+        if match is None or not match[1]:
+            raise TinyDefectsError(
+                f"{sample.image_path}: --part {pattern} finds no part in this name; change one of them"
+            )
+        named.append(replace(sample, group=match[1]))
+    return named
+
+
+class WatchingSettings(WatchSettings):
+    """What `tinydefects watch` is told: when a photograph is whole, what becomes of it, what is shown of it."""
+
+    out: OutFolder = Path("watched")
+    overlays: Literal["alarms", "all", "none"] = Field(
+        default="alarms", description="Photographs with regions outlined, in OUT/overlays; alarms: of those not good."
+    )
+    pixel_pitch_mm: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e9,
+        description="Millimetres a pixel, for sizes in mm; left out, as calibrated.",
+        json_schema_extra={"flag": "--pixel-pitch"},
+    )
+    teacher_weights: GivenWeights = None
+    device: GivenDevice = None
+
+
+@options_of(WatchingSettings)
+def watch(
+    model: Annotated[Path, typer.Argument(help="Folder written by 'tinydefects fit' or 'tinydefects export'.")],
+    inbox: Annotated[Path, typer.Argument(help="Folder that photographs arrive in; sub-folders are looked into.")],
+    settings: WatchingSettings,
+    as_json: Json = False,
+) -> None:
+    """Decide photographs as they arrive in a folder, each once, until Ctrl-C; one line each.
+
+    Decisions are appended to OUT/decisions.jsonl before a photograph is moved to OUT/done, or to OUT/failed if it
+    cannot be read. The model stays loaded. A run that was killed is gone on with by the same command.
+    """
+    from tinydefects.data.pixels import write_png
+    from tinydefects.detector.deciding import require_calibration
+    from tinydefects.detector.outputs import OutputSettings, drawn
+    from tinydefects.export.exported import load_model
+    from tinydefects.serve.journal import Journal
+
+    require_inbox(inbox, settings.out)
+    detector = load_model(model, teacher_weights=settings.teacher_weights, device=settings.device)
+    calibration = require_calibration(detector.calibration, model)
+    outputs = OutputSettings(overlays=settings.overlays)
+
+    def decide(sample: "Sample", image: "NDArray[np.uint8]") -> dict[str, object]:
+        prediction = detector.predict(image)
+        decision = calibration.decide(prediction, settings.pixel_pitch_mm)
+        if outputs.shows(decision):
+            path = settings.out / OVERLAYS / f"{sample.id.removeprefix('images/')}.png"
+            write_png(path, drawn(image, prediction, decision, detector.colour_scale))
+        return decision.record()
+
+    with Journal(settings.out / DECISIONS_FILE) as journal, stopping() as stop:
+        say(f"{inbox}: watched, decisions in {journal.path}; Ctrl-C ends it")
+        watched = watch_inbox(
+            Inbox(folder=inbox, out=settings.out, settings=settings),
+            journal,
+            decide,
+            stop=stop,
+            tell=lambda entry: say(told(entry)),
+            say=say,
+        )
+    print_result(asdict(watched), as_json, str(watched))
+
+
+@contextmanager
+def stopping() -> "Iterator[threading.Event]":
+    """An event that Ctrl-C or SIGTERM sets, so that what is at hand is finished; the second one ends at once."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(number, before[signal.Signals(number)])
+        say("ending after the photograph at hand")
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def told(entry: "Entry") -> str:
+    """`14:03:11 part_0012.png: defect, score 1.92 (p 0.0099), 2 regions`, in local time."""
+    begin = f"{entry.time.astimezone():%H:%M:%S} {entry.arrival.name}"
+    if entry.decision is None:
+        return f"{begin}: {entry.problem}"
+    one = entry.decision
+    score = f"score {one['score']:.4g} (p {one['p_value']:.2g})"
+    return f"{begin}: {one['verdict']}, {score}, {counted('region', one['n_regions'])}"

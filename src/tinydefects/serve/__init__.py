@@ -1,0 +1,1 @@
+"""What stays running beside a line: a watched folder."""
