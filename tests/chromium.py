@@ -1,11 +1,14 @@
 """The browser that tests look at pages with, and the reason they are skipped without one."""
 
+import importlib.util
 import shutil
 from contextlib import contextmanager
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+if importlib.util.find_spec("playwright") is None:
+    pytest.skip("playwright is not installed", allow_module_level=True)
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -42,13 +45,21 @@ def watched_pages(browser):
     assert complaints == []
 
 
+def expect(locator):
+    from playwright import sync_api
+
+    return sync_api.expect(locator)
+
+
 def background(page):
     return page.evaluate("getComputedStyle(document.body).backgroundColor")
 
 
 @contextmanager
 def open_chromium():
-    with sync_api.sync_playwright() as playwright:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import signal
@@ -14,8 +15,8 @@ from tinydefects.errors import TinyDefectsError
 
 pytestmark = pytest.mark.slow
 
-distributed = pytest.importorskip("distributed", reason="needs the extra 'cluster'")
-psutil = pytest.importorskip("psutil", reason="comes with dask.distributed")
+if importlib.util.find_spec("distributed") is None:
+    pytest.skip("needs the extra 'cluster'", allow_module_level=True)
 
 WAIT_SECONDS = 120  # on a crowded machine a worker takes long to start; nothing waits for as long elsewhere
 
@@ -56,7 +57,9 @@ def two_workers(tmp_path_factory):
 def somebodys_cluster(threads_per_worker):
     """A scheduler with one worker that declares no resources, both in this process."""
     options = {"processes": False, "protocol": "tcp://", "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=threads_per_worker, **options) as running:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=threads_per_worker, **options) as running:
         yield running
 
 
@@ -113,6 +116,8 @@ def test_equal_jobs_are_run_as_often_as_they_are_sent(two_workers):
 
 def test_nothing_listens_to_other_machines_and_nothing_is_left_lying_about(two_workers):
     _, folder = two_workers
+    import psutil
+
     here = psutil.Process()
     listening = [
         connection.laddr.ip

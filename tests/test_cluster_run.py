@@ -1,5 +1,6 @@
 """A benchmark on two workers, in a file of its own: what workers import to run the other tests stays small."""
 
+import importlib.util
 import json
 
 import pytest
@@ -13,11 +14,13 @@ from tinydefects.results.result import read_result
 
 pytestmark = pytest.mark.slow
 
-pytest.importorskip("distributed", reason="needs the extra 'cluster'")
-psutil = pytest.importorskip("psutil", reason="comes with dask.distributed")
+if importlib.util.find_spec("distributed") is None:
+    pytest.skip("needs the extra 'cluster'", allow_module_level=True)
 
 
 def process_that_listens_at(address):
+    import psutil  # comes with distributed
+
     port = int(address.rpartition(":")[2])
     children = psutil.Process().children(recursive=True)
     return next(

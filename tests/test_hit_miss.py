@@ -7,8 +7,9 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.stats import chi2
-from statsmodels.api import GLM, add_constant
 from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
+from statsmodels.tools import add_constant
 
 from tinydefects.metrics.hit_miss import CUT, LOG_ODDS_90, fit_resamples, fit_sizes, pod_curve
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chromium import NIGHT, PAPER, background, needs_chromium, open_chromium, sync_api, watched_pages
+from chromium import NIGHT, PAPER, background, expect, needs_chromium, open_chromium, watched_pages
 from report_factory import make_realistic_evaluation
 from tinydefects.report.page import write_report
 
@@ -100,7 +100,7 @@ def test_what_opens_the_page_is_shown_large_on_request(open_page):
     first = page.locator(".telling a").first
     first.focus()
     page.keyboard.press("Enter")
-    sync_api.expect(page.locator("dialog")).to_be_visible()
+    expect(page.locator("dialog")).to_be_visible()
     largest = max(one["diameter"] for one in defects(page) if not one["found"])
     assert page.locator("#zoom-title").inner_text().endswith(f"{largest:.1f} px")
     page.keyboard.press("Escape")
@@ -136,11 +136,11 @@ def test_every_picture_has_a_text_for_those_who_cannot_see_it(open_page):
 def test_one_category_is_shown_at_a_time_and_the_overview_leads_to_it(open_page):
     page = open_page("two")
     shown = page.locator(".category:visible h2")
-    sync_api.expect(shown).to_have_text(["mvtec_ad/screw"])
+    expect(shown).to_have_text(["mvtec_ad/screw"])
     page.get_by_role("region", name="Overview").get_by_role("link", name="visa/pcb4").click()
-    sync_api.expect(shown).to_have_text(["visa/pcb4"])  # waits: the page hears of its new address a moment later
+    expect(shown).to_have_text(["visa/pcb4"])  # waits: the page hears of its new address a moment later
     page.get_by_label("Category shown").select_option("mvtec_ad/screw")
-    sync_api.expect(shown).to_have_text(["mvtec_ad/screw"])
+    expect(shown).to_have_text(["mvtec_ad/screw"])
 
 
 def test_without_scripts_everything_is_shown_and_no_dead_control(open_page):

@@ -12,7 +12,6 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-import torch._inductor.config
 import torch.nn.functional as F
 
 import growth
@@ -343,10 +342,12 @@ def test_a_compiled_teacher_gives_the_same_features(tmp_path, monkeypatch):
 @pytest.mark.slow
 @OF_TORCH_ITSELF
 def test_a_machine_without_a_compiler_says_so_in_one_line(vit, tmp_path):
+    from torch._inductor import config  # takes seconds
+
     torch.compiler.reset()
     with (
         patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}),
-        torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}),
+        config.patch({"cpp.cxx": (None, "no-such-compiler")}),
         pytest.raises(TeacherError, match=r"no-such-compiler.*leave out.*--compile") as caught,
     ):
         replace(vit, compiled=True).features(torch.randn(1, 3, 64, 16))
