@@ -48,7 +48,7 @@ def test_the_map_is_the_detector_s_own_bit_by_bit(text, preset, seed, tmp_path):
     ],
 )
 def test_a_method_with_tiles_strides_and_precision_is_the_detector_with_them(changes, tmp_path):
-    teacher = load_teacher("builtin", device="cpu")
+    teacher = counting_teacher()
     train, asked = samples_of(tmp_path, *SIZES), samples_of(tmp_path, *SIZES, seed=9)
     text = ":".join(["fbft", "epochs=2", *(f"{name}={value}" for name, value in changes.items())])
     peer = make(text, tmp_path, teacher=lambda: teacher)

@@ -194,7 +194,7 @@ def test_a_json_file_is_read_too(tmp_path):
         ("", "holds no 'name: value' lines"),
         ("minutes: [", "not readable as YAML or JSON"),
         ("a: !!python/object/apply:os.system [x]", "a: no such setting"),
-        ("[" * 5000, "not readable as YAML or JSON"),
+        ("[\n" * 5000, "not readable as YAML or JSON"),
     ],
 )
 def test_a_bad_file_is_refused_in_one_line_that_names_it(tmp_path, text, told):
