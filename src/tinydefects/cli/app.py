@@ -45,6 +45,10 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
         "Take thresholds from good photographs, or from those at hand under other wishes; says what is guaranteed.",
     ),
     "watch": ("deciding", "Decide photographs as they arrive in a folder, each once, until Ctrl-C; one line each."),
+    "import-masks": (
+        "importing",
+        "Make a folder of photographs and masks from the outlines of COCO, labelme, CVAT or YOLO.",
+    ),
     "evaluate": ("evaluating", "Score anybody's anomaly maps at the images' own resolution, by defect size."),
     "benchmark": ("benchmarking", "Compare methods under one protocol: same images, same teacher, same scoring."),
     "audit": (
@@ -96,7 +100,7 @@ def load_command(name: str) -> Any:  # noqa: ANN401 - click's, or a copy of it
     modules = [COMMANDS[name][0], *(module for module, _ in COMMANDS.values() if name == "config")]
     module, *_ = (import_module(f"tinydefects.cli.{module}") for module in modules)
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    alone.command(name)(with_basics(getattr(module, name)))
+    alone.command(name)(with_basics(getattr(module, name.replace("-", "_"))))
     return typer.main.get_command(alone)
 
 

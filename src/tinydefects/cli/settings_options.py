@@ -82,7 +82,7 @@ def options_of(model: type[BaseModel], parameter: str = "settings") -> Callable[
         ]
         run.__signature__ = own.replace(parameters=others)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in others}
-        MODELS[command.__name__] = model
+        MODELS[command.__name__.replace("_", "-")] = model
         return run
 
     return decorate

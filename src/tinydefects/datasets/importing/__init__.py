@@ -1,0 +1,1 @@
+"""Outlines as annotation tools write them (COCO, labelme, CVAT, YOLO), made into a folder of photographs and masks."""
