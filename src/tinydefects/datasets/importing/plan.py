@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tinydefects.data.json_files import parse_json, read_bytes
 from tinydefects.data.pixels import IMAGE_SUFFIXES
-from tinydefects.data.walk import by_stem, counted, is_folder, nfc, real_path, walk
+from tinydefects.data.walk import LeftOut, by_stem, counted, is_folder, nfc, real_path, walk
 from tinydefects.datasets.folder import plain, suggest
 from tinydefects.datasets.importing.annotations import KINDS, Annotated, Annotations, Outline, Unannotated
 from tinydefects.datasets.importing.coco import read_coco
@@ -33,6 +33,7 @@ READERS: Mapping[Format, Callable[[Path], Annotations]] = {
     "yolo": read_yolo,
 }
 SEVERAL = "combined"  # the folder of photographs with defects of several classes, as in MVTec AD
+ANNOTATIONS = (".json", ".xml", ".txt", ".yaml", ".yml")  # among photographs, not worth a word
 MOST_LOOKED_AT = 100  # files of a folder, to see what it holds
 BOXES = {"box", "turned box"}
 NO_FILE_NAME = re.compile(r'[\x00-\x1f/\\:*?"<>|]|^[. ]+|[. ]+$')
@@ -141,7 +142,8 @@ def plan_import(source: Path, settings: ImportSettings) -> ImportPlan:
         good += [_planned(stem, path) for stem, path in by_stem(walk(settings.good, IMAGE_SUFFIXES).files).items()]
     _require_both(good, planned, source)
     remarks += [f"class {own!r} is the folder {other}/" for own, other in folders.items() if own != other]
-    remarks += [str(found.left_out)] if found.left_out else []
+    left_out = LeftOut(tuple(thing for thing in found.left_out.things if not thing[1].lower().endswith(ANNOTATIONS)))
+    remarks += [str(left_out)] if left_out else []
     planned = sorted([*good, *planned], key=lambda one: one.place)
     return ImportPlan(
         format=name,
