@@ -239,6 +239,7 @@ TABLES = {
     **runpy.run_path(str(ROOT / "runs" / "benchmark_tables.py"))["BENCHMARK_TABLES"],
     **runpy.run_path(str(ROOT / "runs" / "speed_tables.py"))["SPEED_TABLES"],
     **runpy.run_path(str(ROOT / "runs" / "threshold_tables.py"))["THRESHOLD_TABLES"],
+    **runpy.run_path(str(ROOT / "runs" / "drift_tables.py"))["DRIFT_TABLES"],
 }
 
 

@@ -134,13 +134,15 @@ class DriftAlarm(BaseModel):
     side: Side
     at: int = Field(description="Photographs seen, this one included.")
     began: int = Field(description="The first photograph of the run that speaks for a drift, counted from 1.")
+    value: float = Field(description="The last photograph's number.")
+    usual: tuple[float, float] = Field(description="Where nine of ten were at calibration.")
 
     def __str__(self) -> str:
-        """`drift: brightness is lower since about photograph 1,204, 34 photographs ago`."""
-        ago = self.at - self.began + 1
+        """`drift: brightness is lower since about photograph 204, 34 photographs ago: now 90, usual are 110 to 125`."""
+        ago, (low, high) = self.at - self.began + 1, self.usual
         return (
             f"drift: {self.stream} is {self.side} since about photograph {self.began:,}, {ago:,} "
-            f"photograph{'s' * (ago != 1)} ago"
+            f"photograph{'s' * (ago != 1)} ago: now {self.value:.4g}, usual are {low:.4g} to {high:.4g}"
         )
 
 
@@ -181,6 +183,13 @@ class DriftStream(BaseModel):
                 self.began[place] = number
             self.runs[place] = max(0.0, self.runs[place] + float(won))
         return float(sum(self.evidence))
+
+    def alarm(self, name: str, number: int, value: float) -> DriftAlarm:
+        """What to say of this stream now: the side is that of the bet that owns most."""
+        best = int(np.argmax(self.evidence[:N_BETS]))
+        low, high = np.quantile(self.calibration, [0.05, 0.95]).tolist()
+        side = SIDES[best // len(ODDS)]
+        return DriftAlarm(stream=name, side=side, at=number, began=self.began[best], value=value, usual=(low, high))
 
     def renew(self, rule: Rule) -> None:
         """As after the calibration."""
@@ -249,9 +258,7 @@ class DriftMonitor(BaseModel):
                 stream.renew(rule)
             evidence = stream.take(finite[name], self._share(name), rule, self.n_seen)
             if evidence >= threshold and name not in alarmed:
-                best = int(np.argmax(stream.evidence[:N_BETS]))
-                side = SIDES[best // len(ODDS)]
-                raised.append(DriftAlarm(stream=name, side=side, at=self.n_seen, began=stream.began[best]))
+                raised.append(stream.alarm(name, self.n_seen, finite[name]))
                 if rule == "run_length":
                     stream.forget_evidence(rule)
         self.alarms += raised
@@ -280,18 +287,18 @@ class DriftMonitor(BaseModel):
         return 1.0 - float(np.random.default_rng(seed).random())
 
 
-def save_monitor(path: Path, monitor: DriftMonitor) -> None:
+def save_monitor(path: Path | str, monitor: DriftMonitor) -> None:
     """Write the state as JSON, whole or not at all."""
-    write_json(path, monitor)
+    write_json(Path(path), monitor)
 
 
-def read_monitor(path: Path) -> DriftMonitor:
+def read_monitor(path: Path | str) -> DriftMonitor:
     """The monitor that `save_monitor` wrote.
 
     Raises:
         ResultError: it is missing, damaged, or of something else.
     """
-    return read_as(DriftMonitor, path, ResultError, kind="drift monitor", way_out="calibrate a new one")
+    return read_as(DriftMonitor, Path(path), ResultError, kind="drift monitor", way_out="calibrate a new one")
 
 
 def _finite(name: str, value: float) -> float:
