@@ -60,6 +60,11 @@ ONLY_IN = {
     "openvino": {"export"},
     "nncf": {"export"},
     "matplotlib": {"audit", "report", "planner"},
+    "fastapi": {"serve"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve"},
+    "prometheus_client": {"serve"},
+    "python_multipart": {"serve"},
 }
 TORCH_FOLDERS = {"detector", "methods"}
 TORCH_FILES = {

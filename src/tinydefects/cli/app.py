@@ -71,6 +71,7 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
         "handing_over",
         "Write a detector for ONNX Runtime or OpenVINO, unless its maps differ from the detector's own.",
     ),
+    "serve": ("serving", "Answer requests over HTTP: photographs in, decisions out."),
     "config": (
         "settings_options",
         "Print the default settings of a command as YAML, each with its line of help: a file for --config.",

@@ -1,0 +1,117 @@
+"""Answer requests: serve."""
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import Field
+
+from tinydefects.cli.detecting import Compiled, PredictSettings, _load_model
+from tinydefects.cli.options import MACHINE, say
+from tinydefects.cli.settings_options import GivenDevice, GivenWeights, options_of, panel
+from tinydefects.detector.settings import DetectorSettings, Precision
+from tinydefects.errors import MissingExtraError, TinyDefectsError
+from tinydefects.serve.service_settings import ServeSettings
+
+if TYPE_CHECKING:
+    from tinydefects.detector.detector import Detector
+    from tinydefects.export.exported import ExportedDetector
+    from tinydefects.serve.work import Decides, Image
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+PACKAGES = {"fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart"}
+GAVE_UP = 143
+
+
+class ServeOptions(ServeSettings):
+    """What `tinydefects serve` takes besides: what computes."""
+
+    teacher_weights: GivenWeights = None
+    device: GivenDevice = None
+    precision: Precision | None = Field(
+        default=None,
+        description="Of matrix products; left out, as the model was fitted.",
+        json_schema_extra=panel(MACHINE),
+    )
+    compiled: Compiled = False
+
+
+@options_of(ServeOptions)
+def serve(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]MODEL...",
+            help="Folders written by 'tinydefects fit' or 'tinydefects export'; a folder's name is the model's.",
+        ),
+    ],
+    settings: ServeOptions,
+) -> None:
+    """Answer requests over HTTP: photographs in, decisions out. Nothing leaves the machine.
+
+    Stops on SIGTERM or Ctrl-C once the requests at hand are answered.
+    """
+    try:
+        from tinydefects.serve.gate import key_remark, read_key
+        from tinydefects.serve.running import run_service
+    except ModuleNotFoundError as error:
+        if error.name not in PACKAGES:
+            raise
+        raise MissingExtraError("serve", "serve") from error
+
+    key, remark = read_key(settings, os.environ), key_remark(settings)
+    if remark:
+        say(remark)
+    loaded = _load_models(_places_of(models), settings)
+
+    def ready(address: str) -> None:
+        say(f"{address}: serving {', '.join(loaded)}" + ("" if key else "; whoever is on this machine may ask"))
+
+    served = run_service(loaded, settings, key, ready=ready)
+    print(served, flush=True)
+    if served.n_given_up:  # a thread that still works would keep the process for as long
+        sys.stderr.flush()
+        os._exit(GAVE_UP)
+
+
+def _places_of(models: Sequence[str]) -> dict[str, Path]:
+    """Folders by the names that models are served under: `MODEL` or `NAME=MODEL`.
+
+    Raises:
+        TinyDefectsError: a name has other than plain letters, or stands there twice.
+    """
+    places: dict[str, Path] = {}
+    for word in models:
+        before, _, after = word.partition("=")
+        is_named = after and NAME.fullmatch(before) and not Path(word).exists()
+        name, path = (before, Path(after)) if is_named else (Path(word).resolve().name, Path(word))
+        if not NAME.fullmatch(name):
+            raise TinyDefectsError(f"{word}: a model's name has letters, digits, '.', '_' and '-'; give NAME={word}")
+        if name in places:
+            raise TinyDefectsError(f"{name}: two models of that name; give one of them another: other={word}")
+        places[name] = path
+    return places
+
+
+def _load_models(places: Mapping[str, Path], settings: ServeOptions) -> "dict[str, Decides]":
+    told = settings.model_dump(include={"teacher_weights", "device", "precision", "compiled"})
+    return {name: _OnlyScores(_load_model(path, PredictSettings(**told))) for name, path in places.items()}
+
+
+class _OnlyScores:
+    """STAND-IN until detectors decide themselves: their score, and no verdict."""
+
+    def __init__(self, detector: "Detector | ExportedDetector") -> None:
+        self._detector = detector
+        self.fingerprint = detector.fingerprint
+
+    @property
+    def settings(self) -> DetectorSettings:
+        return self._detector.settings
+
+    def decide(self, image: "Image") -> Mapping[str, Any]:
+        return {"score": self._detector.predict(image).score, "verdict": "unsure"}

@@ -1,0 +1,165 @@
+"""The threads of a service: two read photographs, one decides, so that the next is read while one is decided.
+
+One decides at a time because torch and the other runtimes use all processors for one photograph. At most three
+photographs lie in memory as pixels, whatever waits.
+"""
+
+import asyncio
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinydefects.data.json_files import nan_to_null
+from tinydefects.data.pixels import read_image, read_size
+from tinydefects.detector.predict_folder import BAD_PHOTOGRAPH
+from tinydefects.detector.settings import DetectorSettings
+from tinydefects.errors import ImageReadError
+from tinydefects.serve.counts import Counts
+from tinydefects.serve.places import Place
+from tinydefects.serve.service_settings import MEGA
+
+READERS = 2
+AT_HAND = READERS + 1  # photographs in memory as pixels
+LONGEST_WAIT_SECONDS = 3600
+Image = NDArray[np.uint8]
+
+
+class Decides(Protocol):
+    """What makes decisions: a detector, or an exported one."""
+
+    @property
+    def settings(self) -> DetectorSettings: ...
+    @property
+    def fingerprint(self) -> str: ...
+    def decide(self, image: Image) -> Mapping[str, Any]:
+        """The decision of a photograph (H, W, 3), as JSON takes it; at least `verdict` and `score`."""
+
+
+class TooManyPixelsError(ImageReadError):
+    """A photograph larger than this service takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model as it is served: its name in the addresses, what decides, and that one's fingerprint, taken once."""
+
+    name: str
+    decides: Decides
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """Where a photograph lies, and what its sender calls it."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a photograph: its size (H, W) in pixels and its decision, or the problem that it has."""
+
+    photograph: Photograph
+    size: tuple[int, int] | None = None
+    decision: Mapping[str, Any] | None = None
+    problem: str | None = None
+    is_too_large: bool = False
+
+
+class Work:
+    """Reads and decides; its methods belong to one event loop.
+
+    Attributes:
+        n_at_hand: photographs that are waiting, read or decided.
+    """
+
+    def __init__(self, most_pixels: int, counts: Counts) -> None:
+        self.n_at_hand = 0
+        self._most_pixels, self._counts = most_pixels, counts
+        self._readers = ThreadPoolExecutor(READERS, "read")
+        self._decider = ThreadPoolExecutor(1, "decide")
+        self._in_memory = asyncio.Semaphore(AT_HAND)
+        self._recent = deque[float](maxlen=32)  # seconds of decisions
+
+    def start(self, model: Model, photograph: Photograph, place: Place) -> asyncio.Task[Outcome | None]:
+        """Begin with a photograph; its place is held until that has ended, whoever waits. None: it was given up."""
+        task = asyncio.create_task(self._outcome(model, photograph, place))
+        place.hold(task)
+        return task
+
+    def retry_after(self) -> int:
+        """Seconds after which all that is at hand now should be decided, by recent decisions; at least 1."""
+        each = statistics.median(self._recent) if self._recent else 1.0
+        return min(LONGEST_WAIT_SECONDS, max(1, math.ceil(each * self.n_at_hand)))
+
+    def close(self) -> None:
+        """Take nothing more; what runs in a thread goes on."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._decider.shutdown(wait=False, cancel_futures=True)
+
+    async def _outcome(self, model: Model, photograph: Photograph, place: Place) -> Outcome | None:
+        self.n_at_hand += 1
+        try:
+            async with self._in_memory:
+                return await self._read_and_decide(model, photograph, place)
+        finally:
+            self.n_at_hand -= 1
+
+    async def _read_and_decide(self, model: Model, photograph: Photograph, place: Place) -> Outcome | None:
+        if place.is_given_up:
+            return None
+        loop = asyncio.get_running_loop()
+        try:
+            image, seconds = await loop.run_in_executor(self._readers, self._read, model, photograph)
+            self._counts.step(model.name, "read", seconds)
+            made = await loop.run_in_executor(self._decider, _decide, model, image, place)
+        except tuple(BAD_PHOTOGRAPH) as error:
+            if isinstance(error.__cause__, MemoryError):
+                raise error.__cause__ from error
+            self._counts.photograph(model.name, None)
+            told, is_too_large = _told(error, photograph), isinstance(error, TooManyPixelsError)
+            return Outcome(photograph=photograph, problem=told, is_too_large=is_too_large)
+        if made is None:
+            return None
+        decision, seconds = made
+        self._recent.append(seconds)
+        self._counts.step(model.name, "decide", seconds)
+        self._counts.photograph(model.name, str(decision["verdict"]))
+        height, width = image.shape[:2]
+        return Outcome(photograph=photograph, size=(height, width), decision=decision)
+
+    def _read(self, model: Model, photograph: Photograph) -> tuple[Image, float]:
+        start = time.perf_counter()
+        height, width = read_size(photograph.path)
+        if height * width > self._most_pixels:
+            raise TooManyPixelsError(
+                f"{photograph.path}: {height:,} x {width:,} pixels, at most {self._most_pixels / MEGA:g} megapixels "
+                "are taken (--most-megapixels)"
+            )
+        image = read_image(photograph.path, model.decides.settings.image_bits)
+        return image, time.perf_counter() - start
+
+
+def _decide(model: Model, image: Image, place: Place) -> tuple[Mapping[str, Any], float] | None:
+    """The decision and its seconds; None if nobody waits for it any more."""
+    if place.is_given_up:
+        return None
+    start = time.perf_counter()
+    decision = nan_to_null(model.decides.decide(image))
+    return decision, time.perf_counter() - start
+
+
+def _told(error: Exception, photograph: Photograph) -> str:
+    """The error's line with the sender's name of the photograph, and without a folder of this machine."""
+    where = str(photograph.path)
+    return str(error).replace(where, photograph.name).replace(str(photograph.path.parent), "")
