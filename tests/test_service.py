@@ -225,8 +225,10 @@ def test_an_absolute_path_of_the_folder_itself_is_refused(tree):
 
 
 PIECES = st.sampled_from(
-    ["..", ".", "", "/", "\\", "\0", "1.png", "99.png", "line 3", "ü.png", "link.png", "linked", "inside", "outside"]
-    + ["inside-too", "circle", "~", "%2e%2e", "C:", "etc", "passwd", "\ud800"]
+    [
+        *("..", ".", "", "/", "\\", "\0", "~", "%2e%2e", "C:", "etc", "passwd", "\ud800", "1.png", "99.png", "ü.png"),
+        *("line 3", "link.png", "own link.png", "linked", "circle", "bad.png", "inside", "inside-too", "outside"),
+    ]
 )
 
 
@@ -243,11 +245,13 @@ def test_without_a_folder_no_path_is_taken(client):
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path):
-    with pytest.raises(TinyDefectsError, match="--photographs .*: no such folder"):
+    with pytest.raises(TinyDefectsError, match=r"--photographs .*: no such folder"):
         make(tmp_path, photographs=tmp_path / "none")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"paths": []}', b'{"paths": [1]}', b'{"paths": ["a"], "b": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"paths": []}', b'{"paths": [1]}', b'{"paths": ["a"], "b": 1}']
+)
 def test_paths_that_are_none_are_refused(tree, content):
     client = with_settings(tree, photographs=tree / "inside")
     answer = client.post("/models/mean/paths", content=content, headers={"Content-Type": "application/json"})

@@ -73,7 +73,7 @@ def serve(
 
     served = run_service(loaded, settings, key, ready=ready)
     print(served, flush=True)
-    if served.n_given_up:  # a thread that still works would keep the process for as long
+    if served.is_stuck:
         sys.stderr.flush()
         os._exit(GAVE_UP)
 

@@ -36,10 +36,10 @@ BYTES_SCHEMA = {"type": "string", "format": "binary"}
 
 def application(service: Service, key: str | None) -> ASGIApp:
     """The service as an ASGI application, behind its gate; without a key everybody who gets there may ask."""
-    return _Counted(gated(_make_app(service), service.settings, key), service)
+    return _Counted(gated(_make_app(service, needs_key=key is not None), service.settings, key), service)
 
 
-def _make_app(service: Service) -> FastAPI:
+def _make_app(service: Service, *, needs_key: bool) -> FastAPI:
     app = FastAPI(
         title="tinydefects",
         version=_version(),
@@ -49,10 +49,10 @@ def _make_app(service: Service) -> FastAPI:
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
     )
-    key = Depends(HTTPBearer(auto_error=False))  # for the document; the gate asks for it
+    keys = [Depends(HTTPBearer(auto_error=False))] * needs_key  # for the document; the gate asks for it
     app.include_router(_open_to_all(service))
-    app.include_router(_about(service), dependencies=[key], responses=refusals(400, 401, 403))
-    app.include_router(_deciding(service), prefix="/models/{name}", dependencies=[key])
+    app.include_router(_about(service), dependencies=keys, responses=refusals(400, 401, 403))
+    app.include_router(_deciding(service), prefix="/models/{name}", dependencies=keys)
     return app
 
 
@@ -189,17 +189,16 @@ def _require_type(request: Request, *types: str) -> None:
 
 
 class _Counted:
-    """Counts every answer by its model and status."""
+    """Counts what is asked of models, by model and status; not those who only look whether it is alive."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_and_count(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                named = scope["path"].split("/")[2:3] if scope["path"].startswith("/models/") else []
-                model = next((name for name in named if name in self._service.models), "")
-                self._service.counts.request(model, message["status"])
+            if message["type"] == "http.response.start" and scope["path"].startswith("/models/"):
+                name = scope["path"].split("/")[2]
+                self._service.counts.request(name if name in self._service.models else "", message["status"])
             await send(message)
 
         await self._app(scope, receive, send_and_count)

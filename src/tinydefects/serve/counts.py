@@ -13,10 +13,11 @@ class Counts:
         n_decided: photographs that were decided.
         n_problems: photographs that could not be.
         n_refused: requests that were answered with an error.
+        n_given_up: requests that were at hand when the service could wait no longer.
     """
 
     def __init__(self, n_places: int) -> None:
-        self.n_decided = self.n_problems = self.n_refused = 0
+        self.n_decided = self.n_problems = self.n_refused = self.n_given_up = 0
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "tinydefects_requests", "Requests by model and HTTP status.", ["model", "status"], registry=self._registry

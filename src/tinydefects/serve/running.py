@@ -27,18 +27,22 @@ ANSWER_SECONDS = 5  # that answers may take to be read by their callers, in the 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What a service has done: photographs decided and not decidable, requests refused; requests it gave up on."""
+    """What a service has done: photographs decided and not decidable, requests refused, and given up in the end.
+
+    `is_stuck`: a thread still works, and would keep the process until it is done.
+    """
 
     n_decided: int
     n_problems: int
     n_refused: int
     n_given_up: int
+    is_stuck: bool
 
     def __str__(self) -> str:
         told = [f"{self.n_decided} decision{'s' * (self.n_decided != 1)}"]
         told += [f"{self.n_problems} not decidable"] * bool(self.n_problems)
-        told += [f"{self.n_refused} requests refused"] * bool(self.n_refused)
-        told += [f"{self.n_given_up} requests given up"] * bool(self.n_given_up)
+        told += [f"{self.n_refused} request{'s' * (self.n_refused != 1)} refused"] * bool(self.n_refused)
+        told += [f"{self.n_given_up} request{'s' * (self.n_given_up != 1)} given up"] * bool(self.n_given_up)
         return f"stopped: {', '.join(told)}"
 
 
@@ -85,7 +89,8 @@ def run_service(
             n_decided=counts.n_decided,
             n_problems=counts.n_problems,
             n_refused=counts.n_refused,
-            n_given_up=service.places.n_taken,
+            n_given_up=counts.n_given_up,
+            is_stuck=service.work.is_running,
         )
 
 

@@ -70,6 +70,9 @@ class Service:
         try:
             async with self.places.take() as place:
                 yield place
+        except asyncio.CancelledError:
+            self.counts.n_given_up += 1
+            raise
         except NoPlaceError as error:
             seconds = self.work.retry_after()
             line = f"all {self.settings.places} places are taken; come back in {seconds} s"
@@ -111,13 +114,13 @@ class Service:
         """Photographs by their paths below the folder.
 
         Raises:
-            HTTPException: 404, one is not there, or no paths may be given; 413, there are too many.
+            HTTPException: 404, one is not there, or no paths may be given; 422, there are too many.
         """
         if self.photographs is None:
             raise HTTPException(404, "no folder of photographs is served (--photographs FOLDER)")
         most = self.settings.most_photographs
         if len(paths) > most:
-            raise HTTPException(413, f"more than {most} photographs; send fewer at once, or see --most-photographs")
+            raise HTTPException(422, f"more than {most} photographs; send fewer at once, or see --most-photographs")
         found = []
         for number, name in enumerate(paths):
             path = find_below(self.photographs, name)

@@ -158,7 +158,7 @@ class _Form:
         number = len(self.photographs)
         if number == self._most:
             line = f"more than {self._most} photographs; send fewer at once, or see --most-photographs"
-            raise HTTPException(413, line)
+            raise HTTPException(422, line)
         name = options[b"filename"].decode(errors="replace")[:LONGEST_NAME]
         photograph = Photograph(self._folder / str(number), name or f"photograph {number}")
         self._file = photograph.path.open("wb")

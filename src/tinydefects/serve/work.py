@@ -10,10 +10,10 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ READERS = 2
 AT_HAND = READERS + 1  # photographs in memory as pixels
 LONGEST_WAIT_SECONDS = 3600
 Image = NDArray[np.uint8]
+T = TypeVar("T")
 
 
 class Decides(Protocol):
@@ -90,6 +91,7 @@ class Work:
         self._decider = ThreadPoolExecutor(1, "decide")
         self._in_memory = asyncio.Semaphore(AT_HAND)
         self._recent = deque[float](maxlen=32)  # seconds of decisions
+        self._in_threads = set[Future[Any]]()
 
     def start(self, model: Model, photograph: Photograph, place: Place) -> asyncio.Task[Outcome | None]:
         """Begin with a photograph; its place is held until that has ended, whoever waits. None: it was given up."""
@@ -101,6 +103,15 @@ class Work:
         """Seconds after which all that is at hand now should be decided, by recent decisions; at least 1."""
         each = statistics.median(self._recent) if self._recent else 1.0
         return min(LONGEST_WAIT_SECONDS, max(1, math.ceil(each * self.n_at_hand)))
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a thread works, for whomever."""
+        return any(one.running() for one in list(self._in_threads))
+
+    def note_seconds(self, seconds: float) -> None:
+        """A decision took so long."""
+        self._recent.append(seconds)
 
     def close(self) -> None:
         """Take nothing more; what runs in a thread goes on."""
@@ -118,11 +129,10 @@ class Work:
     async def _read_and_decide(self, model: Model, photograph: Photograph, place: Place) -> Outcome | None:
         if place.is_given_up:
             return None
-        loop = asyncio.get_running_loop()
         try:
-            image, seconds = await loop.run_in_executor(self._readers, self._read, model, photograph)
+            image, seconds = await self._run(self._readers.submit(self._read, model, photograph))
             self._counts.step(model.name, "read", seconds)
-            made = await loop.run_in_executor(self._decider, _decide, model, image, place)
+            made = await self._run(self._decider.submit(_decide, model, image, place))
         except tuple(BAD_PHOTOGRAPH) as error:
             if isinstance(error.__cause__, MemoryError):
                 raise error.__cause__ from error
@@ -132,11 +142,16 @@ class Work:
         if made is None:
             return None
         decision, seconds = made
-        self._recent.append(seconds)
+        self.note_seconds(seconds)
         self._counts.step(model.name, "decide", seconds)
         self._counts.photograph(model.name, str(decision["verdict"]))
         height, width = image.shape[:2]
         return Outcome(photograph=photograph, size=(height, width), decision=decision)
+
+    async def _run(self, submitted: "Future[T]") -> T:
+        self._in_threads.add(submitted)
+        submitted.add_done_callback(self._in_threads.discard)
+        return await asyncio.wrap_future(submitted)
 
     def _read(self, model: Model, photograph: Photograph) -> tuple[Image, float]:
         start = time.perf_counter()
