@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,13 +25,13 @@ from tinydefects.serve.answers import (
     Version,
     refusals,
 )
+from tinydefects.serve.counts import CONTENT_TYPE
 from tinydefects.serve.gate import gated
 from tinydefects.serve.service import Service
 from tinydefects.serve.uploads import FORM_FIELD, receive_text, save_form, save_photograph
 from tinydefects.serve.work import Model, Outcome
 
 NO_TELEMETRY: Any = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
-PROMETHEUS = "text/plain; version=1.0.0; charset=utf-8"
 BYTES_SCHEMA = {"type": "string", "format": "binary"}
 
 
@@ -99,10 +100,10 @@ def _about(service: Service) -> APIRouter:
             for one in service.models.values()
         ]
 
-    @router.get("/metrics", response_class=Response)
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Counts and times, for Prometheus."""
-        return Response(service.counts.text(), media_type=PROMETHEUS)
+        return Response(service.counts.text(), media_type=CONTENT_TYPE)
 
     return router
 

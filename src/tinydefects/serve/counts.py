@@ -1,9 +1,10 @@
 """What the service counts, for Prometheus: its own registry, nothing of the machine or of the callers in it."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 PROBLEM = "problem"
+CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class Counts:

@@ -33,7 +33,12 @@ class Place:
     def hold(self, work: asyncio.Task[Any]) -> None:
         """Keep the place at least until this has ended."""
         self._works.add(work)
-        work.add_done_callback(self._works.discard)
+        work.add_done_callback(self._let_go)
+
+    def _let_go(self, work: asyncio.Task[Any]) -> None:
+        self._works.discard(work)
+        if not work.cancelled():
+            work.exception()  # looked at, so that asyncio does not complain where nobody waits for it any more
 
     @property
     def has_work(self) -> bool:

@@ -18,7 +18,6 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.data.json_files import nan_to_null
 from tinydefects.data.pixels import read_image, read_size
 from tinydefects.detector.predict_folder import BAD_PHOTOGRAPH
 from tinydefects.detector.settings import DetectorSettings
@@ -170,7 +169,7 @@ def _decide(model: Model, image: Image, place: Place) -> tuple[Mapping[str, Any]
     if place.is_given_up:
         return None
     start = time.perf_counter()
-    decision = nan_to_null(model.decides.decide(image))
+    decision = model.decides.decide(image)
     return decision, time.perf_counter() - start
 
 
