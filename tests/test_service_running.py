@@ -146,6 +146,7 @@ def test_a_port_in_use_is_refused_in_one_line():
 def fitted(tmp_path_factory):
     """A fitted model and an exported one."""
     from tinydefects.export.plan import plan_export
+
     from tinydefects.export.writing import write_export
 
     folder = tmp_path_factory.mktemp("two models")

@@ -17,6 +17,7 @@ from tinydefects.cli.settings_options import GivenDevice, GivenWeights, OutFolde
 from tinydefects.data.walk import counted
 from tinydefects.datasets.photographs import OVERLAYS
 from tinydefects.decisions.calibration import CALIBRATION_FILE, CalibrationSettings, write_calibration
+from tinydefects.detector.outputs import OutputSettings, PixelPitch, drawn
 from tinydefects.errors import TinyDefectsError
 from tinydefects.serve.inbox import DECISIONS_FILE, Inbox, WatchSettings, require_inbox
 from tinydefects.serve.inbox import watch as watch_inbox
@@ -140,13 +141,7 @@ class WatchingSettings(WatchSettings):
     overlays: Literal["alarms", "all", "none"] = Field(
         default="alarms", description="Photographs with regions outlined, in OUT/overlays; alarms: of those not good."
     )
-    pixel_pitch_mm: float | None = Field(
-        default=None,
-        gt=0,
-        le=1e9,
-        description="Millimetres a pixel, for sizes in mm; left out, as calibrated.",
-        json_schema_extra={"flag": "--pixel-pitch"},
-    )
+    pixel_pitch_mm: PixelPitch = None
     teacher_weights: GivenWeights = None
     device: GivenDevice = None
 
@@ -165,7 +160,6 @@ def watch(
     """
     from tinydefects.data.pixels import write_png
     from tinydefects.detector.deciding import require_calibration
-    from tinydefects.detector.outputs import OutputSettings, drawn
     from tinydefects.export.exported import load_model
     from tinydefects.serve.journal import Journal
 

@@ -4,20 +4,23 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import Field
 
-from tinydefects.cli.detecting import Compiled, PredictSettings, _load_model
+from tinydefects.cli.detecting import Compiled
 from tinydefects.cli.options import MACHINE, say
 from tinydefects.cli.settings_options import GivenDevice, GivenWeights, options_of, panel
+from tinydefects.detector.outputs import PixelPitch
 from tinydefects.detector.settings import DetectorSettings, Precision
 from tinydefects.errors import MissingExtraError, TinyDefectsError
 from tinydefects.serve.service_settings import ServeSettings
 
 if TYPE_CHECKING:
+    from tinydefects.decisions.calibration import Calibration
     from tinydefects.detector.detector import Detector
     from tinydefects.export.exported import ExportedDetector
     from tinydefects.serve.work import Decides, Image
@@ -38,6 +41,7 @@ class ServeOptions(ServeSettings):
         json_schema_extra=panel(MACHINE),
     )
     compiled: Compiled = False
+    pixel_pitch_mm: PixelPitch = None
 
 
 @options_of(ServeOptions)
@@ -98,20 +102,37 @@ def _places_of(models: Sequence[str]) -> dict[str, Path]:
 
 
 def _load_models(places: Mapping[str, Path], settings: ServeOptions) -> "dict[str, Decides]":
+    """The models by name.
+
+    Raises:
+        NotFittedError: one has no thresholds.
+    """
+    from tinydefects.detector.deciding import require_calibration
+    from tinydefects.export.exported import load_model
+
     told = settings.model_dump(include={"teacher_weights", "device", "precision", "compiled"})
-    return {name: _OnlyScores(_load_model(path, PredictSettings(**told))) for name, path in places.items()}
+    loaded: dict[str, Decides] = {}
+    for name, path in places.items():
+        detector = load_model(path, **told)
+        loaded[name] = _Records(detector, require_calibration(detector.calibration, path), settings.pixel_pitch_mm)
+    return loaded
 
 
-class _OnlyScores:
-    """STAND-IN until detectors decide themselves: their score, and no verdict."""
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """A detector whose decisions are records, as JSON takes them."""
 
-    def __init__(self, detector: "Detector | ExportedDetector") -> None:
-        self._detector = detector
-        self.fingerprint = detector.fingerprint
+    detector: "Detector | ExportedDetector"
+    calibration: "Calibration"
+    pixel_pitch_mm: float | None
 
     @property
     def settings(self) -> DetectorSettings:
-        return self._detector.settings
+        return self.detector.settings
+
+    @property
+    def fingerprint(self) -> str:
+        return self.detector.fingerprint
 
     def decide(self, image: "Image") -> Mapping[str, Any]:
-        return {"score": self._detector.predict(image).score, "verdict": "unsure"}
+        return self.calibration.decide(self.detector.predict(image), self.pixel_pitch_mm).record()

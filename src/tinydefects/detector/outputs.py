@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,17 @@ ROWS_AT_ONCE = 256
 HEAT_RGB = np.array([255, 40, 0], dtype=np.float32)
 
 
+PixelPitch = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=1e9,
+        description="Millimetres a pixel, for sizes in mm; left out, as calibrated.",
+        json_schema_extra={"flag": "--pixel-pitch"},
+    ),
+]
+
+
 class OutputSettings(BaseModel):
     """What is written of each photograph."""
 
@@ -39,13 +50,7 @@ class OutputSettings(BaseModel):
         default=("csv", "jsonl"),
         description="Verdicts and regions, once the model has thresholds. Repeatable.",
     )
-    pixel_pitch_mm: float | None = Field(
-        default=None,
-        gt=0,
-        le=1e9,
-        description="Millimetres a pixel, for sizes in mm; left out, as calibrated.",
-        json_schema_extra={"flag": "--pixel-pitch"},
-    )
+    pixel_pitch_mm: PixelPitch = None
 
     def shows(self, decision: Decision | None) -> bool:
         """Whether an overlay of this photograph is wanted."""

@@ -4,7 +4,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-EXAMPLE_DECISION: dict[str, JsonValue] = {"verdict": "unsure", "score": 0.73}
+EXAMPLE_DECISION: dict[str, JsonValue] = {
+    "verdict": "defect",
+    "score": 0.73,
+    "p_value": 0.0033,
+    "height": 1000,
+    "width": 1500,
+    "n_regions": 1,
+    "regions": [{"x": 376, "y": 338, "width": 8, "height": 6, "area_px": 31, "diameter_mm": 0.31, "peak": 0.9}],
+}
 FINGERPRINT = "4d7b0f6f5f2e"
 
 
