@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -100,7 +99,9 @@ def _about(service: Service) -> APIRouter:
             for one in service.models.values()
         ]
 
-    @router.get("/metrics", response_class=PlainTextResponse)
+    text: dict[int | str, Any] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+    @router.get("/metrics", response_class=Response, responses=text)
     async def metrics() -> Response:
         """Counts and times, for Prometheus."""
         return Response(service.counts.text(), media_type=CONTENT_TYPE)
