@@ -343,3 +343,12 @@ def test_a_file_in_the_place_of_a_folder_is_a_one_line_error(tmp_path):
     (tmp_path / "maps").write_bytes(b"")
     with pytest.raises(TinyDefectsError, match=r"a\.tiff: cannot write"):
         write_map(tmp_path / "maps" / "a.tiff", np.zeros((2, 3), dtype=np.float32))
+
+
+@pytest.mark.parametrize("n_channels", [5, 3000])
+def test_a_tiff_of_more_channels_than_a_photograph_has_is_refused_before_it_is_decoded(tmp_path, n_channels):
+    path = tmp_path / "bands.tif"
+    pixels = np.zeros((4, 6, n_channels), np.uint16)
+    tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")
+    with pytest.raises(ImageReadError, match=f"holds {n_channels} channels"):
+        read_image(path)

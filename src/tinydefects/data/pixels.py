@@ -39,6 +39,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 FAITHFUL_MODES = frozenset({"1", "L", "LA", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F"})
 PIXELS_AT_ONCE = 1 << 22  # of a large image that changes its type
 PNG_16_BIT_COLOUR_TYPES = {2: "RGB", 4: "gray with alpha", 6: "RGBA"}
+MOST_CHANNELS = 4  # RGB and alpha
 LOSSY_FORMATS = frozenset({"JPEG", "MPO"})
 LOSSY_TIFF_COMPRESSIONS = frozenset(
     {6, 7, 33003, 33004, 33005, 34712, 34892, 50001}
@@ -273,7 +274,14 @@ def _decode_deep_tiff(path: Path) -> NDArray[np.generic] | None:
     """16-bit TIFF through tifffile; None for what Pillow reads faithfully."""
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
-        return _pixels_of_page(page, path) if page.dtype == np.uint16 else None
+        if page.dtype != np.uint16:
+            return None
+        if page.samplesperpixel > MOST_CHANNELS or page.imagedepth > 1:
+            raise ImageReadError(
+                f"{path}: holds {page.samplesperpixel} channels in {page.imagedepth} layer(s); a photograph is gray or "
+                "RGB, with alpha at most: export it as one"
+            )
+        return _pixels_of_page(page, path)
 
 
 def _tiff_size(path: Path) -> tuple[int, int] | None:
