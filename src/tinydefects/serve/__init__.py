@@ -1,1 +1,1 @@
-"""What stays running beside a line: a watched folder."""
+"""What stays running beside a line: a watched folder, and a service over HTTP."""
