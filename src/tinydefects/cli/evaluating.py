@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,6 +28,15 @@ from tinydefects.limits import MOST_DRAWS, MOST_PIXELS, MOST_SEED
 from tinydefects.metrics.evaluation import DECISIONS, FILES, EvaluationSettings
 from tinydefects.progress import Report
 from tinydefects.results.evaluate_maps import MapReader, NormalSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tinydefects.data.sample import Prediction, Sample
+    from tinydefects.decisions.outcome import Outcome
+    from tinydefects.metrics.scores import Evaluation
+    from tinydefects.results.evaluate_maps import GivenThresholds
+    from tinydefects.results.result import Result
 
 MAPS = "The maps"
 ImageScore = Annotated[
@@ -68,6 +77,12 @@ class EvaluateSettings(EvaluationSettings):
         description="The share of those images' pixels (and of those images) allowed above it.",
         json_schema_extra={"panel": DECISIONS},
     )
+    calibration: Path | None = Field(
+        default=None,
+        description="Say what the thresholds of this model (or calibration.json) achieve: false alarms beside what was "
+        "promised, recall, regions hit. For maps of that detector.",
+        json_schema_extra={"panel": DECISIONS, "metavar": "MODEL"},
+    )
 
 
 @options_of(EvaluateSettings)
@@ -97,39 +112,94 @@ def evaluate(
     tinydefects evaluate maps.jsonl visa/pcb1 --resample bilinear --dry-run
     tinydefects evaluate maps mvtec_ad2/can --threshold-from validation
     tinydefects evaluate maps folder/parts --bins diameter_px:2,5,10 --contrast
+    tinydefects evaluate maps folder/parts --calibration model
     """
     from tinydefects.data.images import ALL_BITS, bits_to_show, category_with_image_bits
     from tinydefects.data.pixels import require_writable
     from tinydefects.data.predictions import read_maker
-    from tinydefects.metrics.evaluation import evaluate as evaluate_pairs
-    from tinydefects.results.evaluate_maps import describe_cost, scoring_cost, warnings_about
-    from tinydefects.results.result import TABLE_SUFFIX, Result, describe_run, write_result
+    from tinydefects.results.evaluate_maps import describe_cost, scoring_cost
+    from tinydefects.results.result import Result, describe_run, write_result
 
     category = load(category_id, settings.root, option, allow=allow)
     bits = bits_to_show(category, read_maker(maps)) if settings.n_exhibits or settings.contrast else ALL_BITS
     category = category_with_image_bits(category, bits)
     base = settings.out / category.id
+    thresholds = thresholds_at(settings.calibration)
     with show_progress() as progress:
         reader = reader_of(maps, settings, base.with_name(f"{base.name}.problems.csv"), progress)
-        pairing = reader.check(category)
-        for remark in (*licence_of(category.id), *warnings_about(pairing)):
-            say(remark)
+        pairing = checked(reader, category, thresholds)
         pairing = pairing.with_samples(check_masks_of(category, allow, progress).test)
         if dry_run:
             cost = scoring_cost(pairing)
             return print_result(cost, as_json, describe_cost(cost))
         require_writable(base.parent)
         decided = with_thresholds(settings, reader, category, pairing)
-        evaluation = evaluate_pairs(reader.pairs(pairing), decided, category=category.id)
+        evaluation, outcome = scored(reader.pairs(pairing), decided, category.id, thresholds)
     told = {
         **({"image_bits": str(bits)} if bits != ALL_BITS else {}),
         **({"dataset_options": " ".join(option)} if option else {}),
         **({"allowed": " ".join(allow)} if allow else {}),
+        **({"calibration": thresholds.sha256} if thresholds else {}),
     }
-    result = Result(evaluation=evaluation, provenance=describe_run(to_repeat(settings, pairing, told)))
+    made_by = describe_run(to_repeat(settings, pairing, told))
+    result = Result(evaluation=evaluation, provenance=made_by, outcome=outcome)
     path = write_result(result, base.with_name(f"{base.name}.json"), with_table=True)
-    written = f"\nwritten: {path}, {path.with_suffix(TABLE_SUFFIX)}"
-    print_result(numbers(evaluation), as_json, str(evaluation), written)
+    print_result(shown_numbers(result), as_json, *shown_lines(result, path))
+
+
+def shown_numbers(result: "Result") -> dict[str, object]:
+    """For --json."""
+    achieved = {"outcome": asdict(result.outcome)} if result.outcome is not None else {}
+    return numbers(result.evaluation) | achieved
+
+
+def shown_lines(result: "Result", path: Path) -> list[str]:
+    """For people; where the result lies comes last."""
+    from tinydefects.results.result import TABLE_SUFFIX
+
+    achieved = [str(result.outcome)] if result.outcome is not None else []
+    return [str(result.evaluation), *achieved, f"\nwritten: {path}, {path.with_suffix(TABLE_SUFFIX)}"]
+
+
+def thresholds_at(path: Path | None) -> "GivenThresholds | None":
+    """The thresholds of a model or an export, where they are asked for; maps of either are welcome."""
+    from tinydefects.data.walk import EXPORT_FILE
+    from tinydefects.export.manifest import is_export, read_manifest, sha256
+    from tinydefects.results.evaluate_maps import GivenThresholds
+
+    if path is None:
+        return None
+    exports = {sha256(path / EXPORT_FILE): read_manifest(path).detector} if path.is_dir() and is_export(path) else {}
+    return GivenThresholds.read(path, exports)
+
+
+def checked(reader: MapReader, category: Category, thresholds: "GivenThresholds | None") -> Pairing:
+    """The maps, once they fit the images and the thresholds; what a reader should know of them is said."""
+    from tinydefects.results.evaluate_maps import warnings_about
+
+    pairing = reader.check(category)
+    if thresholds is not None:
+        thresholds.require_for(pairing, reader.image_score)
+    for remark in (*licence_of(category.id), *warnings_about(pairing)):
+        say(remark)
+    return pairing
+
+
+def scored(
+    pairs: "Iterator[tuple[Sample, Prediction]]",
+    settings: EvaluationSettings,
+    category_id: str,
+    thresholds: "GivenThresholds | None",
+) -> "tuple[Evaluation, Outcome | None]":
+    """The evaluation, and what given thresholds achieve, from one pass over the maps."""
+    from tinydefects.decisions.outcome import OutcomeCounting
+    from tinydefects.metrics.evaluation import evaluate as evaluate_pairs
+
+    if thresholds is None:
+        return evaluate_pairs(pairs, settings, category=category_id), None
+    counting = OutcomeCounting(thresholds.calibration)
+    evaluation = evaluate_pairs(counting.watch(pairs), settings, category=category_id)
+    return evaluation, counting.outcome()
 
 
 def reader_of(maps: Path, settings: EvaluateSettings, problems_path: Path, progress: Report) -> MapReader:

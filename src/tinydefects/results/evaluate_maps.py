@@ -3,12 +3,14 @@
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, Self, TypedDict
 
+from tinydefects.data.map_files import file_sha256
 from tinydefects.data.pairing import (
     MapsError,
     Pairing,
@@ -18,9 +20,10 @@ from tinydefects.data.pairing import (
     require_one_maker,
     write_problems,
 )
-from tinydefects.data.predictions import ImageScoreRule, read_paired
+from tinydefects.data.predictions import ImageScoreRule, maker_of, read_paired
 from tinydefects.data.sample import Category, Prediction, Sample
-from tinydefects.errors import DatasetError
+from tinydefects.decisions.calibration import CALIBRATION_FILE, Calibration, read_calibration
+from tinydefects.errors import DatasetError, ResultError
 from tinydefects.metrics.detectability import thresholds_of_normals
 
 if TYPE_CHECKING:
@@ -110,6 +113,70 @@ class MapReader:
             others = [problem for problem in pairing.problems if problem not in error.problems]
             write_problems([*error.problems, *others], self.problems_path)
             raise MapsError(error.source, error.problems, self.problems_path) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenThresholds:
+    """A calibration from disk; `detectors` are those whose maps it is for, `sha256` is that of the file."""
+
+    path: Path
+    sha256: str
+    calibration: Calibration
+    detectors: frozenset[str]
+
+    @classmethod
+    def read(cls, path: Path, exports: Mapping[str, str] = MappingProxyType({})) -> Self:
+        """From the folder of a model or the file itself; for its detector, and for exports of that.
+
+        Args:
+            path: see above.
+            exports: fingerprints of exports, to those of the detectors they were made from.
+
+        Raises:
+            ResultError: there is none, or it cannot be read.
+        """
+        path = path / CALIBRATION_FILE if path.is_dir() else path
+        if not path.exists():
+            raise ResultError(
+                f"{path}: no such file; give a model with thresholds, or take them: tinydefects calibrate MODEL GOOD"
+            )
+        calibration = read_calibration(path)
+        own = calibration.fingerprint
+        alike = {export for export, detector in exports.items() if detector == own}
+        return cls(path=path, sha256=file_sha256(path), calibration=calibration, detectors=frozenset({own, *alike}))
+
+    def require_for(self, pairing: Pairing, image_score: ImageScoreRule = "stored") -> None:
+        """Refuse maps that these thresholds are not for, and test images that they were taken from.
+
+        Raises:
+            ResultError: the maps are of another detector or of unknown origin, or not as it made them.
+            DatasetError: a test image has the pixels of one that the thresholds come from.
+        """
+        maker = maker_of(pairing)
+        if "detector" not in maker:
+            known = f"were made by {maker['method']}" if "method" in maker else "do not say who made them"
+            raise ResultError(
+                f"{pairing.source}: the maps {known}, and {self.path} holds for one detector alone; let 'tinydefects "
+                "predict' write them, or count your own predictions in Python (decisions.outcome.measure_outcome)"
+            )
+        if maker["detector"] not in self.detectors:
+            self.calibration.require_made_by(str(maker["detector"]), self.path)
+        if image_score != "stored" or any(pair.stored_score is None for pair in pairing.pairs):
+            raise ResultError(
+                f"{self.path}: holds for the image scores of the detector; use those stored with its maps "
+                "(--image-score stored)"
+            )
+        if pairing.resampled:
+            name = pairing.resampled[0].path
+            raise ResultError(f"{name}: resampled maps have other peaks than {self.path} was taken from; predict again")
+        known_pixels = {one.pixels_sha256: one.id for one in self.calibration.images if one.pixels_sha256}
+        for pair in pairing.pairs:
+            pixels = pair.origin.photograph.pixels_sha256 if pair.origin else ""
+            if pixels in known_pixels:
+                raise DatasetError(
+                    f"{pair.sample.id}: has the pixels of {known_pixels[pixels]}, from which {self.path} takes its "
+                    "thresholds; calibrate with good photographs that are not tested"
+                )
 
 
 class ScoringCost(TypedDict):

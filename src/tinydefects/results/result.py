@@ -25,6 +25,7 @@ from tinydefects.data.json_files import first_fault, json_text, null_to_nan, rea
 from tinydefects.data.leftovers import replace_together, settle, settle_below
 from tinydefects.data.pixels import cannot_write
 from tinydefects.data.walk import walk
+from tinydefects.decisions.outcome import Outcome
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.scores import Evaluation
@@ -65,11 +66,15 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Result:
-    """One row of a benchmark: an evaluation, its provenance, and the job it answers where a benchmark made it."""
+    """One row of a benchmark: an evaluation, its provenance, and the job it answers where a benchmark made it.
+
+    `outcome` is what the thresholds of a calibration achieve on the same images, where one was given.
+    """
 
     evaluation: Evaluation
     provenance: Provenance
     run: RunRecord | None = None
+    outcome: Outcome | None = None
 
 
 class _ResultFile(BaseModel):
@@ -79,6 +84,7 @@ class _ResultFile(BaseModel):
     exhibits_sha256: str
     tally_sha256: str = ""
     run: RunRecord | None = None
+    outcome: Outcome | None = None
     provenance: Provenance
     evaluation: Evaluation
 
@@ -137,6 +143,7 @@ def _content(result: Result, packed: bytes, packed_tally: bytes) -> dict[str, An
         "tally_sha256": hashlib.sha256(packed_tally).hexdigest() if packed_tally else "",
         "provenance": asdict(result.provenance),
         **({"run": _run_content(result.run)} if result.run else {}),
+        **({"outcome": asdict(result.outcome)} if result.outcome else {}),
         "evaluation": evaluation,
     }
 
@@ -171,7 +178,7 @@ def read_result(path: Path) -> Result:
         raise ResultError(f"{path}: not a readable result ({type(error).__name__}: {error}); evaluate again") from error
     evaluation = replace(parsed.evaluation, exhibits=exhibits, tally=tally)
     evaluation = with_members(evaluation) if old else evaluation
-    return Result(evaluation=evaluation, provenance=parsed.provenance, run=parsed.run)
+    return Result(evaluation=evaluation, provenance=parsed.provenance, run=parsed.run, outcome=parsed.outcome)
 
 
 def _read_own(path: Path, suffix: str, sha256: str) -> bytes:

@@ -96,8 +96,11 @@ def opened(interval: Interval, n: int) -> Interval:
     return UNDEFINED if interval.high - interval.low < ROUNDING else interval
 
 
-def exact_interval(n_found: int, n: int) -> tuple[float, float]:
-    """Clopper and Pearson (1934), 95 %: each bound leaves 2.5 % of the binomial on its far side of `n_found`."""
+def exact_interval(n_found: float, n: int) -> tuple[float, float]:
+    """Clopper and Pearson (1934), 95 %: each bound leaves 2.5 % of the binomial on its far side of `n_found`.
+
+    Between whole numbers the bounds go on smoothly, for sums of n shares.
+    """
     tail, n_missed = (1 - LEVEL) / 2, n - n_found
     low = float(betaincinv(n_found, n_missed + 1, tail)) if n_found else 0.0
     high = float(betaincinv(n_found + 1, n_missed, 1 - tail)) if n_missed else 1.0
