@@ -56,7 +56,7 @@ def remarks(outcome: Outcome) -> list[str]:
         lines.append(f"false regions: {outcome.false_regions:.2g} a good photograph{spread}")
     if not outcome.hits:
         if outcome.n_defective_images:
-            lines.append("no defect is outlined: which are hit, SegF1 and POD are undefined")
+            lines.append("without outlines nobody knows which defects are hit: that, SegF1 and POD are undefined")
         return lines
     fit = outcome.fit
     sizes = (("a50", fit.a50_px), ("a90", fit.a90_px), ("a90/95", fit.a90_95_px))
@@ -65,7 +65,9 @@ def remarks(outcome: Outcome) -> list[str]:
     lines += [f"  {remark}" for remark in fit.remarks]
     if outcome.n_by_glow:
         lines.append(f"  {outcome.n_by_glow} more {glow_in_words(outcome.n_by_glow)}")
-    lines.append("quartiles of defect area do not overlap; a part counts in each that it shows a defect of")
+    lines.append(
+        "quartiles of defect area do not overlap; a part counts in each that it shows a defect of, among others"
+    )
     return lines
 
 
@@ -94,12 +96,36 @@ def _rows(outcome: Outcome) -> Iterator[str]:
     """One line for all defects and for each quartile, under a heading; nothing without a defective photograph."""
     if not outcome.n_defective_images:
         return
-    outlined = bool(outcome.hits)
-    head = f"{'':<5}{'parts called not good':<34}{'called defect':<34}"
-    yield head + (f"{'defects hit by a region':<34}area" if outlined else "").rstrip()
-    for size in outcome.by_size:
-        cells = f"{size.name:<5}{told(size.not_good):<34}{told(size.called_defect):<34}"
-        yield (cells + (f"{told(size.hit):<34}{area_of(size)}" if outlined else "")).rstrip()
+    for name, *cells in sizes_told(outcome):
+        *shares, area = cells
+        yield f"{name:<5}{''.join(f'{share:<30}' for share in shares)}{area}".rstrip()
+
+
+def sizes_told(outcome: Outcome) -> list[tuple[str, ...]]:
+    """A heading and one row for all defects and for each quartile: name, shares of what is defined, area.
+
+    Nothing is called a defect where no threshold says so, nothing is hit where no defect is outlined.
+    """
+    columns = {
+        "parts called not good": [size.not_good for size in outcome.by_size],
+        "called defect": []
+        if math.isnan(outcome.called_defect.threshold)
+        else [s.called_defect for s in outcome.by_size],
+        "defects hit by a region": [size.hit for size in outcome.by_size] if outcome.hits else [],
+    }
+    known = {name: [brief(share) for share in shares] for name, shares in columns.items() if shares}
+    areas = [area_of(size) for size in outcome.by_size]
+    rows = zip((size.name for size in outcome.by_size), *known.values(), areas, strict=True)
+    return [("", *known, "area" if outcome.hits else ""), *rows]
+
+
+def brief(share: Share) -> str:
+    """`96 % (79 to 100), 23 of 24`; `none` for 0 of 0."""
+    if not share.n:
+        return "none"
+    return (
+        f"{100 * share.value:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f}), {share.count:g} of {share.n:,}"
+    )
 
 
 def _percent(share: float) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from tinydefects.benchmark.board import NOT_TOLD_MARK, boards, headline_limit, method_of
 from tinydefects.benchmark.run_folder import StoredResult, divide_results, read_benchmark, read_failures, shared_facts
 from tinydefects.data.pixels import write_whole
+from tinydefects.decisions.outcome import Outcome
 from tinydefects.errors import TinyDefectsError
 from tinydefects.methods.method import STAGES
 from tinydefects.metrics.groups import QUARTILES, short
@@ -45,6 +46,7 @@ class Single:
     method: str
     evaluation: Evaluation
     provenance: Provenance | None
+    outcome: Outcome | None = None
 
 
 def write_report(
@@ -109,6 +111,7 @@ def _name_singles(results: Sequence[tuple[Evaluation | Result, str]]) -> list[Si
                 method=method,
                 evaluation=replace(evaluation, category=category),
                 provenance=result.provenance if result else None,
+                outcome=result.outcome if result else None,
             )
         )
     return singles
@@ -126,7 +129,7 @@ def _content(
     names += [(one, one) for one in dict.fromkeys(one.method for one in singles)]
     shown = [*pictured_results(stored, methods), *_pictured_singles(singles, len(methods))]
     gallery = Gallery(shown, store, best=0 if ranked else _best(shown))
-    sections = [make_section(one.evaluation, one.name, number) for number, one in enumerate(singles)]
+    sections = [make_section(one.evaluation, one.name, number, one.outcome) for number, one in enumerate(singles)]
     every = [*(one.evaluation for one in stored), *(one.evaluation for one in singles)]
     limits = every[0].fpr_limits
     rates = [shared_rate(stored)] if stored else []

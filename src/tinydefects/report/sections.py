@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinydefects.benchmark.board import headline_limit
+from tinydefects.decisions.outcome import Outcome
+from tinydefects.decisions.outcome_text import promises, remarks, sizes_told
 from tinydefects.metrics.detectability import Detectability, format_size, glow_in_words, measure_detectability, rate_of
 from tinydefects.metrics.hit_miss import pod_curve
 from tinydefects.metrics.records import DefectRecord, GroupScores
@@ -197,6 +199,22 @@ class Section:
     pro_svg: str
     detection_svg: str
     size_svg: str
+    outcome: Outcome | None = None
+
+    @property
+    def promises(self) -> list[str]:
+        """What came of each promise of the thresholds given, one line each; none where none were."""
+        return [line for _, line in promises(self.outcome)] if self.outcome else []
+
+    @property
+    def outcome_sizes(self) -> list[tuple[str, ...]]:
+        """Heading and rows of what the thresholds achieve by size."""
+        return sizes_told(self.outcome) if self.outcome and self.outcome.n_defective_images else []
+
+    @property
+    def outcome_remarks(self) -> list[str]:
+        """What is left to say of them."""
+        return remarks(self.outcome) if self.outcome else []
 
     @property
     def detectability(self) -> Detectability:
@@ -246,7 +264,7 @@ def with_hits(evaluation: Evaluation) -> Evaluation:
     return replace(evaluation, detectability=found)
 
 
-def make_section(evaluation: Evaluation, name: str, number: int) -> Section:
+def make_section(evaluation: Evaluation, name: str, number: int, outcome: Outcome | None = None) -> Section:
     """Sentences and pictures of an evaluation `with_hits`, the `number`-th of the page."""
     key, defects, hits = f"category-{number}", evaluation.defects, evaluation.detectability.hits
     return Section(
@@ -260,6 +278,7 @@ def make_section(evaluation: Evaluation, name: str, number: int) -> Section:
         pro_svg=quartile_figure(evaluation, f"{key}-pro"),
         detection_svg=detection_figure(evaluation, evaluation.detectability, f"{key}-detection"),
         size_svg=diameter_figure(evaluation, f"{key}-size"),
+        outcome=outcome,
     )
 
 
