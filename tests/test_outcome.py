@@ -17,6 +17,7 @@ import command_line
 from good_parts import record
 from random_category import random_pairs, random_samples
 from tinydefects.data.map_files import Origin, read_photograph
+from tinydefects.data.pairing import pair_maps
 from tinydefects.data.pixels import write_png
 from tinydefects.data.predictions import write_prediction
 from tinydefects.data.sample import Prediction, Sample
@@ -24,9 +25,10 @@ from tinydefects.datasets.catalog import load_category
 from tinydefects.decisions.calibration import Calibration, CalibrationSettings, Extent, write_calibration
 from tinydefects.decisions.outcome import OutcomeCounting, Share, mean_interval, measure_outcome, region_mask
 from tinydefects.decisions.regions import find_regions, mask_of
-from tinydefects.errors import DatasetError
+from tinydefects.errors import DatasetError, ResultError
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.report.page import write_report
+from tinydefects.results.evaluate_maps import GivenThresholds
 from tinydefects.results.result import Result, describe_run, read_result, write_result
 
 SIZE = (20, 30)
@@ -203,6 +205,12 @@ def test_thresholds_are_those_of_the_file_whatever_the_test_images(tmp_path):
     backwards = measure_outcome(reversed(pairs), calibration)
     assert backwards.by_size == found.by_size
     assert backwards.not_good == found.not_good
+
+
+def test_the_threshold_itself_is_still_good(drawn):
+    pairs = [drawn("a", [], is_good=True, score=4.0), drawn("b", [(BOX, 4.0)], [BOX], score=4.0)]
+    found = measure_outcome(pairs, calibrated())
+    assert (found.not_good.found.count, found.by_size[0].not_good.count, found.hits) == (0, 0, (False,))
 
 
 def test_a_promise_lies_inside_above_or_below_the_interval(drawn):
@@ -396,6 +404,26 @@ def test_what_does_not_fit_is_refused_in_one_line(run, made_by, options, told):
         assert (code, out) == (2, "")
         assert told in line
         assert not Path("results/folder/parts.json").exists()
+
+
+def test_resampled_maps_are_refused(run):
+    for sample in load_category("folder/parts", root=Path()).test:
+        origin = Origin(photograph=read_photograph(sample)[1], made_by={"detector": "abc"})
+        smaller = Prediction(np.ones((10, 15), np.float32), 5.0)
+        write_prediction(Path("maps"), "folder/parts", sample, smaller, origin=origin)
+    code, _, err = run(*EVALUATE, "--resample", "bilinear")
+    assert code == 2
+    assert "resampled maps have other peaks" in err
+
+
+def test_maps_of_an_export_are_judged_by_the_thresholds_of_the_detector_it_was_made_from(workplace):
+    category = load_category("folder/parts", root=Path())
+    write_maps({"detector": "its export"})
+    pairing = pair_maps(Path("maps"), category)
+    GivenThresholds.read(Path("calibration.json"), {"its export": "abc"}).require_for(pairing)
+    for exports in ({}, {"its export": "another"}):
+        with pytest.raises(ResultError, match="calibrated for the detector abc, this one is its export"):
+            GivenThresholds.read(Path("calibration.json"), exports).require_for(pairing)
 
 
 def test_a_test_image_that_set_the_thresholds_is_refused(run):
