@@ -16,7 +16,12 @@ from tinydefects.cli.options import GENERAL, Json, print_result, say, show_progr
 from tinydefects.cli.settings_options import GivenDevice, GivenWeights, OutFolder, options_of
 from tinydefects.data.walk import counted
 from tinydefects.datasets.photographs import OVERLAYS
-from tinydefects.decisions.calibration import CALIBRATION_FILE, CalibrationSettings, write_calibration
+from tinydefects.decisions.calibration import (
+    CALIBRATION_FILE,
+    CalibrationSettings,
+    read_calibration,
+    write_calibration,
+)
 from tinydefects.detector.outputs import OutputSettings, PixelPitch, drawn
 from tinydefects.errors import TinyDefectsError
 from tinydefects.serve.inbox import DECISIONS_FILE, Inbox, WatchSettings, require_inbox
@@ -58,8 +63,8 @@ def calibrate(
         list[str] | None,
         typer.Argument(
             metavar="[GOOD]...",
-            help="Good photographs the detector has not learnt from: files, folders, patterns. Left out: those it was "
-            "calibrated with.",
+            help="Good photographs the detector has not learnt from, as of the last days: files, folders, patterns. "
+            "Left out: those it was calibrated with.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -72,26 +77,38 @@ def calibrate(
     from tinydefects.detector.deciding import require_calibration
     from tinydefects.export.exported import load_model
 
+    if settings.part and not photographs:
+        raise TinyDefectsError("--part is for the names of good photographs: give them, or leave it out")
     found = find_photographs(photographs) if photographs else None
     parts = [] if found is None else with_parts(found.samples, settings.part)
-    detector = load_model(model, teacher_weights=settings.teacher_weights, device=settings.device)
-    before = detector.calibration
+    detector = load_model(
+        model, teacher_weights=settings.teacher_weights, device=settings.device, calibrated=found is None
+    )
     if found is None:
-        calibration = require_calibration(before, model).with_changes(**settings.wishes())
+        calibration = require_calibration(detector.calibration, model).with_changes(**settings.wishes())
     else:
         for line in found.remarks:
             say(line)
-        known = before.settings if before is not None else CalibrationSettings()
+        wishes = _wishes_in(model / CALIBRATION_FILE).with_changes(**settings.wishes())
         with show_progress() as progress:
             calibration = detector.calibrate(
-                parts,
-                known.with_changes(**settings.wishes()),
-                progress=lambda stage, done, total: progress(stage, done, len(parts)),
+                parts, wishes, progress=lambda stage, done, total: progress(stage, done, len(parts))
             )
     if not dry_run:
         write_calibration(model / CALIBRATION_FILE, calibration)
         say(f"written: {model / CALIBRATION_FILE}")
     print_result(_numbers(calibration), as_json, str(calibration))
+
+
+def _wishes_in(path: Path) -> CalibrationSettings:
+    """What was wished for before; the defaults where nothing was, or where it cannot be read, which is said."""
+    if not path.exists():
+        return CalibrationSettings()
+    try:
+        return read_calibration(path).settings
+    except TinyDefectsError as error:
+        say(f"{error}; its wishes are forgotten")
+        return CalibrationSettings()
 
 
 def _numbers(calibration: "Calibration") -> dict[str, object]:
@@ -177,7 +194,8 @@ def watch(
         return decision.record()
 
     with Journal(settings.out / DECISIONS_FILE) as journal, stopping() as stop:
-        say(f"{inbox}: watched, decisions in {journal.path}; Ctrl-C ends it")
+        how = "looked at once" if settings.once else "watched until Ctrl-C"
+        say(f"{inbox}: {how}, decisions in {journal.path}")
         watched = watch_inbox(
             Inbox(folder=inbox, out=settings.out, settings=settings),
             journal,
@@ -211,9 +229,9 @@ def stopping() -> "Iterator[threading.Event]":
 
 def told(entry: "Entry") -> str:
     """`14:03:11 part_0012.png: defect, score 1.92 (p 0.0099), 2 regions`, in local time."""
-    begin = f"{entry.time.astimezone():%H:%M:%S} {entry.arrival.name}"
-    if entry.decision is None:
-        return f"{begin}: {entry.problem}"
+    time, name = f"{entry.time.astimezone():%H:%M:%S}", entry.arrival.name
+    if entry.decision is None:  # its reason names the file
+        return f"{time} {entry.problem}"
     one = entry.decision
     score = f"score {one['score']:.4g} (p {one['p_value']:.2g})"
-    return f"{begin}: {one['verdict']}, {score}, {counted('region', one['n_regions'])}"
+    return f"{time} {name}: {one['verdict']}, {score}, {counted('region', one['n_regions'])}"

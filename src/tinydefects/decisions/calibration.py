@@ -317,8 +317,8 @@ class Calibration(BaseModel):
         content["settings"] = self.settings.with_changes(**changes)
         try:
             return Calibration.model_validate(content)
-        except ValidationError as error:
-            raise SettingsError(f"calibration: {first_fault(error)}") from error
+        except ValidationError as error:  # of the whole, which is too long to be shown
+            raise SettingsError(f"calibration: {error.errors()[0]['msg']}") from error
 
     def require_made_by(self, fingerprint: str, source: object) -> None:
         """Refuse scores of another detector; `source` names where this calibration lies.

@@ -1,6 +1,6 @@
 """From a map to a decision, alike for detectors and exported ones: thresholds from good parts they do not know."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,14 +20,17 @@ from tinydefects.decisions.calibration import (
 )
 from tinydefects.decisions.decision import Decision
 from tinydefects.detector.settings import DetectorSettings
-from tinydefects.errors import NotFittedError
+from tinydefects.errors import DatasetError, NotFittedError
 from tinydefects.progress import Report, reporting
+
+DIGEST_DIGITS = 16  # of sha256, by which a photograph that was learnt from is known again
 
 
 class Maps(Protocol):
     """What makes maps and carries thresholds."""
 
     calibration: Calibration | None
+    learnt: frozenset[str]
 
     @property
     def settings(self) -> DetectorSettings: ...
@@ -41,9 +44,11 @@ class Deciding:
 
     Attributes:
         calibration: the good parts that thresholds follow from; None where there are none yet.
+        learnt: digests of the photographs that it has learnt from, see `learnt_of`; none where they are not known.
     """
 
     calibration: Calibration | None = None
+    learnt: frozenset[str] = frozenset()
 
     def calibrate(
         self: Maps,
@@ -63,7 +68,7 @@ class Deciding:
 
         Raises:
             ImageReadError: one is no image.
-            DatasetError: there is none, or two have one name.
+            DatasetError: there is none, two have one name, or the detector has learnt from one of them.
         """
         given = Images(images, bits=self.settings.image_bits, channels=channels)
         given.require_good()
@@ -104,9 +109,10 @@ def require_calibration(calibration: Calibration | None, source: object = "this 
         NotFittedError: there is none.
     """
     if calibration is None:
+        model = source if isinstance(source, Path) else "MODEL"
         raise NotFittedError(
             f"{source}: has no thresholds yet; calibrate it with good photographs that it has not learnt from: "
-            "tinydefects calibrate MODEL GOOD, in Python Detector.calibrate"
+            f"tinydefects calibrate {model} GOOD, in Python Detector.calibrate"
         )
     return calibration
 
@@ -133,5 +139,15 @@ def stored_calibration(folder: Path, *fingerprints: str, otherwise: str = "") ->
 
 def _scored(detector: Maps, given: Images) -> Iterator[GoodPhotograph]:
     for place, image in enumerate(given):
-        name, part = given.name_of(place)
-        yield GoodPhotograph(id=name, part=part, prediction=detector.predict(image), pixels_sha256=pixels_sha256(image))
+        (name, part), digest = given.name_of(place), pixels_sha256(image)
+        if digest[:DIGEST_DIGITS] in detector.learnt:
+            raise DatasetError(
+                f"{name}: the detector has learnt from this photograph, so it scores lower than a new one would, and "
+                "thresholds would promise too much: give good photographs that were not in the training folder"
+            )
+        yield GoodPhotograph(id=name, part=part, prediction=detector.predict(image), pixels_sha256=digest)
+
+
+def learnt_of(digests: Sequence[str], without: Container[int]) -> frozenset[str]:
+    """By what a detector knows again, pixel by pixel, the images that it has learnt from: all but those `without`."""
+    return frozenset(digest[:DIGEST_DIGITS] for place, digest in enumerate(digests) if place not in without)

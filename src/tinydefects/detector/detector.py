@@ -22,7 +22,7 @@ from tinydefects.data.sample import Prediction
 from tinydefects.decisions.calibrating import calibrate
 from tinydefects.decisions.calibration import CALIBRATION_FILE, CalibrationSettings
 from tinydefects.detector.cross_fit import Unseen, deal, score_unseen
-from tinydefects.detector.deciding import Deciding, stored_calibration
+from tinydefects.detector.deciding import Deciding, learnt_of, stored_calibration
 from tinydefects.detector.devices import require_device
 from tinydefects.detector.features import FeatureCache
 from tinydefects.detector.model_file import (
@@ -92,6 +92,7 @@ class Detector(Deciding):
         self.validation_losses: list[float] = []  # of the held-out images after each of them
         self.good_level: float | None = None  # what the highest patch score of a good image usually is
         self.n_images = 0
+        self.learnt: frozenset[str] = frozenset()  # digests of the photographs it has learnt from, see `deciding`
         self.n_resumed = 0  # of them, those whose features an earlier fit had left in the cache
         given = teacher if isinstance(teacher, Teacher) else None
         self._teacher = given and self._prepared(given)
@@ -177,13 +178,14 @@ class Detector(Deciding):
             reporting(progress) as report,
             open_cache(self.cache_dir, self.teacher, self.settings, limit_gb=self.cache_limit_gb) as cache,
         ):
-            filled = fill_cache(cache, given, self.passes, report, with_digests=calibration is not None)
+            filled = fill_cache(cache, given, self.passes, report)
             folds, without = None, frozenset[int]()
             if calibration:
                 names = [given.name_of(place) for place in range(len(filled.plans))]
                 folds = deal(names, filled.digests, unseen=unseen, seed=self.settings.seed)
                 without = folds.never_learnt
             self.n_images, self.n_resumed = len(filled.plans) - len(without), filled.n_found
+            self.learnt = learnt_of(filled.digests, without)
             self._train(cache, filled.n_passes, report, without)
             if calibration and folds:
                 scored = score_unseen(
@@ -314,6 +316,7 @@ class Detector(Deciding):
             losses=self.losses,
             validation_losses=self.validation_losses,
             good_level=self.good_level,
+            learnt=self.learnt,
         )
         weights = {key: value.cpu() for key, value in students.state_dict().items()}
         write_detector(Path(folder), saved, weights, self.calibration)
@@ -328,11 +331,12 @@ class Detector(Deciding):
         device: str | None = None,
         precision: Precision | None = None,
         compiled: bool = False,
+        calibrated: bool = True,
     ) -> Self:
         """A saved detector, ready to predict; a `teacher` that is already loaded can be shared.
 
         `precision` other than None replaces the one it was fitted with; thresholds that belong to another are then
-        left out, with a line that says so.
+        left out, with a line that says so. `calibrated=False` does not look at its thresholds, damaged ones perhaps.
 
         Raises:
             ModelFileError: the files are incomplete, or belong to a teacher with other weights.
@@ -351,7 +355,8 @@ class Detector(Deciding):
         detector._students = restore_students(saved, weights, detector.teacher, folder=folder)
         detector.losses, detector.validation_losses = list(saved.losses), list(saved.validation_losses)
         detector.n_images, detector.good_level = saved.n_images, saved.good_level
-        if (Path(folder) / CALIBRATION_FILE).exists():
+        detector.learnt = frozenset(saved.learnt)
+        if calibrated and (Path(folder) / CALIBRATION_FILE).exists():
             other = precision is not None and precision != settings.precision
             reason = f"it is for {settings.precision}, not for {precision}" if other else ""
             detector.calibration = stored_calibration(Path(folder), detector.fingerprint, otherwise=reason)

@@ -6,7 +6,7 @@ weights are read or written: exported detectors use the settings without it.
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -58,6 +58,7 @@ class SavedDetector(BaseModel):
         losses: mean training loss of every finished epoch.
         validation_losses: of the held-out images after each of them; none if nothing was held out.
         good_level: what the highest patch score of a good image usually is; None in models of version 0.1.0.
+        learnt: digests of the photographs that the students know, see `deciding.learnt_of`; none in older models.
         device: where the students were trained.
         weights_sha256: of model.safetensors; None in models of version 0.1.0, whose weights cannot be checked.
         versions: of this package and those that change numbers.
@@ -73,6 +74,7 @@ class SavedDetector(BaseModel):
     losses: tuple[float, ...]
     validation_losses: tuple[float, ...] = ()
     good_level: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    learnt: tuple[str, ...] = ()
     device: str
     versions: dict[str, str]
     weights_sha256: str | None = None
@@ -86,6 +88,7 @@ def describe_fit(
     losses: list[float],
     validation_losses: list[float],
     good_level: float | None,
+    learnt: Iterable[str],
 ) -> SavedDetector:
     """The content of detector.json."""
     resolution, (earlier, later) = settings.resolution, teacher.blocks
@@ -104,6 +107,7 @@ def describe_fit(
         losses=tuple(losses),
         validation_losses=tuple(validation_losses),
         good_level=good_level,
+        learnt=tuple(sorted(learnt)),
         device=teacher.device,
         versions={package: version(package) for package in PACKAGES},
     )

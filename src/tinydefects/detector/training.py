@@ -69,7 +69,7 @@ class FilledCache:
 
     Attributes:
         plans: its passes, in the order of their features.
-        digests: sha256 of its pixels, where they are asked for.
+        digests: sha256 of its pixels.
         n_found: of so many images all features were there before.
     """
 
@@ -129,8 +129,6 @@ def fill_cache(
     images: Images,
     plan_of: Callable[[Size], PassPlan],
     report: Report,
-    *,
-    with_digests: bool = False,
 ) -> FilledCache:
     """Show every image to the teacher, unless its features are there already.
 
@@ -146,7 +144,7 @@ def fill_cache(
         plans.append(plan_of(image_size(image)))
         found = [cache.add(pixels, grid) for pixels, grid in plans[-1].views(image)]
         n_found += all(found)
-        digests += [pixels_sha256(image)] if with_digests else []
+        digests.append(pixels_sha256(image))
         report("teacher", len(plans), total)
     if not plans:
         raise TrainingError("there are no training images: give defect-free ones, a handful at least")

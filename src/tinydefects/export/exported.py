@@ -45,8 +45,10 @@ class ExportedDetector(Deciding):
         self._source = source
 
     @classmethod
-    def load(cls, folder: str | Path, *, threads: int | None = None) -> Self:
+    def load(cls, folder: str | Path, *, threads: int | None = None, calibrated: bool = True) -> Self:
         """The model of a folder that `tinydefects export` wrote, on the CPU; `threads` None is the runtime's choice.
+
+        `calibrated=False` does not look at its thresholds, damaged ones perhaps.
 
         Raises:
             ModelFileError: a file is missing, damaged, or its runtime does not take it.
@@ -58,7 +60,9 @@ class ExportedDetector(Deciding):
         session = open_session(folder, manifest.target, manifest.precision, threads=threads)
         fingerprint = hashlib.sha256((folder / EXPORT_FILE).read_bytes()).hexdigest()
         exported = cls(manifest.interface, session, fingerprint=fingerprint, source=folder / EXPORT_FILE)
-        exported.calibration = stored_calibration(folder, fingerprint, manifest.detector)
+        exported.learnt = frozenset(manifest.learnt)
+        if calibrated:
+            exported.calibration = stored_calibration(folder, fingerprint, manifest.detector)
         return exported
 
     @property
@@ -214,8 +218,9 @@ def load_model(
     precision: DetectorPrecision | None = None,
     compiled: bool = False,
     batch_size: int = 1,
+    calibrated: bool = True,
 ) -> "Detector | ExportedDetector":
-    """A fitted detector, or an exported one, which needs no torch and takes nothing of the rest.
+    """A fitted detector, or an exported one, which needs no torch and takes nothing of the rest but `calibrated`.
 
     Raises:
         TinyDefectsError: an exported one is told what only a fitted one takes; or as their own `load`.
@@ -224,11 +229,16 @@ def load_model(
         from tinydefects.detector.detector import Detector
 
         return Detector.load(
-            folder, teacher_weights=teacher_weights, device=device, precision=precision, compiled=compiled
+            folder,
+            teacher_weights=teacher_weights,
+            device=device,
+            precision=precision,
+            compiled=compiled,
+            calibrated=calibrated,
         )
     if teacher_weights or precision or compiled or batch_size > 1 or device not in {None, "cpu"}:
         raise TinyDefectsError(
             f"{folder}: an exported model has its weights and its precision inside and runs on the CPU, one image at a "
             "time: leave out --teacher-weights, --precision, --device, --compile and --batch-size"
         )
-    return ExportedDetector.load(folder)
+    return ExportedDetector.load(folder, calibrated=calibrated)

@@ -87,6 +87,7 @@ class ExportManifest(BaseModel):
     Attributes:
         detector: fingerprint of the detector it was made from.
         files: sha256 of every other file of the folder.
+        learnt: as in detector.json; none in older exports.
         versions: of the packages that made it.
     """
 
@@ -100,6 +101,7 @@ class ExportManifest(BaseModel):
     calibration: Calibration | None
     check: EqualityCheck
     files: dict[str, str]
+    learnt: tuple[str, ...] = ()
     versions: dict[str, str]
 
 

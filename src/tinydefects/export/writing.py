@@ -225,6 +225,7 @@ def _describe(detector: Detector, folder: Path, plan: ExportPlan, calibration: C
         calibration=calibration,
         check=_compare(detector, exported, plan),
         files={path.name: sha256(path) for path in sorted(folder.iterdir())},
+        learnt=tuple(sorted(detector.learnt)),
         versions=_versions(),
     )
 
