@@ -23,6 +23,7 @@ from tinydefects.data.map_files import file_sha256, read_photograph
 from tinydefects.data.pixels import IMAGE_SUFFIXES
 from tinydefects.data.sample import Sample
 from tinydefects.data.walk import walk
+from tinydefects.datasets.photographs import OVERLAYS
 from tinydefects.detector.predict_folder import BAD_PHOTOGRAPH
 from tinydefects.errors import DatasetError, TinyDefectsError
 from tinydefects.serve.journal import Arrival, Entry, Journal
@@ -240,6 +241,8 @@ def _move(path: Path, target: Path) -> None:
     for place in _names(target):
         if not place.exists():
             break
+        if place.samefile(path):  # it lies there already, by whatever way
+            return
         if place.stat().st_size == path.stat().st_size and file_sha256(place) == file_sha256(path):
             path.unlink()
             return
@@ -267,12 +270,18 @@ def _names(target: Path) -> Iterator[Path]:
 
 
 def require_inbox(folder: Path, out: Path) -> None:
-    """Refuse a folder that is not there, or an OUT that is the inbox itself.
+    """Refuse a folder that is not there, an OUT that is the inbox itself, or an inbox among what is done.
 
     Raises:
         TinyDefectsError: it is one of them.
     """
     if not folder.is_dir():
         raise TinyDefectsError(f"{folder}: no such folder; name the folder that photographs arrive in")
-    if folder.resolve() == out.resolve():
+    inbox, outputs = folder.resolve(), out.resolve()
+    if inbox == outputs:
         raise TinyDefectsError(f"--out {out}: is the inbox itself; choose a folder of its own, such as --out watched")
+    if inbox.is_relative_to(outputs) and inbox.relative_to(outputs).parts[0] in {DONE, FAILED, OVERLAYS}:
+        raise TinyDefectsError(
+            f"{folder}: lies in --out {out}, where photographs go that are done; to decide them anew, name another"
+            " --out"
+        )
