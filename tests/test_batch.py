@@ -301,10 +301,10 @@ def test_an_interrupted_run_leaves_no_scores_of_an_earlier_one_and_goes_on(predi
     for name, value in zip("abc", (200, 210, 220), strict=True):
         save(photographs / f"{name}.png", value)
 
-    def interrupt(folder, category_id, sample, prediction, *, origin):
+    def interrupt(folder, category_id, sample, prediction, **options):
         if sample.id == "images/b":
             raise KeyboardInterrupt
-        return write(folder, category_id, sample, prediction, origin=origin)
+        return write(folder, category_id, sample, prediction, **options)
 
     write = batch.write_prediction
     with monkeypatch.context() as patched:

@@ -163,7 +163,8 @@ def fit(
     if detector.validation_losses:
         say(told_of_the_end(detector))
     if detector.calibration is not None:
-        say(f"{detector.calibration}\nfor another share of false alarms: tinydefects calibrate {settings.out} --help")
+        say(str(detector.calibration))
+        say(f"for another share of false alarms: tinydefects calibrate {settings.out} --false-alarms 0.1")
     told = {"model": str(settings.out), "n_images": detector.n_images}
     print_result(told, as_json, f"fitted on {detector.n_images} images: {settings.out}")
 
@@ -278,6 +279,7 @@ def predict(
     Maps that are there are kept if photograph and detector are still the same. A bad photograph stops no other: it is
     listed in OUT/problems.csv, and the exit code is 2.
     """
+    from tinydefects.detector.deciding import require_calibration
     from tinydefects.detector.predict_folder import predict_to_disk
     from tinydefects.export.exported import load_model
 
@@ -290,6 +292,8 @@ def predict(
         compiled=settings.compiled,
         batch_size=settings.batch_size,
     )
+    if settings.needs_decisions:
+        require_calibration(detector.calibration, model)
     with show_progress() as progress:
         made = predict_to_disk(
             detector,

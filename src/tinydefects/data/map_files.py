@@ -22,15 +22,20 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tinydefects.data.json_files import parse_json
 from tinydefects.data.opening import LARGEST_IMAGE_PX, open_image
+from tinydefects.data.pixels import write_whole
 from tinydefects.data.sample import Sample
-from tinydefects.errors import ImageReadError, MissingExtraError, TinyDefectsError
+from tinydefects.errors import ImageReadError, MissingExtraError, SettingsError, TinyDefectsError
 
 MAP_SUFFIXES = (".tiff", ".tif", ".npy", ".npz", ".png")
 NAMED_ARRAY = "anomaly_map"  # the array of an .npz that is meant when it holds several
 PNG_TYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32"}
+PNG_STEP = 2.0**-14  # of a map: 65,535 steps reach 4, the highest value of a detector's map
+HIGHEST_IN_PNG = 4.0
+STEP_TEXT, DESCRIPTION_TEXT = "tinydefects map step", "Description"  # names of texts in a PNG
 T = TypeVar("T")
 _Header: TypeAlias = tuple[tuple[int, ...], str | np.dtype[Any], str]  # shape, type, description
 BYTES_AT_ONCE = 1 << 20
@@ -39,7 +44,7 @@ SETTLED_SECONDS = 2.0  # a file that changed later than this may change again wi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapHeader:
-    """What a file says of its map: (H, W), the type of its numbers, and the text stored with it (TIFF only)."""
+    """What a file says of its map: (H, W), the type of its numbers, and the text stored with it (TIFF, PNG)."""
 
     size: tuple[int, int]
     dtype: str
@@ -66,7 +71,9 @@ def read_header(path: Path, key: str | None = None) -> MapHeader:
 
 
 def read_map(path: Path, key: str | None = None) -> NDArray[np.float32]:
-    """An anomaly map as (H, W) float32; axes of length one around it are dropped, nothing is scaled.
+    """An anomaly map as (H, W) float32; axes of length one around it are dropped.
+
+    Nothing is scaled but a PNG that says by what, see `write_map_png`.
 
     Numbers beyond float32 become infinite, and are refused where a `Prediction` is made of them.
 
@@ -134,7 +141,7 @@ def _png_header(path: Path, key: str | None) -> _Header:
     with open_image(path) as image:
         if image.mode not in PNG_TYPES:
             raise ValueError(f"a colour picture ({image.mode}), not a map")
-        return (image.height, image.width), PNG_TYPES[image.mode], ""
+        return (image.height, image.width), PNG_TYPES[image.mode], str(image.info.get(DESCRIPTION_TEXT, ""))
 
 
 def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -160,7 +167,41 @@ def _npz_pixels(path: Path, key: str | None) -> NDArray[np.generic]:
 
 def _png_pixels(path: Path, key: str | None) -> NDArray[np.generic]:
     with open_image(path) as image:
-        return np.asarray(image)
+        step, stored = image.info.get(STEP_TEXT), np.asarray(image)
+        return stored if step is None else stored * np.float32(step)
+
+
+def write_map_png(path: Path, anomaly_map: NDArray[np.float32], *, description: str = "") -> None:
+    """A map with values in [0, 4] as 16-bit gray PNG, in steps of `PNG_STEP`: a tenth of a TIFF's bytes.
+
+    Raises:
+        SettingsError: it has other values.
+        TinyDefectsError: the disk is full or the folder cannot be written.
+    """
+    steps, texts = _in_steps(anomaly_map), PngInfo()
+    texts.add_text(STEP_TEXT, repr(PNG_STEP))
+    texts.add_text(DESCRIPTION_TEXT, description)
+    write_whole(path, lambda file: Image.fromarray(steps).save(file, format="PNG", compress_level=3, pnginfo=texts))
+
+
+def as_in_png(anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The map that `read_map` gives after `write_map_png`: at most half a step off, a whole one at 4.
+
+    Raises:
+        SettingsError: as `write_map_png`.
+    """
+    return _in_steps(anomaly_map) * np.float32(PNG_STEP)
+
+
+def _in_steps(anomaly_map: NDArray[np.float32]) -> NDArray[np.uint16]:
+    lowest, highest = float(anomaly_map.min()), float(anomaly_map.max())
+    if lowest < 0 or highest > HIGHEST_IN_PNG:
+        raise SettingsError(
+            f"a map with values from {lowest:.4g} to {highest:.4g}: 16-bit PNG holds 0 to {HIGHEST_IN_PNG:g}; write "
+            "tiff (--maps tiff)"
+        )
+    steps: NDArray[np.uint16] = np.minimum(np.rint(anomaly_map / np.float32(PNG_STEP)), 65_535).astype(np.uint16)
+    return steps
 
 
 _HEADERS: dict[str, Callable[[Path, str | None], _Header]] = {

@@ -1,6 +1,7 @@
-"""Predictions on disk, in MVTec's layout: `<folder>/<category>/<sample id>.tiff`, one 32-bit float map an image.
+"""Predictions on disk, in MVTec's layout: `<folder>/<category>/<sample id>.tiff`, one 32-bit float map an image; or
+`.png`, of 16 bits.
 
-The image score travels inside the TIFF's description, with the photograph the map was made of and its maker
+The image score travels inside the file's description, with the photograph the map was made of and its maker
 (`data/map_files.py`). Maps of other methods carry none; their score is then computed from the map by one named rule.
 """
 
@@ -12,28 +13,71 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinydefects.data.json_files import read_as, write_json
-from tinydefects.data.map_files import Origin, describe_map, read_header, read_map, resample_bilinear
+from tinydefects.data.map_files import (
+    Origin,
+    describe_map,
+    origin_in,
+    read_header,
+    read_map,
+    resample_bilinear,
+    write_map_png,
+)
 from tinydefects.data.pairing import MapProblem, MapsError, PairedMap, Pairing, score_in
 from tinydefects.data.pixels import write_map
 from tinydefects.data.sample import Prediction, Sample, mean_of_highest
 from tinydefects.data.walk import MAKER_FILE
-from tinydefects.errors import ImageReadError, ScoreError
+from tinydefects.errors import ImageReadError, ScoreError, TinyDefectsError
 
 ImageScoreRule = Literal["stored", "max", "top_0.1_percent"]
+MapFormat = Literal["tiff", "png16"]
+SUFFIXES: Mapping[MapFormat, str] = {"tiff": ".tiff", "png16": ".png"}
 
 
-def map_path(folder: Path, category_id: str, sample: Sample) -> Path:
+def map_path(folder: Path, category_id: str, sample: Sample, form: MapFormat = "tiff") -> Path:
     """Where the map of a sample is written: `mvtec_ad/screw` and `test/crack/000` give `screw/test/crack/000.tiff`."""
-    return folder / category_id.split("/")[-1] / f"{sample.id}.tiff"
+    return folder / category_id.split("/")[-1] / f"{sample.id}{SUFFIXES[form]}"
 
 
 def write_prediction(
-    folder: Path, category_id: str, sample: Sample, prediction: Prediction, *, origin: Origin | None = None
+    folder: Path,
+    category_id: str,
+    sample: Sample,
+    prediction: Prediction,
+    *,
+    origin: Origin | None = None,
+    form: MapFormat = "tiff",
 ) -> Path:
-    """Write the map at full size, 32-bit float, with its score and what it was made of; whole or not at all."""
-    path = map_path(folder, category_id, sample)
-    write_map(path, prediction.anomaly_map, description=describe_map(prediction.score, origin))
+    """Write the map at full size with its score and what it was made of; whole or not at all.
+
+    A map of the other format that an earlier call wrote there is removed.
+
+    Raises:
+        SettingsError: its values do not fit into 16 bits, see `write_map_png`.
+        TinyDefectsError: the disk is full or the folder cannot be written.
+    """
+    path = map_path(folder, category_id, sample, form)
+    write = write_map if form == "tiff" else write_map_png
+    write(path, prediction.anomaly_map, description=describe_map(prediction.score, origin))
+    for other in own_maps(folder, category_id, sample):
+        if other != path:
+            other.unlink()
     return path
+
+
+def own_maps(folder: Path, category_id: str, sample: Sample) -> list[Path]:
+    """Files that `write_prediction` wrote for a sample: a TIFF whatever it says, a PNG if it is no picture."""
+    paths = [map_path(folder, category_id, sample, form) for form in SUFFIXES]
+    return [path for path in paths if path.is_file() and (path.suffix == ".tiff" or is_own_map(path))]
+
+
+def is_own_map(path: Path) -> bool:
+    """Whether a file says of which photograph it is a map."""
+    if path.suffix not in SUFFIXES.values():
+        return False
+    try:
+        return origin_in(read_header(path).description) is not None
+    except TinyDefectsError:
+        return False
 
 
 def read_prediction(path: Path, rule: ImageScoreRule = "stored") -> Prediction:

@@ -9,7 +9,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from tinydefects.data.pixels import IMAGE_SUFFIXES
-from tinydefects.data.predictions import map_path
+from tinydefects.data.predictions import is_own_map, map_path
 from tinydefects.data.sample import Sample
 from tinydefects.data.walk import (
     DOCUMENT,
@@ -30,7 +30,7 @@ from tinydefects.errors import DatasetError
 
 FORMATS = ", ".join(sorted(IMAGE_SUFFIXES))
 PATH_START = re.compile(r"[/~]|\.{1,2}([/\\]|$)|[A-Za-z]:[/\\]")
-OVERLAYS = "overlays"  # beside the maps, in a folder of maps
+OVERLAYS, MASKS = "overlays", "masks"  # beside the maps, in a folder of maps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +223,6 @@ def _own_files(paths: Iterable[Path]) -> set[Path]:
             marked[whole.parent] = [folder for folder in whole.parents if (folder / MAKER_FILE).is_file()]
         for folder in marked[whole.parent]:
             name = whole.relative_to(folder)
-            is_map = whole.suffix == ".tiff" and (folder / OVERLAYS / name).with_suffix(".png").is_file()
-            if is_map or name.parts[0] == OVERLAYS:
+            if name.parts[0] in {OVERLAYS, MASKS} or is_own_map(whole):
                 own.add(path)
     return own

@@ -23,6 +23,7 @@ from tinydefects.data.defects import EIGHT_CONNECTED
 from tinydefects.data.json_files import write_json
 from tinydefects.data.leftovers import replace_together
 from tinydefects.data.pixels import cannot_write, write_png
+from tinydefects.datasets.photographs import MASKS
 from tinydefects.decisions.decision import Decision, region_record, told
 from tinydefects.decisions.regions import Region, mask_of, outline
 from tinydefects.errors import SettingsError, TinyDefectsError
@@ -76,7 +77,7 @@ def write_decisions(
                     table.add(one)
                 if "masks" in formats:
                     mask = mask_of(one.decision.regions, one.decision.image_size)
-                    write_png(folder / "masks" / f"{one.id}.png", mask)
+                    write_png(folder / MASKS / f"{one.id}.png", mask)
                 if "labelme" in formats:
                     path = folder / "labelme" / f"{one.id}.json"
                     write_json(path, labelme(one, path.parent))

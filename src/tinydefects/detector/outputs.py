@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,11 +13,21 @@ from pydantic import BaseModel, ConfigDict, Field
 from tinydefects.data.pixels import write_whole
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.data.walk import counted
+from tinydefects.datasets.photographs import MASKS
 from tinydefects.decisions.calibration import Calibration
 from tinydefects.decisions.decision import Decision
-from tinydefects.decisions.decision_files import DecisionFormat, draw_outlines
+from tinydefects.decisions.decision_files import (
+    COCO_FILE,
+    IMAGES_FILE,
+    LINES_FILE,
+    REGIONS_FILE,
+    Decided,
+    DecisionFormat,
+    draw_outlines,
+)
 
 SCORES_FILE, PROBLEMS_FILE = "scores.csv", "problems.csv"
+TABLES = (IMAGES_FILE, REGIONS_FILE, LINES_FILE, COCO_FILE)
 LEVELS_FILE = "levels.json"  # beside overlays: by which levels regions are outlined there
 ROWS_AT_ONCE = 256
 HEAT_RGB = np.array([255, 40, 0], dtype=np.float32)
@@ -39,8 +49,10 @@ class OutputSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    maps: Literal["tiff", "none"] = Field(
-        default="tiff", description="Anomaly maps of full size, 32-bit floats; none: nothing is left to go on from."
+    maps: Literal["tiff", "png16", "none"] = Field(
+        default="tiff",
+        description="Anomaly maps of full size, 32-bit floats; png16: 16 bits, a tenth of the room; none: nothing is "
+        "left to go on from.",
     )
     overlays: Literal["all", "alarms", "none"] = Field(
         default="all",
@@ -51,6 +63,11 @@ class OutputSettings(BaseModel):
         description="Verdicts and regions, once the model has thresholds. Repeatable.",
     )
     pixel_pitch_mm: PixelPitch = None
+
+    @property
+    def needs_decisions(self) -> bool:
+        """Whether something is asked for that there is only with thresholds."""
+        return self.overlays == "alarms" or bool(self.decisions and "decisions" in self.model_fields_set)
 
     def shows(self, decision: Decision | None) -> bool:
         """Whether an overlay of this photograph is wanted."""
@@ -92,6 +109,19 @@ def told(count: int, outputs: OutputSettings, *, with_decisions: bool) -> tuple[
     overlays = {"all": ["overlays"], "alarms": ["overlays of alarms"], "none": []}[outputs.overlays]
     decisions = [f"decisions ({', '.join(outputs.decisions)})"] if with_decisions and outputs.decisions else []
     return (*maps, *overlays, *decisions, SCORES_FILE)
+
+
+def decided(samples: Sequence[Sample], decisions: Mapping[str, Decision]) -> Iterator[Decided]:
+    """The decisions with their photographs, in the order of the samples."""
+    for sample in samples:
+        if sample.id in decisions:
+            yield Decided(id=sample.id, image_path=sample.image_path, decision=decisions[sample.id])
+
+
+def left_from_before(folder: Path, outputs: OutputSettings | None) -> tuple[str, ...]:
+    """Folders of decisions that lie there and are not written now; people may have worked on them."""
+    written = () if outputs is None else outputs.decisions
+    return tuple(name for name in (MASKS, "labelme") if name not in written and (folder / name).is_dir())
 
 
 def write_scores(path: Path, samples: Sequence[Sample], scores: Mapping[str, float]) -> None:

@@ -16,31 +16,34 @@ from numpy.typing import NDArray
 
 from tinydefects.data.images import with_image_bits
 from tinydefects.data.json_files import read_as, write_json
-from tinydefects.data.map_files import Origin, Photograph, origin_in, read_header, read_photograph
+from tinydefects.data.map_files import Origin, Photograph, as_in_png, origin_in, read_header, read_photograph
 from tinydefects.data.pairing import MapProblem, ProblemKind, write_problems
 from tinydefects.data.pixels import write_png
-from tinydefects.data.predictions import map_path, read_prediction, write_maker, write_prediction
+from tinydefects.data.predictions import (
+    SUFFIXES,
+    map_path,
+    own_maps,
+    read_prediction,
+    write_maker,
+    write_prediction,
+)
 from tinydefects.data.read_ahead import read_ahead
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.data.walk import counted
 from tinydefects.datasets.photographs import OVERLAYS
 from tinydefects.decisions.calibration import Calibration
 from tinydefects.decisions.decision import Decision, Verdict
-from tinydefects.decisions.decision_files import (
-    COCO_FILE,
-    IMAGES_FILE,
-    LINES_FILE,
-    REGIONS_FILE,
-    Decided,
-    write_decisions,
-)
+from tinydefects.decisions.decision_files import write_decisions
 from tinydefects.detector.deciding import require_calibration
 from tinydefects.detector.outputs import (
     LEVELS_FILE,
     PROBLEMS_FILE,
     SCORES_FILE,
+    TABLES,
     OutputSettings,
+    decided,
     drawn,
+    left_from_before,
     levels_of,
     told,
     write_scores,
@@ -49,7 +52,6 @@ from tinydefects.detector.settings import DetectorSettings
 from tinydefects.errors import ImageReadError, MissingExtraError, ResolutionMismatchError, ResultError, ScoreError
 from tinydefects.progress import Report
 
-TABLES = (IMAGES_FILE, REGIONS_FILE, LINES_FILE, COCO_FILE)
 BAD_PHOTOGRAPH: dict[type[Exception], ProblemKind] = {
     ImageReadError: "unreadable",
     MissingExtraError: "unreadable",
@@ -84,6 +86,7 @@ class PredictedFolder:
         problems: the photographs that have none, and why, in the same order.
         n_remade: how many maps were there and are made again, by reason.
         n_strangers: maps that lie among them and belong to none of the photographs.
+        left: folders of decisions that an earlier run wrote, and this one did not.
     """
 
     scores: Mapping[str, float]
@@ -92,6 +95,7 @@ class PredictedFolder:
     problems: tuple[MapProblem, ...]
     n_remade: Mapping[str, int]
     n_strangers: int
+    left: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if not self.scores:
@@ -116,6 +120,8 @@ class PredictedFolder:
             lines.append(
                 f"{counted('map', self.n_strangers)} of other photographs ({gone}) beside them: left as they are"
             )
+        if self.left:
+            lines.append(f"{', '.join(self.left)}: of an earlier run, left as they are")
         return lines
 
     def require_whole(self, folder: Path) -> None:
@@ -151,7 +157,7 @@ def predict_to_disk(
         NotFittedError: what is asked for needs thresholds, and there are none.
     """
     outputs, calibration = outputs or OutputSettings(), detector.calibration
-    if outputs.overlays == "alarms" or (outputs.decisions and "decisions" in outputs.model_fields_set):
+    if outputs.needs_decisions:
         require_calibration(calibration)
     samples = with_image_bits(samples, detector.settings.image_bits)
     made_by = {"detector": detector.fingerprint, **detector.settings.model_dump(mode="json")}
@@ -177,7 +183,7 @@ def predict_to_disk(
     if scores:
         write_scores(folder / SCORES_FILE, samples, scores)
     if decisions and outputs.decisions:
-        write_decisions(_decided(samples, decisions), folder, outputs.decisions)
+        write_decisions(decided(samples, decisions), folder, outputs.decisions)
     write_problems(problems, folder / PROBLEMS_FILE)
     remade = Counter(run.outdated[sample_id] for sample_id in scores if sample_id in run.outdated)
     return PredictedFolder(
@@ -187,6 +193,7 @@ def predict_to_disk(
         problems=problems,
         n_remade=remade,
         n_strangers=run.count_strangers(),
+        left=left_from_before(folder, outputs if decisions else None),
     )
 
 
@@ -214,8 +221,8 @@ class _Run:
     problems: dict[str, MapProblem] = field(default_factory=dict)
     outdated: dict[str, str] = field(default_factory=dict)
 
-    def map_path(self, sample: Sample) -> Path:
-        return map_path(self.folder, self.category_id, sample)
+    def maps_of(self, sample: Sample) -> list[Path]:
+        return own_maps(self.folder, self.category_id, sample)
 
     def overlay_path(self, sample: Sample) -> Path:
         return map_path(self.folder / OVERLAYS, self.category_id, sample).with_suffix(".png")
@@ -226,14 +233,18 @@ class _Run:
         path, before = self.folder / OVERLAYS / LEVELS_FILE, dict[str, float]()
         if path.exists():
             before = read_as(dict[str, float], path, ResultError, kind="record of levels", way_out="delete it")
-        if before != levels:
-            for sample in self.samples:
-                self.overlay_path(sample).unlink(missing_ok=True)
+        if before == levels:
+            return
+        for sample in self.samples:
+            self.overlay_path(sample).unlink(missing_ok=True)
+        if self.outputs.overlays != "none":
             write_json(path, levels)
+        else:
+            path.unlink(missing_ok=True)
 
     def keep_what_fits(self) -> None:
         """Look at every map that is there, and read those that answer for their photograph and this detector."""
-        known = [sample for sample in self.samples if self.map_path(sample).is_file()]
+        known = [sample for sample in self.samples if self.maps_of(sample)]
         for sample, found in zip(known, read_ahead(self._kept, known), strict=True):
             if isinstance(found, _Made):
                 self._note(sample, found)
@@ -250,10 +261,11 @@ class _Run:
 
     def count_strangers(self) -> int:
         """Maps in the folders of the samples that are none of theirs."""
-        own = {self.map_path(sample) for sample in self.samples}
-        tops = {self.map_path(sample).parents[sample.id.count("/") - 1] for sample in self.samples}
-        found = (path for top in tops for path in top.rglob("*.tiff") if not path.name.startswith("."))
-        return sum(path not in own for path in found)
+        paths = [map_path(self.folder, self.category_id, sample) for sample in self.samples]
+        own = {path.with_suffix("") for path in paths}
+        tops = {path.parents[sample.id.count("/") - 1] for path, sample in zip(paths, self.samples, strict=True)}
+        found = (path for top in tops for path in top.rglob("*.*") if path.suffix in SUFFIXES.values())
+        return sum(path.with_suffix("") not in own for path in found if not path.name.startswith("."))
 
     def _note(self, sample: Sample, made: "_Made") -> None:
         self.scores[sample.id] = made.score
@@ -264,7 +276,7 @@ class _Run:
     def _refuse(self, sample: Sample, problem: MapProblem) -> None:
         """What lies there under the name of a bad photograph is of an earlier one."""
         self.problems[sample.id] = problem
-        for path in (self.map_path(sample), self.overlay_path(sample)):
+        for path in (*self.maps_of(sample), self.overlay_path(sample)):
             path.unlink(missing_ok=True)
 
     def _give_up(self, sample: Sample, problem: MapProblem) -> None:
@@ -280,7 +292,9 @@ class _Run:
 
     def _kept(self, sample: Sample) -> "_Made | MapProblem | str":
         """What follows from a map that fits, or why it does not, or what is wrong with its photograph."""
-        path = self.map_path(sample)
+        path, form = self.maps_of(sample)[0], self.outputs.maps
+        if form == "tiff" and path.suffix != SUFFIXES[form]:
+            return "of 16 bits"
         try:
             origin = origin_in(read_header(path).description)
             prediction = read_prediction(path)
@@ -293,8 +307,13 @@ class _Run:
         try:
             if not origin.photograph.is_of(sample):
                 return "the photograph has changed"
+            if form == "png16" and path.suffix != SUFFIXES[form]:
+                prediction = self._rounded(prediction)
+                write_prediction(self.folder, self.category_id, sample, prediction, origin=origin, form=form)
             made = self._made(prediction)
-            if self.outputs.shows(made.decision) and not self.overlay_path(sample).is_file():
+            if not self.outputs.shows(made.decision):
+                self.overlay_path(sample).unlink(missing_ok=True)  # of a run that wanted more of them
+            elif not self.overlay_path(sample).is_file():
                 self._draw(sample, sample.image(), prediction, made)
         except tuple(BAD_PHOTOGRAPH) as error:
             return _problem(sample, error)
@@ -302,14 +321,21 @@ class _Run:
 
     def _written(self, predicted: _Predicted) -> "tuple[Sample, _Made]":
         sample, image, photograph, prediction = predicted
+        prediction = self._rounded(prediction)
         made = self._made(prediction)
         self.overlay_path(sample).unlink(missing_ok=True)  # it shows an earlier map
         if self.outputs.maps != "none":
             origin = Origin(photograph=photograph, made_by=self.made_by)
-            write_prediction(self.folder, self.category_id, sample, prediction, origin=origin)
+            write_prediction(self.folder, self.category_id, sample, prediction, origin=origin, form=self.outputs.maps)
         if self.outputs.shows(made.decision):
             self._draw(sample, image, prediction, made)
         return sample, made
+
+    def _rounded(self, prediction: Prediction) -> Prediction:
+        """As it will be read back, so that a later run decides alike."""
+        if self.outputs.maps != "png16":
+            return prediction
+        return Prediction(as_in_png(prediction.anomaly_map), prediction.score)
 
     def _draw(self, sample: Sample, image: NDArray[np.uint8], prediction: Prediction, made: "_Made") -> None:
         write_png(self.overlay_path(sample), drawn(image, prediction, made.decision, self.colour_scale))
@@ -356,12 +382,6 @@ def _read(sample: Sample) -> tuple[NDArray[np.uint8], Photograph] | MapProblem:
         return read_photograph(sample)
     except tuple(BAD_PHOTOGRAPH) as error:
         return _problem(sample, error)
-
-
-def _decided(samples: Sequence[Sample], decisions: Mapping[str, Decision]) -> Iterator[Decided]:
-    for sample in samples:
-        if sample.id in decisions:
-            yield Decided(id=sample.id, image_path=sample.image_path, decision=decisions[sample.id])
 
 
 def _problem(sample: Sample, error: Exception) -> MapProblem:
