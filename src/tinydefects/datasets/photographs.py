@@ -223,6 +223,8 @@ def _own_files(paths: Iterable[Path]) -> set[Path]:
             marked[whole.parent] = [folder for folder in whole.parents if (folder / MAKER_FILE).is_file()]
         for folder in marked[whole.parent]:
             name = whole.relative_to(folder)
-            if name.parts[0] in {OVERLAYS, MASKS} or is_own_map(whole):
+            has_overlay = (folder / OVERLAYS / name).with_suffix(".png").is_file()
+            is_map = (whole.suffix == ".tiff" and has_overlay) or is_own_map(whole)
+            if is_map or name.parts[0] in {OVERLAYS, MASKS}:
                 own.add(path)
     return own
