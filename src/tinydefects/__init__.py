@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from tinydefects.data.sample import Sample as Sample
     from tinydefects.datasets.catalog import load_category as load_category
     from tinydefects.datasets.folder import load_folder as load_folder
+    from tinydefects.decisions.calibration import Calibration as Calibration
+    from tinydefects.decisions.calibration import CalibrationSettings as CalibrationSettings
+    from tinydefects.decisions.decision import Decision as Decision
     from tinydefects.detector.detector import Detector as Detector
     from tinydefects.detector.settings import DetectorSettings as DetectorSettings
     from tinydefects.errors import TinyDefectsError as TinyDefectsError
@@ -29,7 +32,10 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOME = {
+    "Calibration": "tinydefects.decisions.calibration",
+    "CalibrationSettings": "tinydefects.decisions.calibration",
     "Category": "tinydefects.data.sample",
+    "Decision": "tinydefects.decisions.decision",
     "Detector": "tinydefects.detector.detector",
     "DetectorSettings": "tinydefects.detector.settings",
     "Evaluation": "tinydefects.metrics.scores",
@@ -47,9 +53,9 @@ _HOME = {
     "read_result": "tinydefects.results.result",
     "write_report": "tinydefects.report.page",
 }
-__all__ = ["Category", "Detector", "DetectorSettings", "Evaluation", "EvaluationSettings", "ExportedDetector"]
-__all__ += ["Prediction", "Result", "Sample", "TinyDefectsError", "compare", "evaluate", "leaderboard", "load_category"]
-__all__ += ["load_folder", "read_result", "write_report"]
+__all__ = ["Calibration", "CalibrationSettings", "Category", "Decision", "Detector", "DetectorSettings", "Evaluation"]
+__all__ += ["EvaluationSettings", "ExportedDetector", "Prediction", "Result", "Sample", "TinyDefectsError", "compare"]
+__all__ += ["evaluate", "leaderboard", "load_category", "load_folder", "read_result", "write_report"]
 
 
 def __getattr__(name: str) -> object:

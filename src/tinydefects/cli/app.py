@@ -38,7 +38,7 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
     "fit": ("detecting", "Learn what good parts look like, from the category's defect-free training images."),
     "predict": (
         "detecting",
-        "Write an anomaly map (32-bit float TIFF, full size), an overlay and a score for every image.",
+        "Write an anomaly map of full size, an overlay, a score and, with thresholds, a verdict for every image.",
     ),
     "calibrate": (
         "deciding",

@@ -274,7 +274,7 @@ def predict(
     option: Option = None,
     as_json: Json = False,
 ) -> None:
-    """Write an anomaly map (32-bit float TIFF, full size), an overlay and a score for every image.
+    """Write an anomaly map of full size, an overlay, a score and, with thresholds, a verdict for every image.
 
     Maps that are there are kept if photograph and detector are still the same. A bad photograph stops no other: it is
     listed in OUT/problems.csv, and the exit code is 2.
