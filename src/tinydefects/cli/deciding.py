@@ -22,6 +22,7 @@ from tinydefects.decisions.calibration import (
     read_calibration,
     write_calibration,
 )
+from tinydefects.decisions.text import HOW
 from tinydefects.detector.outputs import OutputSettings, PixelPitch, drawn
 from tinydefects.errors import TinyDefectsError
 from tinydefects.serve.inbox import DECISIONS_FILE, Inbox, WatchSettings, require_inbox
@@ -89,7 +90,8 @@ def calibrate(
     else:
         for line in found.remarks:
             say(line)
-        wishes = _wishes_in(model / CALIBRATION_FILE).with_changes(**settings.wishes())
+        before = _calibration_in(model / CALIBRATION_FILE)
+        wishes = (before.settings if before else CalibrationSettings()).with_changes(**settings.wishes())
         with show_progress() as progress:
             calibration = detector.calibrate(
                 parts, wishes, progress=lambda stage, done, total: progress(stage, done, len(parts))
@@ -100,15 +102,17 @@ def calibrate(
     print_result(_numbers(calibration), as_json, str(calibration))
 
 
-def _wishes_in(path: Path) -> CalibrationSettings:
-    """What was wished for before; the defaults where nothing was, or where it cannot be read, which is said."""
+def _calibration_in(path: Path) -> "Calibration | None":
+    """What will be replaced, which is said; None where there is nothing, or nothing that can be read."""
     if not path.exists():
-        return CalibrationSettings()
+        return None
     try:
-        return read_calibration(path).settings
+        calibration = read_calibration(path)
     except TinyDefectsError as error:
         say(f"{error}; its wishes are forgotten")
-        return CalibrationSettings()
+        return None
+    say(f"in place of {counted('good part', calibration.scores.size)}, {HOW[calibration.obtained]}")
+    return calibration
 
 
 def _numbers(calibration: "Calibration") -> dict[str, object]:
