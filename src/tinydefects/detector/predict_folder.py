@@ -19,14 +19,7 @@ from tinydefects.data.json_files import read_as, write_json
 from tinydefects.data.map_files import Origin, Photograph, as_in_png, origin_in, read_header, read_photograph
 from tinydefects.data.pairing import MapProblem, ProblemKind, write_problems
 from tinydefects.data.pixels import write_png
-from tinydefects.data.predictions import (
-    SUFFIXES,
-    map_path,
-    own_maps,
-    read_prediction,
-    write_maker,
-    write_prediction,
-)
+from tinydefects.data.predictions import SUFFIXES, map_path, own_maps, read_prediction, write_maker, write_prediction
 from tinydefects.data.read_ahead import read_ahead
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.data.walk import counted
@@ -162,8 +155,6 @@ def predict_to_disk(
     samples = with_image_bits(samples, detector.settings.image_bits)
     made_by = {"detector": detector.fingerprint, **detector.settings.model_dump(mode="json")}
     write_maker(folder, made_by)
-    for name in (SCORES_FILE, PROBLEMS_FILE, *TABLES):  # those of an earlier run say nothing of this one
-        (folder / name).unlink(missing_ok=True)
     run = _Run(
         category_id=category_id,
         samples=samples,
@@ -174,6 +165,7 @@ def predict_to_disk(
         outputs=outputs,
         progress=progress,
     )
+    run.forget_tables()
     run.forget_other_outlines()
     run.keep_what_fits()
     run.predict_the_rest(detector, batch_size)
@@ -226,6 +218,11 @@ class _Run:
 
     def overlay_path(self, sample: Sample) -> Path:
         return map_path(self.folder / OVERLAYS, self.category_id, sample).with_suffix(".png")
+
+    def forget_tables(self) -> None:
+        """Those of an earlier run say nothing of this one."""
+        for name in (SCORES_FILE, PROBLEMS_FILE, *TABLES):
+            (self.folder / name).unlink(missing_ok=True)
 
     def forget_other_outlines(self) -> None:
         """Remove overlays that show regions by other levels than now: they are drawn again, of the maps that stay."""
