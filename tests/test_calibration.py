@@ -20,6 +20,7 @@ from tinydefects.decisions.calibration import (
     read_calibration,
     write_calibration,
 )
+from tinydefects.decisions.drift import PictureStatistics
 from tinydefects.decisions.guarantees import conformal_threshold, tolerance_threshold
 from tinydefects.errors import DatasetError, ResultError, SettingsError
 
@@ -75,6 +76,19 @@ def test_a_file_says_all_that_was_recorded(tmp_path, calibration):
     lines = path.read_text().splitlines()
     assert sum('"id"' in line for line in lines) == 40  # one photograph a line
     assert lines.index('  "false_alarms": 0.01,') < 10
+
+
+def test_what_photographs_are_like_is_optional_and_whole(tmp_path):
+    rng, picture = np.random.default_rng(3), PictureStatistics(120.5, 20.0, 300.0, 480.0, 640.0)
+    recorded = calibrate([photograph(0, rng, picture=picture)], fingerprint="abc", obtained="fresh")
+    path = rewritten(tmp_path / CALIBRATION_FILE, recorded, lambda content: None)
+    assert read_calibration(path).images[0].picture == picture
+    assert json.loads(path.read_text())["images"][0]["picture"]["brightness"] == 120.5
+    rewritten(path, recorded, lambda content: content["images"][0].pop("picture"))  # as before it was recorded
+    assert read_calibration(path).images[0].picture is None
+    rewritten(path, recorded, lambda content: content["images"][0]["picture"].pop("sharpness"))
+    with pytest.raises(ResultError, match=r"images\.0\.picture\.sharpness"):
+        read_calibration(path)
 
 
 def test_an_edited_wish_changes_the_thresholds(tmp_path, calibration):

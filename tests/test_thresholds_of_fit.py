@@ -5,6 +5,7 @@ import pytest
 
 from tinydefects.data.sample import Sample
 from tinydefects.decisions.calibration import CALIBRATION_FILE, CalibrationSettings
+from tinydefects.decisions.drift import picture_statistics
 from tinydefects.detector.cross_fit import deal
 from tinydefects.detector.detector import Detector
 from tinydefects.errors import NotFittedError, ResultError, TrainingError
@@ -38,6 +39,14 @@ def test_every_image_is_judged_by_students_that_learnt_from_the_others(detector)
             expected = alone.predict(images[place]).score
             # the order of batches differs from that of a fit to the others alone
             assert scores[f"image {place}"] == pytest.approx(expected, rel=0.2)
+
+
+def test_what_good_photographs_are_like_is_recorded_beside_their_scores(detector, tmp_path):
+    recorded = {one.id: one.picture for one in detector.calibration.images}
+    assert recorded == {f"image {place}": picture_statistics(image) for place, image in enumerate(parts(8))}
+    detector.save(tmp_path / "model")
+    fresh = Detector.load(tmp_path / "model").calibrate(parts(6, seed=5), WISHES, progress=False)
+    assert [one.picture for one in fresh.images] == [picture_statistics(image) for image in parts(6, seed=5)]
 
 
 def test_thresholds_change_nothing_that_is_learnt(detector):

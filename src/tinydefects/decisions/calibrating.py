@@ -25,6 +25,7 @@ from tinydefects.decisions.calibration import (
     GoodImage,
     Obtained,
 )
+from tinydefects.decisions.drift import PictureStatistics
 from tinydefects.decisions.regions import Map, label_regions
 from tinydefects.errors import DatasetError
 from tinydefects.metrics.detectability import with_highest
@@ -40,13 +41,14 @@ class GoodPhotograph:
     """One good photograph with its map and score, on its way into a calibration.
 
     `part` is what it shows, where several photographs show one; None is a part of its own. `pixels_sha256` is that of
-    `data.map_files.Photograph`; with it, a photograph that comes twice is noticed.
+    `data.map_files.Photograph`; with it, a photograph that comes twice is noticed. `picture` is what it is like.
     """
 
     id: str
     prediction: Prediction
     part: str | None = None
     pixels_sha256: str = ""
+    picture: PictureStatistics | None = None
 
 
 def calibrate(
@@ -148,4 +150,5 @@ def _recorded(one: GoodPhotograph, level: float) -> GoodImage:
         n_regions=found.peaks.size,
         peaks=tuple(found.peaks[:MOST_KEPT].tolist()),
         areas_px=tuple(found.areas_px[:MOST_KEPT].tolist()),
+        picture=one.picture,
     )

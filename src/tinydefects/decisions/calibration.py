@@ -21,6 +21,7 @@ from tinydefects.data.json_files import first_fault, read_as
 from tinydefects.data.pixels import write_whole
 from tinydefects.data.sample import Prediction
 from tinydefects.decisions.decision import Decision, Verdict
+from tinydefects.decisions.drift import PictureRecord
 from tinydefects.decisions.guarantees import (
     Scores,
     SeenRegions,
@@ -145,6 +146,7 @@ class GoodImage(BaseModel):
         score: of the image.
         pixels_sha256: by which a photograph that is there twice is known; empty where nobody looked.
         n_regions: above the extent level. `peaks` and `areas_px` are those of the highest, at most `MOST_KEPT`.
+        picture: what the photograph is like, for drift monitors; None where nobody looked, as in older files.
     """
 
     model_config = STRICT
@@ -156,6 +158,7 @@ class GoodImage(BaseModel):
     n_regions: int = Field(ge=0)
     peaks: tuple[float, ...]
     areas_px: tuple[Annotated[int, Field(ge=1)], ...]
+    picture: PictureRecord | None = None
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

@@ -27,7 +27,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
 from tinydefects.data.json_files import read_as, write_json
 from tinydefects.errors import ResultError, ScoreError, SettingsError
@@ -43,14 +43,18 @@ FIRST_SHARES = np.full(N_BETS + 1, 1 / (N_BETS + 1))  # of the only one
 JUMP = 0.001  # how much of it is spread anew at every photograph, so that a late drift is not too late
 MOST_EVIDENCE = 1e100  # more than any alarm needs, and finite
 FEWEST = 10  # numbers in a calibration
-PIXELS_AT_ONCE = 1 << 20
+MOST_PIXELS = 1 << 19  # that are looked at in one picture: 7 ms
+STRIPE = 16  # rows that are looked at together in a larger one, and in one of so many
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 
 PerBet = Annotated[list[float], Field(min_length=N_BETS + 1, max_length=N_BETS + 1)]
 
 
 class PictureStatistics(NamedTuple):
-    """What a picture is like, whatever it shows: mean, standard deviation and sharpness of its luma, and its size."""
+    """What a picture is like, whatever it shows: mean, standard deviation and sharpness of its luma, and its size (px).
+
+    In files it is a mapping, see `PictureRecord`.
+    """
 
     brightness: float
     contrast: float
@@ -59,24 +63,39 @@ class PictureStatistics(NamedTuple):
     width: float
 
 
+PictureRecord = Annotated[PictureStatistics, PlainSerializer(lambda one: one._asdict())]
+
+
 def picture_statistics(rgb: NDArray[np.uint8]) -> PictureStatistics:
     """Of (H, W, 3) uint8: brightness and contrast in [0, 255], sharpness the variance of the Laplacian (4 neighbours).
 
-    A few rows at a time. Beyond the edges lies what lies on them.
+    Of a picture of more than `MOST_PIXELS`, stripes of whole rows are looked at, as many pixels in all, evenly spread
+    from top to bottom: the same rows in all pictures of one size. Beyond the edges lies what lies on them.
     """
     height, width = rgb.shape[:2]
-    sums = np.zeros(4)
-    step = max(1, PIXELS_AT_ONCE // width)
-    for top in range(0, height, step):
-        rows = np.clip(np.arange(top - 1, min(top + step, height) + 1), 0, height - 1)
+    sums, count = np.zeros(4), 0
+    for stripe in _stripes(height, width):
+        rows = np.clip(np.arange(stripe.start - 1, stripe.stop + 1), 0, height - 1)
         luma = np.pad(rgb[rows] @ LUMA, ((0, 0), (1, 1)), mode="edge")
         inner = luma[1:-1, 1:-1]
         around = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
         for place, values in ((0, inner), (2, around - 4 * inner)):
             sums[place : place + 2] += values.sum(dtype=np.float64), np.square(values, dtype=np.float64).sum()
-    means = sums / (height * width)
+        count += inner.size
+    means = sums / count
     variances = np.maximum(means[1::2] - means[::2] ** 2, 0.0)
     return PictureStatistics(means[0], float(np.sqrt(variances[0])), variances[1], float(height), float(width))
+
+
+def _stripes(height: int, width: int) -> list[range]:
+    """The rows that are looked at: all of a small picture, else stripes of a few."""
+    if height * width <= MOST_PIXELS:
+        return [range(height)]
+    n_rows = min(height, max(1, MOST_PIXELS // width))
+    rows_each = max(1, min(STRIPE, n_rows // STRIPE))
+    n_stripes = n_rows // rows_each
+    tops = [(2 * number + 1) * height // (2 * n_stripes) - rows_each // 2 for number in range(n_stripes)]
+    return [range(top, top + rows_each) for top in (min(max(top, 0), height - rows_each) for top in tops)]
 
 
 def bets(p_values: Floats) -> Floats:

@@ -123,7 +123,13 @@ def score_unseen(
             _, places = places_of(filled.n_passes, {image})
             scores = plan.merge(_pass_scores(plan, places, cache, judges, settings))
             prediction = predict(plan.grid, scores)
-            yield GoodPhotograph(id=name, part=part, pixels_sha256=folds.digests[image], prediction=prediction)
+            yield GoodPhotograph(
+                id=name,
+                part=part,
+                prediction=prediction,
+                pixels_sha256=folds.digests[image],
+                picture=filled.pictures[image],
+            )
 
 
 def _pass_scores(

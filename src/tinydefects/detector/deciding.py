@@ -19,6 +19,7 @@ from tinydefects.decisions.calibration import (
     read_calibration,
 )
 from tinydefects.decisions.decision import Decision
+from tinydefects.decisions.drift import picture_statistics
 from tinydefects.detector.settings import DetectorSettings
 from tinydefects.errors import DatasetError, NotFittedError
 from tinydefects.progress import Report, reporting
@@ -145,7 +146,13 @@ def _scored(detector: Maps, given: Images) -> Iterator[GoodPhotograph]:
                 f"{name}: the detector has learnt from this photograph, so it scores lower than a new one would, and "
                 "thresholds would promise too much: give good photographs that were not in the training folder"
             )
-        yield GoodPhotograph(id=name, part=part, prediction=detector.predict(image), pixels_sha256=digest)
+        yield GoodPhotograph(
+            id=name,
+            part=part,
+            prediction=detector.predict(image),
+            pixels_sha256=digest,
+            picture=picture_statistics(image),
+        )
 
 
 def learnt_of(digests: Sequence[str], without: Container[int]) -> frozenset[str]:

@@ -178,7 +178,7 @@ class Detector(Deciding):
             reporting(progress) as report,
             open_cache(self.cache_dir, self.teacher, self.settings, limit_gb=self.cache_limit_gb) as cache,
         ):
-            filled = fill_cache(cache, given, self.passes, report)
+            filled = fill_cache(cache, given, self.passes, report, with_pictures=calibration is not None)
             folds, without = None, frozenset[int]()
             if calibration:
                 names = [given.name_of(place) for place in range(len(filled.plans))]

@@ -19,6 +19,7 @@ import torch
 from tinydefects.data.images import Images
 from tinydefects.data.leftovers import scratch_folder
 from tinydefects.data.map_files import pixels_sha256
+from tinydefects.decisions.drift import PictureStatistics, picture_statistics
 from tinydefects.detector.features import FeatureCache, FeatureFormat, expected_bytes, n_kept
 from tinydefects.detector.passes import PassPlan
 from tinydefects.detector.patch_grid import Size, image_size
@@ -69,12 +70,13 @@ class FilledCache:
 
     Attributes:
         plans: its passes, in the order of their features.
-        digests: sha256 of its pixels.
+        digests: sha256 of its pixels; `pictures` is what they are like, where that is asked for.
         n_found: of so many images all features were there before.
     """
 
     plans: list[PassPlan]
     digests: list[str]
+    pictures: list[PictureStatistics]
     n_found: int
 
     @property
@@ -129,8 +131,10 @@ def fill_cache(
     images: Images,
     plan_of: Callable[[Size], PassPlan],
     report: Report,
+    *,
+    with_pictures: bool = False,
 ) -> FilledCache:
-    """Show every image to the teacher, unless its features are there already.
+    """Show every image to the teacher, unless its features are there already; `with_pictures` looks what it is like, too.
 
     Raises:
         TrainingError: no images, or no room for their features.
@@ -139,16 +143,18 @@ def fill_cache(
         views = (view for image in images for view in plan_of(image_size(image)).views(image))
         cache.require_space(grid for pixels, grid in views if not cache.holds(pixels, grid))
     total, n_found = operator.length_hint(images) or None, 0
-    plans, digests = list[PassPlan](), list[str]()
+    plans, digests, pictures = list[PassPlan](), list[str](), list[PictureStatistics]()
     for image in images:
         plans.append(plan_of(image_size(image)))
         found = [cache.add(pixels, grid) for pixels, grid in plans[-1].views(image)]
         n_found += all(found)
         digests.append(pixels_sha256(image))
+        if with_pictures:
+            pictures.append(picture_statistics(image))
         report("teacher", len(plans), total)
     if not plans:
         raise TrainingError("there are no training images: give defect-free ones, a handful at least")
-    return FilledCache(plans=plans, digests=digests, n_found=n_found)
+    return FilledCache(plans=plans, digests=digests, pictures=pictures, n_found=n_found)
 
 
 def split_passes(
