@@ -1,7 +1,7 @@
 """The tinydefects command: its subcommands, and one line for whatever goes wrong.
 
-Exit codes: 0, it worked; 2, something a user can mend; 70, a fault of this program; 130, stopped by Ctrl-C, and 143, by
-SIGTERM; 141, nobody reads the output any more.
+Exit codes: 0, it worked; 2, something a user can mend; 3, `monitor` found that the line has drifted; 70, a fault of
+this program; 130, stopped by Ctrl-C, and 143, by SIGTERM; 141, nobody reads the output any more.
 """
 
 import contextlib
@@ -45,6 +45,10 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
         "Take thresholds from good photographs, or from those at hand under other wishes; says what is guaranteed.",
     ),
     "watch": ("deciding", "Decide photographs as they arrive in a folder, each once, until Ctrl-C; one line each."),
+    "monitor": (
+        "living",
+        "Say whether a line has drifted since the calibration: which stream, since when. Exit code 3 if it has.",
+    ),
     "import-masks": (
         "importing",
         "Make a folder of photographs and masks from the outlines of COCO, labelme, CVAT or YOLO.",
@@ -71,7 +75,7 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
         "handing_over",
         "Write a detector for ONNX Runtime or OpenVINO, unless its maps differ from the detector's own.",
     ),
-    "serve": ("serving", "Answer requests over HTTP: photographs in, decisions out."),
+    "serve": ("serving", "Answer requests over HTTP: photographs in, decisions out. Nothing leaves the machine."),
     "config": (
         "settings_options",
         "Print the default settings of a command as YAML, each with its line of help: a file for --config.",

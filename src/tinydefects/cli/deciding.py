@@ -29,7 +29,7 @@ from tinydefects.serve.inbox import DECISIONS_FILE, Inbox, WatchSettings, requir
 from tinydefects.serve.inbox import watch as watch_inbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from tinydefects.data.sample import Sample
     from tinydefects.decisions.calibration import Calibration
     from tinydefects.serve.journal import Entry
+    from tinydefects.serve.line import LineMonitor
+
+SAVED_EVERY = 500  # photographs that a monitor has seen
 
 
 class CalibrateSettings(CalibrationSettings):
@@ -163,6 +166,7 @@ class WatchingSettings(WatchSettings):
         default="alarms", description="Photographs with regions outlined, in OUT/overlays; alarms: of those not good."
     )
     pixel_pitch_mm: PixelPitch = None
+    monitor: bool = Field(default=False, description="Say when the line drifts, see 'tinydefects monitor'.")
     teacher_weights: GivenWeights = None
     device: GivenDevice = None
 
@@ -198,6 +202,7 @@ def watch(
         return decision.record()
 
     with Journal(settings.out / DECISIONS_FILE) as journal, stopping() as stop:
+        line = _monitored(calibration, journal.path) if settings.monitor else None
         how = "looked at once" if settings.once else "watched until Ctrl-C"
         say(f"{inbox}: {how}, decisions in {journal.path}")
         watched = watch_inbox(
@@ -205,10 +210,43 @@ def watch(
             journal,
             decide,
             stop=stop,
-            tell=lambda entry: say(told(entry)),
+            tell=telling(line, journal.path),
             say=say,
         )
+        if line is not None:
+            line.save()
     print_result(asdict(watched), as_json, str(watched))
+
+
+def _monitored(calibration: "Calibration", journal: Path) -> "LineMonitor":
+    """The monitor beside a journal, once it has read what earlier runs have written."""
+    from tinydefects.serve.line import MONITOR_FILE, LineMonitor
+
+    line = LineMonitor(journal.parent / MONITOR_FILE, calibration)
+    line.read([journal])
+    for text in [*line.remarks, *map(str, line.standing)]:
+        say(text)
+    return line
+
+
+def telling(line: "LineMonitor | None", journal: Path) -> "Callable[[Entry], None]":
+    """What to call with every entry of a journal: it says the decision, and the alarms of a monitor of the line.
+
+    The monitor's state is saved at every alarm and every `SAVED_EVERY` photographs; what a run that is killed has not
+    saved is read from the journal by the next one.
+    """
+
+    def tell(entry: "Entry") -> None:
+        say(told(entry))
+        if line is None:
+            return
+        alarms = line.read([journal])
+        for alarm in alarms:
+            say(str(alarm))
+        if alarms or line.state.monitor.n_seen % SAVED_EVERY == 0:
+            line.save()
+
+    return tell
 
 
 @contextmanager

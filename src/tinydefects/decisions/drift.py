@@ -84,7 +84,8 @@ def picture_statistics(rgb: NDArray[np.uint8]) -> PictureStatistics:
         count += inner.size
     means = sums / count
     variances = np.maximum(means[1::2] - means[::2] ** 2, 0.0)
-    return PictureStatistics(means[0], float(np.sqrt(variances[0])), variances[1], float(height), float(width))
+    numbers = (means[0], np.sqrt(variances[0]), variances[1], height, width)
+    return PictureStatistics(*map(float, numbers))
 
 
 def _stripes(height: int, width: int) -> list[range]:
@@ -259,20 +260,22 @@ class DriftMonitor(BaseModel):
             streams[name] = DriftStream(calibration=sorted(finite), evidence=first_evidence(settings.rule).tolist())
         return cls(settings=settings, streams=streams)
 
-    def update(self, numbers: Mapping[str, float]) -> list[DriftAlarm]:
+    def update(self, numbers: Mapping[str, float], *, partly: bool = False) -> list[DriftAlarm]:
         """Take the numbers of one photograph, one for each stream; the alarms that it raises, mostly none.
+
+        With `partly` some may be missing: their streams do not bet on this photograph, which leaves the bound as it is.
 
         Raises:
             ScoreError: a stream is missing or unknown, or a number is not finite; then nothing is taken.
         """
-        if numbers.keys() != self.streams.keys():
+        if not (numbers.keys() <= self.streams.keys() if partly else numbers.keys() == self.streams.keys()):
             raise ScoreError(f"numbers of {', '.join(numbers)}; this monitor watches {', '.join(self.streams)}")
         finite = {name: _finite(name, value) for name, value in numbers.items()}
         rule, threshold = self.settings.rule, self.settings.threshold(len(self.streams))
         alarmed = {alarm.stream for alarm in self.alarms} if rule == "ever" else set()
         self.n_seen += 1
         raised = []
-        for name, stream in self.streams.items():
+        for name, stream in [(name, stream) for name, stream in self.streams.items() if name in finite]:
             if rule == "run_length" and len(stream.later) >= self.settings.renew_after:
                 stream.renew(rule)
             evidence = stream.take(finite[name], self._share(name), rule, self.n_seen)

@@ -24,6 +24,7 @@ from tinydefects.data.pixels import IMAGE_SUFFIXES
 from tinydefects.data.sample import Sample
 from tinydefects.data.walk import walk
 from tinydefects.datasets.photographs import OVERLAYS
+from tinydefects.decisions.drift import picture_statistics
 from tinydefects.detector.predict_folder import BAD_PHOTOGRAPH
 from tinydefects.errors import DatasetError, TinyDefectsError
 from tinydefects.serve.journal import Arrival, Entry, Journal
@@ -206,7 +207,7 @@ def _decide_one(
         image, _ = read_photograph(sample)
         if _arrival(arrival.name, path) != arrival:
             return  # it has changed since it was looked at
-        entry = Entry(arrival=arrival, decision=decide(sample, image))
+        entry = Entry(arrival=arrival, decision=decide(sample, image), picture=picture_statistics(image))
     except tuple(BAD_PHOTOGRAPH) as error:
         if isinstance(error.__cause__, MemoryError):
             raise error.__cause__ from error

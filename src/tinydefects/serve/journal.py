@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from tinydefects.data.json_files import first_fault
 from tinydefects.data.leftovers import lock
 from tinydefects.data.pixels import cannot_write
+from tinydefects.decisions.drift import PictureRecord
 from tinydefects.errors import ResultError, TinyDefectsError
 
 KEY_BYTES = 12
@@ -39,7 +40,7 @@ class Arrival(BaseModel):
 
 
 class Entry(BaseModel):
-    """One line: what came, when it was decided, and the decision, or why there is none.
+    """One line: what came, when it was decided, the decision or why there is none, and what the photograph is like.
 
     Raises:
         ValidationError: both of the last two are there, or neither.
@@ -51,6 +52,7 @@ class Entry(BaseModel):
     arrival: Arrival
     decision: Mapping[str, Any] | None = None
     problem: str | None = None
+    picture: PictureRecord | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
