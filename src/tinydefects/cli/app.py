@@ -49,6 +49,10 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
         "living",
         "Say whether a line has drifted since the calibration: which stream, since when. Exit code 3 if it has.",
     ),
+    "update": (
+        "living",
+        "Learn from more good photographs without showing the teacher the old ones again; thresholds are taken anew.",
+    ),
     "import-masks": (
         "importing",
         "Make a folder of photographs and masks from the outlines of COCO, labelme, CVAT or YOLO.",

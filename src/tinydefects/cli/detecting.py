@@ -27,6 +27,7 @@ from tinydefects.cli.options import (
     show_progress,
 )
 from tinydefects.cli.settings_options import DataFolder, GivenDevice, GivenWeights, OutFolder, options_of, panel
+from tinydefects.detector.learnt import FEATURES_FOLDER
 from tinydefects.detector.outputs import OutputSettings
 from tinydefects.detector.settings import DetectorSettings, Precision, require_pair
 from tinydefects.errors import TinyDefectsError
@@ -56,6 +57,9 @@ class FitSettings(DetectorSettings):
         "learns from all, and trains five more students (six times the time); none leaves it to 'calibrate'.",
     )
     out: OutFolder = Path("model")
+    keep_features: bool = Field(
+        default=False, description="Keep teacher features in OUT/features, so that 'update' can learn on."
+    )
     root: DataFolder = Path("data")
     device: GivenDevice = None
     compiled: Compiled = False
@@ -139,6 +143,8 @@ def fit(
     from tinydefects.detector.detector import Detector
 
     require_pair(settings.blocks)
+    if settings.keep_features and settings.cache_dir is not None:
+        raise TinyDefectsError("--keep-features puts features into OUT/features: leave out --cache-dir")
     if not dry_run:
         require_place(settings.out)
     category = load(category_id, settings.root, option, training_only=True)
@@ -150,7 +156,7 @@ def fit(
         teacher_weights=settings.teacher_weights,
         device=settings.device,
         compiled=settings.compiled,
-        cache_dir=settings.cache_dir,
+        cache_dir=settings.out / FEATURES_FOLDER if settings.keep_features else settings.cache_dir,
         cache_limit_gb=settings.cache_limit_gb,
     )
     thresholds = _thresholds_of(settings, train)

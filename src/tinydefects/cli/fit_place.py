@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +16,11 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from tinydefects.cli.options import say
+from tinydefects.cli.updating import prune_features
 from tinydefects.data.leftovers import LOCK_FILE, PREFIX, lock, present, remove, scratch_folder, size_of
 from tinydefects.data.pixels import cannot_write
-from tinydefects.detector.model_file import DETECTOR_FILES, refuse_foreign_files
+from tinydefects.detector.learnt import FEATURES_FOLDER, LEARNT_FILE
+from tinydefects.detector.model_file import BESIDE_THEM, DETECTOR_FILES, refuse_foreign_files
 from tinydefects.errors import ModelFileError, TinyDefectsError
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ def require_place(out: Path) -> None:
 
 class FitPlace:
     """For the time of a fit: room for the model in `out`, and a folder for features unless the detector has one.
+
+    Features in `out`/features stay with the model; those of an earlier model there go once it is saved over.
 
     Raises:
         ModelFileError: on entering, there is no room.
@@ -87,6 +92,12 @@ class FitPlace:
         except TinyDefectsError as error:
             raise ModelFileError(f"{error}; {self._rescue()}") from error
         self._forget_features()
+        if self._detector.cache_dir == self._out / FEATURES_FOLDER:
+            prune_features(self._out)
+        elif (self._out / LEARNT_FILE).exists():
+            say(f"{self._out / FEATURES_FOLDER}: features of the model that was there are removed")
+            remove(self._out / LEARNT_FILE)
+            shutil.rmtree(self._out / FEATURES_FOLDER, ignore_errors=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -153,7 +164,7 @@ class _Features:
 @contextlib.contextmanager
 def _room_in(out: Path, *, n_bytes: int) -> Iterator[None]:
     """So many bytes of the disk are taken in the folder, for as long as the block runs."""
-    refuse_foreign_files(out, DETECTOR_FILES)
+    refuse_foreign_files(out, DETECTOR_FILES | BESIDE_THEM)
     with contextlib.ExitStack() as taken:
         try:
             taken.enter_context(present(out))

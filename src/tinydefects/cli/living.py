@@ -1,15 +1,18 @@
-"""What a model needs while a line runs: monitor."""
+"""What a model needs while a line runs: monitor, update."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from tinydefects.cli.options import GENERAL, Json, print_result, say
-from tinydefects.cli.settings_options import options_of
+from tinydefects.cli.options import GENERAL, MACHINE, Json, print_result, say, show_progress
+from tinydefects.cli.settings_options import GivenDevice, GivenWeights, options_of, panel
 from tinydefects.decisions.calibration import CALIBRATION_FILE, read_calibration
 from tinydefects.decisions.drift import DriftSettings
+from tinydefects.errors import TinyDefectsError
+from tinydefects.limits import MOST_GB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,3 +130,97 @@ def _draw(path: Path, decisions: "Sequence[Path]", line: "LineMonitor", calibrat
         spans=[DriftSpan(stream=one.stream, began=before + one.began, at=before + one.at) for one in drifts],
         begun=before,
     )
+
+
+class UpdateSettings(BaseModel):
+    """What `tinydefects update` is told: which photographs show one part, what computes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    part: str | None = Field(
+        default=None,
+        description="Regular expression whose first group, found in a photograph's name, names its part.",
+        json_schema_extra={"metavar": "REGEX"},
+    )
+    teacher_weights: GivenWeights = None
+    device: GivenDevice = None
+    cache_limit_gb: float = Field(
+        default=20.0,
+        ge=0,
+        le=MOST_GB,
+        description="Refuse to write more teacher features than this, old and new together.",
+        json_schema_extra=panel(MACHINE),
+    )
+
+
+@options_of(UpdateSettings)
+def update(
+    model: Annotated[Path, typer.Argument(help="Folder written by 'tinydefects fit --keep-features'.")],
+    settings: UpdateSettings,
+    photographs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NEW_GOOD]...", help="Good photographs to learn from: files, folders, patterns."),
+    ] = None,
+    back: Annotated[
+        str | None,
+        typer.Option(metavar="N|last", help="Put a model of MODEL/history in place; the current one goes there."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and what it takes.", rich_help_panel=GENERAL)
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Learn from more good photographs without showing the teacher the old ones again; thresholds are taken anew.
+
+    The old model goes to MODEL/history; a run that is killed leaves it in place.
+    """
+    from tinydefects.cli.updating import alone_in, roll_back, version_asked_for
+
+    if (back is None) == (not photographs):
+        raise TinyDefectsError("update: give good photographs to learn from, or --back, and not both")
+    with alone_in(model):
+        if photographs:
+            return _learn_on(model, photographs, settings, dry_run=dry_run, as_json=as_json)
+        chosen, kept = roll_back(model, version_asked_for(back or "last"))
+    told = {"model": str(model), "from": str(chosen), "history": str(kept)}
+    return print_result(told, as_json, f"{chosen} is in place: {model}; what was there is {kept}")
+
+
+def _learn_on(
+    model: Path, photographs: "Sequence[str]", settings: UpdateSettings, *, dry_run: bool, as_json: bool
+) -> None:
+    from tinydefects.cli.deciding import with_parts
+    from tinydefects.cli.updating import learn_on, learnt_by, not_yet_learnt, prune_features, store
+    from tinydefects.datasets.photographs import find_photographs
+    from tinydefects.detector.detector import Detector
+
+    old = Detector.load(model, teacher_weights=settings.teacher_weights, device=settings.device)
+    learnt = learnt_by(model, old).photographs
+    found = find_photographs(photographs)
+    for line in found.remarks:
+        say(line)
+    samples = with_parts(found.samples, settings.part)
+    new = not_yet_learnt(samples, learnt, old.settings.image_bits)
+    if len(new) < len(samples):
+        say(f"{len(samples) - len(new)} of {len(samples)} photographs were learnt before, or come twice: left out")
+    cost = old.expected_cost([sample.image_path for sample in new])
+    told = {"model": str(model), "n_before": len(learnt), "n_new": len(new)}
+    if dry_run or not new:
+        line = f"{len(learnt)} photographs whose features are there, and {len(new)} new ones; new: {cost}"
+        return print_result(told | asdict(cost), as_json, line if new else f"nothing new to learn: {model}")
+    say(f"new: {cost}")
+    with show_progress() as progress:
+        detector = learn_on(
+            old,
+            model,
+            new,
+            lambda stage, done, total: progress(stage, done, total or len(new)),
+            settings.cache_limit_gb,
+        )
+    kept = store(model)
+    detector.save(model)
+    prune_features(model)
+    if detector.calibration is not None:
+        say(str(detector.calibration))
+    line = f"learnt from {len(new)} new photographs beside {len(learnt)}: {model}; the old model is {kept}"
+    return print_result(told | {"history": str(kept)}, as_json, line)

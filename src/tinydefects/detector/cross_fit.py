@@ -9,7 +9,6 @@ which moves these scores by less than a thousandth.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from tinydefects.data.sample import Prediction
 from tinydefects.decisions.calibrating import GoodPhotograph
 from tinydefects.detector.features import FeatureCache
+from tinydefects.detector.learnt import Unseen
 from tinydefects.detector.passes import PassPlan
 from tinydefects.detector.patch_grid import PatchGrid
 from tinydefects.detector.settings import DetectorSettings
@@ -28,7 +28,6 @@ from tinydefects.errors import TrainingError
 from tinydefects.progress import Report
 
 N_FOLDS = 5
-Unseen = Literal["folds", "held out"]
 Predict = Callable[[PatchGrid, NDArray[np.float32]], Prediction]
 
 
@@ -128,7 +127,7 @@ def score_unseen(
                 part=part,
                 prediction=prediction,
                 pixels_sha256=folds.digests[image],
-                picture=filled.pictures[image],
+                picture=filled.photographs[image].picture,
             )
 
 

@@ -21,10 +21,11 @@ from tinydefects.data.read_ahead import read_ahead
 from tinydefects.data.sample import Prediction
 from tinydefects.decisions.calibrating import calibrate
 from tinydefects.decisions.calibration import CALIBRATION_FILE, CalibrationSettings
-from tinydefects.detector.cross_fit import Unseen, deal, score_unseen
+from tinydefects.detector.cross_fit import deal, score_unseen
 from tinydefects.detector.deciding import Deciding, learnt_of, stored_calibration
 from tinydefects.detector.devices import require_device
 from tinydefects.detector.features import FeatureCache
+from tinydefects.detector.learnt import FEATURES_FOLDER, Learnt, LearntPhotograph, Unseen
 from tinydefects.detector.model_file import (
     describe_fit,
     fingerprint_of,
@@ -93,6 +94,8 @@ class Detector(Deciding):
         self.good_level: float | None = None  # what the highest patch score of a good image usually is
         self.n_images = 0
         self.learnt: frozenset[str] = frozenset()  # digests of the photographs it has learnt from, see `deciding`
+        self.photographs: list[LearntPhotograph] = []  # given to the last fit
+        self.unseen: Unseen | None = None  # how it took thresholds
         self.n_resumed = 0  # of them, those whose features an earlier fit had left in the cache
         given = teacher if isinstance(teacher, Teacher) else None
         self._teacher = given and self._prepared(given)
@@ -142,6 +145,7 @@ class Detector(Deciding):
         channels: Channels = "rgb",
         calibration: CalibrationSettings | None = None,
         unseen: Unseen = "held out",
+        learnt: Sequence[LearntPhotograph] = (),
         progress: Report | bool | None = None,
     ) -> Self:
         """Learn from defect-free images: one teacher pass fills the cache, the students train on it.
@@ -153,6 +157,7 @@ class Detector(Deciding):
             calibration: what is wished of thresholds, which then are taken from these images, too; None takes none.
             unseen: how images become unknown to the students that score them, see `cross_fit`: `held out` learns
                 from four fifths of the images, `folds` from all and trains five pairs of students more.
+            learnt: photographs of an earlier fit, whose features lie in `cache_dir`: learnt from as if they came first.
             progress: None is a bar on standard error in a terminal or a notebook, False nothing; or a function that is
                 called with the stage (`teacher`: images; `students`, `students of folds`: epochs), how many are done,
                 and the total, None where it is not known.
@@ -178,11 +183,11 @@ class Detector(Deciding):
             reporting(progress) as report,
             open_cache(self.cache_dir, self.teacher, self.settings, limit_gb=self.cache_limit_gb) as cache,
         ):
-            filled = fill_cache(cache, given, self.passes, report, with_pictures=calibration is not None)
+            filled = fill_cache(cache, given, self.passes, report, learnt=learnt)
+            self.photographs, self.unseen = filled.photographs, unseen if calibration else None
             folds, without = None, frozenset[int]()
             if calibration:
-                names = [given.name_of(place) for place in range(len(filled.plans))]
-                folds = deal(names, filled.digests, unseen=unseen, seed=self.settings.seed)
+                folds = deal(filled.names, filled.digests, unseen=unseen, seed=self.settings.seed)
                 without = folds.never_learnt
             self.n_images, self.n_resumed = len(filled.plans) - len(without), filled.n_found
             self.learnt = learnt_of(filled.digests, without)
@@ -304,6 +309,8 @@ class Detector(Deciding):
     def save(self, folder: str | Path) -> None:
         """Write the students and all settings; the teacher's weights stay where they are.
 
+        With a `cache_dir` of FOLDER/features, what was learnt is recorded beside them.
+
         Raises:
             NotFittedError: there is nothing to save yet.
             ModelFileError: the folder holds other files, or cannot be written.
@@ -319,7 +326,10 @@ class Detector(Deciding):
             learnt=self.learnt,
         )
         weights = {key: value.cpu() for key, value in students.state_dict().items()}
-        write_detector(Path(folder), saved, weights, self.calibration)
+        learnt = None
+        if self.photographs and self.cache_dir and self.cache_dir.absolute() == Path(folder).absolute() / FEATURES_FOLDER:
+            learnt = Learnt(fingerprint=self.fingerprint, unseen=self.unseen, photographs=tuple(self.photographs))
+        write_detector(Path(folder), saved, weights, self.calibration, learnt)
 
     @classmethod
     def load(

@@ -8,6 +8,7 @@ not count.
 
 import contextlib
 import hashlib
+import itertools
 import math
 import os
 import shutil
@@ -104,6 +105,24 @@ class FeatureCache:
         self._files.append(self._keep(image, grid))
         return self._files[-1] not in self._written
 
+    @property
+    def names(self) -> list[str]:
+        """The files of what was added, below the folder."""
+        return [path.relative_to(self.folder).as_posix() for path in self._files]
+
+    def take(self, names: Sequence[str], grids: Sequence[PatchGrid]) -> None:
+        """Append the features of one image that lie in these files; the teacher is not asked.
+
+        Raises:
+            TrainingError: one is missing or damaged.
+        """
+        for name, grid in itertools.zip_longest(names, grids):
+            if name is None or grid is None or self._whole(self.folder / name, grid, self.patch_fraction) is None:
+                raise TrainingError(
+                    f"{self.folder / str(name)}: no whole features of this image; fit again with all photographs"
+                )
+            self._files.append(self.folder / name)
+
     def holds(self, image: NDArray[np.uint8], grid: PatchGrid) -> bool:
         """Whether the features of this image are on disk, whole."""
         return self._stored(image, grid, self.patch_fraction) is not None
@@ -188,7 +207,9 @@ class FeatureCache:
         self, image: NDArray[np.uint8], grid: PatchGrid, patch_fraction: float | None
     ) -> NDArray[np.floating] | None:
         """The file of this image as it lies on disk, or None unless it is whole."""
-        path = self._path(image, grid, patch_fraction)
+        return self._whole(self._path(image, grid, patch_fraction), grid, patch_fraction)
+
+    def _whole(self, path: Path, grid: PatchGrid, patch_fraction: float | None) -> NDArray[np.floating] | None:
         try:
             stored: NDArray[np.floating] = np.load(path, mmap_mode="r")
         except (OSError, ValueError, EOFError):  # missing, cut off, or no .npy at all

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tinydefects.data.images import ALL_BITS
-from tinydefects.data.json_files import read_as
+from tinydefects.data.json_files import read_as, write_json
 from tinydefects.data.leftovers import replace_together, settle
 from tinydefects.data.pixels import cannot_write
 from tinydefects.data.walk import SYSTEM_NAMES
 from tinydefects.decisions.calibration import CALIBRATION_FILE, Calibration, write_calibration
+from tinydefects.detector.learnt import FEATURES_FOLDER, HISTORY_FOLDER, LEARNT_FILE, Learnt
 from tinydefects.detector.patch_grid import whole_patches
 from tinydefects.detector.settings import DetectorSettings, TeacherName
 from tinydefects.errors import ModelFileError
@@ -33,6 +34,7 @@ PACKAGES = ("tinydefects", "torch", "timm", "numpy", "pillow")  # those that cha
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "detector.json"
 DETECTOR_FILES = frozenset({WEIGHTS_FILE, DESCRIPTION_FILE, CALIBRATION_FILE})
+BESIDE_THEM = frozenset({LEARNT_FILE, FEATURES_FOLDER, HISTORY_FOLDER})  # stay when a model is saved over another
 FOLDER_SET = "folder"  # all files of a model's folder are one set, see `together`
 
 
@@ -160,7 +162,11 @@ def restore_students(
 
 
 def write_detector(
-    folder: Path, saved: SavedDetector, weights: "dict[str, Tensor]", calibration: Calibration | None = None
+    folder: Path,
+    saved: SavedDetector,
+    weights: "dict[str, Tensor]",
+    calibration: Calibration | None = None,
+    learnt: Learnt | None = None,
 ) -> None:
     """The folder of a detector, whole or not at all; the digest of the weights is added to what is saved.
 
@@ -178,21 +184,25 @@ def write_detector(
         (new / DESCRIPTION_FILE).write_text(described.model_dump_json(indent=2) + "\n", encoding="utf-8")
         if calibration is not None:
             write_calibration(new / CALIBRATION_FILE, calibration)
+        if learnt is not None:
+            write_json(new / LEARNT_FILE, learnt)
 
-    replace_folder(folder, write, own_files=DETECTOR_FILES)
+    replace_folder(folder, write, own_files=DETECTOR_FILES, beside=BESIDE_THEM)
 
 
-def replace_folder(folder: Path, write: Callable[[Path], object], *, own_files: Set[str]) -> None:
+def replace_folder(
+    folder: Path, write: Callable[[Path], object], *, own_files: Set[str], beside: Set[str] = frozenset()
+) -> None:
     """Let `write` fill a new folder, whose files then replace those of `folder`: two models are never mixed.
 
-    Readers call `settle(folder, FOLDER_SET)` first, see `together`.
+    What is called like those `beside` stays. Readers call `settle(folder, FOLDER_SET)` first, see `together`.
 
     Raises:
         ModelFileError: the folder holds files other than `own_files`, or cannot be written.
     """
     folder = folder.absolute()
     try:
-        refuse_foreign_files(folder, own_files)
+        refuse_foreign_files(folder, own_files | beside)
         replace_together(folder, FOLDER_SET, write, gone=own_files)
     except OSError as error:
         raise ModelFileError(cannot_write(folder, error)) from error

@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tinydefects.data.images import Images
 from tinydefects.data.leftovers import scratch_folder
 from tinydefects.data.map_files import pixels_sha256
-from tinydefects.decisions.drift import PictureStatistics, picture_statistics
+from tinydefects.decisions.drift import picture_statistics
 from tinydefects.detector.features import FeatureCache, FeatureFormat, expected_bytes, n_kept
+from tinydefects.detector.learnt import LearntPhotograph
 from tinydefects.detector.passes import PassPlan
 from tinydefects.detector.patch_grid import Size, image_size
 from tinydefects.detector.settings import DetectorSettings, Precision, Preset
@@ -70,14 +73,23 @@ class FilledCache:
 
     Attributes:
         plans: its passes, in the order of their features.
-        digests: sha256 of its pixels; `pictures` is what they are like, where that is asked for.
+        photographs: what it is, and where its features lie.
         n_found: of so many images all features were there before.
     """
 
     plans: list[PassPlan]
-    digests: list[str]
-    pictures: list[PictureStatistics]
+    photographs: list[LearntPhotograph]
     n_found: int
+
+    @property
+    def names(self) -> list[tuple[str, str | None]]:
+        """What each image is called, and the part it shows; None is a part of its own."""
+        return [(one.id, one.part) for one in self.photographs]
+
+    @property
+    def digests(self) -> list[str]:
+        """sha256 of the pixels of each."""
+        return [one.pixels_sha256 for one in self.photographs]
 
     @property
     def n_passes(self) -> list[int]:
@@ -132,29 +144,65 @@ def fill_cache(
     plan_of: Callable[[Size], PassPlan],
     report: Report,
     *,
-    with_pictures: bool = False,
+    learnt: Sequence[LearntPhotograph] = (),
 ) -> FilledCache:
-    """Show every image to the teacher, unless its features are there already; `with_pictures` looks what it is like, too.
+    """Show every image to the teacher, unless its features are there already.
+
+    Those of photographs that were `learnt` before come first and have to be there; an image that is one of them, or
+    comes twice, is then left out.
 
     Raises:
-        TrainingError: no images, or no room for their features.
+        TrainingError: no images, no room for their features, or those that have to be there are not.
     """
+    plans, photographs = [plan_of((one.height, one.width)) for one in learnt], list(learnt)
+    for one, plan in zip(learnt, plans, strict=True):
+        cache.take(one.features, plan.grids)
     if images.in_memory:  # a disk that is too small shows before the first pass
         views = (view for image in images for view in plan_of(image_size(image)).views(image))
         cache.require_space(grid for pixels, grid in views if not cache.holds(pixels, grid))
     total, n_found = operator.length_hint(images) or None, 0
-    plans, digests, pictures = list[PassPlan](), list[str](), list[PictureStatistics]()
-    for image in images:
-        plans.append(plan_of(image_size(image)))
-        found = [cache.add(pixels, grid) for pixels, grid in plans[-1].views(image)]
-        n_found += all(found)
-        digests.append(pixels_sha256(image))
-        if with_pictures:
-            pictures.append(picture_statistics(image))
-        report("teacher", len(plans), total)
+    known = {one.pixels_sha256 for one in learnt}
+    for place, image in enumerate(images):
+        digest = pixels_sha256(image)
+        if not learnt or digest not in known:
+            plan = plan_of(image_size(image))
+            found = [cache.add(pixels, grid) for pixels, grid in plan.views(image)]
+            n_found += all(found)
+            plans.append(plan)
+            photographs.append(
+                _photograph(images.name_of(place), image, digest, cache.names[-len(plan.grids) :], photographs, learnt)
+            )
+            known.add(digest)
+        report("teacher", place + 1, total)
     if not plans:
         raise TrainingError("there are no training images: give defect-free ones, a handful at least")
-    return FilledCache(plans=plans, digests=digests, pictures=pictures, n_found=n_found)
+    return FilledCache(plans=plans, photographs=photographs, n_found=n_found)
+
+
+def _photograph(
+    name: tuple[str, str | None],
+    image: NDArray[np.uint8],
+    digest: str,
+    features: Sequence[str],
+    others: Sequence[LearntPhotograph],
+    learnt: Sequence[LearntPhotograph],
+) -> LearntPhotograph:
+    """The record of an image; beside those that were learnt before it is given a name of its own."""
+    own, part = name
+    taken = {one.id for one in others} if learnt else set()
+    number = 2
+    while own in taken:
+        own, number = f"{name[0]} ({number})", number + 1
+    height, width = image_size(image)
+    return LearntPhotograph(
+        id=own,
+        part=part,
+        height=height,
+        width=width,
+        pixels_sha256=digest,
+        picture=picture_statistics(image),
+        features=tuple(features),
+    )
 
 
 def split_passes(
