@@ -326,8 +326,8 @@ class Detector(Deciding):
             learnt=self.learnt,
         )
         weights = {key: value.cpu() for key, value in students.state_dict().items()}
-        learnt = None
-        if self.photographs and self.cache_dir and self.cache_dir.absolute() == Path(folder).absolute() / FEATURES_FOLDER:
+        learnt, features = None, Path(folder).absolute() / FEATURES_FOLDER
+        if self.photographs and self.cache_dir and self.cache_dir.absolute() == features:
             learnt = Learnt(fingerprint=self.fingerprint, unseen=self.unseen, photographs=tuple(self.photographs))
         write_detector(Path(folder), saved, weights, self.calibration, learnt)
 
