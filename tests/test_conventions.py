@@ -94,7 +94,15 @@ def test_9_both_blocks_carry_the_final_norm():
 
 
 def test_10_learning_is_given_images_and_nothing_else(one_defect):
-    told = ["self", "images", "channels", "calibration", "unseen", "progress"]  # a calibration holds wishes, no images
+    told = [
+        "self",
+        "images",
+        "channels",
+        "calibration",
+        "unseen",
+        "learnt",
+        "progress",
+    ]  # calibration: wishes, no images
     assert list(inspect.signature(Detector.fit).parameters) == told
     text = str(evaluate([(one_defect, Prediction(np.zeros((40, 60), dtype=np.float32), 0.0))]))
     assert "best F1" in text

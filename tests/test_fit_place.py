@@ -186,7 +186,7 @@ def test_ctrl_c_in_a_fit_is_one_line_and_the_next_run_goes_on(monkeypatch, capsy
     code, _, err = run(monkeypatch, capsys, *many, "--epochs", "1")
     assert code == 0
     assert "resumed: the features of " in err
-    assert names(Path("my model")) == ["detector.json", "model.safetensors"]
+    assert names(Path("my model")) == ["calibration.json", "detector.json", "model.safetensors"]
 
 
 def test_what_a_killed_fit_left_is_swept_by_the_next_one(monkeypatch, capsys, caplog):
@@ -195,4 +195,4 @@ def test_what_a_killed_fit_left_is_swept_by_the_next_one(monkeypatch, capsys, ca
     time.sleep(1)
     assert run(monkeypatch, capsys, *FIT, "--epochs", "1")[0] == 0
     assert any(record.getMessage().startswith("swept from my model: one temporary") for record in caplog.records)
-    assert names(Path("my model")) == ["detector.json", "model.safetensors"]
+    assert names(Path("my model")) == ["calibration.json", "detector.json", "model.safetensors"]

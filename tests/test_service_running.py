@@ -145,9 +145,7 @@ def test_a_port_in_use_is_refused_in_one_line():
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     """A fitted model and an exported one."""
-    from tinydefects.export.plan import plan_export
-
-    from tinydefects.export.writing import write_export
+    from tinydefects.export.writing import plan_export, write_export
 
     folder = tmp_path_factory.mktemp("two models")
     noise = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)

@@ -67,13 +67,13 @@ def test_what_was_learnt_on_can_be_learnt_on_again(tmp_path, model):
     learn_on(loaded(model), model, list(NEW[:1]), report=False).save(model)
     updated = learn_on(loaded(model), model, list(NEW[1:]), report=False)
     assert same_students(updated, untrained().fit([*OLD, *NEW], calibration=WISHES, progress=False))
-    assert len({one.id for one in updated.learnt}) == 10
+    assert len({one.id for one in updated.photographs}) == 10
 
 
 def test_a_photograph_that_was_learnt_counts_once(model):
     updated = learn_on(loaded(model), model, [OLD[3], NEW[0], NEW[0]], report=False)
     assert updated.teacher.model.passes == 1
-    assert len(updated.learnt) == 8
+    assert len(updated.photographs) == 8
     assert same_students(updated, untrained().fit([*OLD, NEW[0]], calibration=WISHES, progress=False))
 
 
