@@ -16,6 +16,7 @@ from command_line import run
 from service_parts import BYTES, KEY, photograph
 from service_process import POST, Running, head_of, program_of
 from tiny_teachers import counting_teacher
+from tinydefects.decisions.calibration import CalibrationSettings
 from tinydefects.detector.detector import Detector
 from tinydefects.errors import TinyDefectsError
 from tinydefects.serve.running import listen
@@ -149,7 +150,8 @@ def fitted(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("two models")
     noise = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
-    detector = Detector(teacher=counting_teacher(), resolution=96, epochs=1).fit(list(noise))
+    detector = Detector(teacher=counting_teacher(), resolution=96, epochs=1)
+    detector.fit(list(noise), calibration=CalibrationSettings(), unseen="folds")
     plan = plan_export(detector, target="onnx", precision="fp32", image_size=None)
     write_export(detector, folder / "exported", plan)
     return folder
