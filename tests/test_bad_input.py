@@ -13,6 +13,8 @@ import pytest
 from command_line import run
 from test_cli import draw_parts
 
+pytestmark = pytest.mark.slow  # whole commands, and fits
+
 SCREW = "mvtec_ad/screw"
 RESULT, OTHER = "results/a/mvtec_ad/screw.json", "results/b/mvtec_ad/screw.json"
 BENCHMARK = ("--categories", SCREW, "--teacher", "builtin", "--resolutions", 64, "--out", "bench")

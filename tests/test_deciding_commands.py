@@ -20,6 +20,8 @@ from tinydefects.detector.detector import Detector
 from tinydefects.export.exported import ExportedDetector
 from tinydefects.serve.journal import Journal, read_journal
 
+pytestmark = pytest.mark.slow  # whole commands, and fits
+
 SIZE = (60, 80)
 WISHES = CalibrationSettings(false_alarms=0.2, confidence=0.8, false_regions=0.2)
 

@@ -276,6 +276,7 @@ def test_statistics_of_a_picture_are_those_of_the_whole_at_once(size):
     assert picture_statistics(rgb) == pytest.approx(expected, rel=1e-4, abs=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(3_000, 1_000), (1_000, 3_000), (2_000, 2_000), (400_000, 4), (1, 600_000)])
 def test_of_a_large_picture_rows_from_top_to_bottom_stand_for_all(size):
     assert size[0] * size[1] > MOST_PIXELS

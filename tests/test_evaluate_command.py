@@ -327,6 +327,7 @@ def test_without_torch_and_without_pyarrow_maps_are_scored_and_parquet_names_its
     assert "pip install '.[tables]'" in complaints(refused.stderr)[0]
 
 
+@pytest.mark.slow
 def test_the_help_shows_its_options_in_groups_and_examples(workplace):
     shown = finish("evaluate", "--help").stdout
     for part in ("The maps", "Numbers and size groups", "Decisions", "What is written", "tinydefects evaluate maps"):

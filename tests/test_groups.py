@@ -103,6 +103,7 @@ def test_every_interval_is_that_of_its_own_group(odd):
     assert odd.intervals["aupro_Q1@0.3"] != odd.intervals["aupro_type:Q1@0.3"]
 
 
+@pytest.mark.slow
 def test_the_text_and_the_page_tell_a_type_from_a_quartile_of_its_name(odd, tmp_path):
     lines = [line.split("  ")[0] for line in str(odd).splitlines()]
     assert lines.count("Q1") == 1

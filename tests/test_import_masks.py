@@ -268,6 +268,7 @@ coordinates = st.integers(-40, 400).map(lambda tenths: tenths / 20)  # centres a
 polygons = st.lists(st.tuples(coordinates, coordinates), min_size=3, max_size=9).map(np.array)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(polygons)
 def test_the_pixels_are_those_of_a_slow_search_but_for_rounding_on_the_edge(corners):
@@ -296,6 +297,7 @@ def test_polygons_side_by_side_share_no_pixel_and_leave_none_out(corners):
     assert (both == 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("diameter", [3, 4, 6, 10])
 def test_discs_keep_their_area_wherever_they_lie(diameter):
     places = np.random.default_rng(0).random((400, 2)) + 12

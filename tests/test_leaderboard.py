@@ -108,6 +108,7 @@ def slow_aupro(tally, weights, limit):
     return np.trapezoid(np.interp(grid, rate, recall), grid) / limit
 
 
+@pytest.mark.slow
 def test_one_category_and_one_seed_give_a_comparison_and_the_usual_interval(evaluations, monkeypatch):
     for module in ("leaderboard", "comparison"):  # the draws that `intervals` makes
         monkeypatch.setattr(f"tinydefects.metrics.statistics.{module}.seed_of", lambda category, seed: seed)

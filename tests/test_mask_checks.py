@@ -285,6 +285,7 @@ def test_every_command_takes_what_is_allowed_on_purpose_and_says_it(run, parts, 
     assert "of 3 defective images: more than half of the picture is marked" in err
 
 
+@pytest.mark.slow
 def test_what_is_allowed_of_single_files_reaches_the_jobs_of_a_benchmark_and_stands_in_the_results(run, parts):
     for number, truth in enumerate(TRUTHS):
         page = Image.fromarray(np.uint8(255) * truth)

@@ -314,6 +314,7 @@ DRAWN = [f"--option={option}" for option in ("size=64", "n_train=2", "n_good=2",
 PART = ["synthetic/brushed_metal", *DRAWN, "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_the_command_predicts_in_batches(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, capsys, "fit", *PART, "--teacher", "builtin", "--epochs", "1", "--resolution", "64")[0] == 0

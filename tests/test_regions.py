@@ -106,6 +106,7 @@ def test_the_longest_way_is_the_largest_distance_of_corners(pixels):
     assert longest_way(pixels) == pytest.approx(max(math.dist(a, b) for a in corners for b in corners), abs=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(anomaly_map=MAPS)
 def test_outlines_enclose_exactly_the_pixels_of_their_region(anomaly_map):

@@ -257,6 +257,7 @@ def test_every_setting_of_a_detector_is_an_option_of_fit_with_a_line_of_help(mon
         assert (field.description or "no help")[:40] in text
 
 
+@pytest.mark.slow
 def test_fit_takes_its_settings_from_a_file_and_its_options_win(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     path = written(tmp_path, "teacher: builtin\ntile: 64\nepochs: 1\noverlap: 8\n")

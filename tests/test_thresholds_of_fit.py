@@ -24,6 +24,7 @@ def detector():
     return Detector(**SETTINGS).fit(parts(8), calibration=WISHES, unseen="folds", progress=False)
 
 
+@pytest.mark.slow
 def test_every_image_is_judged_by_students_that_learnt_from_the_others(detector):
     images = parts(8)
     folds = deal([(f"image {place}", None) for place in range(8)], list("abcdefgh"), unseen="folds", seed=0)

@@ -17,6 +17,8 @@ from tinydefects.detector.detector import Detector
 from tinydefects.detector.learnt import FEATURES_FOLDER, LEARNT_FILE, read_learnt
 from tinydefects.errors import ModelFileError, TrainingError
 
+pytestmark = pytest.mark.slow  # whole commands, and fits
+
 OLD, NEW = np.split(np.random.default_rng(0).integers(90, 130, (10, 48, 64, 3), dtype=np.uint8), [7])
 WISHES = CalibrationSettings(false_alarms=0.2)
 

@@ -109,6 +109,7 @@ def test_a_class_the_split_file_does_not_list_is_refused(raw):
         load_visa("fryum", root=raw)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL_SPLIT.is_file(), reason="../shared/datasets is absent")
 def test_the_real_split_file_gives_the_published_counts(tmp_path):
     (tmp_path / "split_csv").mkdir()

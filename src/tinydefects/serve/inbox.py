@@ -175,7 +175,7 @@ def watch(
             if not is_gone:
                 say(f"{error}; waiting until it is back")
             is_gone = True
-            stop.wait(max(inbox.settings.poll_seconds, 1.0))
+            stop.wait(inbox.settings.poll_seconds)
             continue
         is_gone = False
         for path, arrival in ready:
