@@ -292,6 +292,29 @@ def scaling_plan_table(name: str) -> str:
     return "\n".join(["| what | arithmetic | comes to |", "|---|---|---|", *rows])
 
 
+def service_table() -> str:
+    """What `benchmarks/service.py` came to: throughput, answers at half load, memory."""
+    measured, source_line = benchmark("service")
+    rates, share = measured["throughput"]["photographs_a_second"], measured["throughput"]["service_share"]
+    latency, memory = measured["latency"], measured["memory"]
+    spread_of_share = f"{share['lowest']:.2f} to {share['highest']:.2f}"
+    rows = [
+        ["photographs a second, `predict` in one process", f"{rates['predict']['median']:.2f}"],
+        ["photographs a second, sent to the service", f"{rates['service']['median']:.2f}"],
+        ["the second as a share of the first", f"{share['median']:.2f} ({spread_of_share})"],
+        [
+            "answer at half load, median and 99th percentile",
+            f"{latency['median_ms']:.0f} and {latency['p99_ms']:.0f} ms",
+        ],
+        [
+            f"memory over {memory['requests']:,} requests to a model that takes the mean",
+            f"{memory['second_tenth_mb']:.0f} to {memory['last_tenth_mb']:.0f} MB",
+        ],
+    ]
+    lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    return "\n".join([*lines, source_line])
+
+
 def when_measured(table: Callable[[], str]) -> Callable[[], str]:
     """The table, or the file that it waits for."""
 
@@ -308,6 +331,7 @@ SPEED_TABLES: dict[str, Callable[[], str]] = {
     name: when_measured(table)
     for name, table in {
         "scaling_measured": scaling_measured_table,
+        "service": service_table,
         "scaling_benchmark": partial(scaling_plan_table, "benchmark"),
         "scaling_day": partial(scaling_plan_table, "day"),
         "inference": inference_table,
