@@ -161,7 +161,7 @@ def fill_cache(
         views = (view for image in images for view in plan_of(image_size(image)).views(image))
         cache.require_space(grid for pixels, grid in views if not cache.holds(pixels, grid))
     total, n_found = operator.length_hint(images) or None, 0
-    known = {one.pixels_sha256 for one in learnt}
+    known, taken = {one.pixels_sha256 for one in learnt}, {one.id for one in learnt}
     for place, image in enumerate(images):
         digest = pixels_sha256(image)
         if not learnt or digest not in known:
@@ -169,33 +169,32 @@ def fill_cache(
             found = [cache.add(pixels, grid) for pixels, grid in plan.views(image)]
             n_found += all(found)
             plans.append(plan)
-            photographs.append(
-                _photograph(images.name_of(place), image, digest, cache.names[-len(plan.grids) :], photographs, learnt)
-            )
+            name, part = images.name_of(place)
+            own = _free_name(name, taken) if learnt else name
+            photographs.append(_photograph(own, part, image, digest, cache.names[-len(plan.grids) :]))
             known.add(digest)
+            taken.add(own)
         report("teacher", place + 1, total)
     if not plans:
         raise TrainingError("there are no training images: give defect-free ones, a handful at least")
     return FilledCache(plans=plans, photographs=photographs, n_found=n_found)
 
 
-def _photograph(
-    name: tuple[str, str | None],
-    image: NDArray[np.uint8],
-    digest: str,
-    features: Sequence[str],
-    others: Sequence[LearntPhotograph],
-    learnt: Sequence[LearntPhotograph],
-) -> LearntPhotograph:
-    """The record of an image; beside those that were learnt before it is given a name of its own."""
-    own, part = name
-    taken = {one.id for one in others} if learnt else set()
-    number = 2
+def _free_name(name: str, taken: Container[str]) -> str:
+    """The name, else `name (2)`, `name (3)`, …, whichever is the first that is not taken."""
+    own, number = name, 2
     while own in taken:
-        own, number = f"{name[0]} ({number})", number + 1
+        own, number = f"{name} ({number})", number + 1
+    return own
+
+
+def _photograph(
+    name: str, part: str | None, image: NDArray[np.uint8], digest: str, features: Sequence[str]
+) -> LearntPhotograph:
+    """The record of an image under this name."""
     height, width = image_size(image)
     return LearntPhotograph(
-        id=own,
+        id=name,
         part=part,
         height=height,
         width=width,
@@ -217,7 +216,7 @@ def split_passes(
         TrainingError: there is one image only.
     """
     images = [image for image in range(len(n_passes)) if image not in without]
-    chosen = set() if fraction is None else some_images(len(images), fraction, seed)
+    chosen = set() if fraction is None else _some_images(len(images), fraction, seed)
     held_out = {images[place] for place in chosen}
     others = set(range(len(n_passes))) - set(images)
     learnt, _ = places_of(n_passes, held_out | others)
@@ -328,7 +327,7 @@ def has_stalled(losses: Sequence[float], patience: int) -> bool:
     return bool(before) and min(losses) > (1 - SMALLEST_GAIN) * min(before)
 
 
-def some_images(n_images: int, fraction: float, seed: int) -> set[int]:
+def _some_images(n_images: int, fraction: float, seed: int) -> set[int]:
     if n_images == 1:
         raise TrainingError(
             "there is one training image and none to hold out: give two or more, "
