@@ -26,10 +26,19 @@ from tinydefects.cli.options import (
     say_remarks,
     show_progress,
 )
-from tinydefects.cli.settings_options import DataFolder, GivenDevice, GivenWeights, OutFolder, options_of, panel
+from tinydefects.cli.settings_options import (
+    Compiled,
+    DataFolder,
+    GivenDevice,
+    GivenPrecision,
+    GivenWeights,
+    OutFolder,
+    options_of,
+    panel,
+)
 from tinydefects.detector.learnt import FEATURES_FOLDER
 from tinydefects.detector.outputs import OutputSettings
-from tinydefects.detector.settings import DetectorSettings, Precision, require_pair
+from tinydefects.detector.settings import DetectorSettings, require_pair
 from tinydefects.errors import TinyDefectsError
 from tinydefects.limits import MOST_GB
 
@@ -39,13 +48,6 @@ if TYPE_CHECKING:
 
 
 MOST_AT_ONCE = 65_536  # images or tiles
-Compiled = Annotated[
-    bool,
-    Field(
-        description="Compile the teacher: minutes for the first images, quicker after; needs a C++ compiler.",
-        json_schema_extra=panel(MACHINE, flag="--compile"),
-    ),
-]
 
 
 class FitSettings(DetectorSettings):
@@ -93,11 +95,7 @@ class PredictSettings(OutputSettings):
     out: OutFolder = Path("maps")
     teacher_weights: GivenWeights = None
     device: GivenDevice = None
-    precision: Precision | None = Field(
-        default=None,
-        description="Of matrix products; left out, as the model was fitted.",
-        json_schema_extra=panel(MACHINE),
-    )
+    precision: GivenPrecision = None
     compiled: Compiled = False
     batch_size: int = Field(
         default=1,

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import Field
 
-from tinydefects.cli.detecting import Compiled
-from tinydefects.cli.options import MACHINE, say
-from tinydefects.cli.settings_options import GivenDevice, GivenWeights, options_of, panel
+from tinydefects.cli.options import say
+from tinydefects.cli.settings_options import Compiled, GivenDevice, GivenPrecision, GivenWeights, options_of
 from tinydefects.detector.outputs import PixelPitch
-from tinydefects.detector.settings import DetectorSettings, Precision
+from tinydefects.detector.settings import DetectorSettings
 from tinydefects.errors import MissingExtraError, TinyDefectsError
 from tinydefects.serve.service_settings import ServeSettings
 
@@ -35,11 +33,7 @@ class ServeOptions(ServeSettings):
 
     teacher_weights: GivenWeights = None
     device: GivenDevice = None
-    precision: Precision | None = Field(
-        default=None,
-        description="Of matrix products; left out, as the model was fitted.",
-        json_schema_extra=panel(MACHINE),
-    )
+    precision: GivenPrecision = None
     compiled: Compiled = False
     pixel_pitch_mm: PixelPitch = None
 

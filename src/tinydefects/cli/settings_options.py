@@ -25,6 +25,7 @@ from pydantic.fields import FieldInfo
 from tinydefects.cli.options import MACHINE, bounded, device_here
 from tinydefects.data.json_files import parse_json, read_bytes
 from tinydefects.datasets.folder import suggest
+from tinydefects.detector.settings import Precision
 from tinydefects.errors import TinyDefectsError
 
 
@@ -56,6 +57,17 @@ GivenDevice = Annotated[
 GivenWeights = Annotated[
     Path | None,
     Field(description="Teacher weights on disk: .safetensors, or the authors' .pth.", json_schema_extra=panel(MACHINE)),
+]
+GivenPrecision = Annotated[
+    Precision | None,
+    Field(description="Of matrix products; left out, as the model was fitted.", json_schema_extra=panel(MACHINE)),
+]
+Compiled = Annotated[
+    bool,
+    Field(
+        description="Compile the teacher: minutes for the first images, quicker after; needs a C++ compiler.",
+        json_schema_extra=panel(MACHINE, flag="--compile"),
+    ),
 ]
 
 
