@@ -11,6 +11,7 @@ from tinydefects.detector.patch_grid import (
     PatchGrid,
     axis_matrix,
     image_size,
+    normalise,
     whole_patches,
 )
 from tinydefects.errors import ImageReadError, ResolutionMismatchError
@@ -73,6 +74,19 @@ def test_another_normalisation_can_be_asked_for():
     image = noise(8, 8, 3)
     patches = PatchGrid.proportional((8, 8), patch=8, resolution=8).to_patches(image, (0.5,) * 3, (0.5,) * 3)
     np.testing.assert_allclose(patches.permute(1, 2, 0), image / 127.5 - 1.0, atol=1e-6)
+
+
+def test_several_images_are_normalised_alike_however_they_lie_in_memory():
+    images = noise(2, 6, 5, 3)
+    mirrored, locked = images[:, :, ::-1], images.copy()
+    locked.setflags(write=False)
+    for pixels in (images, mirrored, locked, images[:, ::2]):
+        found = normalise(pixels, IMAGENET_MEAN, IMAGENET_STD)
+        assert found.is_contiguous()
+        by_hand = np.moveaxis((pixels / 255.0 - IMAGENET_MEAN) / IMAGENET_STD, -1, -3)
+        np.testing.assert_allclose(found, by_hand, atol=1e-6)
+    assert images.flags.writeable
+    assert np.array_equal(images, noise(2, 6, 5, 3))  # what is given stays as it is
 
 
 @pytest.mark.parametrize("image", [noise(8, 8), noise(8, 8, 4), noise(8, 8, 3) / 255, noise(0, 8, 3), "image.png"])
