@@ -132,7 +132,7 @@ def measure_accuracy(root: Path) -> list[dict[str, object]]:
 def judge(name: str, detector: Detector | ExportedDetector, test: Sequence[Sample]) -> dict[str, object]:
     """One row."""
     pairs = ((sample, detector.predict(sample.image())) for sample in test)
-    evaluation = evaluate(pairs, category="synthetic/machined_part", fpr_limits=(0.05,), n_resamples=0, n_exhibits=0)
+    evaluation = evaluate(pairs, category="synthetic/machined_part", fpr_limits=(0.05,), n_resamples=0, n_crops=0)
     row = {
         "variant": name,
         "aupro": evaluation.overall.aupro[0],

@@ -82,7 +82,7 @@ def evaluation_of(tally: Tally) -> Evaluation:
         **{name: values[name] for name in ("image_auroc", "image_average_precision", "image_best_f1")},
         score_range=(0.0, 1.0),
         defects=(),
-        exhibits=(),
+        crops=(),
         tally=tally,
     )
 

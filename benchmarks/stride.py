@@ -51,7 +51,7 @@ def judge(category: Category, settings: dict[str, object]) -> tuple[Evaluation, 
         return prediction
 
     pairs = ((sample, predict(sample.image())) for sample in category.test)
-    evaluation = evaluate(pairs, category=category.id, fpr_limits=LIMITS, n_exhibits=0)
+    evaluation = evaluate(pairs, category=category.id, fpr_limits=LIMITS, n_crops=0)
     shapes = detector.passes((SIDE, SIDE)).pass_shapes
     cost = {
         "passes": shapes.total(),

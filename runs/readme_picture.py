@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from tinydefects.data.defects import centred_span
 from tinydefects.data.pixels import read_image
 from tinydefects.datasets.catalog import load_category
-from tinydefects.metrics.records import Exhibit
+from tinydefects.metrics.records import Crop
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.report.sections import bin_by_diameter
 from tinydefects.report.words import rate_in_words
@@ -30,45 +30,45 @@ THEMES = {
 ACCENT = "#e8590c"
 
 
-def choose(evaluation: Evaluation) -> Exhibit:
+def choose(evaluation: Evaluation) -> Crop:
     """The smallest defect of at least 12 px that is found: small, and still to be seen in print."""
-    shown = [exhibit for exhibit in evaluation.exhibits if exhibit.defect.area_px >= 12]
+    shown = [crop for crop in evaluation.crops if crop.defect.area_px >= 12]
     hits = zip(evaluation.defects, evaluation.detectability.hits, strict=True)
     boxes = {(defect.sample_id, defect.box_px) for defect, hit in hits if hit}
-    found = [exhibit for exhibit in shown if (exhibit.defect.sample_id, exhibit.defect.box_px) in boxes]
-    return min(found or shown, key=lambda exhibit: exhibit.defect.area_px)
+    found = [crop for crop in shown if (crop.defect.sample_id, crop.defect.box_px) in boxes]
+    return min(found or shown, key=lambda crop: crop.defect.area_px)
 
 
 def draw(evaluation: Evaluation, results: Sequence[Evaluation], image_path: Path, theme: dict[str, str]) -> Figure:
     """The whole picture in one theme."""
-    exhibit = choose(evaluation)
+    crop = choose(evaluation)
     image = read_image(image_path)
     figure = Figure(figsize=(11, 3.1), dpi=130, facecolor=theme["page"], layout="constrained")
-    whole, cut, truth, anomaly, plot = figure.subplots(1, 5, width_ratios=(1.25, 1, 1, 1, 1.6))
+    whole, native, truth, anomaly, plot = figure.subplots(1, 5, width_ratios=(1.25, 1, 1, 1, 1.6))
     whole.imshow(image)
-    mark_square(whole, exhibit, image.shape[:2])
-    cut.imshow(exhibit.image, interpolation="nearest")
-    truth.imshow(exhibit.image, interpolation="nearest")
-    truth.imshow(np.ma.masked_where(~exhibit.mask, exhibit.mask), cmap="autumn", interpolation="nearest", alpha=0.9)
+    mark_square(whole, crop, image.shape[:2])
+    native.imshow(crop.image, interpolation="nearest")
+    truth.imshow(crop.image, interpolation="nearest")
+    truth.imshow(np.ma.masked_where(~crop.mask, crop.mask), cmap="autumn", interpolation="nearest", alpha=0.9)
     low, high = evaluation.score_range
-    anomaly.imshow(exhibit.anomaly_map.astype(np.float32), cmap="inferno", vmin=low, vmax=high, interpolation="nearest")
-    share = exhibit.defect.area_px / (image.shape[0] * image.shape[1])
+    anomaly.imshow(crop.anomaly_map.astype(np.float32), cmap="inferno", vmin=low, vmax=high, interpolation="nearest")
+    share = crop.defect.area_px / (image.shape[0] * image.shape[1])
     titles = ("the whole image", "native pixels", "truth", "anomaly map")
-    for axes, title in zip((whole, cut, truth, anomaly), titles, strict=True):
+    for axes, title in zip((whole, native, truth, anomaly), titles, strict=True):
         axes.set_title(title, color=theme["ink"], fontsize=9)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_color(theme["line"])
-    caption = f"{exhibit.defect.defect_type}, {exhibit.defect.area_px} px, {100 * share:.3g} % of the image"
-    cut.set_xlabel(caption, color=theme["muted"], fontsize=8)
+    caption = f"{crop.defect.defect_type}, {crop.defect.area_px} px, {100 * share:.3g} % of the image"
+    native.set_xlabel(caption, color=theme["muted"], fontsize=8)
     draw_detection(plot, results, theme)
     return figure
 
 
-def mark_square(axes: Axes, exhibit: Exhibit, size: tuple[int, ...]) -> None:
-    """Where the cut-out lies in the whole image."""
-    top, left, height, width = exhibit.defect.box_px
-    side = exhibit.image.shape[0]
+def mark_square(axes: Axes, crop: Crop, size: tuple[int, ...]) -> None:
+    """Where the crop lies in the whole image."""
+    top, left, height, width = crop.defect.box_px
+    side = crop.image.shape[0]
     y = centred_span(top + height // 2, side, size[0]).start
     x = centred_span(left + width // 2, side, size[1]).start
     axes.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=ACCENT, linewidth=1.5))

@@ -22,7 +22,7 @@ def run(address: str, data: Path) -> Result:
     category = load_category(address, root=data, **DRAWN)
     detector = Detector(**LEARNT).fit(sample.image() for sample in category.train)
     pairs = ((sample, detector.predict(sample.image())) for sample in category.test)
-    evaluation = evaluate(pairs, category=address, n_exhibits=0)
+    evaluation = evaluate(pairs, category=address, n_crops=0)
     return Result(evaluation=evaluation, provenance=describe_run({**DRAWN, **LEARNT}))
 
 

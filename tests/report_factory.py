@@ -9,7 +9,7 @@ from random_category import random_pairs, random_samples
 from tinydefects.benchmark.run_folder import write_protocol
 from tinydefects.metrics.detectability import measure_detectability
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.records import DefectRecord, Exhibit, GroupScores, PlottedCurve
+from tinydefects.metrics.records import Crop, DefectRecord, GroupScores, PlottedCurve
 from tinydefects.metrics.scores import FPR_LIMITS, Evaluation
 from tinydefects.results.protocol import CostSheet, EvaluationProtocol, Job, RunRecord, Spread
 from tinydefects.results.result import Result, describe_run, write_result
@@ -79,7 +79,7 @@ def make_evaluation(
     defects,
     *,
     category="mvtec_ad/screw",
-    exhibits=(),
+    crops=(),
     curve_rule="exact",
     detection_rule="peak_at_pixel_fpr",
     false_alarm_rate=None,
@@ -129,11 +129,11 @@ def make_evaluation(
         detectability=measure_detectability(
             defects, np.array(highest_good, np.float32), rule=detection_rule, rate=false_alarm_rate
         ),
-        exhibits=tuple(exhibits),
+        crops=tuple(crops),
     )
 
 
-def make_exhibit(defect, *, seed=0):
+def make_crop(defect, *, seed=0):
     """A brushed texture with an irregular mark of the defect's area, and a map that is hot where it was found."""
     random = np.random.default_rng(seed)
     side = min(max(defect.box_px[2] + 48, 64), 160)
@@ -153,11 +153,11 @@ def make_exhibit(defect, *, seed=0):
     image = np.clip(light[..., None] * np.array([1.02, 1.0, 0.95]), 0, 255).astype(np.uint8)
     blob = np.exp(-(rows**2 + columns**2) / (2 * (0.45 * defect.diameter_px + 5) ** 2))
     anomaly_map = 0.8 + 0.35 * _smooth(random.standard_normal((side, side)), 5) + defect.peak * blob
-    return Exhibit(defect=defect, image=image, mask=mask, anomaly_map=np.clip(anomaly_map, 0, None).astype(np.float16))
+    return Crop(defect=defect, image=image, mask=mask, anomaly_map=np.clip(anomaly_map, 0, None).astype(np.float16))
 
 
-def make_realistic_evaluation(category="mvtec_ad/screw", *, n_defects=119, n_exhibits=48, seed=7):
-    """Small defects are harder, as everywhere; exhibits are the smallest and the missed ones."""
+def make_realistic_evaluation(category="mvtec_ad/screw", *, n_defects=119, n_crops=48, seed=7):
+    """Small defects are harder, as everywhere; crops are the smallest and the missed ones."""
     random = np.random.default_rng(seed)
     types = ("manipulated_front", "scratch_head", "scratch_neck", "thread_side", "thread_top")
     defects = []
@@ -169,9 +169,9 @@ def make_realistic_evaluation(category="mvtec_ad/screw", *, n_defects=119, n_exh
         area = max(1, round(math.pi * diameter**2 / 4))
         defects.append(make_defect(area, fpr, defect_type=kind, sample_id=f"test/{kind}/{number:03d}"))
     defects.sort(key=lambda defect: defect.area_px)
-    shown = [*defects[: n_exhibits // 2], *sorted(defects[n_exhibits // 2 :], key=lambda defect: defect.peak)]
-    exhibits = [make_exhibit(defect, seed=number) for number, defect in enumerate(shown[:n_exhibits])]
-    return make_evaluation(defects, category=category, exhibits=exhibits)
+    shown = [*defects[: n_crops // 2], *sorted(defects[n_crops // 2 :], key=lambda defect: defect.peak)]
+    crops = [make_crop(defect, seed=number) for number, defect in enumerate(shown[:n_crops])]
+    return make_evaluation(defects, category=category, crops=crops)
 
 
 def _smooth(values, sigma):
@@ -181,9 +181,7 @@ def _smooth(values, sigma):
     return smoothed / smoothed.std()
 
 
-def write_benchmark(
-    folder, skills, *, categories=("cloth/plain", "cloth/twill"), seeds=(0, 1), n_exhibits=400, **images
-):
+def write_benchmark(folder, skills, *, categories=("cloth/plain", "cloth/twill"), seeds=(0, 1), n_crops=400, **images):
     """Results of real evaluations of random maps, as a benchmark leaves them; methods by (peer, resolution).
 
     `skills` says how far defects stand out in the maps of each method; those without a resolution get one seed.
@@ -198,7 +196,7 @@ def write_benchmark(
                     random_pairs(samples, seed=100 * place + seed, contrast=skill),
                     category=category,
                     contrast=True,
-                    n_exhibits=n_exhibits if seed == seeds[0] else 0,
+                    n_crops=n_crops if seed == seeds[0] else 0,
                     n_resamples=0,
                 )
                 job = Job(protocol=protocol, category=category, method=peer, resolution=resolution, seed=seed)

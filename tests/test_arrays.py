@@ -63,7 +63,7 @@ def on_disk(tmp_path_factory):
 def test_every_number_and_interval_is_that_of_samples_on_disk(on_disk):
     pairs, arrays = on_disk
     settings = {"bins": SizeBins(unit="area_px", edges=(4.0, 16.0)), "threshold": 0.5, "n_resamples": 200, "seed": 3}
-    expected, found = evaluate(pairs, n_exhibits=0, **settings), evaluate_arrays(**arrays, **settings)
+    expected, found = evaluate(pairs, n_crops=0, **settings), evaluate_arrays(**arrays, **settings)
     assert metrics_of(found) == pytest.approx(metrics_of(expected), abs=0, nan_ok=True)
     assert len(metrics_of(found)) > 60
     assert found.intervals.keys() == expected.intervals.keys()
@@ -77,7 +77,7 @@ def test_every_number_and_interval_is_that_of_samples_on_disk(on_disk):
 
 def test_the_single_numbers_are_those_of_the_evaluation(on_disk):
     pairs, arrays = on_disk
-    evaluation = evaluate(pairs, fpr_limits=(0.07, 0.05), n_exhibits=0, n_resamples=0)
+    evaluation = evaluate(pairs, fpr_limits=(0.07, 0.05), n_crops=0, n_resamples=0)
     both, scores = (arrays["masks"], arrays["maps"]), arrays["scores"]
     assert aupro(*both, fpr_limit=0.07) == pytest.approx(evaluation.overall.aupro[0], abs=1e-12)
     assert aupro(*both) == pytest.approx(evaluation.overall.aupro[1], abs=1e-12)
@@ -94,7 +94,7 @@ def test_the_rule_of_detection_and_its_rate_are_passed_on(on_disk):
     pairs, arrays = on_disk
     found = pod(arrays["masks"], arrays["maps"], detection_rule="half_at_pixel_fpr", false_alarm_rate=0.02)
     rule = {"detection_rule": "half_at_pixel_fpr", "false_alarm_rate": 0.02}
-    assert found.hits == evaluate(pairs, n_exhibits=0, n_resamples=0, **rule).detectability.hits
+    assert found.hits == evaluate(pairs, n_crops=0, n_resamples=0, **rule).detectability.hits
     assert (found.rule, found.rate) == ("half_at_pixel_fpr", 0.02)
 
 
@@ -269,7 +269,7 @@ def test_what_cannot_be_scored_is_refused_in_one_line_with_its_position(case):
         ({"labels": [0, 0]}, "labelled good but its mask marks a defect"),
         ({"ids": ["test/a/0", "test/a/0"]}, r"ids\[1\]: test/a/0 came before"),
         ({"contrast": True}, "arrays come without photographs"),
-        ({"n_exhibits": 4}, "arrays come without photographs"),
+        ({"n_crops": 4}, "arrays come without photographs"),
         ({"fpr_limits": (5,)}, "fpr_limits"),
     ],
 )

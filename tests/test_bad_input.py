@@ -152,7 +152,7 @@ NUMBERS: list[tuple[tuple[object, ...], str, tuple[str, ...]]] = [
     *((FIT, option, NO_NUMBERS) for option in ("--cache-limit-gb", "--seed")),
     *((EVALUATE, option, (*NO_NUMBERS, "1.5")) for option in ("--limits", "--false-alarm-rate", "--threshold-rate")),
     *((EVALUATE, option, ("nan", "inf", "1e400", "abc")) for option in ("--threshold", "--image-threshold")),
-    *((EVALUATE, option, NO_NUMBERS) for option in ("--pixel-pitch", "--exhibits", "--seed", "--resamples")),
+    *((EVALUATE, option, NO_NUMBERS) for option in ("--pixel-pitch", "--crops", "--seed", "--resamples")),
     *((INSPECT, option, NO_NUMBERS) for option in ("--patch-size", "--pixel-pitch", "--defect-px", "--image-size")),
     *((COMPARE, option, NO_NUMBERS) for option in ("--resamples", "--seed")),
     *((SUBMIT, option, ("nan", "inf", "1e400", "abc")) for option in ("--alpha", "--threshold")),

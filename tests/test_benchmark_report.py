@@ -480,19 +480,19 @@ def test_the_gallery_says_found_where_the_evaluation_does(gallery, stored):
 def test_the_pictures_of_a_defect_are_the_photograph_and_the_ranked_maps(gallery, stored):
     _, names, rows = gallery
     one = next(one for one in stored if one.method == WEAK and one.run.seed == 0)
-    exhibit = read_result(one.path).evaluation.exhibits[0]
+    crop = read_result(one.path).evaluation.crops[0]
     row = next(
         r
         for r in rows
         if (r["category"], r["sample"], r["row"])
-        == (one.evaluation.category, exhibit.defect.sample_id, exhibit.defect.box_px[0])
+        == (one.evaluation.category, crop.defect.sample_id, crop.defect.box_px[0])
     )
     crops = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["crops"].partition(",")[2]))).convert("RGB"))
     height, width = row["height"], row["width"]
     assert crops.shape == (height, width * 5, 3)
     assert np.all(crops[:, :width] == 90)  # the photographs of random samples are plain gray
     place = row["pictured"].index(names.index(WEAK.label)) + 1
-    shares = NormalShares(one.evaluation.tally, one.evaluation.score_range[0]).of(exhibit.anomaly_map)
+    shares = NormalShares(one.evaluation.tally, one.evaluation.score_range[0]).of(crop.anomaly_map)
     whole = colour_shares(shares)
     shown = crops[:, place * width : (place + 1) * width]
     windows = np.lib.stride_tricks.sliding_window_view(whole, shown.shape)
@@ -501,7 +501,7 @@ def test_the_pictures_of_a_defect_are_the_photograph_and_the_ranked_maps(gallery
 
 def test_a_method_without_a_crop_has_no_map_but_a_verdict(stored, tmp_path):
     methods, by_skill = [STRONG, PLAIN], {("strong", 64): 3.0, ("plain", 0): 0.3}
-    folder = write_benchmark(tmp_path / "results", by_skill, categories=("cloth/plain",), n_exhibits=4)
+    folder = write_benchmark(tmp_path / "results", by_skill, categories=("cloth/plain",), n_crops=4)
     found = list(defect_crops(pictured_results(read_benchmark(folder), methods)))
     assert any(len(one.pictured) < 2 for one in found)
     assert all(set(one.verdicts) == {0, 1} for one in found)

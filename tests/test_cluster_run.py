@@ -30,7 +30,7 @@ def process_that_listens_at(address):
 
 def bytes_of_the_evaluation(path):
     content = json.loads(path.read_text())
-    return json.dumps([content["evaluation"], content["tally_sha256"], content["exhibits_sha256"]])
+    return json.dumps([content["evaluation"], content["tally_sha256"], content["crops_sha256"]])
 
 
 def test_two_workers_give_the_bytes_of_a_serial_run_even_when_one_is_killed(tmp_path):

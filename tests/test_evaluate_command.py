@@ -96,7 +96,7 @@ def test_the_licence_of_a_published_dataset_is_told_once_on_standard_error(run):
 def test_every_option_reaches_the_result(run):
     options = ["--limits", "0.2,0.05", "--bins", "diameter_px:2,5", "--bins", "area_mm2:0.01", "--pixel-pitch", "0.1"]
     options += ["--threshold", "1.5", "--image-threshold", "1.25", "--detection-rule", "half_at_pixel_fpr"]
-    options += ["--false-alarm-rate", "0.02", "--exhibits", "0", "--curve", "published_99", "--image-score", "max"]
+    options += ["--false-alarm-rate", "0.02", "--crops", "0", "--curve", "published_99", "--image-score", "max"]
     code, _, err = run(*EVALUATE, *options)
     assert code == 0, err
     evaluation = result().evaluation
@@ -105,7 +105,7 @@ def test_every_option_reaches_the_result(run):
     assert (evaluation.threshold, evaluation.pixel_f1) == (1.5, 1.0)
     assert (evaluation.image_threshold, evaluation.image_f1) == (1.25, 1.0)
     assert (evaluation.detectability.rule, evaluation.detectability.rate) == ("half_at_pixel_fpr", 0.02)
-    assert (evaluation.curve_rule, evaluation.exhibits) == ("published_99", ())
+    assert (evaluation.curve_rule, evaluation.crops) == ("published_99", ())
     told = result().provenance.settings
     assert (told["n_resamples"], told["detection_rule"]) == ("20", "half_at_pixel_fpr")
     assert not {"seed", "contrast", "root", "out"} & told.keys(), "defaults and folders need no telling"

@@ -284,16 +284,16 @@ def test_without_a_normal_pixel_every_pixel_number_is_nan_beside_its_count(folde
     assert np.isnan([evaluation.image_auroc, evaluation.defects[0].first_touched_fpr]).all()
 
 
-def test_exhibits_are_the_smallest_defects_and_the_faintest_at_native_pixels(folder):
+def test_crops_are_the_smallest_defects_and_the_faintest_at_native_pixels(folder):
     # Areas 1 … 6 by number, peaks 6 … 1: the two smallest are 1 and 2, the two faintest 6 and 5.
     pairs = []
     for area in (3, 6, 1, 5, 2, 4):
         mask = np.zeros((200, 90), dtype=bool)
         mask[100, 50 : 50 + area] = True
         pairs.append(folder.pair(f"line/{area}", mask, np.where(mask, 7.0 - area, 0.0)))
-    exhibits = evaluate(pairs, n_exhibits=4).exhibits
-    assert [exhibit.defect.area_px for exhibit in exhibits] == [1, 2, 5, 6]
-    smallest = exhibits[0]
+    crops = evaluate(pairs, n_crops=4).crops
+    assert [crop.defect.area_px for crop in crops] == [1, 2, 5, 6]
+    smallest = crops[0]
     assert smallest.image.shape == (64, 64, 3)
     assert (smallest.mask.shape, smallest.anomaly_map.dtype) == ((64, 64), np.float16)
     # 64 rows around row 100 start at 68; of 90 columns around column 50, at 18.
@@ -304,18 +304,18 @@ def test_exhibits_are_the_smallest_defects_and_the_faintest_at_native_pixels(fol
 
 
 def test_a_defect_of_both_kinds_is_shown_once_and_none_when_none_is_asked_for(small_category):
-    assert [exhibit.defect.sample_id for exhibit in evaluate(small_category, n_exhibits=2).exhibits] == ["test/dot/0"]
-    assert evaluate(small_category, n_exhibits=0).exhibits == ()
+    assert [crop.defect.sample_id for crop in evaluate(small_category, n_crops=2).crops] == ["test/dot/0"]
+    assert evaluate(small_category, n_crops=0).crops == ()
 
 
 def test_cuts_stay_inside_the_image_and_within_their_bounds(folder):
     mask = np.zeros((300, 250), dtype=bool)
     mask[0, 249] = mask[20:290, 10:200] = True
-    corner, large = evaluate([folder.pair("wide/0", mask, np.zeros(mask.shape))]).exhibits
+    corner, large = evaluate([folder.pair("wide/0", mask, np.zeros(mask.shape))]).crops
     assert corner.mask.shape == (64, 64)
     assert corner.mask[0, 63]
     assert large.mask.shape == (160, 160)
-    small = evaluate([folder.pair("tiny/0", marked((5, 9), (2, 2)), np.full((5, 9), 1e9))]).exhibits[0]
+    small = evaluate([folder.pair("tiny/0", marked((5, 9), (2, 2)), np.full((5, 9), 1e9))]).crops[0]
     assert small.mask.shape == (5, 9)
     assert np.isfinite(small.anomaly_map).all()
 
@@ -331,7 +331,7 @@ def test_images_are_read_only_for_defects_worth_showing(folder):
 
     fields = ("id", "image_path", "label", "mask_paths")
     watched = [(Watched(**{name: getattr(sample, name) for name in fields}), said) for sample, said in pairs]
-    evaluate(watched, n_exhibits=2)
+    evaluate(watched, n_crops=2)
     assert read == ["test/dot/0"]  # later ones are neither smaller nor fainter
 
 

@@ -59,7 +59,7 @@ def typed_pairs(folder, types, *, seed=0, per_type=2):
 def odd(tmp_path_factory):
     """An evaluation whose types are called like everything else, with overlapping bins."""
     pairs = typed_pairs(tmp_path_factory.mktemp("odd types"), ODD_TYPES)
-    return evaluate(pairs, category="folder/odd", bins=BINS, n_resamples=60, n_exhibits=0)
+    return evaluate(pairs, category="folder/odd", bins=BINS, n_resamples=60, n_crops=0)
 
 
 def test_keys_and_figures_names_are_unique_and_every_group_holds_its_own_defects(odd):
@@ -161,7 +161,7 @@ def test_plain_names_stay_and_keys_work_as_well(odd):
 
 
 def test_methods_are_compared_on_the_group_that_was_named(odd, tmp_path):
-    other = evaluate(typed_pairs(tmp_path, ODD_TYPES, seed=9), bins=BINS, n_resamples=0, n_exhibits=0)
+    other = evaluate(typed_pairs(tmp_path, ODD_TYPES, seed=9), bins=BINS, n_resamples=0, n_crops=0)
     names = ["aupro_type:Q1@0.3", "aupro_Q1@0.3", "aupro_diameter_px:2-10@0.3", "aupro_2 to 5 px@0.3"]
     quick = {"n_resamples": 100}
     for one in compare({"a": odd, "b": other}, names=names, **quick):
@@ -184,7 +184,7 @@ def test_bins_in_millimetres_of_other_pitches_are_not_compared(tmp_path):
     evaluations = {}
     for name, pitch in (("a", 0.1), ("b", 0.2)):
         pairs = typed_pairs(tmp_path, ("pit",), per_type=6)
-        evaluations[name] = evaluate(pairs, bins=bins, pixel_pitch_mm=pitch, n_resamples=0, n_exhibits=0)
+        evaluations[name] = evaluate(pairs, bins=bins, pixel_pitch_mm=pitch, n_resamples=0, n_crops=0)
     with pytest.raises(ResultError, match=r"other defects in '<0\.05 mm²'"):
         compare(evaluations, names=["aupro_<0.05 mm²@0.3"], n_resamples=100)
     with pytest.raises(ResultError, match=r"other defects in '<0\.05 mm²'"):
@@ -270,7 +270,7 @@ def spotted_pairs(folder, *, whole=False):
 
 def test_the_drawn_curve_of_more_than_a_thousand_defects_lies_on_the_exact_one(tmp_path):
     (pair,) = spotted_pairs(tmp_path)
-    found = evaluate([pair], n_resamples=0, n_exhibits=0)
+    found = evaluate([pair], n_resamples=0, n_crops=0)
     mask, scores = pair[0].mask(), pair[1].anomaly_map
     assert found.overall.n_defects == 1250
     exact = exact_curve(rank(scores[mask], [scores[~mask]]), np.full(1250, 1 / 1250))

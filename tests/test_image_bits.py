@@ -240,8 +240,8 @@ def test_a_benchmark_reads_alike_for_every_method_and_records_it(tmp_path):
     job = Job(protocol=protocol, category="folder/parts", method="local_contrast", resolution=0, seed=0)
     result = run_job(job, RunSettings(root=root, out=tmp_path / "out", cost="off", device="cpu"))
     assert result.run.settings["image_bits"] == "12"
-    (exhibit,) = result.evaluation.exhibits
-    assert exhibit.image.max() > 100  # 2,900 of 4,095 and not of 65,535
+    (crop,) = result.evaluation.crops
+    assert crop.image.max() > 100  # 2,900 of 4,095 and not of 65,535
 
 
 def test_samples_keep_all_else(tmp_path):

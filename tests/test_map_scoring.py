@@ -135,7 +135,7 @@ def test_contrast_is_measured_only_when_asked(reader, category):
 def test_contrast_does_not_read_the_photographs_of_good_images(reader, category, monkeypatch):
     read = []
     monkeypatch.setattr(Sample, "image", lambda sample: read.append(sample.id) or np.zeros((*SIZE, 3), np.uint8))
-    evaluate(reader.pairs(reader.check(category)), n_resamples=0, n_exhibits=0, contrast=True)
+    evaluate(reader.pairs(reader.check(category)), n_resamples=0, n_crops=0, contrast=True)
     assert read == ["test/pit/000"]
-    evaluate(reader.pairs(reader.check(category)), n_resamples=0, n_exhibits=0)
+    evaluate(reader.pairs(reader.check(category)), n_resamples=0, n_crops=0)
     assert read == ["test/pit/000"]

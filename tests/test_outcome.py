@@ -308,7 +308,7 @@ def test_intervals_of_counts_that_may_exceed_one():
 
 def test_a_result_keeps_it_and_older_ones_are_read_without(tmp_path):
     samples = random_samples(tmp_path)
-    evaluation = evaluate(random_pairs(samples), n_resamples=0, n_exhibits=0, category="parts")
+    evaluation = evaluate(random_pairs(samples), n_resamples=0, n_crops=0, category="parts")
     for wishes in ({}, {"false_alarms": 0.001}):  # nothing is called a defect: nan
         outcome = measure_outcome(random_pairs(samples), calibrated(np.linspace(2, 4, 40), extent=2.0, **wishes))
         result = Result(evaluation=evaluation, provenance=describe_run({}), outcome=outcome)
@@ -324,7 +324,7 @@ def test_a_result_keeps_it_and_older_ones_are_read_without(tmp_path):
 @pytest.mark.slow
 def test_a_page_shows_it_where_there_is_one(tmp_path):
     samples = random_samples(tmp_path)
-    evaluation = evaluate(random_pairs(samples), n_resamples=0, n_exhibits=0, category="parts")
+    evaluation = evaluate(random_pairs(samples), n_resamples=0, n_crops=0, category="parts")
     outcome = measure_outcome(random_pairs(samples), calibrated(np.linspace(2, 4, 40), extent=2.0))
     result = Result(evaluation=evaluation, provenance=describe_run({}), outcome=outcome)
     page = write_report([result], tmp_path / "page.html").read_text()

@@ -77,7 +77,7 @@ def test_adding_categories_resolutions_seeds_or_pictures_leaves_fingerprints_as_
         categories=("btad/01", *PROTOCOL.categories),
         resolutions=(1036, 384),
         seeds=(3, 4, 5),
-        evaluation=PROTOCOL.evaluation.changed(n_exhibits=0),
+        evaluation=PROTOCOL.evaluation.changed(n_crops=0),
     )
     assert more.fingerprint == PROTOCOL.fingerprint
     assert {job.fingerprint for job in jobs_of("fbft")} & {job.fingerprint for job in jobs_of("fbft", protocol=more)}
@@ -130,7 +130,7 @@ def test_protocols_with_flat_settings_keep_their_fingerprints_and_those_of_their
     (job,) = list_jobs(protocol, ["local_contrast"], teacherless={"local_contrast"})
     assert job.fingerprint == job_fingerprint
     assert protocol.evaluation == OF_EACH_CATEGORY.changed(
-        fpr_limits=(0.3, 0.05), detection_rule=rule, false_alarm_rate=0.05, n_resamples=20, n_exhibits=0
+        fpr_limits=(0.3, 0.05), detection_rule=rule, false_alarm_rate=0.05, n_resamples=20, n_crops=0
     )
 
 

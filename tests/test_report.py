@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from report_factory import make_defect, make_evaluation, make_exhibit, make_realistic_evaluation
+from report_factory import make_crop, make_defect, make_evaluation, make_realistic_evaluation
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics.detectability import Detectability
 from tinydefects.metrics.records import Interval
@@ -198,7 +198,7 @@ def draw_detection(evaluation, key):
 
 @pytest.mark.parametrize("draw", [quartile_figure, draw_detection, diameter_figure])
 def test_figures_take_every_colour_from_the_page(draw):
-    svg = draw(make_realistic_evaluation(n_defects=60, n_exhibits=0), "a")
+    svg = draw(make_realistic_evaluation(n_defects=60, n_crops=0), "a")
     assert "var(--ink)" in svg
     assert not re.search(r"#[0-9a-f]{6}", svg)
     assert all(name.startswith("a-") for name in re.findall(r'id="([^"]*)"', svg))
@@ -212,7 +212,7 @@ def test_figures_name_the_smallest_detected_and_the_largest_missed():
 
 @pytest.mark.slow
 def test_the_figure_of_detection_marks_the_sizes_of_the_fit():
-    evaluation = make_realistic_evaluation(n_exhibits=0)
+    evaluation = make_realistic_evaluation(n_crops=0)
     svg, fit = draw_detection(evaluation, "a"), evaluation.detectability.fit
     for name, size in (("a50", fit.a50_px), ("a90", fit.a90_px), ("a90/95", fit.a90_95_px)):
         assert f"{name}  {size:.1f} px" in svg
@@ -228,13 +228,13 @@ def test_a_handful_of_defects_still_makes_a_figure(draw, n_defects):
 
 @pytest.mark.slow
 def test_the_same_evaluations_give_the_same_file(tmp_path):
-    evaluation = make_realistic_evaluation(n_defects=20, n_exhibits=3)
+    evaluation = make_realistic_evaluation(n_defects=20, n_crops=3)
     assert write(tmp_path, evaluation) == write(tmp_path, evaluation)
 
 
 @pytest.mark.slow
 def test_the_file_names_no_address_and_its_ids_are_unique_and_resolve(tmp_path):
-    evaluation = make_realistic_evaluation(n_defects=20, n_exhibits=3)
+    evaluation = make_realistic_evaluation(n_defects=20, n_crops=3)
     page = write(tmp_path, with_provenance(evaluation), evaluation)
     assert "://" not in page.replace("http://www.w3.org/2000/svg", "")  # the name of a vocabulary, never asked for
     ids = Counter(attrs["id"] for _, attrs in Tags(page).tags if "id" in attrs)
@@ -248,7 +248,7 @@ def test_the_file_names_no_address_and_its_ids_are_unique_and_resolve(tmp_path):
 @pytest.mark.usefixtures("no_figures")
 def test_text_from_file_names_cannot_become_markup(tmp_path):
     defect = make_defect(9, 0.2, defect_type=HOSTILE, sample_id=HOSTILE)
-    evaluation = make_evaluation([defect], category=HOSTILE, exhibits=[make_exhibit(defect)])
+    evaluation = make_evaluation([defect], category=HOSTILE, crops=[make_crop(defect)])
     page = write(tmp_path, with_provenance(evaluation, {HOSTILE: HOSTILE}), title=HOSTILE)
     tags = Tags(page)
     assert Counter(tag for tag, _ in tags.tags)["script"] == 2  # what it does, and the defects it shows
@@ -258,7 +258,7 @@ def test_text_from_file_names_cannot_become_markup(tmp_path):
 
 @pytest.mark.usefixtures("no_figures")
 def test_every_number_of_the_size_table_is_in_the_page_with_its_count(tmp_path):
-    evaluation = make_realistic_evaluation(n_defects=60, n_exhibits=0)
+    evaluation = make_realistic_evaluation(n_defects=60, n_crops=0)
     text = Tags(write(tmp_path, evaluation)).text
     for group in (*evaluation.cumulative, *evaluation.disjoint, *evaluation.by_type):
         row = "".join(
@@ -332,7 +332,7 @@ def test_the_overview_of_categories_sums_defects_and_averages_scores(tmp_path):
 
 @pytest.mark.usefixtures("no_figures")
 def test_a_single_method_meets_nobody(tmp_path):
-    page = write(tmp_path, make_realistic_evaluation(n_defects=20, n_exhibits=3))
+    page = write(tmp_path, make_realistic_evaluation(n_defects=20, n_crops=3))
     for absent in ('id="leaderboard"', 'id="cost"', 'id="curves"', "Missed by", "cannot be told"):
         assert absent not in page, absent
     assert "Scores by defect size" in page
@@ -358,7 +358,7 @@ def test_the_page_opens_with_the_largest_miss_and_the_smallest_find(tmp_path):
     # areas 4, 9, 16 found and 25, 36, 49 missed: 2.3, 3.4, 4.5 px and 5.6, 6.8, 7.9 px
     found, missed = [make_defect(area, 0.0) for area in (9, 4, 16)], [make_defect(area, 0.5) for area in (25, 49, 36)]
     named = [replace(defect, sample_id=f"test/scratch/{number:03d}") for number, defect in enumerate([*found, *missed])]
-    evaluation = make_evaluation(named, exhibits=[make_exhibit(defect) for defect in named])
+    evaluation = make_evaluation(named, crops=[make_crop(defect) for defect in named])
     page = write(tmp_path, evaluation)
     turns = [("missed", "7.9"), ("found", "2.3"), ("missed", "6.8"), ("found", "3.4"), ("missed", "5.6")]
     assert telling(page) == turns
@@ -369,13 +369,13 @@ def test_the_page_opens_with_the_largest_miss_and_the_smallest_find(tmp_path):
 @pytest.mark.usefixtures("no_figures")
 def test_nothing_missed_opens_with_finds_alone(tmp_path):
     named = [make_defect(area, 0.0, sample_id=f"test/{area}") for area in (4, 9, 16)]
-    page = write(tmp_path, make_evaluation(named, exhibits=[make_exhibit(defect) for defect in named]))
+    page = write(tmp_path, make_evaluation(named, crops=[make_crop(defect) for defect in named]))
     assert telling(page) == [("found", "2.3"), ("found", "3.4"), ("found", "4.5")]
 
 
 @pytest.mark.usefixtures("no_figures")
 def test_two_results_of_one_category_are_told_apart(tmp_path):
-    evaluation = make_realistic_evaluation(n_defects=8, n_exhibits=2)
+    evaluation = make_realistic_evaluation(n_defects=8, n_crops=2)
     text = Tags(write(tmp_path, evaluation, evaluation)).text
     assert "mvtec_ad/screw (1)" in text
     assert "mvtec_ad/screw (2)" in text
@@ -393,13 +393,11 @@ def test_forty_eight_crops_of_noise_stay_below_four_megabytes(tmp_path):
     random = np.random.default_rng(0)
     defects = [make_defect(area, 0.2) for area in range(200, 248)]
     noise = [random.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in defects]
-    exhibits = [
-        replace(
-            make_exhibit(defect), image=image, mask=image[..., 0] > 250, anomaly_map=image[..., 1].astype(np.float16)
-        )
+    crops = [
+        replace(make_crop(defect), image=image, mask=image[..., 0] > 250, anomaly_map=image[..., 1].astype(np.float16))
         for defect, image in zip(defects, noise, strict=True)
     ]
-    assert len(write(tmp_path, make_evaluation(defects, exhibits=exhibits))) < 4e6
+    assert len(write(tmp_path, make_evaluation(defects, crops=crops))) < 4e6
 
 
 @pytest.mark.slow
@@ -411,7 +409,7 @@ def test_importing_the_report_loads_neither_matplotlib_nor_jinja():
 
 @pytest.mark.slow
 def test_an_interval_stands_below_its_number_and_none_where_there_is_none(tmp_path):
-    evaluation = make_realistic_evaluation(n_defects=40, n_exhibits=0)
+    evaluation = make_realistic_evaluation(n_defects=40, n_crops=0)
     known = {"aupro_Q1@0.05": Interval(low=0.123, high=0.456), "rho@0.05": Interval(low=math.nan, high=math.nan)}
     page = write_report([replace(evaluation, intervals=known)], tmp_path / "report.html").read_text()
     assert page.count('<small class="interval">') == 1

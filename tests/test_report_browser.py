@@ -18,8 +18,8 @@ def browser():
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports")
-    one = make_realistic_evaluation(n_defects=40, n_exhibits=12)
-    other = make_realistic_evaluation("visa/pcb4", n_defects=12, n_exhibits=2, seed=3)
+    one = make_realistic_evaluation(n_defects=40, n_crops=12)
+    other = make_realistic_evaluation("visa/pcb4", n_defects=12, n_crops=2, seed=3)
     return {"one": write_report([one], folder / "one.html"), "two": write_report([one, other], folder / "two.html")}
 
 

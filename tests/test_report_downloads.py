@@ -30,7 +30,7 @@ def reports(tmp_path_factory):
     many = write_benchmark(folder / "results", SKILLS, n_defective=16)
     return {
         "many": write_report(many, folder / "many.html", n_resamples=50),
-        "one": write_report([make_realistic_evaluation(n_defects=30, n_exhibits=2)], folder / "one.html"),
+        "one": write_report([make_realistic_evaluation(n_defects=30, n_crops=2)], folder / "one.html"),
     }
 
 

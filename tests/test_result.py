@@ -48,7 +48,7 @@ def test_a_result_comes_back_as_it_went(result, tmp_path):
     )
     assert again.evaluation.disjoint[0].curve == result.evaluation.disjoint[0].curve
     np.testing.assert_equal(numbers_of(again.evaluation), numbers_of(result.evaluation))
-    for kept, cut in zip(again.evaluation.exhibits, result.evaluation.exhibits, strict=True):
+    for kept, cut in zip(again.evaluation.crops, result.evaluation.crops, strict=True):
         np.testing.assert_array_equal(kept.anomaly_map, cut.anomaly_map)
         np.testing.assert_array_equal(kept.mask, cut.mask)
         np.testing.assert_equal(asdict(kept.defect), asdict(cut.defect))
@@ -87,11 +87,11 @@ def change_a_field(path: Path) -> None:
     path.write_text(path.read_text().replace('"n_images": 1', '"n_images": "many"', 1))
 
 
-def lose_the_exhibits(path: Path) -> None:
+def lose_the_crops(path: Path) -> None:
     path.with_suffix(".npz").unlink()
 
 
-def swap_the_exhibits(path: Path) -> None:
+def swap_the_crops(path: Path) -> None:
     np.savez(path.with_suffix(".npz"), other=np.zeros(3))
 
 
@@ -103,7 +103,7 @@ def swap_the_tally(path: Path) -> None:
     np.savez(path.with_suffix(".tally.npz"), other=np.zeros(3))
 
 
-DAMAGES = [cut_json, change_a_field, lose_the_exhibits, swap_the_exhibits, lose_the_tally, swap_the_tally]
+DAMAGES = [cut_json, change_a_field, lose_the_crops, swap_the_crops, lose_the_tally, swap_the_tally]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -148,6 +148,8 @@ def test_a_result_of_the_first_format_is_still_read(result, tmp_path):
     path = write_result(replace(result, evaluation=replace(result.evaluation, tally=None)), tmp_path / "r.json")
     stored = json.loads(path.read_text())
     del stored["tally_sha256"], stored["evaluation"]["intervals"], stored["evaluation"]["detectability"]
+    stored["exhibits_sha256"] = stored.pop("crops_sha256")
+    stored["evaluation"]["exhibits"] = stored["evaluation"].pop("crops")
     path.write_text(json.dumps({**stored, "format": 1}))
     assert read_result(path).evaluation.pixel_auroc == result.evaluation.pixel_auroc
 
@@ -171,7 +173,7 @@ def test_the_tally_keeps_counts_of_scores_and_nothing_of_where_they_lie(result, 
 @pytest.mark.parametrize("suffix", [".npz", ".tally.npz"])
 def test_a_sound_file_of_another_result_is_refused(result, tmp_path, suffix):
     path, tally = write_result(result, tmp_path / "r.json"), result.evaluation.tally
-    evaluation = replace(result.evaluation, exhibits=(), tally=replace(tally, image_score=tally.image_score + 1))
+    evaluation = replace(result.evaluation, crops=(), tally=replace(tally, image_score=tally.image_score + 1))
     other = write_result(replace(result, evaluation=evaluation), tmp_path / "other.json")
     path.with_suffix(suffix).write_bytes(other.with_suffix(suffix).read_bytes())
     with pytest.raises(ResultError, match=r"does not belong to r\.json"):
@@ -181,7 +183,7 @@ def test_a_sound_file_of_another_result_is_refused(result, tmp_path, suffix):
 @pytest.mark.slow
 def test_a_kill_at_any_step_of_another_evaluation_leaves_the_old_result_or_the_new_one(result, tmp_path):
     old, path = replace(result, provenance=replace(result.provenance, machine="old")), tmp_path / "r/a.b.json"
-    new = replace(result, evaluation=replace(result.evaluation, exhibits=(), tally=None, category="new"))
+    new = replace(result, evaluation=replace(result.evaluation, crops=(), tally=None, category="new"))
     write_result(old, path, with_table=True)
     seen = []
     for _ in killed_at_each_step(lambda: write_result(new, path)):

@@ -295,5 +295,5 @@ def test_a_cost_sheet_comes_with_the_first_seed_alone(tmp_path, monkeypatch):
     first, second = (read_result(settings.out / job.path) for job in jobs)
     assert (first.run.cost.n_beside, first.run.cost.threads, first.run.cost.teacher_bytes) == (1, 1, 0)
     assert second.run.cost is None
-    assert first.evaluation.exhibits
-    assert not second.evaluation.exhibits
+    assert first.evaluation.crops
+    assert not second.evaluation.crops

@@ -167,6 +167,8 @@ def test_a_file_of_the_first_format_is_read_with_its_own_words(summary, tmp_path
         ]
     content["rows"] = [{"peer": row.pop("method"), "figures": row.pop("metrics"), **row} for row in content["rows"]]
     content["failed"] = [{"peer": one.pop("method"), **one} for one in content["failed"]]
+    evaluation = content["protocol"]["evaluation"]
+    evaluation["n_exhibits"] = evaluation.pop("n_crops")
     (tmp_path / "old.json").write_text(json.dumps({**content, "format": 1}))
     old, new = read_summary(tmp_path / "old.json"), read_summary(path)
     assert repr(old) == repr(new)
@@ -180,7 +182,7 @@ def test_it_is_small_strict_json_without_pictures_or_tallies(summary, tmp_path):
     rows = [line for line in text.splitlines() if line.startswith('{"category":')]
     assert len(rows) == len(summary.rows)
     assert max(map(len, rows)) < 4500  # 600 of them stay below 3 MB
-    assert not any(word in rows[0] for word in ("exhibit", "tally", "curve", "sample_id"))
+    assert not any(word in rows[0] for word in ("crop", "tally", "curve", "sample_id"))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,7 @@ def test_it_is_small_strict_json_without_pictures_or_tallies(summary, tmp_path):
         ('"n_train":7', '"n_train":"many"', r"field 'rows\.0\.n_train'"),
         ('"verdict":"best"', '"verdict":3', r"field 'boards\.0\.leaderboard\.rows\.0\.verdict'"),
         ('"fingerprint"', '"footprint"', r"field 'fingerprint'"),
-        ('"format": 3', '"format": 9', "newer version"),
+        ('"format": 4', '"format": 9', "newer version"),
         ('"rows": [', '"rows": [[', "not a readable summary"),
     ],
 )

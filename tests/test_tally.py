@@ -28,7 +28,7 @@ def images(seed, decimals=2, size=(12, 15)):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_every_count_is_that_of_looking(seed):
-    tally = evaluate(images(seed), n_exhibits=0, n_resamples=0).tally
+    tally = evaluate(images(seed), n_crops=0, n_resamples=0).tally
     pairs = list(images(seed))
     defects = [
         float32([said.anomaly_map[pixel] for pixel in region])
@@ -78,7 +78,7 @@ def test_without_defects_only_the_decision_threshold_is_left():
 @pytest.mark.parametrize("decimals", [0, 6])
 def test_the_drawn_curve_runs_through_points_of_the_exact_one(decimals):
     pairs = list(images(1, decimals, size=(30, 40)))
-    drawn = evaluate(pairs, n_exhibits=0, n_resamples=0).overall.curve
+    drawn = evaluate(pairs, n_crops=0, n_resamples=0).overall.curve
     regions = [
         float32([said.anomaly_map[pixel] for pixel in region])
         for sample, said in pairs

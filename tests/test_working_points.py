@@ -160,4 +160,4 @@ def test_limits_down_to_a_hundred_thousandth_are_exact():
     scores, mask = np.zeros(200_001, np.float32), np.zeros(200_001, bool)
     scores[:2], mask[1] = (9, 5), True
     pair = (FakeSample(0, mask[None]), Prediction(scores[None], 9.0))
-    assert evaluate([pair], fpr_limits=[1e-5], n_exhibits=0).overall.aupro == pytest.approx((0.5,))
+    assert evaluate([pair], fpr_limits=[1e-5], n_crops=0).overall.aupro == pytest.approx((0.5,))

@@ -121,7 +121,7 @@ EFFORTS: Mapping[str, Effort] = {
 ANY_METHOD = Effort(0.3, 0.3)
 TIMED_IMAGES = {"off": 0, "quick": 40, "mvtec": 6000}  # of a cost sheet, about, all batch sizes together
 SECONDS_PER_MEGAPIXEL = 0.2  # of a method without teacher, and of scoring
-RESULT_BYTES, EXHIBIT_BYTES = 200_000, 1_500_000  # of one result, and of its pictures where it has some
+RESULT_BYTES, CROPS_BYTES = 200_000, 1_500_000  # of one result, and of its crops where it has some
 PROCESS_BYTES = 700_000_000  # libraries, and buffers of an image
 
 Loads = Mapping[tuple[str, DetectorSettings | None], Workload]  # by category and how the teacher sees it
@@ -248,7 +248,7 @@ def plan_jobs(
         teacher_seconds=per_image,
         feature_bytes=sum(known.load(one).feature_bytes for one in shares.values())
         + sum(load.feature_bytes for load in own.values()),
-        result_bytes=sum(RESULT_BYTES + EXHIBIT_BYTES * job.is_first_seed for job in left),
+        result_bytes=sum(RESULT_BYTES + CROPS_BYTES * job.is_first_seed for job in left),
         memory_bytes=_memory(teacher, [known.load(job) for job in left]),
     )
 

@@ -261,7 +261,7 @@ def _score(examinee: Examinee, job: Job, settings: RunSettings) -> Evaluation:
     evaluation = protocol.evaluation.changed(
         threshold=threshold,
         image_threshold=image_threshold,
-        n_exhibits=protocol.evaluation.n_exhibits if job.is_first_seed else 0,
+        n_crops=protocol.evaluation.n_crops if job.is_first_seed else 0,
     )
     pairs = _kept(examinee.predictions(examinee.category.test), job, settings)
     return evaluate(pairs, evaluation, category=job.category)

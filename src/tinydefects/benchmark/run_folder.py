@@ -1,6 +1,6 @@
 """The output folder of a benchmark: its protocol, which jobs it answers already, which failed and why, and its results.
 
-Results are read back without their pictures, which are left on disk until the gallery asks.
+Results are read back without their crops, which are left on disk until the gallery asks.
 """
 
 import hashlib
@@ -243,10 +243,10 @@ def _plain(value: object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoredResult:
-    """One result without its pictures; `path` holds `n_pictures` of them."""
+    """One result without its crops; `path` holds `n_crops` of them."""
 
     path: Path
-    n_pictures: int
+    n_crops: int
     evaluation: Evaluation
     provenance: Provenance
     run: RunRecord
@@ -307,8 +307,8 @@ def _stored(folder: Path) -> Iterator[StoredResult]:
         if result.run is not None:
             yield StoredResult(
                 path=path,
-                n_pictures=len(result.evaluation.exhibits),
-                evaluation=replace(result.evaluation, exhibits=()),
+                n_crops=len(result.evaluation.crops),
+                evaluation=replace(result.evaluation, crops=()),
                 provenance=result.provenance,
                 run=result.run,
             )

@@ -24,7 +24,7 @@ from tinydefects.results.old_results import in_our_words
 from tinydefects.results.protocol import CostSheet, EvaluationProtocol
 from tinydefects.results.result import Provenance
 
-FORMAT = 3  # 1 and 2 have other words: a method was a peer, in 1 a row of a leaderboard a standing of an entrant
+FORMAT = 4  # others have other words: 3 exhibits for crops, 2 peers for methods, 1 standings of entrants for rows
 DECIMALS = 6
 OUR_FAMILY = "fbft"  # with its ablations a board of its own, so that parts are tested against the whole
 SIZES = ("", "_Q1", "_Q2", "_Q3", "_only_Q2", "_only_Q3", "_only_Q4")  # Q1 alone is the cumulative one, Q4 is all
@@ -223,12 +223,12 @@ def _row(one: StoredResult) -> Row:
 
 
 def _in_these_words(content: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """The content of a file of format 1 or 2 in the words of format 3."""
+    """The content of a file of any format in the words of today's."""
     if content["format"] == 1:
         for board in content["boards"]:
             rows = board["leaderboard"].pop("standings")
             board["leaderboard"]["rows"] = [{"method": row.pop("entrant"), **row} for row in rows]
-    return in_our_words(content) if content["format"] < 3 else content
+    return in_our_words(content) if content["format"] < 4 else content
 
 
 def _rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON value

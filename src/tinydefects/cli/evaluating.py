@@ -121,7 +121,7 @@ def evaluate(
     from tinydefects.results.result import Result, describe_run, write_result
 
     category = load(category_id, settings.root, option, allow=allow)
-    bits = bits_to_show(category, read_maker(maps)) if settings.n_exhibits or settings.contrast else ALL_BITS
+    bits = bits_to_show(category, read_maker(maps)) if settings.n_crops or settings.contrast else ALL_BITS
     category = category_with_image_bits(category, bits)
     base = settings.out / category.id
     thresholds = thresholds_at(settings.calibration)

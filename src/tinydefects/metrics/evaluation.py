@@ -107,12 +107,12 @@ class EvaluationSettings(BaseModel):
         description="Images that score above it are called defective. Chosen without the test images.",
         json_schema_extra={"panel": DECISIONS},
     )
-    n_exhibits: int = Field(
+    n_crops: int = Field(
         default=48,
         ge=0,
         le=100_000,
-        description="Defects cut out for the report; 0 keeps the data's pixels out of the result.",
-        json_schema_extra={"flag": "--exhibits", "panel": FILES},
+        description="Crops of defects for the report; 0 keeps the data's pixels out of the result.",
+        json_schema_extra={"flag": "--crops", "panel": FILES},
     )
 
     @field_validator("fpr_limits", mode="before")
@@ -184,7 +184,7 @@ def evaluate(
         np.nan if value is None else value for value in (asked.threshold, asked.image_threshold, asked.pixel_pitch_mm)
     )
     with ScoreSpool() as normal_scores:
-        gathered = gather(pairs, normal_scores, asked.n_exhibits, with_contrast=asked.contrast)
+        gathered = gather(pairs, normal_scores, asked.n_crops, with_contrast=asked.contrast)
         ranking = rank_spooled(gathered.pooled_defect_scores(), normal_scores)
         tally = gathered.tally(ranking, threshold)
         aupimos = image_aupimos(ranking, normal_scores, tally)
@@ -248,7 +248,7 @@ def _conclude(gathered: Gathered, scorer: GroupScorer, category: str) -> Evaluat
         image_fpr_at_95_tpr=fpr_at_tpr(images, percent=95),
         score_range=(gathered.lowest, gathered.highest),
         defects=records,
-        exhibits=gathered.exhibits.exhibits(records),
+        crops=gathered.crops.crops(records),
     )
 
 

@@ -126,7 +126,7 @@ def evaluate_arrays(
         TinyDefectsError: as `evaluate`.
     """
     pairs = array_pairs(masks, maps, scores=scores, labels=labels, ids=ids, groups=groups)
-    return evaluate(pairs, **{"n_exhibits": 0, **settings})
+    return evaluate(pairs, **{"n_crops": 0, **settings})
 
 
 def _at_level(name: str, level: str, masks: Masks, maps: Maps, scores: Iterable[float] | None) -> float:

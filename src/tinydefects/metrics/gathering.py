@@ -2,7 +2,7 @@
 
 The scores of defect pixels stay in memory, those of normal pixels go to disk (`spool.py`). Each image counts at its own
 resolution. A defective image whose mask is empty or missing counts as a defective image: its pixels cannot be called
-normal. Defects worth looking at, the smallest and those that score lowest, are cut out of their images meanwhile.
+normal. Defects worth looking at, the smallest and those that score lowest, are cropped from their images meanwhile.
 """
 
 import heapq
@@ -17,71 +17,52 @@ from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError
 from tinydefects.metrics.defect_signals import contrast_to_noise, own_peaks
 from tinydefects.metrics.ranking import Ranking, Tally, choose_thresholds, count_at_least
-from tinydefects.metrics.records import DefectRecord, Exhibit
+from tinydefects.metrics.records import Crop, DefectRecord
 from tinydefects.metrics.spool import ScoreSpool
 
-SMALLEST_CUT_PX, LARGEST_CUT_PX, MARGIN_PX = 64, 160, 24
+SMALLEST_CROP_PX, LARGEST_CROP_PX, MARGIN_PX = 64, 160, 24
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Cut:
-    """The surroundings of one defect: image (h, w, 3), mask (h, w), anomaly map (h, w) in half precision."""
-
-    image: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
-    anomaly_map: NDArray[np.float16]
-
-
-class ExhibitKeeper:
-    """At most `n_exhibits` cuts: half the smallest defects, the other half those with the lowest peaks.
+class CropKeeper:
+    """At most `n_crops` crops: half of the smallest defects, the other half of those with the lowest peaks.
 
     Peaks are compared within one category, where all maps come from one detector. Of equals, the earlier stays.
     """
 
-    def __init__(self, n_exhibits: int) -> None:
-        self._smallest = _Lowest(n_exhibits // 2)
-        self._faintest = _Lowest(n_exhibits - n_exhibits // 2)
+    def __init__(self, n_crops: int) -> None:
+        self._smallest = _Lowest(n_crops // 2)
+        self._faintest = _Lowest(n_crops - n_crops // 2)
 
-    def wants(self, area_px: int, peak: float) -> bool:
+    def wants(self, defect: DefectRecord) -> bool:
         """Whether this defect would be kept: only then is its image worth reading."""
-        return self._smallest.admits(area_px) or self._faintest.admits(peak)
+        return self._smallest.admits(defect.area_px) or self._faintest.admits(defect.peak)
 
-    def keep(self, number: int, area_px: int, peak: float, cut: Cut) -> None:
-        """Keep the cut of defect `number` wherever it belongs, and drop what it displaces."""
-        self._smallest.push(area_px, number, cut)
-        self._faintest.push(peak, number, cut)
+    def keep(self, number: int, crop: Crop) -> None:
+        """Keep the crop of defect `number` wherever it belongs, and drop what it displaces."""
+        self._smallest.push(crop.defect.area_px, number, crop)
+        self._faintest.push(crop.defect.peak, number, crop)
 
-    def exhibits(self, defects: Sequence[DefectRecord]) -> tuple[Exhibit, ...]:
-        """The kept cuts with their records, `defects[number]`, by ascending area."""
-        cuts = self._smallest.cuts() | self._faintest.cuts()
-        numbers = sorted(cuts, key=lambda number: (defects[number].area_px, number))
-        return tuple(
-            Exhibit(
-                defect=defects[number],
-                image=cuts[number].image,
-                mask=cuts[number].mask,
-                anomaly_map=cuts[number].anomaly_map,
-            )
-            for number in numbers
-        )
+    def crops(self, defects: Sequence[DefectRecord]) -> tuple[Crop, ...]:
+        """The kept ones by ascending area, each with what is known by now of its defect, `defects[number]`."""
+        kept = self._smallest.crops() | self._faintest.crops()
+        numbers = sorted(kept, key=lambda number: (defects[number].area_px, number))
+        return tuple(replace(kept[number], defect=defects[number]) for number in numbers)
 
 
-def cut_out(
-    box_px: tuple[int, int, int, int],
-    image: NDArray[np.uint8],
-    mask: NDArray[np.bool_],
-    anomaly_map: NDArray[np.float32],
-) -> Cut:
-    """A square of 64 to 160 pixels around the centre of the box (top, left, height, width), inside the image.
+def crop_around(
+    defect: DefectRecord, image: NDArray[np.uint8], mask: NDArray[np.bool_], anomaly_map: NDArray[np.float32]
+) -> Crop:
+    """A square of 64 to 160 pixels around the centre of the defect's box, inside the image.
 
     The map is clipped to the range of half precision.
     """
-    top, left, height, width = box_px
-    side = min(max(max(height, width) + 2 * MARGIN_PX, SMALLEST_CUT_PX), LARGEST_CUT_PX)
+    top, left, height, width = defect.box_px
+    side = min(max(max(height, width) + 2 * MARGIN_PX, SMALLEST_CROP_PX), LARGEST_CROP_PX)
     rows = centred_span(top + height // 2, side, mask.shape[0])
     window = (rows, centred_span(left + width // 2, side, mask.shape[1]))
     highest = np.finfo(np.float16).max
-    return Cut(
+    return Crop(
+        defect=defect,
         image=image[window].copy(),
         mask=mask[window].copy(),
         anomaly_map=np.clip(anomaly_map[window], -highest, highest).astype(np.float16),
@@ -89,24 +70,24 @@ def cut_out(
 
 
 class _Lowest:
-    """The cuts with the lowest keys, in a heap whose top is the next to go."""
+    """The crops with the lowest keys, in a heap whose top is the next to go."""
 
     def __init__(self, n_kept: int) -> None:
         self._n_kept = n_kept
-        self._heap: list[tuple[float, int, Cut]] = []
+        self._heap: list[tuple[float, int, Crop]] = []
 
     def admits(self, key: float) -> bool:
         return len(self._heap) < self._n_kept or (self._n_kept > 0 and key < -self._heap[0][0])
 
-    def push(self, key: float, number: int, cut: Cut) -> None:
+    def push(self, key: float, number: int, crop: Crop) -> None:
         if not self.admits(key):
             return
-        heapq.heappush(self._heap, (-key, -number, cut))
+        heapq.heappush(self._heap, (-key, -number, crop))
         if len(self._heap) > self._n_kept:
             heapq.heappop(self._heap)
 
-    def cuts(self) -> dict[int, Cut]:
-        return {-number: cut for _, number, cut in self._heap}
+    def crops(self) -> dict[int, Crop]:
+        return {-number: crop for _, number, crop in self._heap}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,7 +95,7 @@ class Gathered:
     """What the stream leaves behind: lists about images run in parallel, so do those about defects."""
 
     normal_scores: ScoreSpool
-    exhibits: ExhibitKeeper
+    crops: CropKeeper
     with_contrast: bool = False
     samples: list[Sample] = field(default_factory=list)
     image_scores: list[float] = field(default_factory=list)
@@ -177,7 +158,7 @@ class Gathered:
 def gather(
     pairs: Iterable[tuple[Sample, Prediction]],
     normal_scores: ScoreSpool,
-    n_exhibits: int,
+    n_crops: int,
     *,
     with_contrast: bool = False,
 ) -> Gathered:
@@ -186,7 +167,7 @@ def gather(
     Raises:
         ResolutionMismatchError, DatasetError, ScoreError: as `evaluate` says.
     """
-    gathered = Gathered(normal_scores=normal_scores, exhibits=ExhibitKeeper(n_exhibits), with_contrast=with_contrast)
+    gathered = Gathered(normal_scores=normal_scores, crops=CropKeeper(n_crops), with_contrast=with_contrast)
     for sample, prediction in pairs:
         _gather_image(gathered, sample, prediction)
     if not gathered.samples:
@@ -215,10 +196,9 @@ def _gather_image(gathered: Gathered, sample: Sample, prediction: Prediction) ->
         if gathered.with_contrast:
             image = sample.image() if image is None else image
             gathered.records[-1] = replace(record, contrast=contrast_to_noise(image, mask, defect))
-        if gathered.exhibits.wants(record.area_px, record.peak):
+        if gathered.crops.wants(record):
             image = sample.image() if image is None else image
-            cut = cut_out(record.box_px, image, mask, anomaly_map)
-            gathered.exhibits.keep(len(gathered.records) - 1, record.area_px, record.peak, cut)
+            gathered.crops.keep(len(gathered.records) - 1, crop_around(record, image, mask, anomaly_map))
 
 
 def checked_pair(sample: Sample, prediction: Prediction) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -1,4 +1,4 @@
-"""The parts of an evaluation, as frozen values: one record a defect, the scores of a group, an interval, an exhibit.
+"""The parts of an evaluation, as frozen values: one record a defect, the scores of a group, an interval, a crop.
 
 Undefined is nan with the count beside it; nothing here measures or reads anything.
 """
@@ -113,8 +113,8 @@ class DefectRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Exhibit:
-    """A defect cut out at native pixels, with a margin: image (h, w, 3) uint8, mask (h, w) bool, map (h, w) float16."""
+class Crop:
+    """The surroundings of a defect at native pixels: image (h, w, 3) uint8, mask (h, w) bool, map (h, w) float16."""
 
     defect: DefectRecord
     image: NDArray[np.uint8]

@@ -18,7 +18,7 @@ from tinydefects.errors import ResultError
 from tinydefects.metrics.detectability import Detectability, describe
 from tinydefects.metrics.groups import SizeBins, short
 from tinydefects.metrics.ranking import Tally
-from tinydefects.metrics.records import DefectRecord, Exhibit, GroupScores, Interval
+from tinydefects.metrics.records import Crop, DefectRecord, GroupScores, Interval
 from tinydefects.notebook import number, paragraphs, table, whisker
 
 FPR_LIMITS = (0.30, 0.10, 0.05, 0.01)
@@ -75,7 +75,7 @@ class Evaluation:
             ones reach.
         aupimo: mean of `aupimo_by_image`, the AUPIMO of each defective image by sample id (Bertoldo et al. 2024):
             recall over the logarithm of the good images' mean false-positive rate, from 1e-5 to 1e-4.
-        exhibits: the smallest defects and those with the lowest peaks, bounded in number.
+        crops: the smallest defects and those with the lowest peaks, bounded in number.
         score_range: lowest and highest anomaly score seen.
         detectability: which of `defects` are detected at a stated false-alarm rate, and POD against their size.
         bins, pixel_pitch_mm: what `by_bin` was made from.
@@ -105,7 +105,7 @@ class Evaluation:
     image_best_f1: float
     score_range: tuple[float, float]
     defects: tuple[DefectRecord, ...]
-    exhibits: tuple[Exhibit, ...]
+    crops: tuple[Crop, ...]
     by_bin: tuple[GroupScores, ...] = ()
     threshold: float = float("nan")
     pixel_f1: float = float("nan")

@@ -97,13 +97,13 @@ class EvaluationMetric(Metric):
 
     def evaluate(self, **settings: Any) -> Evaluation:  # noqa: ANN401
         """The full evaluation of all images since `reset`; `settings` are those of `evaluate`, such as `bins`."""
-        return evaluate(self._images.pairs(), **{"n_exhibits": 0, "fpr_limits": self.fpr_limits, **settings})
+        return evaluate(self._images.pairs(), **{"n_crops": 0, "fpr_limits": self.fpr_limits, **settings})
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor] | torch.Tensor:  # noqa: ANN401
         """Take in a batch as `update` does, and return the numbers of this batch alone."""
         first = len(self._images)
         self.update(*args, **kwargs)
-        batch = evaluate(self._images.pairs(first), n_exhibits=0, fpr_limits=self.fpr_limits, n_resamples=0)
+        batch = evaluate(self._images.pairs(first), n_crops=0, fpr_limits=self.fpr_limits, n_resamples=0)
         numbers = self._chosen(batch)
         vars(self)["_forward_cache"] = numbers  # what Lightning logs of a step
         return numbers

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tinydefects.benchmark.board import MethodAt
 from tinydefects.benchmark.run_folder import StoredResult
-from tinydefects.metrics.records import DefectRecord, Exhibit
+from tinydefects.metrics.records import Crop, DefectRecord
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.report.crops import (
     CropStore,
@@ -36,11 +36,11 @@ Place = tuple[str, tuple[int, int, int, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pictured:
-    """One method's evaluation of a category; `crops` reads its pictures, so that few are in memory at a time."""
+    """One method's evaluation of a category; `crops` reads its crops, so that few are in memory at a time."""
 
     method: int
     evaluation: Evaluation
-    crops: Callable[[], Sequence[Exhibit]]
+    crops: Callable[[], Sequence[Crop]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +78,9 @@ class DefectCrops:
 
 
 def pictured_results(stored: Sequence[StoredResult], methods: Sequence[MethodAt]) -> list[Pictured]:
-    """In each category the first seed of each method that keeps pictures, or else its first."""
+    """In each category the first seed of each method that keeps crops, or else its first."""
     first: dict[tuple[str, MethodAt], StoredResult] = {}
-    for one in sorted(stored, key=lambda one: (not one.n_pictures, one.run.seed)):
+    for one in sorted(stored, key=lambda one: (not one.n_crops, one.run.seed)):
         first.setdefault((one.evaluation.category, one.method), one)
     return [
         Pictured(method=methods.index(one.method), evaluation=one.evaluation, crops=partial(_read_crops, one.path))
@@ -88,14 +88,14 @@ def pictured_results(stored: Sequence[StoredResult], methods: Sequence[MethodAt]
     ]
 
 
-def _read_crops(path: Path) -> Sequence[Exhibit]:
-    return read_result(path).evaluation.exhibits
+def _read_crops(path: Path) -> Sequence[Crop]:
+    return read_result(path).evaluation.crops
 
 
 def defect_crops(shown: Sequence[Pictured]) -> Iterator[DefectCrops]:
-    """The defects of all categories that anybody keeps a picture of; one category is in memory at a time.
+    """The defects of all categories that anybody keeps a crop of; one category is in memory at a time.
 
-    Where a method keeps no picture of a defect that another has, its map is missing there.
+    Where a method keeps no crop of a defect that another has, its map is missing there.
     """
     for category in dict.fromkeys(one.evaluation.category for one in shown):
         yield from _defects_of([one for one in shown if one.evaluation.category == category], category)
@@ -103,15 +103,15 @@ def defect_crops(shown: Sequence[Pictured]) -> Iterator[DefectCrops]:
 
 def _defects_of(shown: Sequence[Pictured], category: str) -> Iterator[DefectCrops]:
     verdicts: dict[Place, dict[int, Verdict]] = {}
-    exhibits: dict[Place, dict[int, Exhibit]] = {}
+    crops: dict[Place, dict[int, Crop]] = {}
     colours = {}
     for one in sorted(shown, key=lambda one: one.method):
         for place, verdict in _verdicts(one.evaluation).items():
             verdicts.setdefault(place, {})[one.method] = verdict
         colours[one.method] = _colouring(one.evaluation)
-        for exhibit in one.crops():
-            exhibits.setdefault(_place(exhibit.defect), {})[one.method] = exhibit
-    for place, by_method in exhibits.items():
+        for crop in one.crops():
+            crops.setdefault(_place(crop.defect), {})[one.method] = crop
+    for place, by_method in crops.items():
         yield _crops_of(category, verdicts[place], by_method, colours)
 
 
@@ -136,12 +136,12 @@ def _verdicts(evaluation: Evaluation) -> dict[Place, Verdict]:
 def _crops_of(
     category: str,
     verdicts: Mapping[int, Verdict],
-    exhibits: Mapping[int, Exhibit],
+    crops: Mapping[int, Crop],
     colours: Mapping[int, Callable[[NDArray[np.floating]], NDArray[np.uint8]]],
 ) -> DefectCrops:
-    first = next(iter(exhibits.values()))
+    first = next(iter(crops.values()))
     window = window_around(first.mask, first.defect.area_px)
-    maps = [colours[number](exhibit.anomaly_map[window]) for number, exhibit in exhibits.items()]
+    maps = [colours[number](crop.anomaly_map[window]) for number, crop in crops.items()]
     mask: NDArray[np.bool_] = first.mask[window]
     return DefectCrops(
         category=category,
@@ -150,7 +150,7 @@ def _crops_of(
         height=mask.shape[0],
         width=mask.shape[1],
         outline=outline_path(mask),
-        pictured=tuple(exhibits),
+        pictured=tuple(crops),
         crops=encode_crops([first.image[window], *maps]),
     )
 

@@ -170,7 +170,7 @@ def _pictured_singles(singles: Sequence[Single], n_before: int) -> list[Pictured
         Pictured(
             method=n_before + order.index(one.method),
             evaluation=one.evaluation,
-            crops=partial(getattr, one.evaluation, "exhibits"),
+            crops=partial(getattr, one.evaluation, "crops"),
         )
         for one in singles
     ]

@@ -1,4 +1,4 @@
-"""The files beside a result: pixels of its exhibits, the tally of its evaluation, the table of its defects.
+"""The files beside a result: pixels of its crops, the tally of its evaluation, the table of its defects.
 
 The tally lets results be compared later without the maps. It holds how many pixels of an image or a defect reach a
 score, not where they lie: no map and no photograph can be made from it. Counts are stored as their steps from threshold
@@ -17,35 +17,37 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 from tinydefects.data.tables import Columns, write_csv
 from tinydefects.metrics.groups import short
 from tinydefects.metrics.ranking import Tally
-from tinydefects.metrics.records import Exhibit
+from tinydefects.metrics.records import Crop
 from tinydefects.metrics.scores import Evaluation
 
 STEPPED = ("normal_at_least", "defect_at_least")  # of a tally
-with_config(ConfigDict(arbitrary_types_allowed=True))(Exhibit)  # its arrays are checked when they are cut again
+with_config(ConfigDict(arbitrary_types_allowed=True))(Crop)  # its arrays are checked when they are read again
 
 
-def pack_exhibits(exhibits: tuple[Exhibit, ...]) -> bytes:
+def pack_crops(crops: tuple[Crop, ...]) -> bytes:
     """The bytes of an npz file with image, mask and map of each."""
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    for number, exhibit in enumerate(exhibits):
-        arrays[f"{number}.image"] = exhibit.image
-        arrays[f"{number}.mask"] = exhibit.mask
-        arrays[f"{number}.anomaly_map"] = exhibit.anomaly_map
+    for number, crop in enumerate(crops):
+        arrays[f"{number}.image"] = crop.image
+        arrays[f"{number}.mask"] = crop.mask
+        arrays[f"{number}.anomaly_map"] = crop.anomaly_map
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy types the keywords as its own options
     return buffer.getvalue()
 
 
-def unpack_exhibits(packed: bytes, records: list[dict[str, Any]]) -> tuple[Exhibit, ...]:
-    """What `pack_exhibits` packed, each with the fields of its defect from `records`.
+def unpack_crops(packed: bytes, records: list[dict[str, Any]]) -> tuple[Crop, ...]:
+    """What `pack_crops` packed, each with the fields of its defect from `records`.
 
     Raises:
         ValueError, KeyError: not such a file, or not of these records.
     """
     arrays = np.load(io.BytesIO(packed), allow_pickle=False)
-    cuts = [{key: arrays[f"{n}.{key}"] for key in ("image", "mask", "anomaly_map")} for n in range(len(records))]
-    exhibits = [{"defect": record, **cut} for record, cut in zip(records, cuts, strict=True)]
-    return TypeAdapter(tuple[Exhibit, ...]).validate_python(exhibits)
+    crops = [
+        {"defect": record, **{key: arrays[f"{number}.{key}"] for key in ("image", "mask", "anomaly_map")}}
+        for number, record in enumerate(records)
+    ]
+    return TypeAdapter(tuple[Crop, ...]).validate_python(crops)
 
 
 def pack_tally(tally: Tally) -> bytes:

@@ -1,7 +1,8 @@
 """Files of earlier versions, read in the words of this one.
 
 In results of format 3 and before groups went by name and place: what they lack is put back on reading. In results of
-format 4 and before, as in summaries of format 2 and before, a method is called a peer, a metric a figure.
+format 4 and before, as in summaries of format 2 and before, a method is called a peer, a metric a figure; in results of
+format 5, summaries of format 3 and protocols of those days, a crop is called an exhibit.
 """
 
 from collections.abc import Iterable
@@ -16,15 +17,39 @@ from tinydefects.metrics.groups import SizeBins, bin_groups, size_and_type_group
 from tinydefects.metrics.records import GroupScores
 from tinydefects.metrics.scores import Evaluation
 
-WORDS = {"peer": "method", "peer_bytes": "method_bytes", "figure": "metric", "figures": "metrics"}
+WORDS = {
+    "peer": "method",
+    "peer_bytes": "method_bytes",
+    "figure": "metric",
+    "figures": "metrics",
+    "exhibits": "crops",
+    "exhibits_sha256": "crops_sha256",
+    "n_exhibits": "n_crops",
+}
 MethodName = Annotated[str, Field(validation_alias=AliasChoices("method", "peer"))]  # in files without a format
 
 
 def in_our_words(content: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """The same with a method for every peer, a metric for every figure."""
+    """The same with a method for every peer, a metric for every figure, a crop for every exhibit."""
     if isinstance(content, dict):
         return {WORDS.get(name, name): in_our_words(value) for name, value in content.items()}
     return [in_our_words(value) for value in content] if isinstance(content, list) else content
+
+
+def result_in_our_words(content: dict[str, Any]) -> dict[str, Any]:
+    """The same of a result; ids of images, which are names as well in its evaluation, stay as they are."""
+    whole = {name: in_our_words(value) for name, value in content.items() if name in {"provenance", "run"}}
+    return _renamed({**content, **whole, "evaluation": _renamed(content["evaluation"])})
+
+
+def protocol_in_our_words(content: dict[str, Any]) -> dict[str, Any]:
+    """The same of a protocol, whose settings of the evaluation stand in it or in a part of their own."""
+    evaluation = content.get("evaluation")
+    return _renamed({**content, "evaluation": _renamed(evaluation)} if isinstance(evaluation, dict) else content)
+
+
+def _renamed(content: dict[str, Any]) -> dict[str, Any]:
+    return {WORDS.get(name, name): value for name, value in content.items()}
 
 
 def add_keys(evaluation: dict[str, Any]) -> None:

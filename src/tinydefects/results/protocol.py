@@ -17,10 +17,11 @@ from pydantic import model_validator
 
 from tinydefects.metrics.detectability import checked_rate
 from tinydefects.metrics.evaluation import EvaluationSettings
+from tinydefects.results.old_results import protocol_in_our_words
 
 PROTOCOL_VERSION = 1  # raised when equal settings would no longer give equal numbers
-OF_EACH_CATEGORY = EvaluationSettings(n_exhibits=400, contrast=True)
-FOR_PICTURES = {"n_exhibits", "contrast"}  # they decide no number
+OF_EACH_CATEGORY = EvaluationSettings(n_crops=400, contrast=True)
+FOR_PICTURES = {"n_crops", "contrast"}  # they decide no number
 NO_RESOLUTION = 0  # of a method that sees no teacher's input
 
 
@@ -53,8 +54,11 @@ class EvaluationProtocol:
     @model_validator(mode="before")
     @classmethod
     def _gather_evaluation(cls, content: Any) -> Any:  # noqa: ANN401 - any JSON value
-        """Files of 0.1.0 hold the settings of the evaluation among those of the protocol."""
-        if not isinstance(content, dict) or "evaluation" in content:
+        """Files of 0.1.0 hold the settings of the evaluation among those of the protocol, in older words."""
+        if not isinstance(content, dict):
+            return content
+        content = protocol_in_our_words(content)
+        if "evaluation" in content:
             return content
         flat = {name: value for name, value in content.items() if name in EvaluationSettings.model_fields}
         own = {name: value for name, value in content.items() if name not in flat}

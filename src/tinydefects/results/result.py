@@ -1,6 +1,6 @@
-"""A result on disk: one evaluation and everything needed to repeat it, as strict JSON beside its exhibits and tally.
+"""A result on disk: one evaluation and everything needed to repeat it, as strict JSON beside its crops and tally.
 
-`<name>.json` holds the numbers (nan is null), `<name>.npz` the exhibits' pixels, and `<name>.tally.npz` the counts that
+`<name>.json` holds the numbers (nan is null), `<name>.npz` the crops' pixels, and `<name>.tally.npz` the counts that
 later comparisons resample. They are one set of files, see `together`: a kill leaves the earlier result or the new one.
 """
 
@@ -29,11 +29,11 @@ from tinydefects.decisions.outcome import Outcome
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.results.attachments import pack_exhibits, pack_tally, unpack_exhibits, unpack_tally, write_defect_table
-from tinydefects.results.old_results import add_keys, in_our_words, with_members
+from tinydefects.results.attachments import pack_crops, pack_tally, unpack_crops, unpack_tally, write_defect_table
+from tinydefects.results.old_results import add_keys, result_in_our_words, with_members
 from tinydefects.results.protocol import RunRecord
 
-FORMAT = 5  # 1 had neither tally nor intervals, 2 no run record, 3 no keys of groups, 4 peers; all can be read
+FORMAT = 6  # 1 had neither tally nor intervals, 2 no run record, 3 no keys of groups, 4 peers, 5 exhibits; all are read
 RECORDED_PACKAGES = ("tinydefects", "numpy", "scipy", "pillow", "tifffile", "torch", "timm")
 with_config(ConfigDict(arbitrary_types_allowed=True))(Tally)  # stored and read on its own
 TALLY_SUFFIX = ".tally.npz"
@@ -81,7 +81,7 @@ class _ResultFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: int
-    exhibits_sha256: str
+    crops_sha256: str
     tally_sha256: str = ""
     run: RunRecord | None = None
     outcome: Outcome | None = None
@@ -102,7 +102,7 @@ def describe_run(settings: Mapping[str, object]) -> Provenance:
 
 
 def write_result(result: Result, path: Path, *, with_table: bool = False) -> Path:
-    """Write `path` (.json) and beside it the exhibits (.npz) and the tally (.tally.npz) where there is one.
+    """Write `path` (.json) and beside it the crops (.npz) and the tally (.tally.npz) where there is one.
 
     `with_table` adds the table of all defects (.defects.csv). That of an earlier result goes in any case.
     Returns the path of the JSON.
@@ -114,7 +114,7 @@ def write_result(result: Result, path: Path, *, with_table: bool = False) -> Pat
 
     def write(new: Path) -> None:
         packed, packed_tally = (
-            pack_exhibits(evaluation.exhibits),
+            pack_crops(evaluation.crops),
             pack_tally(evaluation.tally) if evaluation.tally else b"",
         )
         (new / path.with_suffix(".npz").name).write_bytes(packed)
@@ -134,12 +134,12 @@ def write_result(result: Result, path: Path, *, with_table: bool = False) -> Pat
 
 def _content(result: Result, packed: bytes, packed_tally: bytes) -> dict[str, Any]:
     """What the JSON says, with the digests of the files beside it."""
-    evaluation = asdict(replace(result.evaluation, exhibits=(), tally=None))
+    evaluation = asdict(replace(result.evaluation, crops=(), tally=None))
     del evaluation["tally"]
-    evaluation["exhibits"] = [asdict(exhibit.defect) for exhibit in result.evaluation.exhibits]
+    evaluation["crops"] = [asdict(crop.defect) for crop in result.evaluation.crops]
     return {
         "format": FORMAT,
-        "exhibits_sha256": hashlib.sha256(packed).hexdigest(),
+        "crops_sha256": hashlib.sha256(packed).hexdigest(),
         "tally_sha256": hashlib.sha256(packed_tally).hexdigest() if packed_tally else "",
         "provenance": asdict(result.provenance),
         **({"run": _run_content(result.run)} if result.run else {}),
@@ -159,16 +159,16 @@ def read_result(path: Path) -> Result:
         content = read_json(path, ResultError, kind="result", way_out="evaluate again")
         if int(content["format"]) > FORMAT:
             raise ResultError(f"{path}: written by a newer version of tinydefects; update this one to read it")
-        records = content["evaluation"].pop("exhibits")
+        if int(content["format"]) < 6:
+            content = result_in_our_words(content)
+        records = content["evaluation"].pop("crops")
         old = int(content["format"]) < 4
         if old:
             add_keys(content["evaluation"])
-        if int(content["format"]) < 5:
-            content |= {name: in_our_words(content[name]) for name in ("provenance", "run") if name in content}
         parsed = _ResultFile.model_validate(
-            null_to_nan({**content, "evaluation": {**content["evaluation"], "exhibits": []}})
+            null_to_nan({**content, "evaluation": {**content["evaluation"], "crops": []}})
         )
-        exhibits = unpack_exhibits(_read_own(path, ".npz", parsed.exhibits_sha256), null_to_nan(records))
+        crops = unpack_crops(_read_own(path, ".npz", parsed.crops_sha256), null_to_nan(records))
         tally = unpack_tally(_read_own(path, TALLY_SUFFIX, parsed.tally_sha256)) if parsed.tally_sha256 else None
     except ResultError:
         raise
@@ -176,7 +176,7 @@ def read_result(path: Path) -> Result:
         raise ResultError(f"{path}: {first_fault(error)}; evaluate again with this version") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
         raise ResultError(f"{path}: not a readable result ({type(error).__name__}: {error}); evaluate again") from error
-    evaluation = replace(parsed.evaluation, exhibits=exhibits, tally=tally)
+    evaluation = replace(parsed.evaluation, crops=crops, tally=tally)
     evaluation = with_members(evaluation) if old else evaluation
     return Result(evaluation=evaluation, provenance=parsed.provenance, run=parsed.run, outcome=parsed.outcome)
 
@@ -202,11 +202,11 @@ def _run_content(run: RunRecord) -> dict[str, Any]:
 
 def numbers_of(evaluation: Evaluation) -> dict[str, object]:
     """The numbers of an evaluation without records, curves and pictures."""
-    bare = asdict(replace(evaluation, exhibits=(), defects=(), tally=None))
+    bare = asdict(replace(evaluation, crops=(), defects=(), tally=None))
     groups = [bare["overall"], *bare["cumulative"], *bare["disjoint"], *bare["by_type"], *bare["by_bin"]]
     for group in groups:
         del group["curve"], group["members"]
-    return {name: value for name, value in bare.items() if name not in {"exhibits", "defects", "tally"}}
+    return {name: value for name, value in bare.items() if name not in {"crops", "defects", "tally"}}
 
 
 def find_results(folder: Path) -> list[Path]:
@@ -226,7 +226,7 @@ def find_results(folder: Path) -> list[Path]:
 
 
 def _is_result(path: Path, folder: Path) -> bool:
-    """Whether exhibits lie beside it; what lies in hidden folders is not written to its end."""
+    """Whether crops lie beside it; what lies in hidden folders is not written to its end."""
     is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return not is_hidden and path.with_suffix(".npz").exists()
 
