@@ -6,35 +6,48 @@ import torch
 from torch import nn
 
 from timing import time_interleaved
-from tinydefects.detector.precision import arithmetic
+from tinydefects.detector.precision import SIXTEEN_BITS, arithmetic
+from tinydefects.detector.settings import Precision
 from tinydefects.detector.students import StudentPair
 from tinydefects.detector.teacher import Teacher
 
 COPIED = 64  # bytes for each number of a factor: 256 MB at a side of 2048
+ON_A_GPU = 20  # products or copies in a row: waiting for a single one takes a share of its time
 
 
 def measure_ceilings(device: str, *, rounds: int, side: int) -> dict[str, float]:
     """TFLOP/s of square products by kind of number and road, and GB/s of a copy (bytes read and written).
 
-    The factors have `side` rows and columns: 2048 are 17 GFLOP.
+    The factors have `side` rows and columns, 2048 are 17 GFLOP, and lie there in the numbers that are multiplied.
     """
-    left, right = torch.randn(2, side, side, device=device)
+    factors = torch.randn(2, side, side, device=device)
     source = torch.zeros(COPIED * side**2 // 4, device=device)
     target = torch.empty_like(source)
+    times_each = 1 if device == "cpu" else ON_A_GPU
 
-    def product(precision: str) -> Callable[[], object]:
+    def several(once: Callable[[], object]) -> Callable[[], object]:
         def run() -> None:
-            with torch.inference_mode(), arithmetic(precision, device):  # type: ignore[arg-type]
+            for _ in range(times_each):
+                once()
+
+        return run
+
+    def product(precision: Precision) -> Callable[[], object]:
+        left, right = factors.to(SIXTEEN_BITS.get(precision, torch.float32))
+
+        def run() -> None:
+            with torch.inference_mode(), arithmetic(precision, device):
                 left @ right
 
         return run
 
     bytes_left, bytes_right = (torch.ones(side, side, dtype=torch.int8, device=device) for _ in range(2))
-    variants = {f"{name}_tflops": product(name) for name in ("highest", "float32", "bfloat16")}
-    variants["int8_tflops"] = lambda: torch._int_mm(bytes_left, bytes_right.t())
-    variants["copy_gb_per_s"] = lambda: target.copy_(source)
+    kinds: tuple[Precision, ...] = ("highest", "float32", "bfloat16")
+    variants = {f"{name}_tflops": several(product(name)) for name in kinds}
+    variants["int8_tflops"] = several(lambda: torch._int_mm(bytes_left, bytes_right.t()))
+    variants["copy_gb_per_s"] = several(lambda: target.copy_(source))
     times = time_interleaved(variants, rounds=rounds, device=device)
-    seconds = {name: timing.lowest_ms / 1e3 for name, timing in times.items()}
+    seconds = {name: timing.lowest_ms / 1e3 / times_each for name, timing in times.items()}
     copy = 2 * COPIED * side**2 / 1e9 / seconds.pop("copy_gb_per_s")
     return {name: 2 * side**3 / 1e12 / each for name, each in seconds.items()} | {"copy_gb_per_s": copy}
 

@@ -2,17 +2,18 @@
 
     python benchmarks/inference.py                        # ViT-S/14 and ViT-B/14 at 518 and 1036 px; about 12 minutes
     python benchmarks/inference.py --teachers vit_small_patch14_dinov2 --resolutions 518
-    python benchmarks/inference.py --device cuda --batches 1,2,4,8,16 --out results/benchmarks/inference_cuda.json
+    python benchmarks/inference.py --device cuda --files 16 --out results/benchmarks/inference_cuda.json
 
 All variants run once a round, one after the other. Weights are random, which changes no time. `ours, square` shows the
 teacher the same square as the published pipeline: what is left then is arithmetic alone. `ours, folder` is what one of
-several files takes when the next ones are decoded meanwhile, as `tinydefects predict` does.
+several files takes when the next ones are decoded meanwhile, as `tinydefects predict` does. Teacher and students alone,
+by images a pass: `gpu_passes.py`.
 """
 
 import argparse
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from tinydefects.detector.teacher import Teacher
 
 TEACHERS = "vit_small_patch14_dinov2,vit_base_patch14_reg4_dinov2"
 STAGES = ("decode", "resize", "transfer", "teacher", "students", "map", "score")
-FOLDER_PIXELS = 8 * 518**2  # of the teacher's input: 8 files at 518 px, 2 at 1036
+FOLDER_PIXELS = 8 * 518**2  # of the teacher's input, unless told otherwise: 8 files at 518 px, 2 at 1036
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--size", default="1000x1500", help="of the image, height x width")
     parser.add_argument("--rounds", type=int, default=5, help="of which the median is taken, after one to warm up")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batches", default="1", help="images a pass of the teacher, for the best throughput")
+    parser.add_argument("--files", type=int, default=0, help="in the folder; 0 is as few as a processor needs")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 is its own choice")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="needs a C++ compiler")
     parser.add_argument("--ceiling-side", type=int, default=2048, help="of the square matrices whose product is timed")
@@ -84,7 +85,7 @@ def measure(
     square = fitted(teacher, resolution, image, preset="published", precision="float32")
     half = fitted(teacher, resolution, image, precision="bfloat16")
     compiled = fitted(teacher, resolution, image, compiled=asked.compile)
-    files = [path] * max(2, round(FOLDER_PIXELS / resolution**2))
+    files = [path] * (asked.files or max(2, round(FOLDER_PIXELS / resolution**2)))
     published = PublishedPipeline(teacher, resolution)
     stages = stages_of(ours, path)
     times = time_interleaved(
@@ -95,13 +96,14 @@ def measure(
             **({"ours, compiled": lambda: compiled.predict(read_image(path))} if asked.compile else {}),
             "ours, bfloat16": lambda: half.predict(read_image(path)),
             "ours, folder": lambda: list(ours.predict_many(read_ahead(read_image, files))),
+            "ours, bfloat16, folder": lambda: list(half.predict_many(read_ahead(read_image, files))),
             "decode JPEG": lambda: read_image(path.with_suffix(".jpg")),
             **stages,
         },
         rounds=asked.rounds,
         device=asked.device,
     )
-    times["ours, folder"] = each_of(times["ours, folder"], len(files))
+    times |= {name: each_of(timing, len(files)) for name, timing in times.items() if name.endswith("folder")}
     shape = ours.grid(image.shape[:2]).shape
     tflop = count_tflop(teacher, shape)
     total = tflop["teacher"] + tflop["students"]
@@ -117,7 +119,7 @@ def measure(
         "share_outside_teacher": 1 - times["teacher"].median_ms / sum(times[name].median_ms for name in STAGES),
         "share_outside_teacher_in_a_folder": 1 - times["teacher"].median_ms / times["ours, folder"].median_ms,
         "largest_map_difference": difference(published, square, image),
-        "batches": [throughput(half, image, int(batch), asked) for batch in asked.batches.split(",")],
+        "largest_map_difference_without_tf32": without_tf32(partial(difference, published, square, image)),
     }
 
 
@@ -136,15 +138,15 @@ def stages_of(detector: Detector, path: Path) -> dict[str, Callable[[], object]]
     """Every step of `Detector.predict` on the file, each with the result of the one before it at hand."""
     image, teacher = read_image(path), detector.teacher
     grid = detector.grid(image.shape[:2])
-    pixels = grid.to_patches(image, teacher.mean, teacher.std)[None]
-    there = pixels.to(teacher.device)
+    pixels = grid.to_pixels(image)[None]
+    there = teacher.normalise(pixels)
     features = teacher.features(there)
     patch_scores = detector.patch_scores(*features)
     anomaly_map = grid.to_image(patch_scores[0])
     steps: tuple[Callable[[], object], ...] = (
         partial(read_image, path),
-        partial(grid.to_patches, image, teacher.mean, teacher.std),
-        partial(pixels.to, teacher.device),
+        partial(grid.to_pixels, image),
+        partial(teacher.normalise, pixels),
         partial(teacher.features, there),
         partial(detector.patch_scores, *features),
         partial(grid.to_image, patch_scores[0]),
@@ -159,19 +161,14 @@ def difference(published: PublishedPipeline, square: Detector, image: NDArray[np
     return float(np.abs(published.predict(image)[0] - square.predict(image).anomaly_map).max())
 
 
-def throughput(
-    detector: Detector, image: NDArray[np.uint8], batch: int, asked: argparse.Namespace
-) -> dict[str, object]:
-    """Milliseconds an image of teacher and students, bfloat16, when they see `batch` images of one size at once.
-
-    On a GPU the teacher is compiled, as who counts milliseconds there would have it.
-    """
-    teacher = replace(detector.teacher, compiled=asked.compile and asked.device != "cpu")
-    pixels = detector.grid(image.shape[:2]).to_patches(image, teacher.mean, teacher.std).to(teacher.device)
-    several = pixels.expand(batch, -1, -1, -1).contiguous()
-    run = {"batch": lambda: detector.patch_scores(*teacher.features(several))}
-    timing = time_interleaved(run, rounds=asked.rounds, device=asked.device)["batch"]
-    return {"images": batch, "ms_per_image": timing.median_ms / batch, "all_ms": timing.all_ms}
+def without_tf32(measure: Callable[[], float]) -> float:
+    """The same with convolutions of a GPU in float32, which torch rounds to 10 bits unless told otherwise."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        return measure()
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def summary(row: dict[str, object]) -> str:

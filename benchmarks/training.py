@@ -25,7 +25,7 @@ from tinydefects.detector.detector import Detector
 from tinydefects.detector.devices import waiting_for
 from tinydefects.detector.teacher import Teacher
 
-SEED, LEARNING_RATE, SIDE_PX = 115, 1e-4, 1000
+SEED, LEARNING_RATE = 115, 1e-4
 ARRIVED = 1.01  # times the loss to be reached
 OURS: dict[str, dict[str, object]] = {
     "ours": {},
@@ -41,15 +41,16 @@ def main() -> None:
     if asked.threads:
         torch.set_num_threads(asked.threads)
     teacher = random_teacher(asked.teacher, asked.device)
-    images = [photograph((SIDE_PX, SIDE_PX), seed) for seed in range(asked.images)]
+    images = [photograph((asked.side, asked.side), seed) for seed in range(asked.images)]
+    settings = {name: getattr(asked, name) for name in ("teacher", "resolution", "images", "epochs", "device")}
     published = measure_published(teacher, images, asked)
     rows = [published]
-    print(published, flush=True)
+    print({key: value for key, value in published.items() if key != "losses"}, flush=True)
     for name in asked.variants.split(";") if asked.variants else OURS:
         rows.append(measure_ours(name, teacher, images, published, asked))
         print({key: value for key, value in rows[-1].items() if key != "losses"}, flush=True)
-    settings = {name: getattr(asked, name) for name in ("teacher", "resolution", "images", "epochs", "device")}
-    print(write_times("training", settings, {"rows": rows}, asked.out))
+        # after every row: a machine that is taken away keeps what it has measured
+        print(write_times("training", settings, {"rows": rows}, asked.out), flush=True)
 
 
 def options() -> argparse.ArgumentParser:
@@ -58,6 +59,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--teacher", default="vit_small_patch14_dinov2", help="a ViT of timm")
     parser.add_argument("--resolution", type=int, default=518, help="side of the teacher's input in pixels")
     parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--side", type=int, default=1000, help="of the square images in pixels")
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--timed-images", type=int, default=8, help="over which the published pipeline is timed")
     parser.add_argument("--variants", default="", help=f"of {', '.join(map(repr, OURS))}, separated by semicolons")
