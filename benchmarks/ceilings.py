@@ -12,7 +12,7 @@ from tinydefects.detector.students import StudentPair
 from tinydefects.detector.teacher import Teacher
 
 COPIED = 64  # bytes for each number of a factor: 256 MB at a side of 2048
-ON_A_GPU = 20  # products or copies in a row: waiting for a single one takes a share of its time
+ON_A_GPU = 10  # products or copies in a row: waiting for a single one takes a share of its time
 
 
 def measure_ceilings(device: str, *, rounds: int, side: int) -> dict[str, float]:

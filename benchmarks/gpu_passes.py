@@ -6,7 +6,7 @@
 Products are bfloat16. Inputs lie on the device, normalised; `with_transfer_ms_per_image` is from bytes in the
 processor's memory to scores there. Roads: `as it comes` is what `Detector.predict` does, `recorded` the same as a CUDA
 graph (`replay.py`), `cuDNN` takes that library's attention, `compiled` compiles the blocks of the teacher. Weights are
-random, which changes no time. Every part is written as soon as it is measured; what fails stands there with its reason.
+random, which changes no time. Parts are written as soon as they are measured; what fails stands there with its reason.
 """
 
 import argparse
@@ -87,26 +87,26 @@ def main() -> None:
     """Measure what is asked for: the first teacher and resolution from all sides, then the others."""
     asked = options().parse_args()
     measured = Measured(asked)
-    side = asked.ceiling_side
-    measured.content["ceilings"] = measured.take(
-        "ceilings", lambda: measure_ceilings(asked.device, rounds=asked.rounds, side=side)
-    )
+    ceilings = partial(measure_ceilings, asked.device, rounds=min(3, asked.rounds), side=asked.ceiling_side)
+    measured.content["ceilings"] = measured.take("ceilings", ceilings)
     height, width = map(int, asked.size.split("x"))
     image, batches = photograph((height, width)), list(map(int, asked.batches.split(",")))
     cases = [(name, int(pixels)) for name in asked.teachers.split(",") for pixels in asked.resolutions.split(",")]
-    roads = [road for road in ROADS if asked.cudnn or not ROADS[road].cudnn]
-    plain, compiled = ([road for road in roads if ROADS[road].compiled is kind] for kind in (False, True))
+    plain = [road for road in ROADS if not ROADS[road].compiled and (asked.cudnn or not ROADS[road].cudnn)]
     teacher = random_teacher(cases[0][0], asked.device)
     for name, resolution in cases:
         teacher = teacher if teacher.name == name else random_teacher(name, asked.device)
         detector = fitted(teacher, resolution, image, precision="bfloat16")
+        if (name, resolution) != cases[0]:
+            measure_roads(measured, detector, image, batches, ["as it comes", "recorded"])
+            continue
         measure_roads(measured, detector, image, batches, plain)
-        if (name, resolution) == cases[0]:
-            ends = sorted({1, best_batch(measured.content["rows"]) or max(batches)})
-            for batch in ends:
-                look_closer(measured, detector, image, batch)
-            if asked.compile:
-                measure_roads(measured, detector, image, ends, compiled)
+        best = best_of(measured.content["rows"])
+        ends = sorted({1, best["images"]}) if best else batches[:1]
+        for batch in ends:
+            look_closer(measured, detector, image, batch)
+        if asked.compile:
+            measure_roads(measured, detector, image, ends, [f"compiled, {best['road'] if best else 'recorded'}"])
 
 
 def options() -> argparse.ArgumentParser:
@@ -129,7 +129,7 @@ def options() -> argparse.ArgumentParser:
 def measure_roads(
     measured: Measured, detector: Detector, image: NDArray[np.uint8], batches: Sequence[int], roads: Sequence[str]
 ) -> None:
-    """Rows of one teacher and resolution: every batch on every road, written one by one."""
+    """Rows of one teacher and resolution: every batch on every road, written batch by batch."""
     ceiling = measured.content["ceilings"]["bfloat16_tflops"]
     for batch in batches:
         for road in roads:
@@ -140,7 +140,7 @@ def measure_roads(
             if row:
                 measured.content["rows"].append({"road": road, **row})
                 print(f"  {row['ms_per_image']:.2f} ms an image, {row['share_of_ceiling']:.0%} of bfloat16", flush=True)
-            measured.write()
+        measured.write()
 
 
 def measure_road(
@@ -207,9 +207,10 @@ def taken(road: Road, teacher: Teacher) -> Iterator[None]:
                 block._compiled_call_impl = None
 
 
-def best_batch(rows: Sequence[Mapping[str, Any]]) -> int | None:
-    """Images a pass that reach the highest share of the ceiling."""
-    return max(rows, key=lambda row: row["share_of_ceiling"])["images"] if rows else None
+def best_of(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The recorded row of the highest share of the ceiling; None if there is none."""
+    recorded = [row for row in rows if ROADS[row["road"]].recorded]
+    return max(recorded, key=lambda row: row["share_of_ceiling"], default=None)
 
 
 def look_closer(measured: Measured, detector: Detector, image: NDArray[np.uint8], batch: int) -> None:
