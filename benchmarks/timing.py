@@ -71,9 +71,11 @@ def photograph(size: tuple[int, int], seed: int = 0) -> NDArray[np.uint8]:
 
 
 def write_times(name: str, settings: Mapping[str, object], content: Mapping[str, object], out: Path | None) -> Path:
-    """Write `results/benchmarks/<name>.json`, or another file, with commit, machine, versions and threads."""
-    threads = {"threads": torch.get_num_threads()}
-    provenance = describe_run({"command": f"benchmarks/{name}.py", **settings, **threads})
+    """Write `results/benchmarks/<name>.json`, or another file, with commit, machine, versions, threads and GPU."""
+    measured_on: dict[str, object] = {"threads": torch.get_num_threads()}
+    if str(settings.get("device")).startswith("cuda"):
+        measured_on["gpu"] = torch.cuda.get_device_name()
+    provenance = describe_run({"command": f"benchmarks/{name}.py", **settings, **measured_on})
     text = json_text({"provenance": asdict(provenance), **content})
     path = out or RESULTS / f"{name}.json"
     write_whole(path, lambda file: file.write(text.encode() + b"\n"))

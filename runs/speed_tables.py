@@ -1,5 +1,6 @@
 """The tables of docs/benchmarks.md and docs/scaling.md, from results/benchmarks; `runs/tables.py` puts them there."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from functools import partial
@@ -140,6 +141,7 @@ def gain(against: dict[str, float] | None) -> str:
     return "–" if against is None else f"{against['gain']:+.3f} [{against['low']:+.3f}, {against['high']:+.3f}]"
 
 
+GPU_PASSES, AIMED_AT = "gpu_passes_cuda", "vit_base_patch14_reg4_dinov2, 1036"
 WHOLE_IMAGE = {
     "published": "published, ms",
     "ours, square": "ours, same square",
@@ -147,49 +149,92 @@ WHOLE_IMAGE = {
     "ours, folder": "in a folder",
     "ours, compiled": "compiled",
     "ours, bfloat16": "bfloat16",
+    "ours, bfloat16, folder": "bfloat16, in a folder",
 }
 
 
 def inference_table(file: str = "inference") -> str:
     """What `benchmarks/inference.py` came to: one row a teacher and resolution, from file to map and score."""
     measured, source_line = benchmark(file)
-    header = ["teacher, px", *WHOLE_IMAGE.values(), "floor, float32"]
+    variants = [name for name in WHOLE_IMAGE if name in measured["rows"][0]["times"]]
+    header = ["teacher, px", *(WHOLE_IMAGE[name] for name in variants), "floor, float32"]
     header += ["outside the teacher", "the same in a folder", "map moved by"]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for row in measured["rows"]:
         cells = []
-        for name in WHOLE_IMAGE:
+        for name in variants:
             time, quicker = row["times"][name], row["times_quicker_than_published"][name]
             factor = "" if name == "published" else f" · {quicker:.2f}x"
             cells.append(f"{time['median_ms']:,.0f} ({time['lowest_ms']:,.0f} – {time['highest_ms']:,.0f}){factor}")
         cells.append(f"{row['floor_ms']['float32']:,.0f}")
         cells += [f"{100 * row[f'share_outside_teacher{where}']:.1f} %" for where in ("", "_in_a_folder")]
-        cells.append(f"{row['largest_map_difference']:.0e}")
+        moved, exactly = (row.get(f"largest_map_difference{how}") for how in ("", "_without_tf32"))
+        cells.append(f"{moved:.0e}" if exactly in {None, moved} else f"{moved:.0e}, without TF32 {exactly:.0e}")
         lines.append("| " + " | ".join([f"{row['teacher']}, {row['resolution']}", *cells]) + " |")
     limits = measured["ceilings"]
     kinds = ", ".join(
         f"{kind} {1e3 * limits[f'{kind}_tflops']:,.0f}" for kind in ("highest", "float32", "bfloat16", "int8")
     )
-    return "\n".join(
-        [
-            *lines,
-            f"\nCeilings, GFLOP/s of square products: {kinds}; copies {limits['copy_gb_per_s']:.0f} GB/s.",
-            source_line,
-        ]
+    told = f"\nCeilings, GFLOP/s of square products: {kinds}; copies {limits['copy_gb_per_s']:.0f} GB/s."
+    return "\n".join([*lines, told, source_line])
+
+
+def passes_table() -> str:
+    """What `benchmarks/gpu_passes.py` came to: one row a teacher, resolution and road."""
+    measured, source_line = benchmark(GPU_PASSES)
+    sizes = sorted({row["images"] for row in measured["rows"]})
+    header = [*(f"{size} a pass" for size in sizes), "floor", "share of the ceiling", "one from bytes to scores"]
+    lines = ["| ms an image | " + " | ".join(header) + " |", "|" + "---|" * (len(header) + 1)]
+    for case, road in dict.fromkeys((_case(row), row["road"]) for row in measured["rows"]):
+        of = {row["images"]: row for row in measured["rows"] if (_case(row), row["road"]) == (case, road)}
+        times = [f"{of[size]['ms_per_image']:.2f}" if size in of else "–" for size in sizes]
+        best = max(of.values(), key=lambda row: row["share_of_ceiling"])
+        alone = f"{of[1]['with_transfer_ms_per_image']:.2f}" if 1 in of else "–"
+        cells = [f"{case}: {road}", *times, f"{best['floor_ms']:.2f}", f"{100 * best['share_of_ceiling']:.0f} %", alone]
+        lines.append("| " + " | ".join(cells) + " |")
+    limits = measured["ceilings"]
+    told = f"\nCeilings: bfloat16 {limits['bfloat16_tflops']:,.0f}, float32 {limits['float32_tflops']:,.0f} TFLOP/s."
+    return "\n".join([*lines, told, source_line])
+
+
+def _case(row: dict[str, Any]) -> str:
+    return f"{row['teacher']}, {row['resolution']}"
+
+
+def profiles_table() -> str:
+    """Where the time of a pass goes on a GPU: kernels, when any ran, gaps; attention by library."""
+    measured, source_line = benchmark(GPU_PASSES)
+    lines = ["| one pass | kernels | ms in all | any running | gaps | longest |", "|---|---|---|---|---|---|"]
+    for one in measured["profiles"]:
+        longest = one["longest"][0] if one["longest"] else {"name": "–", "ms": 0.0}
+        times = [f"{one[f'{name}_ms']:.2f}" for name in ("span", "busy", "gaps")]
+        cells = [f"{one['images']} a pass, {one['road']}", f"{one['n']:,}", *times]
+        lines.append("| " + " | ".join([*cells, f"`{longest['name'][:40]}` {longest['ms']:.2f} ms"]) + " |")
+    speeds = [(one, f"{one['ms_a_block']:.2f} ms ({one['tflops']:.0f} TFLOP/s)") for one in measured["attention"]]
+    told = [f"{one['library']} {speed} at {one['images']} a pass" for one, speed in speeds]
+    waits = [f"{len(found or ())} at {images} a pass" for images, found in measured.get("waits", {}).items()]
+    lines.append(
+        f"\nAttention of one block: {'; '.join(told)}. Waits for the GPU until the scores: {', '.join(waits)}."
     )
-
-
-def batches_table() -> str:
-    """Teacher and students together on a GPU by images a pass, and the share of what its bfloat16 products can do."""
-    measured, source_line = benchmark("inference_cuda")
-    sizes = [batch["images"] for batch in measured["rows"][0]["batches"]]
-    lines = ["| ms an image | " + " | ".join(f"{size} a pass" for size in sizes) + " | floor, bfloat16 | share of it |"]
-    lines.append("|" + "---|" * (len(sizes) + 3))
-    for row in measured["rows"]:
-        times, floor = [batch["ms_per_image"] for batch in row["batches"]], row["floor_ms"]["bfloat16"]
-        cells = [f"{row['teacher']}, {row['resolution']}", *(f"{time:.2f}" for time in times)]
-        lines.append("| " + " | ".join([*cells, f"{floor:.2f}", f"{100 * floor / min(times):.0f} %"]) + " |")
     return "\n".join([*lines, source_line])
+
+
+def aims_table() -> str:
+    """What was wished of ViT-B at 1036 px on a data-centre GPU, and what was measured, as far as it was."""
+    lines = ["| wished, ViT-B at 1036 px | measured | |", "|---|---|---|"]
+    with contextlib.suppress(FileNotFoundError):
+        rows = [row for row in benchmark(GPU_PASSES)[0]["rows"] if _case(row) == AIMED_AT]
+        for road in dict.fromkeys(row["road"] for row in rows if row["images"] == 1):
+            alone = next(row for row in rows if (row["road"], row["images"]) == (road, 1))
+            ms = f"{alone['ms_per_image']:.1f} ms, {alone['with_transfer_ms_per_image']:.1f} from bytes to scores"
+            lines.append(f"| at most 8 ms, one image a pass | {ms} | {road} |")
+        best = max(rows, key=lambda row: row["share_of_ceiling"])
+        share, by = f"{100 * best['share_of_ceiling']:.0f} %", f"{best['road']}, {best['images']} a pass"
+        lines.append(f"| 55 % of the bfloat16 ceiling or more | {share} | {by} |")
+    row = next(row for row in benchmark("inference_cuda")[0]["rows"] if _case(row) == AIMED_AT)
+    name, quicker = max(row["times_quicker_than_published"].items(), key=lambda one: one[1])
+    lines.append(f"| 6 times as quick as published or more | {quicker:.1f} times | {WHOLE_IMAGE[name]} |")
+    return "\n".join(lines)
 
 
 def stages_table(file: str = "inference") -> str:
@@ -205,9 +250,9 @@ def stages_table(file: str = "inference") -> str:
 
 
 def training_table(*files: str) -> str:
-    """What `benchmarks/training.py` came to: one row a way to train, to the published pipeline's last loss."""
+    """What `benchmarks/training.py` came to: one row a way to train, one table a file of those that are there."""
     parts = []
-    for name in files:
+    for name in [file for file in files if (STORED / f"{file}.json").exists()] or files[:1]:
         measured, source_line = benchmark(name)
         lines = ["| | teacher, s | epochs | until the same loss, s | |", "|---|---|---|---|---|"]
         published, *others = measured["rows"]
@@ -339,8 +384,10 @@ SPEED_TABLES: dict[str, Callable[[], str]] = {
         "training": partial(training_table, "training", "training_1036"),
         "inference_gpu": partial(inference_table, "inference_cuda"),
         "stages_gpu": partial(stages_table, "inference_cuda"),
-        "batches_gpu": batches_table,
-        "training_gpu": partial(training_table, "training_cuda"),
+        "passes_gpu": passes_table,
+        "profiles_gpu": profiles_table,
+        "aims_gpu": aims_table,
+        "training_gpu": partial(training_table, "training_cuda", "training_1036_cuda"),
         "training_options": training_options_table,
         "growth": growth_table,
         "tiling": tiling_table,

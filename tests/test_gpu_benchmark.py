@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,29 @@ def test_passes_are_measured_by_batch_and_road_with_profiles_beside_them(tmp_pat
     assert {one["library"] for one in written["attention"]} == {"flash", "math"}  # a processor has no cuDNN
     assert {part.split(", ")[-1] for part in written["failures"]} == {"cuDNN"}
     assert set(written["failures"]) < set(written["seconds"])
+
+
+def test_tables_are_made_of_the_files_that_are_there(tmp_path, monkeypatch):
+    tables = runpy.run_path(str(SCRIPT.parents[1] / "runs" / "speed_tables.py"))
+    monkeypatch.setitem(tables["benchmark"].__globals__, "STORED", tmp_path)
+    shutil.copy(SCRIPT.parents[1] / "results" / "benchmarks" / "inference_cuda.json", tmp_path)
+    make = tables["SPEED_TABLES"]
+    assert make["passes_gpu"]() == "Not measured yet: `benchmarks/` has the script that writes `gpu_passes_cuda.json`."
+    assert [line.split(" | ")[0] for line in make["aims_gpu"]().splitlines()[2:]] == [
+        "| 6 times as quick as published or more"
+    ]
+    written = run_passes(monkeypatch, tmp_path / "gpu_passes_cuda.json", "--batches", "1,2", "--no-compile")
+    for row in written["rows"]:
+        row |= {"teacher": "vit_base_patch14_reg4_dinov2", "resolution": 1036, "ms_per_image": 8 / row["images"]}
+        row["share_of_ceiling"] = 0.3 * row["images"]
+    (tmp_path / "gpu_passes_cuda.json").write_text(json.dumps(written))
+    aims = [[cell.strip() for cell in line.split("|")[1:-1]] for line in make["aims_gpu"]().splitlines()[2:]]
+    assert [aim[2] for aim in aims[:3]] == ["as it comes", "recorded", "as it comes, 2 a pass"]
+    assert aims[0][1].startswith("8.0 ms, ")
+    assert aims[2][1] == "60 %"
+    passes = make["passes_gpu"]().splitlines()
+    assert passes[2].startswith("| vit_base_patch14_reg4_dinov2, 1036: as it comes | 8.00 | 4.00 | ")
+    assert len(make["profiles_gpu"]().splitlines()) == 2 + 4 + 2 + 2
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch itself
