@@ -53,8 +53,13 @@ def bordered(rng: Generator, image: Array) -> tuple[Array, Array]:
     return image + border * (outside - image), border
 
 
-def photographed(rng: Generator, gray: Array, tint: Array) -> NDArray[np.uint8]:
-    """Gray (S, S) times tint (S, S, 3) to (S, S, 3) uint8: blur, exposure, colour cast, sensor noise and JPEG."""
+def photographed(rng: Generator, gray: Array, tint: Array, chance: Generator) -> NDArray[np.uint8]:
+    """Gray (S, S) times tint (S, S, 3) to (S, S, 3) uint8: blur, exposure, colour cast, sensor noise and JPEG.
+
+    ``rng`` chooses the camera, ``chance`` what differs between two photographs that it takes.
+    """
+    if rng.random() < 0.5:
+        gray = gray * chance.uniform(0.93, 1.07)
     if rng.random() < 0.5:
         gray = np.clip(gray, 0, 1.3) ** log_uniform(rng, 0.6, 1.7)
     noise = rng.choice([0.0, log_uniform(rng, 0.003, 0.03)])
@@ -63,7 +68,7 @@ def photographed(rng: Generator, gray: Array, tint: Array) -> NDArray[np.uint8]:
         blur_px = log_uniform(rng, 0.3, 1.2)
         color = gaussian_filter(color, (blur_px, blur_px, 0))
     if noise:
-        color = color + noise * rng.standard_normal((*gray.shape, 1)).astype(np.float32)
+        color = color + noise * chance.standard_normal((*gray.shape, 1)).astype(np.float32)
     if rng.random() < 0.3:
         color = color * rng.uniform(0.5, 1.1, 3).astype(np.float32) + rng.uniform(-0.05, 0.1, 3).astype(np.float32)
     image = (np.clip(color, 0, 1) * 255).astype(np.uint8)

@@ -1,6 +1,8 @@
-"""The drawn world: crops of invented surfaces with planted odd marks, and the truth about both.
+"""The drawn world: products, each photographed a few times, with planted odd marks and the truth about them.
 
-Marks are part of the surface; lighting, borders, blur and sensor come after them and are never odd.
+All crops of a product show one design: materials, objects, print, lamp and camera. Other pieces of the materials, a
+shift, noise and exposure tell the photographs apart, as with parts on a line, and so do the odd marks. Marks are part
+of the surface; lighting, borders, blur and sensor come after them and are never odd.
 """
 
 from dataclasses import dataclass
@@ -14,98 +16,113 @@ import marks
 import parts
 from camera import lit, photographed
 from marks import log_uniform
-from materials import CANVAS_PX, Array, draw_material, load_photos, photo_material
+from materials import CANVAS_PX, Array, draw_material, load_swatches, swatch_material
 
 CELL_PX = 2  # coverage is told per 2x2 px, 16 cells in a patch of 8 px
+SHIFT_PX = 24  # by which the photographs of a product are shifted at most
 KINDS = ("none", "scratch", "pit", "stain", "area")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crop:
-    """One drawn square: image (S, S, 3) uint8, coverage and kind of odd marks, surface and material ids at S/2."""
+    """One drawn square: image (S, S, 3) uint8, coverage and kind of odd marks."""
 
     image: NDArray[np.uint8]
-    coverage: Array  # (S/2, S/2) in [0, 1]
-    kind: NDArray[np.int64]  # (S/8, S/8), index into KINDS
-    surface: NDArray[np.int64]  # (S/8, S/8), -1 where a patch shows more than one surface
-    material: NDArray[np.int64]  # (S/8, S/8)
+    coverage: NDArray[np.uint8]  # (S/2, S/2), 255 where a cell is all odd
+    kind: NDArray[np.uint8]  # (S/8, S/8), index into KINDS
 
 
 @dataclass(slots=True, kw_only=True)
 class Scene:
-    """A square of surfaces while it is drawn: ids and gray reflectance (S, S), tint (S, S, 3), texture contrast."""
+    """A square of surfaces while it is drawn: gray reflectance (S, S), tint (S, S, 3), texture contrast."""
 
-    surface: NDArray[np.int64]
-    material: NDArray[np.int64]
     reflectance: Array
     tint: Array
     contrast: float
 
 
 class World:
-    """A slowly renewed pool of materials, and the drawing of crops from it."""
+    """A slowly renewed pool of materials, and the drawing of products from it."""
 
     def __init__(self, seed: int, size: int = 128, pool_size: int = 96) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.size = size
-        self.photos = load_photos()
-        self.next_material = 0
-        self.colourful = False  # chosen anew for every crop
-        self.pool: list[tuple[int, Array]] = []
+        self.rng = np.random.default_rng(seed)  # begun anew for every crop of a product: what they share
+        self.chance = np.random.default_rng([seed, 1])  # what tells them apart
+        self.crop_px, self.size = size, size + SHIFT_PX
+        self.swatches = load_swatches()
+        self.colourful = False  # chosen anew for every product
+        self.pool: list[Array] = []
         for _ in range(pool_size):
             self._add_material()
 
     def _add_material(self) -> None:
-        canvas = photo_material(self.rng, self.photos) if self.rng.random() < 0.2 else draw_material(self.rng)
-        self.pool.append((self.next_material, canvas))
-        self.next_material += 1
+        if self.chance.random() < 0.4:
+            self.pool.append(swatch_material(self.chance, self.swatches))
+        else:
+            self.pool.append(draw_material(self.chance))
 
     def renew(self, count: int) -> None:
         """Replace ``count`` random materials by new ones."""
         for _ in range(count):
-            self.pool.pop(self.rng.integers(len(self.pool)))
+            self.pool.pop(self.chance.integers(len(self.pool)))
             self._add_material()
 
-    def texture(self) -> tuple[int, Array]:
-        """A material's number and a random window (S, S) of its canvas, mirrored or turned by right angles."""
-        number, canvas = self.pool[self.rng.integers(len(self.pool))]
-        top, left = self.rng.integers(0, CANVAS_PX - self.size + 1, 2)
-        window = canvas[top : top + self.size, left : left + self.size]
-        return number, np.rot90(window[:, :: self.rng.choice([-1, 1])], int(self.rng.integers(4)))
+    def product(self, views: int) -> list[Crop]:
+        """That many photographs of one product; about two in three carry odd marks."""
+        design = self.chance.integers(1 << 62)
+        crops = []
+        for _ in range(views):
+            self.rng = np.random.default_rng(design)
+            crops.append(self._crop())
+        return crops
 
-    def crop(self) -> Crop:
-        rng, size = self.rng, self.size
+    def texture(self) -> Array:
+        """A material of the product, one of its windows (S, S), mirrored or turned by right angles."""
+        canvas = self.pool[self.rng.integers(len(self.pool))]
+        top, left = self.chance.integers(0, CANVAS_PX - self.size + 1, 2)
+        window = canvas[top : top + self.size, left : left + self.size]
+        return np.rot90(window[:, :: self.rng.choice([-1, 1])], int(self.rng.integers(4)))
+
+    def _crop(self) -> Crop:
         scene = self._surfaces()
-        odd, kind = np.zeros((size, size), np.float32), np.zeros((size, size), np.int64)
-        if rng.random() < 0.2:
-            scene.reflectance = repeated_pattern(rng, scene.reflectance, scene.contrast)
-        for _ in range(rng.integers(1, 6) if rng.random() < 0.45 else 0):
+        if self.rng.random() < 0.2:
+            scene.reflectance = repeated_pattern(self.rng, scene.reflectance, scene.contrast)
+        for _ in range(self.rng.integers(1, 6) if self.rng.random() < 0.45 else 0):
             self._furnish(scene)
-        if rng.random() < 0.65:
-            for _ in range(rng.integers(1, 6)):
-                shape, number = self._plant(scene)
-                odd = np.maximum(odd, shape)
-                kind[shape > 0.3] = number
-        bright, hidden = lit(rng, scene.reflectance)
-        image, odd = photographed(rng, bright, scene.tint), odd * (1 - hidden)
-        kind[hidden > 0.7] = 0
+        odd, kind = self._plant_all(scene)
+        bright, hidden = lit(self.rng, scene.reflectance)
+        image = photographed(self.rng, bright, scene.tint, self.chance)
+        odd, kind = odd * (1 - hidden), np.where(hidden > 0.7, 0, kind)
+        top, left = self.chance.integers(0, SHIFT_PX + 1, 2)
+        window = (slice(top, top + self.crop_px), slice(left, left + self.crop_px))
+        side = self.crop_px // CELL_PX
+        cells = odd[window].reshape(side, CELL_PX, side, CELL_PX).mean((1, 3))
         return Crop(
-            image=image,
-            coverage=odd.reshape(size // CELL_PX, CELL_PX, size // CELL_PX, CELL_PX).mean((1, 3)),
-            kind=by_patch(kind).max(-1),
-            surface=pure(by_patch(scene.surface)),
-            material=by_patch(scene.material)[..., 0],
+            image=image[window],
+            coverage=np.round(255 * cells).astype(np.uint8),
+            kind=by_patch(kind[window]).max(-1).astype(np.uint8),
         )
+
+    def _plant_all(self, scene: Scene) -> tuple[Array, NDArray[np.int64]]:
+        """Put odd marks on the scene; their coverage and kind (S, S).
+
+        Marks are drawn by chance alone: the design goes on as if there were none.
+        """
+        odd, kind = np.zeros((self.size, self.size), np.float32), np.zeros((self.size, self.size), np.int64)
+        design, self.rng = self.rng, self.chance
+        for _ in range(self.rng.integers(1, 7) if self.rng.random() < 0.65 else 0):
+            shape, number = self._plant(scene)
+            odd = np.maximum(odd, shape)
+            kind[shape > 0.3] = number
+        self.rng = design
+        return odd, kind
 
     def _surfaces(self) -> Scene:
         """One surface or a few side by side, gray or with a tint each."""
         rng, shape = self.rng, (self.size, self.size)
         contrast = log_uniform(rng, 0.008, 0.2)
-        number, texture = self.texture()
+        texture = self.texture()
         self.colourful = rng.random() < 0.5
         scene = Scene(
-            surface=np.zeros(shape, np.int64),
-            material=np.full(shape, number),
             reflectance=(rng.uniform(0.15, 0.9) + contrast * texture).astype(np.float32),
             tint=np.ones((*shape, 3), np.float32) * self._tints(texture),
             contrast=contrast,
@@ -142,10 +159,8 @@ class World:
 
     def _cover(self, scene: Scene, region: NDArray[np.bool_]) -> Array:
         """Give a region (S, S) a surface of its own; the new reflectance, everywhere."""
-        number, texture = self.texture()
-        own = log_uniform(self.rng, 0.008, 0.2)
+        texture, own = self.texture(), log_uniform(self.rng, 0.008, 0.2)
         scene.contrast = max(scene.contrast, own)
-        scene.surface[region], scene.material[region] = scene.surface.max() + 1, number
         scene.tint[region] = np.broadcast_to(self._tints(texture), scene.tint.shape)[region]
         reflectance: Array = (self.rng.uniform(0.05, 0.95) + own * texture).astype(np.float32)
         return reflectance
@@ -170,7 +185,7 @@ class World:
         number = int(rng.choice([1, 2, 3, 4], p=[0.3, 0.3, 0.2, 0.2]))
         shape = (marks.scratch, marks.pit, marks.stain, marks.area)[number - 1](rng, self.size)
         local = visible_contrast(reflectance, shape, scene.contrast)
-        if number == 4 or (number > 1 and rng.random() < 0.15):
+        if number == 4 or rng.random() < 0.15:
             filling = self._filling(reflectance, shape, local)
             if rng.random() < 0.35:  # the broken edge catches light or lies in the dark
                 slope = gaussian_filter1d(shape, 1.2, axis=int(rng.integers(2)), order=1)
@@ -187,9 +202,12 @@ class World:
         return shape, number
 
     def _filling(self, reflectance: Array, shape: Array, local: float) -> Array:
-        """What a damaged area shows instead: another texture, or its own displaced, blurred or roughened."""
+        """What a mark shows instead: another texture or place, or its own displaced, blurred or roughened."""
         rng = self.rng
         tone = float((reflectance * shape).sum() / (shape.sum() + 1e-6))
+        elsewhere = np.roll(reflectance, tuple(rng.integers(4, self.size - 4, 2)), (0, 1))
+        if rng.random() < 0.3 and (np.abs(elsewhere - reflectance) * shape).sum() > 0.08 * shape.sum():
+            return elsewhere  # a short or a gap in a track, a part in the wrong place
         choice = rng.integers(6)
         filling: Array
         if choice == 0:
@@ -201,10 +219,10 @@ class World:
             filling = reflectance + max(2 * local, 0.04) * log_uniform(rng, 0.6, 2) * rough + rng.normal(0, 0.1)
         elif choice == 3:
             jump = rng.choice([-1, 1]) * log_uniform(rng, max(local, 0.06), 0.5)
-            filling = tone + jump + log_uniform(rng, 0.003, 0.03) * self.texture()[1]
+            filling = tone + jump + log_uniform(rng, 0.003, 0.03) * self.texture()
         else:
             jump = rng.choice([0.0, 1.0]) * rng.choice([-1, 1], p=[0.65, 0.35]) * log_uniform(rng, 0.06, 0.5)
-            filling = tone + jump + max(2 * local, 0.03) * log_uniform(rng, 0.6, 2.5) * self.texture()[1]
+            filling = tone + jump + max(2 * local, 0.03) * log_uniform(rng, 0.6, 2.5) * self.texture()
         return filling
 
 
@@ -261,8 +279,3 @@ def by_patch(pixels: NDArray[np.int64], patch: int = 8) -> NDArray[np.int64]:
     """(S, S) to (S/8, S/8, 64): the pixels of each patch."""
     side = len(pixels) // patch
     return pixels.reshape(side, patch, side, patch).swapaxes(1, 2).reshape(side, side, -1)
-
-
-def pure(surface: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The surface of each patch, -1 where it shows more than one."""
-    return np.where((surface == surface[..., :1]).all(-1), surface[..., 0], -1)

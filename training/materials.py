@@ -13,9 +13,8 @@ from scipy.spatial import cKDTree
 
 Array = NDArray[Any]  # float32 unless said otherwise
 CANVAS_PX = 320
-
-# Photographs inside the scikit-image wheel that are CC0 or in the public domain.
-PHOTOS = ("astronaut", "brick", "camera", "cell", "chelsea", "coffee", "grass", "gravel")
+SWATCHES = Path(__file__).parent / "textures"
+SWATCH_PX, ROW_PX, COLUMN_PX, MARGIN_PX = 128, 176, 144, 16  # of the contact sheets, seven swatches a row
 
 
 def standardised(canvas: NDArray[np.floating]) -> Array:
@@ -203,21 +202,23 @@ def draw_material(rng: Generator) -> Array:
     return canvas
 
 
-def load_photos() -> list[Array]:
-    """The free photographs of scikit-image as gray arrays in [0, 1]."""
-    import skimage
+def load_swatches() -> list[Array]:
+    """The free surfaces of the contact sheets as gray arrays (128, 128) in [0, 1]; a last row can be short."""
+    swatches = []
+    for path in sorted(SWATCHES.glob("*.webp")):
+        sheet = np.asarray(Image.open(path).convert("L"), np.float32) / 255
+        for top in range(MARGIN_PX, len(sheet) - SWATCH_PX + 1, ROW_PX):
+            for left in range(MARGIN_PX, sheet.shape[1] - SWATCH_PX + 1, COLUMN_PX):
+                swatch = sheet[top : top + SWATCH_PX, left : left + SWATCH_PX]
+                if swatch.std() > 0.004:  # an empty cell is white
+                    swatches.append(swatch)
+    return swatches
 
-    folder = Path(skimage.__file__).parent / "data"
-    paths = [path for name in PHOTOS for path in folder.glob(f"{name}.*")]
-    return [np.asarray(Image.open(path).convert("L"), np.float32) / 255 for path in paths]
 
-
-def photo_material(rng: Generator, photos: list[Array]) -> Array:
-    """A canvas cut from a photograph at a random place, scale and mirroring."""
-    photo = photos[rng.integers(len(photos))]
-    step = np.exp(rng.uniform(np.log(0.35), np.log(1.2)))
-    step = min(step, (min(photo.shape) - 1) / CANVAS_PX)
-    top, left = (rng.uniform(0, side - step * CANVAS_PX) for side in photo.shape)
-    rows, columns = (np.arange(CANVAS_PX) * step + start for start in (top, left))
-    canvas = map_coordinates(photo, np.meshgrid(rows, columns, indexing="ij"), order=1)
-    return standardised(canvas[:: rng.choice([-1, 1]), :: rng.choice([-1, 1])])
+def swatch_material(rng: Generator, swatches: list[Array]) -> Array:
+    """A canvas that repeats a swatch, mirrored at its borders, as it is or magnified up to three times."""
+    swatch = swatches[rng.integers(len(swatches))]
+    step = np.exp(rng.uniform(np.log(0.33), np.log(1.0)))
+    rows, columns = (np.arange(CANVAS_PX) * step + rng.uniform(0, SWATCH_PX) for _ in range(2))
+    canvas = map_coordinates(swatch, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="mirror")
+    return standardised(canvas)

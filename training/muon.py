@@ -3,6 +3,8 @@
 For small transformers it needs far fewer steps than AdamW (Jordan 2024, kellerjordan.github.io/posts/muon).
 """
 
+from collections import defaultdict
+
 import torch
 from torch import Tensor
 
@@ -31,18 +33,27 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            by_shape: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
+                    direction = self._direction(parameter, group["momentum"])
+                    by_shape[direction.shape[1:]].append((parameter, direction))
+            for alike in by_shape.values():  # many small matrices cost a device as much time as one stack of them
+                stacked = orthogonalised(torch.cat([direction for _, direction in alike]))
+                updates = torch.split(stacked, [len(direction) for _, direction in alike])
+                for (parameter, _), update in zip(alike, updates, strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    scale = 0.2 * max(update.shape[-2:]) ** 0.5
+                    parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"] * scale)
 
-    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, float]) -> None:
-        state = self.state[parameter]
+    def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
+        """The gradient with momentum as matrices (1 or 3, rows, columns): query, key and value lie stacked."""
+        assert parameter.grad is not None
+        state, gradient = self.state[parameter], parameter.grad
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(gradient)
-        state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        look_ahead = gradient.lerp(state["momentum"], group["momentum"])
+        state["momentum"].lerp_(gradient, 1 - momentum)
+        look_ahead = gradient.lerp(state["momentum"], momentum)
         rows, columns = parameter.shape[0], parameter[0].numel()
-        parts = rows // columns if rows % columns == 0 and rows > 2 * columns else 1  # query, key and value lie stacked
-        update = orthogonalised(look_ahead.reshape(parts, rows // parts, columns)).reshape(parameter.shape)
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(update, alpha=-group["lr"] * 0.2 * max(rows // parts, columns) ** 0.5)
+        parts = rows // columns if rows % columns == 0 and rows > 2 * columns else 1
+        return look_ahead.reshape(parts, rows // parts, columns)

@@ -1,4 +1,10 @@
-"""What the teacher is taught: odd marks, telling surfaces apart, local statistics, evenly spread features."""
+"""What the teacher is taught: odd marks, local statistics, evenly spread features, and to serve those who read it.
+
+To serve them: the crops of a product are an inspection task in small. One half of them is what a method learns from,
+the other half what it scores, and both halves change roles. Methods with a closed form learn within the step (nearest
+neighbours, a Gaussian, linear students that predict one block from the other), so the loss of their scores teaches the
+teacher which features make odd patches stand out for each of them.
+"""
 
 from dataclasses import dataclass
 
@@ -8,17 +14,19 @@ from torch import Tensor, nn
 
 CELLS = 16  # coverage cells in a patch
 KIND_WEIGHTS = (0.3, 1.0, 1.0, 1.0, 1.0)
+METHODS = ("neighbours", "gaussian", "students")
+NORMAL, ODD = 0.02, 0.3  # a patch is normal below, odd above this coverage of its fullest cell
+SHRINKAGE = 0.05  # of covariances towards the unit matrix of their mean variance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Drawn crops as tensors: image (B, 3, S, S) normalised, the truth per patch with N = (S/8)^2."""
+    """Drawn crops as tensors, the views of a product one after another: the truth per patch with N = (S/8)^2."""
 
-    image: Tensor
-    coverage: Tensor  # (B, N, 16)
+    image: Tensor  # (B, 3, S, S), normalised
+    coverage: Tensor  # (B, N, 16) in [0, 1]
     kind: Tensor  # (B, N)
-    surface: Tensor  # (B, N), -1 where mixed
-    material: Tensor  # (B, N)
+    views: int  # of each product
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +36,12 @@ class Weights:
     odd: float = 1.0
     early_odd: float = 0.4
     kind: float = 0.2
-    surface: float = 0.15
     statistics: float = 0.5
     spread: float = 1.0
-    apart: float = 0.5
     odd_spread: float = 0.3
+    neighbours: float = 1.0
+    gaussian: float = 0.5
+    students: float = 1.0
 
 
 class Heads(nn.Module):
@@ -43,30 +52,30 @@ class Heads(nn.Module):
         self.odd = nn.Linear(channels, CELLS)
         self.early_odd = nn.Linear(channels, CELLS)
         self.kind = nn.Linear(channels, n_kinds)
-        self.surface = nn.Sequential(nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, 64))
         self.statistics = nn.Linear(channels, n_statistics)
         self.scale = nn.BatchNorm1d(n_statistics, affine=False)
+        self.slope = nn.Parameter(torch.ones(len(METHODS)))  # from a method's standardised score to odds
+        self.threshold = nn.Parameter(torch.full((len(METHODS),), 3.0))
         for layer in (self.odd, self.early_odd):
             nn.init.constant_(layer.bias, -3.0)
 
 
 def objective(
     earlier: Tensor, later: Tensor, heads: Heads, batch: Batch, weights: Weights
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted loss of two feature maps (B, N, C), both after the final norm, and its parts by name."""
     targets = heads.scale(local_statistics(batch.image).flatten(0, 1))
     parts = {
         "odd": coverage_loss(heads.odd(later), batch.coverage),
         "early_odd": coverage_loss(heads.early_odd(earlier), batch.coverage),
         "kind": F.cross_entropy(heads.kind(later).flatten(0, 1), batch.kind.flatten(), later.new_tensor(KIND_WEIGHTS)),
-        "surface": surface_loss(heads.surface(later), batch),
         "statistics": F.smooth_l1_loss(heads.statistics(earlier).flatten(0, 1), targets),
         "spread": mean_cosine(earlier) + mean_cosine(later),
-        "apart": odd_cosine(earlier, batch.coverage) + odd_cosine(later, batch.coverage),
         "odd_spread": odd_mean_cosine(earlier, batch.coverage) + odd_mean_cosine(later, batch.coverage),
     }
+    parts |= task_losses(earlier, later, heads, batch)
     total = sum((getattr(weights, name) * part for name, part in parts.items()), later.new_zeros(()))
-    return total, {name: float(part.detach()) for name, part in parts.items()}
+    return total, {name: part.detach() for name, part in parts.items()}
 
 
 def coverage_loss(logits: Tensor, coverage: Tensor) -> Tensor:
@@ -77,25 +86,85 @@ def coverage_loss(logits: Tensor, coverage: Tensor) -> Tensor:
     return 3 * entropy + 0.5 * (1 - overlap)
 
 
-def surface_loss(projected: Tensor, batch: Batch, per_crop: int = 24, temperature: float = 0.1) -> Tensor:
-    """Supervised contrast: patches of one surface in one crop belong together, odd patches to nothing.
+def task_losses(earlier: Tensor, later: Tensor, heads: Heads, batch: Batch) -> dict[str, Tensor]:
+    """How badly each method tells odd patches from normal ones, learnt on one half of a product's crops."""
+    strongest = batch.coverage.amax(-1)
+    blocks = [folds(F.normalize(block.float(), dim=-1), batch.views) for block in (earlier, later)]
+    truth_learnt, truth_scored = folds(strongest[..., None], batch.views)
+    usable = (truth_learnt[..., 0] < NORMAL).float()  # (P, M) patches that a method may learn from
+    scores: dict[str, list[Tensor]] = {
+        "neighbours": [neighbour_distance(learnt, scored, usable) for learnt, scored in blocks],
+        "gaussian": [],
+        "students": [],
+    }
+    fits = [Fit(learnt, usable) for learnt, _ in blocks]
+    for fit, (_, scored) in zip(fits, blocks, strict=True):
+        scores["gaussian"].append(fit.mahalanobis(scored))
+    for (source, source_scored), (target, target_scored), fit in zip(blocks, blocks[::-1], fits, strict=True):
+        scores["students"].append(student_error(fit, source, target, usable, source_scored, target_scored))
+    odd = truth_scored[..., 0]
+    losses = {
+        name: [odds_loss(score, odd, heads.slope[i], heads.threshold[i]) for score in scores[name]]
+        for i, name in enumerate(METHODS)
+    }
+    return {name: torch.stack(both).mean() for name, both in losses.items()}
 
-    The same material in another crop is neither friend nor foe.
+
+def folds(patches: Tensor, views: int) -> tuple[Tensor, Tensor]:
+    """(P * V, N, C) to what is learnt from and what is scored, both (2 P, V / 2 * N, C): halves take both roles."""
+    _, n, c = patches.shape
+    halves = patches.reshape(-1, 2, views // 2 * n, c)
+    return halves.flatten(0, 1), halves.flip(1).flatten(0, 1)
+
+
+def neighbour_distance(learnt: Tensor, scored: Tensor, usable: Tensor, temperature: float = 0.03) -> Tensor:
+    """(P, M, C) to (P, M): cosine distance to the nearest usable patch, its minimum made a little soft."""
+    cosine = scored @ learnt.mT + (usable[:, None] - 1) * 10
+    return 1 - temperature * torch.logsumexp(cosine / temperature, -1)
+
+
+class Fit:
+    """Mean (P, 1, C) and inverse covariance (P, C, C) of usable patches; the covariance is shrunk."""
+
+    def __init__(self, learnt: Tensor, usable: Tensor) -> None:
+        weight = (usable / usable.sum(-1, keepdim=True).clamp_min(1))[..., None]
+        self.weight = weight
+        self.mean = (weight * learnt).sum(1, keepdim=True)
+        centred = learnt - self.mean
+        covariance = (centred * weight).mT @ centred
+        unit = torch.eye(learnt.shape[-1], device=learnt.device)
+        level = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None] + 1e-5
+        self.inverse = torch.linalg.inv_ex((1 - SHRINKAGE) * covariance + SHRINKAGE * level * unit).inverse
+
+    def mahalanobis(self, scored: Tensor) -> Tensor:
+        centred = scored - self.mean
+        squared: Tensor = ((centred @ self.inverse) * centred).sum(-1)
+        return squared.clamp_min(1e-6).sqrt()
+
+
+def student_error(
+    fit: Fit, source: Tensor, target: Tensor, usable: Tensor, source_scored: Tensor, target_scored: Tensor
+) -> Tensor:
+    """(P, M): distance of unit vectors between a scored target and what a ridge regression on the source predicts."""
+    mean = (fit.weight * target).sum(1, keepdim=True)
+    cross = ((source - fit.mean) * fit.weight).mT @ (target - mean)
+    predicted = mean + (source_scored - fit.mean) @ (fit.inverse @ cross)
+    return ((F.normalize(predicted, dim=-1) - target_scored) ** 2).sum(-1).clamp_min(1e-6).sqrt()
+
+
+def odds_loss(score: Tensor, truth: Tensor, slope: Tensor, threshold: Tensor) -> Tensor:
+    """Cross-entropy of scores (P, M), standardised by the normal patches of each product, against odd or normal.
+
+    Patches that are neither do not count, nor do products without normal patches.
     """
-    b, n, _ = projected.shape
-    picked = torch.rand(b, n, device=projected.device).topk(per_crop).indices
-    vectors = torch.gather(projected, 1, picked[..., None].expand(-1, -1, projected.shape[-1]))
-    features = F.normalize(vectors, dim=-1).flatten(0, 1)
-    surface, material = (torch.gather(ids, 1, picked).flatten() for ids in (batch.surface, batch.material))
-    odd = torch.gather(batch.coverage.amax(-1), 1, picked).flatten() > 0.2
-    crop = torch.arange(b, device=projected.device).repeat_interleave(per_crop)
-    usable = (surface >= 0) & ~odd
-    same_crop, itself = crop[:, None] == crop[None], torch.eye(len(crop), dtype=torch.bool, device=crop.device)
-    friends = same_crop & (surface[:, None] == surface[None]) & usable[:, None] & usable[None] & ~itself
-    ignored = itself | (~same_crop & (material[:, None] == material[None])) | (same_crop & (surface < 0)[None])
-    log_share = (features @ features.T / temperature).masked_fill(ignored, -1e4).log_softmax(-1)
-    anchors = friends.any(-1)
-    return -((log_share * friends).sum(-1)[anchors] / friends.sum(-1)[anchors]).mean()
+    normal, odd = (truth < NORMAL).float(), (truth > ODD).float()
+    count = normal.sum(-1, keepdim=True).clamp_min(1)
+    mean = (score * normal).sum(-1, keepdim=True) / count
+    deviation = ((((score - mean) ** 2) * normal).sum(-1, keepdim=True) / count + 1e-6).sqrt()
+    logits = slope * ((score - mean) / deviation - threshold)
+    losses = F.binary_cross_entropy_with_logits(logits, odd, reduction="none")
+    weight = (normal + 3 * odd) * (count > score.shape[-1] / 8)
+    return (losses * weight).sum() / weight.sum().clamp_min(1)
 
 
 def mean_cosine(features: Tensor) -> Tensor:
@@ -105,19 +174,9 @@ def mean_cosine(features: Tensor) -> Tensor:
 
 def odd_mean_cosine(features: Tensor, coverage: Tensor) -> Tensor:
     """The mean cosine of random pairs of odd patches: kept small, not all marks look alike."""
-    odd = F.normalize(features[coverage.amax(-1) > 0.5], dim=-1)
-    return (odd.sum(0) / max(1, len(odd))).square().sum()
-
-
-def odd_cosine(features: Tensor, coverage: Tensor) -> Tensor:
-    """The mean positive cosine between odd and normal patches of a crop.
-
-    Kept small, students that learnt on normal patches fail on odd ones.
-    """
-    units, strongest = F.normalize(features, dim=-1), coverage.amax(-1)
-    pairs = (strongest > 0.5)[:, :, None] & (strongest < 0.02)[:, None]
-    cosines = (units @ units.mT).clamp_min(0)
-    return (cosines * pairs).sum() / pairs.sum().clamp_min(1)
+    odd = (coverage.amax(-1, keepdim=True) > 0.5).float()
+    mean = (F.normalize(features, dim=-1) * odd).sum((0, 1)) / odd.sum().clamp_min(1)
+    return mean.square().sum()
 
 
 @torch.no_grad()

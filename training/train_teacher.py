@@ -1,92 +1,134 @@
-"""Trains the built-in teacher on drawn images: python training/train_teacher.py --out runs/teacher --minutes 80
+"""Trains the built-in teacher on drawn products: python training/train_teacher.py --out runs/teacher --minutes 80
 
-Resumes from OUT/checkpoint.pt when it exists. The learning rate stays constant and falls to zero over the last
-minutes; creating the file OUT/cooldown starts that fall at once. OUT/builtin.safetensors always holds the newest
-averaged weights.
+Some processes draw, one trains on what they have drawn so far, kept in the memory of the device. Resumes from
+OUT/checkpoint.pt when it exists. The learning rate stays constant and falls to zero over the last minutes; creating the
+file OUT/cooldown starts that fall at once. OUT/builtin.safetensors always holds the newest averaged weights.
 """
 
 import argparse
 import math
-import socket
+import os
+import threading
 import time
-from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
-from torch.multiprocessing.spawn import spawn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from draw import KINDS, Crop, World
+from draw import CELL_PX, KINDS, World
 from muon import Muon
 from objective import Batch, Heads, Weights, objective
-from tinydefects.detector.networks import BLOCK_PAIR, EMBED_DIM, build_builtin_vit
+from tinydefects.detector.networks import BLOCK_PAIR, EMBED_DIM, PATCH_SIZE, build_builtin_vit
 
-MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
-STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as in every use of the teacher
+SAVE_SECONDS, PRINT_STEPS = 60, 50
 
 
 def parsed_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("--out", type=Path, default=Path("runs/teacher"), help="folder of checkpoint and weights")
-    parser.add_argument("--minutes", type=float, default=75.0, help="training time, all resumed runs together")
-    parser.add_argument("--cooldown-minutes", type=float, default=20.0, help="length of the final fall")
-    parser.add_argument("--batch", type=int, default=16, help="crops a step")
-    parser.add_argument(
-        "--fresh", type=int, default=6, help="newly drawn crops a step; the rest are earlier ones, turned"
-    )
+    parser.add_argument("--minutes", type=float, default=75.0, help="time, all resumed runs together")
+    parser.add_argument("--cooldown-minutes", type=float, default=25.0, help="length of the final fall")
+    parser.add_argument("--products", type=int, default=4, help="products a step")
+    parser.add_argument("--views", type=int, default=4, help="crops of each product; an even number")
     parser.add_argument("--crop-px", type=int, default=128)
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--workers", type=int, default=1, help="processes that share a step's crops")
-    parser.add_argument("--threads", type=int, default=2, help="threads of each worker")
+    parser.add_argument("--drawers", type=int, default=max(1, cores - 1), help="processes that draw")
+    parser.add_argument("--kept", type=int, default=1500, help="products kept in memory, the oldest make room")
+    parser.add_argument("--first", type=int, default=40, help="products drawn before the first step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--weights", default="", help="changes to the objective, such as surface=0,spread=2")
+    parser.add_argument("--compile", action="store_true", help="let torch compile the model: a minute, then faster")
+    parser.add_argument("--weights", default="", help="changes to the objective, such as kind=0,spread=2")
     return parser.parse_args()
 
 
-def turned(crop: Crop, rng: np.random.Generator) -> list[np.ndarray]:
-    """Image, coverage, kind, surface and material of a crop, mirrored or turned by right angles alike."""
-    turns, mirror = int(rng.integers(4)), int(rng.choice([-1, 1]))
-    fields = (crop.image, crop.coverage, crop.kind, crop.surface, crop.material)
-    return [np.ascontiguousarray(np.rot90(field[:, ::mirror], turns)) for field in fields]
+class Products(IterableDataset[tuple[Tensor, ...]]):
+    """Endless products of one drawn world a process: image (V, S, S, 3), coverage (V, S/2, S/2), kind (V, S/8, S/8)."""
+
+    def __init__(self, seed: int, crop_px: int, views: int) -> None:
+        self.seed, self.crop_px, self.views = seed, crop_px, views
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        worker = get_worker_info()
+        torch.set_num_threads(1)
+        world = World(self.seed * 1009 + (worker.id if worker else 0), self.crop_px)
+        while True:
+            crops = world.product(self.views)
+            world.renew(1)
+            fields = zip(*((crop.image, crop.coverage, crop.kind) for crop in crops), strict=True)
+            yield tuple(torch.from_numpy(np.stack(field)) for field in fields)
 
 
-class Feeder:
-    """Batches of fresh crops mixed with remembered ones: drawing costs as much as a third of a training step."""
+class Pool:
+    """The newest products in the device's memory; a thread of its own brings them there while training goes on."""
 
     def __init__(self, arguments: argparse.Namespace, seed: int) -> None:
-        self.world = World(seed, arguments.crop_px)
-        self.batch, self.fresh = arguments.batch // arguments.workers, arguments.fresh // arguments.workers
-        self.device = arguments.device
-        self.remembered: deque[Crop] = deque(maxlen=6000)
+        kept, views, side = arguments.kept, arguments.views, arguments.crop_px
+        shapes = ((side, side, 3), (side // CELL_PX,) * 2, (side // PATCH_SIZE,) * 2)
+        self.fields = [torch.zeros(kept, views, *shape, dtype=torch.uint8, device=arguments.device) for shape in shapes]
+        self.drawn = 0
+        self.lock = threading.Lock()  # image and truth of a product change together
+        self.error: BaseException | None = None
+        loader = DataLoader(
+            Products(seed, side, views),
+            batch_size=max(1, min(8, arguments.first // arguments.drawers)),
+            num_workers=arguments.drawers,
+            pin_memory=arguments.device == "cuda",
+        )
+        blocks = iter(loader)  # starts the processes here, before a thread could stand in their way
+        threading.Thread(target=self._collect, args=(blocks,), daemon=True).start()
 
-    def next(self) -> Batch:
-        rng = self.world.rng
-        count = self.batch if len(self.remembered) < 20 * self.batch else self.fresh
-        crops = [self.world.crop() for _ in range(count)]
-        crops += [self.remembered[i] for i in rng.integers(len(self.remembered) or 1, size=self.batch - count)]
-        self.remembered.extend(crops[:count])
-        self.world.renew(1)
-        fields = zip(*(turned(crop, rng) for crop in crops), strict=True)
-        columns = [torch.from_numpy(np.stack(field)) for field in fields]
-        return as_batch(columns, self.device)
+    def _collect(self, blocks: Iterator[list[Tensor]]) -> None:
+        try:
+            for block in blocks:
+                rows = (torch.arange(len(block[0])) + self.drawn) % len(self.fields[0])
+                with self.lock:
+                    for kept, new in zip(self.fields, block, strict=True):
+                        kept[rows.to(kept.device)] = new.to(kept.device)
+                self.drawn += len(rows)
+        except BaseException as error:  # tell it where someone waits
+            self.error = error
+
+    def wait_for(self, products: int) -> None:
+        while self.drawn < products:
+            self.require_well()
+            time.sleep(0.05)
+
+    def require_well(self) -> None:
+        if self.error:
+            raise RuntimeError("drawing ended") from self.error
+
+    def batch(self, products: int) -> Batch:
+        """Some products by chance, eight groups of them mirrored or turned by right angles, a group alike."""
+        groups = torch.randint(min(self.drawn, len(self.fields[0])), (products,)).chunk(8)
+        ways = [(int(torch.randint(4, ())), bool(torch.randint(2, ()))) for _ in groups]
+        with self.lock:
+            image, coverage, kind = (
+                torch.cat([turned(field[g.to(field.device)], *way) for g, way in zip(groups, ways, strict=True)])
+                for field in self.fields
+            )
+        views, side, cells = kind.shape[1], kind.shape[-1], PATCH_SIZE // CELL_PX
+        mean, std = (torch.tensor(values, device=image.device) for values in (MEAN, STD))
+        by_patch = coverage.reshape(-1, side, cells, side, cells).transpose(2, 3)
+        return Batch(
+            image=((image.flatten(0, 1).float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous(),
+            coverage=by_patch.reshape(-1, side * side, cells * cells).float() / 255,
+            kind=kind.flatten(0, 1).flatten(1).long(),
+            views=views,
+        )
 
 
-def as_batch(columns: list[Tensor], device: str) -> Batch:
-    image, coverage, kind, surface, material = columns
-    b, side = len(image), kind.shape[1]
-    cells = coverage.reshape(b, side, 4, side, 4).transpose(2, 3).reshape(b, side * side, 16)
-    return Batch(
-        image=((image.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD).contiguous().to(device),
-        coverage=cells.to(device),
-        kind=kind.flatten(1).to(device),
-        surface=surface.flatten(1).to(device),
-        material=material.flatten(1).to(device),
-    )
+def turned(field: Tensor, turns: int, mirror: bool) -> Tensor:
+    """Products (P, V, H, W, ...) turned by right angles and perhaps mirrored."""
+    field = field.flip(3) if mirror else field
+    return field.rot90(turns, (2, 3))
 
 
 class Trainer:
@@ -97,12 +139,13 @@ class Trainer:
         self.arguments = arguments
         self.model = build_builtin_vit().to(arguments.device)
         self.heads = Heads(EMBED_DIM, len(KINDS)).to(arguments.device)
-        self.averaged = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.averaged_heads = {name: value.detach().clone() for name, value in self.heads.state_dict().items()}
+        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)  # type: ignore[no-untyped-call]
         self.optimisers = self._optimisers()
         changes = (item.split("=") for item in arguments.weights.split(",") if item)
         self.weights = Weights(**{name: float(value) for name, value in changes})
         self.step, self.seconds, self.cooldown_from = 0, 0.0, math.inf
+        read = self.model.forward_intermediates
+        self.read = torch.compile(read) if arguments.compile else read  # type: ignore[arg-type]
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         """Muon for the matrices inside the model, AdamW for all other parameters."""
@@ -113,7 +156,7 @@ class Trainer:
             (matrices if inner else others).append(parameter)
         others += list(self.heads.parameters())
         lr = self.arguments.lr
-        return [Muon(matrices, lr), torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)]
+        return [Muon(matrices, lr), torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)]
 
     def learning_rate(self) -> float:
         """Warm-up over 100 steps, constant, then linear to zero between the start of the cooldown and its end."""
@@ -122,53 +165,31 @@ class Trainer:
         fall = 1 - max(0.0, self.seconds - self.cooldown_from) / cooldown
         return float(lr * min(1.0, (self.step + 1) / 100) * max(0.0, fall))
 
-    def update(self, batch: Batch) -> dict[str, float]:
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One step; the parts of the loss by name, on the device: reading them would make the device wait."""
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = self.learning_rate()
-        earlier, later = self.model.forward_intermediates(  # type: ignore[operator]
-            batch.image, indices=list(BLOCK_PAIR), norm=True, output_fmt="NLC", intermediates_only=True
-        )
-        loss, parts = objective(earlier, later, self.heads, batch, self.weights)
+        with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=batch.image.is_cuda):
+            earlier, later = self.read(  # type: ignore[operator]
+                batch.image, indices=list(BLOCK_PAIR), norm=True, output_fmt="NLC", intermediates_only=True
+            )
+        loss, parts = objective(earlier.float(), later.float(), self.heads, batch, self.weights)
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        self._share_gradients()
         nn.utils.clip_grad_norm_([*self.model.parameters(), *self.heads.parameters()], 1.0)
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"step {self.step}: the loss is {loss.item()}; resume with a lower --lr")
         for optimiser in self.optimisers:
             optimiser.step()
+        self.averaged.update_parameters(self.model)
         self.step += 1
-        self._average()
-        return {"loss": loss.item(), **parts}
-
-    def _share_gradients(self) -> None:
-        """Replace the gradients by their mean over all workers, in one message."""
-        if not dist.is_initialized():
-            return
-        gradients = [p.grad for p in (*self.model.parameters(), *self.heads.parameters()) if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
-        means = torch.split(flat.div_(dist.get_world_size()), [gradient.numel() for gradient in gradients])
-        for gradient, mean in zip(gradients, means, strict=True):
-            gradient.copy_(mean.view_as(gradient))
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        keep = min(0.995, (self.step + 1) / (self.step + 20))
-        for average, module in ((self.averaged, self.model), (self.averaged_heads, self.heads)):
-            for name, value in module.state_dict().items():
-                average[name].lerp_(value, 1 - keep) if value.is_floating_point() else average[name].copy_(value)
+        return {"loss": loss.detach(), **parts}
 
     def tick(self, seconds: float) -> None:
-        """Advance the clock by what the first worker measured, so that all workers agree on the learning rate."""
+        """Advance the clock, which decides on the learning rate."""
+        self.seconds += seconds
         asked = (self.arguments.out / "cooldown").exists()
-        clock = torch.tensor([seconds, float(asked)], dtype=torch.float64)
-        if dist.is_initialized():
-            dist.broadcast(clock, 0)
-        self.seconds += float(clock[0])
-        if clock[1] or self.seconds > 60 * (self.arguments.minutes - self.arguments.cooldown_minutes):
+        if asked or self.seconds > 60 * (self.arguments.minutes - self.arguments.cooldown_minutes):
             self.cooldown_from = min(self.cooldown_from, self.seconds)
 
     def finished(self) -> bool:
@@ -177,21 +198,20 @@ class Trainer:
 
     def save(self) -> None:
         """Checkpoint and shippable weights; each appears whole or not at all."""
-        names = ("step", "seconds", "cooldown_from", "averaged", "averaged_heads")
-        state = {name: getattr(self, name) for name in names}
-        state |= {name: getattr(self, name).state_dict() for name in ("model", "heads")}
+        state = {name: getattr(self, name) for name in ("step", "seconds", "cooldown_from")}
+        state |= {name: getattr(self, name).state_dict() for name in ("model", "heads", "averaged")}
         state["optimisers"] = [optimiser.state_dict() for optimiser in self.optimisers]
         folder = self.arguments.out
         torch.save(state, folder / "checkpoint.tmp")
         (folder / "checkpoint.tmp").replace(folder / "checkpoint.pt")
-        write_weights(self.averaged, folder / "builtin.safetensors")
+        write_weights(self.averaged.module.state_dict(), folder / "builtin.safetensors")
 
     def resume(self) -> None:
         path = self.arguments.out / "checkpoint.pt"
         if not path.exists():
             return
         state = torch.load(path, map_location=self.arguments.device, weights_only=True)
-        for name in ("model", "heads"):
+        for name in ("model", "heads", "averaged"):
             getattr(self, name).load_state_dict(state.pop(name))
         for optimiser, saved in zip(self.optimisers, state.pop("optimisers"), strict=True):
             optimiser.load_state_dict(saved)
@@ -208,43 +228,41 @@ def write_weights(weights: dict[str, Tensor], path: Path) -> None:
     temporary.replace(path)
 
 
-def work(rank: int, arguments: argparse.Namespace) -> None:
-    """One worker's training loop; the first one also keeps the clock, prints and saves."""
-    torch.set_num_threads(arguments.threads)
-    if arguments.workers > 1:
-        store = TCPStore("127.0.0.1", arguments.port, arguments.workers, is_master=rank == 0)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=arguments.workers)
-    trainer = Trainer(arguments)
-    trainer.resume()
-    feeder = Feeder(arguments, seed=arguments.seed * 100_003 + trainer.step * arguments.workers + rank)
-    last, saved, recent = time.monotonic(), time.monotonic(), deque[dict[str, float]](maxlen=25)
-    while not trainer.finished():
-        recent.append(trainer.update(feeder.next()))
-        now = time.monotonic()
-        trainer.tick(now - last)
-        last = now
-        if rank == 0 and trainer.step % 25 == 0:
-            means = " ".join(f"{name} {np.mean([parts[name] for parts in recent]):.4f}" for name in recent[0])
-            clock = f"{trainer.seconds / 60:.1f} min lr {trainer.learning_rate():.1e}"
-            print(f"step {trainer.step} {clock} {means}", flush=True)
-        if rank == 0 and now - saved > 120:
-            trainer.save()
-            saved = now
-    if rank == 0:
-        trainer.save()
-        print(f"done: {trainer.step} steps, {trainer.seconds / 60:.1f} min", flush=True)
+def report(trainer: Trainer, drawn: int, recent: list[dict[str, Tensor]]) -> None:
+    """A line on the last steps, and a stop where the loss is no longer a number."""
+    means = {name: float(torch.stack([parts[name] for parts in recent]).mean()) for name in recent[0]}
+    if not math.isfinite(means["loss"]):
+        raise FloatingPointError(f"step {trainer.step}: the loss is {means['loss']}; resume with a lower --lr")
+    clock = f"{trainer.seconds / 60:.1f} min lr {trainer.learning_rate():.1e} drawn {drawn}"
+    print(f"step {trainer.step} {clock} " + " ".join(f"{name} {mean:.4f}" for name, mean in means.items()), flush=True)
 
 
 def main() -> None:
     arguments = parsed_arguments()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    if arguments.workers == 1:
-        work(0, arguments)
-        return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        arguments.port = probe.getsockname()[1]
-    spawn(work, (arguments,), nprocs=arguments.workers)  # type: ignore[no-untyped-call]
+    if arguments.views % 2:
+        raise SystemExit(f"--views {arguments.views}: half of a product's crops are learnt from, so an even number")
+    last = saved = time.monotonic()
+    trainer = Trainer(arguments)
+    trainer.resume()
+    pool = Pool(arguments, seed=arguments.seed * 100_003 + trainer.step)
+    pool.wait_for(arguments.first)
+    recent: list[dict[str, Tensor]] = []
+    while not trainer.finished():
+        recent.append(trainer.update(pool.batch(arguments.products)))
+        now = time.monotonic()
+        trainer.tick(now - last)
+        last = now
+        if trainer.step % PRINT_STEPS == 0:
+            pool.require_well()
+            report(trainer, pool.drawn, recent)
+            recent = []
+        if now - saved > SAVE_SECONDS:
+            trainer.save()
+            saved = now
+    trainer.save()
+    crops = trainer.step * arguments.products * arguments.views
+    print(f"done: {trainer.step} steps, {crops} crops, {trainer.seconds / 60:.1f} min", flush=True)
 
 
 if __name__ == "__main__":
