@@ -67,7 +67,7 @@ fi
 suffix=_$device
 ways="ours;ours, 2048 patches a step"
 
-part "gpu_passes$suffix" 90 gpu_passes.py "${passes[@]}" --teachers "$teachers"
+part "gpu_passes$suffix" 100 gpu_passes.py "${passes[@]}" --teachers "$teachers"
 part "inference$suffix" 75 inference.py "${inference[@]}" --teachers "$teachers" --no-compile
 part "training$suffix" 40 training.py "${training[@]}" --variants "$ways"
 part "training_1036$suffix" 60 training.py "${training_1036[@]}" --variants "$ways"

@@ -84,7 +84,7 @@ class Measured:
 
 
 def main() -> None:
-    """Measure what is asked for: the first teacher and resolution from all sides, then the others."""
+    """Measure what is asked for: the first teacher and resolution on all roads, the others, the first from inside."""
     asked = options().parse_args()
     measured = Measured(asked)
     ceilings = partial(measure_ceilings, asked.device, rounds=min(3, asked.rounds), side=asked.ceiling_side)
@@ -93,20 +93,21 @@ def main() -> None:
     image, batches = photograph((height, width)), list(map(int, asked.batches.split(",")))
     cases = [(name, int(pixels)) for name in asked.teachers.split(",") for pixels in asked.resolutions.split(",")]
     plain = [road for road in ROADS if not ROADS[road].compiled and (asked.cudnn or not ROADS[road].cudnn)]
-    teacher = random_teacher(cases[0][0], asked.device)
+    first, ends, teacher = None, batches[:1], None
     for name, resolution in cases:
-        teacher = teacher if teacher.name == name else random_teacher(name, asked.device)
+        teacher = teacher if teacher and teacher.name == name else random_teacher(name, asked.device)
         detector = fitted(teacher, resolution, image, precision="bfloat16")
-        if (name, resolution) != cases[0]:
+        if first:
             measure_roads(measured, detector, image, batches, ["as it comes", "recorded"])
             continue
+        first = detector
         measure_roads(measured, detector, image, batches, plain)
         best = best_of(measured.content["rows"])
-        ends = sorted({1, best["images"]}) if best else batches[:1]
-        for batch in ends:
-            look_closer(measured, detector, image, batch)
+        ends = sorted({1, best["images"]}) if best else ends
         if asked.compile:
             measure_roads(measured, detector, image, ends, [f"compiled, {best['road'] if best else 'recorded'}"])
+    for batch in ends if first else []:  # last: what watches a GPU may slow it down afterwards
+        look_closer(measured, first, image, batch)
 
 
 def options() -> argparse.ArgumentParser:
