@@ -515,6 +515,7 @@ def test_yolo_has_no_size_so_that_every_turn_is_asked_for(tmp_path, refused):
         "runs": (lambda f: coco(f, {"segmentation": {"size": SIZE, "counts": [1, 2]}}), "add up to 3 pixels"),
         "no runs": (lambda f: coco(f, {"segmentation": {"size": SIZE, "counts": [120]}}), "marks no pixel"),
         "packed": (lambda f: coco(f, {"segmentation": {"size": SIZE, "counts": "P"}}), "ends within a number"),
+        "packed sign": (lambda f: coco(f, {"segmentation": {"size": SIZE, "counts": "2 1"}}), "(holds ' ')"),
         "other runs": (lambda f: coco(f, {"segmentation": {"size": [3, 3], "counts": [9]}}), "are of (3, 3)"),
         "twice": (
             lambda f: coco(f, images=[{"id": 0, "file_name": "a.png", "height": 10, "width": 12}] * 2),
@@ -552,6 +553,7 @@ def test_yolo_has_no_size_so_that_every_turn_is_asked_for(tmp_path, refused):
         "three corners": (lambda f: labelme(f, shape("rectangle", SQUARE)), "rectangle of 4 points, expected 2"),
         "bitmap": (lambda f: labelme(f, shape("mask", [[1, 1], [2, 2]], mask=png([[1]]))), "points say (2, 2)"),
         "no bitmap": (lambda f: labelme(f, shape("mask", [[1, 1], [2, 2]], mask="?")), "no base64"),
+        "bitmap letters": (lambda f: labelme(f, shape("mask", [[1, 1], [2, 2]], mask="ä")), "no base64"),
         "nothing drawn": (lambda f: labelme(f), "no outline in 1 annotated photograph"),
         "polyline": (lambda f: cvat(f, '<polyline label="s" points="1,2;3,4"/>'), "a polyline has no area"),
         "video": (lambda f: cvat(f, "</image><track/><image>"), "tracks of a video"),
@@ -565,6 +567,28 @@ def test_yolo_has_no_size_so_that_every_turn_is_asked_for(tmp_path, refused):
             lambda f: cvat(f, '<mask label="s" rle="0,4" left="11" top="0" width="2" height="2"/>'),
             "reach outside",
         ),
+        "cvat backwards": (
+            lambda f: cvat(f, '<mask label="s" rle="2,4" left="4" top="4" width="-2" height="-3"/>'),
+            "its runs are of -3 x -2 pixels",
+        ),
+        "cvat half a pixel": (
+            lambda f: cvat(f, '<mask label="s" rle="2.5,3.5" left="0" top="0" width="2" height="3"/>'),
+            "2.5 pixels, where a whole number is due",
+        ),
+        "cvat nan size": (
+            lambda f: damaged(cvat(f), b'<annotations><image name="a.png" height="nan" width="12"/></annotations>'),
+            "image a.png: holds nan or inf",
+        ),
+        "cvat nan turn": (
+            lambda f: cvat(f, '<box label="s" xtl="1" ytl="0" xbr="2" ybr="1" rotation="nan"/>'),
+            "box 1: holds nan or inf",
+        ),
+        "cvat inf": (lambda f: cvat(f, '<ellipse label="s" cx="1" cy="inf" rx="2" ry="1"/>'), "holds nan or inf"),
+        "no image at all": (lambda f: damaged(cvat(f), b"<annotations/>"), "holds no image"),
+        "no encoding": (
+            lambda f: damaged(cvat(f), b'<?xml version="1.0" encoding="foo"?><annotations/>'),
+            "unknown encoding",
+        ),
         "entities": (lambda f: damaged(cvat(f), b'<!DOCTYPE a [<!ENTITY b "c">]><annotations/>'), "declares entities"),
         "no xml": (lambda f: damaged(cvat(f), b"<annotations>"), "not readable as XML"),
         "other xml": (lambda f: damaged(cvat(f), b"<annotation/>"), "begins with <annotation>"),
@@ -577,6 +601,10 @@ def test_yolo_has_no_size_so_that_every_turn_is_asked_for(tmp_path, refused):
         "yolo word": (lambda f: yolo(f, "scratch 0.1 0.1 0.2 0.2 0.3 0.4"), "expected a class number"),
         "yolo nan": (lambda f: yolo(f, "0 nan 0.1 0.2 0.2 0.3 0.4"), "coordinates"),
         "yolo names": (lambda f: yolo(f, names="nc: 3\n"), "holds no 'names'"),
+        "yolo tag": (lambda f: yolo(f, names='names: !!int ""\n'), "holds no 'names'"),
+        "yolo large": (lambda f: yolo(f, names=f"names:\n  ? {'9' * 5000}\n  : a\n"), "holds no 'names'"),
+        "yolo no text": (lambda f: yolo_with_label(f, b"\xff\xfe0"), "not readable as text"),
+        "yolo number": (lambda f: yolo(f, f"{'9' * 5000} 0.1 0.1 0.2 0.2 0.3 0.4"), "expected a class number"),
         "yolo yaml": (lambda f: yolo(f, names="names: [a\n"), "not readable"),
     }.values(),
     ids=lambda value: value[:20] if isinstance(value, str) else "",
@@ -588,6 +616,50 @@ def test_one_line_says_what_is_wrong_with_it(tmp_path, refused, make, line):
 def damaged(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
+
+
+def yolo_with_label(folder: Path, content: bytes) -> Path:
+    source = yolo(folder)
+    (folder / "shots/labels/train/a.txt").write_bytes(content)
+    return source
+
+
+def test_files_that_are_missing_are_asked_for_by_name(tmp_path, refused):
+    empty, flat = tmp_path / "empty", tmp_path / "flat"
+    empty.mkdir()
+    assert "empty: no .json below" in refused(empty, "--format", "labelme")
+    assert "empty: says nowhere what the classes are called" in refused(empty, "--format", "yolo")
+    photographs(flat, "a.png")
+    (flat / "classes.txt").write_text("scratch\n")
+    assert "flat: no .txt of labels below" in refused(flat, "--format", "yolo")
+    source = coco(tmp_path, {"segmentation": [FLAT_SQUARE]})
+    assert "nowhere: no such folder; name that of the photographs" in refused(source, "--images", tmp_path / "nowhere")
+    assert "holds coco, which is a single file; name that file" in refused(tmp_path / "shots")
+    for name in ("coco", "cvat", "labelme", "yolo"):
+        assert "gone: no such file or folder" in refused(tmp_path / "gone", "--format", name)
+    damaged(tmp_path / "shots/other.json", b"{")
+    assert "other.json: not readable as JSON" in refused(tmp_path / "shots")
+
+
+def test_an_outline_around_a_photograph_marks_nothing_of_it(tmp_path, refused):
+    around = [-9, -9, 30, -9, 30, 30, 28, 30, 28, -7, -9, -7]  # an angle past the upper right corner
+    source = coco(tmp_path, {"segmentation": [around]})
+    assert "annotation 7: marks no pixel of the photograph" in refused(source, "--clip")
+
+
+def test_photographs_that_are_not_listed_are_left_out_and_said(tmp_path, monkeypatch, capsys):
+    source = coco(tmp_path, {"segmentation": [FLAT_SQUARE]})
+    photographs(tmp_path / "shots", "c.png")
+    arguments = ("import-masks", source, "--unannotated", "good", "--out", tmp_path / "parts")
+    code, _, err = run(monkeypatch, capsys, *arguments)
+    assert (code, "1 photograph in " in err, "not listed in instances.json: left out" in err) == (0, True, True)
+    assert not list((tmp_path / "parts").rglob("c.png"))
+
+
+@pytest.mark.parametrize("names", ["names: [on, no]\n", "names:\n  1: no\n", "names: {0: on, '1': 2020-13-41}\n"])
+def test_a_class_of_yolo_is_called_as_it_is_written(tmp_path, imported, names):
+    out = imported(yolo(tmp_path, f"1 {shares(SQUARE)}", names=names))
+    assert marked(out / f"mask/{'2020-13-41' if '2020' in names else 'no'}/train/a.png") == SQUARE_PIXELS
 
 
 def test_whether_photographs_without_outline_are_good_has_to_be_told(tmp_path, refused):

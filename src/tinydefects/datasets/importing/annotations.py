@@ -118,9 +118,11 @@ def runs_of(
     """A bitmap from the lengths of its runs, the first of unmarked pixels, along columns (COCO) or rows (CVAT).
 
     Raises:
-        DatasetError: the runs do not fill the size.
+        DatasetError: the size is not positive, or the runs do not fill it.
     """
     height, width = size
+    if min(size) < 1:
+        raise DatasetError(f"{where}: its runs are of {height} x {width} pixels; export it again")
     if any(count < 0 for count in counts) or sum(counts) != height * width:
         raise DatasetError(
             f"{where}: its runs add up to {sum(counts):,} pixels where {height} x {width} are {height * width:,}; "

@@ -1,6 +1,7 @@
 """CVAT for images 1.1: one XML with polygons, boxes, ellipses and masks; lines, points and skeletons have no area."""
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -43,13 +44,13 @@ def _parsed(source: Path) -> ElementTree.Element:
         return ElementTree.fromstring(content)
     except OSError as error:
         raise DatasetError(f"{source}: not readable ({error.strerror or error}); {WAY_OUT}") from error
-    except (ValueError, ElementTree.ParseError) as error:
+    except (ValueError, LookupError, ElementTree.ParseError) as error:  # LookupError: a name of no encoding
         raise DatasetError(f"{source}: not readable as XML ({error}); {WAY_OUT}") from error
 
 
 def _photograph(image: ElementTree.Element, source: Path) -> Annotated:
     where = f"{source}: image {image.get('name')}"
-    height, width = (int(value) for value in _numbers(image, ("height", "width"), where))
+    height, width = _whole(_numbers(image, ("height", "width"), where), where)
     shapes = [child for child in image if child.tag not in NO_SHAPES]
     outlines = tuple(
         _outline(shape, f"{where}, {shape.tag} {number}")  #
@@ -72,8 +73,8 @@ def _outline(shape: ElementTree.Element, where: str) -> Outline:
         corners = ellipse(*_numbers(shape, ("cx", "cy", "rx", "ry"), where), degrees=degrees)
         return Outline(defect_class=defect_class, kind="ellipse", where=where, polygons=(corners,))
     if shape.tag == "mask":
-        left, top, width, height = (int(one) for one in _numbers(shape, ("left", "top", "width", "height"), where))
-        counts = [int(value) for value in _split(_text(shape, "rle", where), where)]
+        left, top, width, height = _whole(_numbers(shape, ("left", "top", "width", "height"), where), where)
+        counts = _whole(_split(_text(shape, "rle", where), where), where)
         bitmap = runs_of(counts, (height, width), where, corner=(top, left), by_columns=False)
         return Outline(defect_class=defect_class, kind="mask", where=where, bitmap=bitmap)
     return Outline(defect_class=defect_class, kind=shape.tag, where=where)
@@ -92,6 +93,16 @@ def _numbers(element: ElementTree.Element, names: Sequence[str], where: str) -> 
 
 def _split(text: str, where: str) -> list[float]:
     try:
-        return [float(value) for value in text.split(",")]
+        values = [float(value) for value in text.split(",")]
     except ValueError as error:
         raise DatasetError(f"{where}: {error}; {WAY_OUT}") from error
+    if not all(map(isfinite, values)):
+        raise DatasetError(f"{where}: holds nan or inf where a number is due; {WAY_OUT}")
+    return values
+
+
+def _whole(values: Sequence[float], where: str) -> list[int]:
+    broken = next((value for value in values if value != int(value)), None)
+    if broken is not None:
+        raise DatasetError(f"{where}: {broken:g} pixels, where a whole number is due; {WAY_OUT}")
+    return [int(value) for value in values]

@@ -1,7 +1,6 @@
 """labelme: a JSON beside each photograph, its shapes polygons, rectangles, circles, masks; others have no area."""
 
 import base64
-import binascii
 import io
 import posixpath
 from functools import partial
@@ -89,7 +88,7 @@ def _bitmap(shape: _Shape, where: str, path: Path) -> Bitmap:
     size = (bottom - top + 1, right - left + 1)
     try:
         content = base64.b64decode(shape.mask or "", validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise DatasetError(f"{where}: its mask is no base64 ({error}); save it again in labelme") from error
     return Bitmap(corner=(top, left), size=size, decode=partial(_decode, content, size, where, path))
 

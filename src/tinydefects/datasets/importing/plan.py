@@ -106,6 +106,8 @@ def plan_import(source: Path, settings: ImportSettings) -> ImportPlan:
     Raises:
         DatasetError: anything is missing, contradictory, or could be meant in two ways.
     """
+    if not source.exists():
+        raise DatasetError(f"{source}: no such file or folder; name the annotations")
     name = settings.format or recognise(source)
     annotations = READERS[name](source)
     folder = settings.images or annotations.folder
@@ -157,10 +159,8 @@ def recognise(source: Path) -> Format:
     """Who wrote a file, or what lies in a folder.
 
     Raises:
-        DatasetError: nothing is there, nobody known wrote it, or more than one did.
+        DatasetError: nobody known wrote it, or more than one did.
     """
-    if not source.exists():
-        raise DatasetError(f"{source}: no such file or folder; name the annotations")
     if source.is_file():
         kinds = [_kind_of(source)]
     else:

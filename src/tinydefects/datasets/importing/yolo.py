@@ -71,14 +71,18 @@ def _class_names(source: Path) -> Mapping[int, str]:
         if path.suffix not in {".yaml", ".yml"}:
             said: object = content.splitlines()
         else:
-            document = yaml.safe_load(content)
+            document = yaml.load(content, Loader=yaml.BaseLoader)  # all is text: a class may be called 'no'
             said = document.get("names") if isinstance(document, dict) else None
     except OSError as error:
         raise DatasetError(f"{path}: not readable ({error.strerror or error}); {way_out}") from error
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise DatasetError(f"{path}: not readable ({' '.join(str(error).split())}); {way_out}") from error
     pairs = enumerate(said) if isinstance(said, list) else said.items() if isinstance(said, dict) else ()
-    names = {number: str(name).strip() for number, name in pairs if isinstance(number, int) and str(name).strip()}
+    names = {
+        int(number): name.strip()
+        for number, name in pairs
+        if len(str(number)) < 10 and str(number).isdecimal() and isinstance(name, str) and name.strip()
+    }
     if not names:
         raise DatasetError(f"{path}: holds no 'names' of classes; {way_out}")
     return names
