@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from good_parts import calibration_of, record
 from tinydefects.data.sample import Prediction
@@ -132,6 +133,7 @@ def break_nan(content):
         (lambda c: c["settings"].update(min_area_px=-3), "settings.min_area_px"),
         (lambda c: c["settings"].update(false_alarm=0.05), "settings.false_alarm'"),
         (lambda c: c["settings"].update(min_area_mm2=0.5), "needs pixel_pitch_mm"),
+        (lambda c: c["settings"].update(min_area_mm2=1, pixel_pitch_mm=0.1, min_area_px=2), "exclude each other"),
         (lambda c: c["settings"].update(extent_quantile=0.99), "set it back, or calibrate again"),
         (lambda c: c["settings"].update(region_threshold=-50.0), "below the level"),
         (lambda c: c["settings"].update(false_regions=2.0), "above most_counted"),
@@ -269,6 +271,17 @@ def test_the_words_of_a_calibration_that_affords_its_wishes():
         "regions of at least 1 px with a peak above 272: "
         "a good photograph shows 0.1 at most in the mean, counted up to 3",
     ]
+
+
+def test_the_words_of_regions_above_a_threshold_set_by_hand():
+    calibration = calibration_of(range(9), region_threshold=2.0)  # of 0 to 8, six are larger
+    low, high = 100 * stats.beta.ppf([0.025, 0.975], [6, 7], [4, 3])
+    assert str(calibration).splitlines()[-1] == (
+        "regions of at least 1 px with a peak above 2, set by hand without any guarantee: "
+        f"6 of 9 good parts exceed it, 66.7 % (95 % interval {low:.1f} % to {high:.1f} %)"
+    )
+    by_area = calibration_of(range(9), region_threshold=2.0, min_area_mm2=0.25, pixel_pitch_mm=0.5)
+    assert "regions of at least 0.25 mm² with a peak above 2, set by hand" in str(by_area)
 
 
 def test_scores_of_another_detector_are_refused(calibration):

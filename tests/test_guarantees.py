@@ -204,3 +204,11 @@ def test_a_number_of_regions_that_cannot_be_is_refused(rate, most_counted):
         region_threshold([SeenRegions(part="a", peaks=[1.0])], rate, most_counted)
     with pytest.raises(ScoreError):
         region_threshold([], 0.1)
+
+
+def test_without_a_good_part_no_rate_is_afforded_and_nan_is_compared_with_nothing():
+    with pytest.raises(SettingsError, match="0 good parts afford no rate"):
+        affordable_rate(0)
+    for score, good in ((math.nan, [1.0]), (1.0, [1.0, math.nan])):
+        with pytest.raises(ScoreError, match="a score is nan"):
+            p_value(score, good)

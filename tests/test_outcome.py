@@ -235,6 +235,22 @@ def test_a_threshold_by_hand_promises_nothing_and_too_few_parts_what_they_afford
     assert "no part is called defect" in str(few)
 
 
+def test_regions_that_are_counted_beyond_one_are_told_by_their_mean(drawn):
+    good = [drawn("a", [(BOX, 50.0), (FAR, 50.0)], is_good=True), drawn("b", [], is_good=True)]
+    scores = [float(one) for one in range(2, 32)]  # 30 parts; 0.5 * 31 - 3 = 12.5 regions may lie above
+    found = measure_outcome(good, calibrated(scores, false_regions=0.5, most_counted=3))
+    assert (found.regions.found.value, found.regions.promised) == (1.0, 0.5)
+    line = next(line.strip() for line in str(found).splitlines() if "counted up to" in line)
+    share = Share.of(2.0, 2, most=3)
+    assert line == (
+        f"regions of a good part, counted up to 3 (peak above 19): 1 ({share.low:.3g} to {share.high:.3g}) in "
+        "the mean; promised: at most 0.5 on average; the promise lies inside the interval"
+    )
+    assert "counted up to 3" in found._repr_html_()
+    by_hand = measure_outcome(good, calibrated(scores, region_threshold=2.0, most_counted=3))
+    assert "in the mean; nothing is promised of a threshold set by hand" in str(by_hand)
+
+
 def test_photographs_of_one_part_count_once(drawn):
     found = measure_outcome(
         [
