@@ -2,6 +2,8 @@
 
 import asyncio
 import importlib.util
+import io
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +101,32 @@ def test_photographs_are_counted(tmp_path):
         assert client.post("/models/mean/batch", files=files).status_code == status
         assert client.post("/models/mean/paths", json={"paths": ["1.png"] * n}).status_code == status
     assert left_in(tmp_path) == []
+
+
+class FullDisk(io.BytesIO):
+    def write(self, content):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("address", [IMAGE, "/models/mean/batch"])
+def test_without_room_for_uploads_it_says_so_and_goes_on_once_there_is_some(tmp_path, monkeypatch, caplog, address):
+    service, app = make(tmp_path, places=1)
+    client, content = TestClient(app, base_url=BASE), photograph()
+    sent = {"content": content, "headers": BYTES}
+    if address != IMAGE:
+        sent = {"files": [("photographs", ("1.png", content))]}
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", lambda path, mode: FullDisk())
+        full = client.post(address, **sent)
+    (tmp_path / "scratch").rename(tmp_path / "elsewhere")  # somebody swept it
+    gone = client.post(address, **sent)
+    (tmp_path / "elsewhere").rename(tmp_path / "scratch")
+    for answer in (full, gone):
+        assert answer.status_code == 503
+        assert answer.json() == {"detail": "the service has no room for uploads left; its log says more"}
+    assert "an upload cannot be kept: [Errno 28] No space left on device" in caplog.text
+    assert (service.is_idle, list((tmp_path / "scratch").iterdir())) == (True, [])
+    assert client.post(address, **sent).status_code == 200
 
 
 def test_a_body_that_does_not_come_is_given_up_and_its_place_is_free(tmp_path):
