@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from command_line import run
 from dataset_trees import draw
+from test_bad_input import DAMAGES, NO_FILES
 from tinydefects.data.pixels import read_image, read_size, write_map
 from tinydefects.datasets.catalog import load_category
 from tinydefects.datasets.importing.annotations import Outline, box, ellipse, runs_of
@@ -622,6 +623,28 @@ def yolo_with_label(folder: Path, content: bytes) -> Path:
     source = yolo(folder)
     (folder / "shots/labels/train/a.txt").write_bytes(content)
     return source
+
+
+READ = {
+    "shots/instances.json": lambda f: coco(f, {"segmentation": [FLAT_SQUARE]}),
+    "shots/annotations.xml": lambda f: cvat(f, '<polygon label="scratch" points="2,3;6,3;6,5;2,5"/>'),
+    "shots/a.json": lambda f: labelme(f, shape("polygon", SQUARE)) / "a.json",
+    "shots/data.yaml": lambda f: yolo(f, f"0 {shares(SQUARE)}"),
+    "shots/labels/train/a.txt": lambda f: yolo(f, f"0 {shares(SQUARE)}"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", READ)
+def test_a_damaged_file_is_named(tmp_path, refused, target):
+    for number, (kind, damage) in enumerate(DAMAGES.items()):
+        folder = tmp_path / str(number)
+        source = READ[target](folder)
+        path = folder / target
+        path.rename(path.with_name("kept"))
+        damage(path)
+        is_passed_by = path.suffix == ".txt" and kind in {"empty", *NO_FILES}  # labels that are not there mean good
+        assert ("shots" if is_passed_by else path.name) in refused(source)
 
 
 def test_files_that_are_missing_are_asked_for_by_name(tmp_path, refused):
