@@ -83,6 +83,19 @@ def test_batches_hold_all_patches_of_their_images_in_the_order_asked_for(tmp_pat
     assert torch.equal(batches[0][1][:3], later.reshape(3, 12).half().float())
 
 
+@pytest.mark.parametrize(("room", "n_read"), [(0, 6), (500, 4), (864, 3)])
+def test_what_a_gpu_has_room_for_is_read_once_and_stays_the_same(tmp_path, monkeypatch, room, n_read):
+    cache = filled(tmp_path, counting_teacher())
+    expected = [torch.stack(one) for one in cache.batches([2, 0, 1], images=2)]
+    read, load = [], np.load
+    monkeypatch.setattr("tinydefects.detector.features.room_on_gpu", lambda device, held: room)
+    monkeypatch.setattr(np, "load", lambda path: read.append(path) or load(path))
+    for _ in range(2):  # epochs
+        found = [torch.stack(one) for one in cache.batches([2, 0, 1], images=2)]
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert len(read) == n_read
+
+
 def test_float32_features_come_back_bit_by_bit(tmp_path):
     teacher = counting_teacher()
     ((earlier, _),) = filled(tmp_path, teacher, feature_format="float32").batches([0], images=1)

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, require_channels
 from tinydefects.data.pixels import read_size
-from tinydefects.data.read_ahead import read_ahead
+from tinydefects.data.read_ahead import THREADS, read_ahead
 from tinydefects.data.sample import Prediction
 from tinydefects.decisions.calibrating import calibrate
 from tinydefects.decisions.calibration import CALIBRATION_FILE, CalibrationSettings
 from tinydefects.detector.cross_fit import deal, score_unseen
 from tinydefects.detector.deciding import Deciding, learnt_of, stored_calibration
-from tinydefects.detector.devices import require_device
+from tinydefects.detector.devices import CPU, require_device
 from tinydefects.detector.features import FeatureCache
 from tinydefects.detector.learnt import FEATURES_FOLDER, Learnt, LearntPhotograph, Unseen
 from tinydefects.detector.model_file import (
@@ -225,9 +225,9 @@ class Detector(Deciding):
         """The prediction of every image, in order; the teacher sees `batch_size` images or tiles of one size at once.
 
         Meant for GPUs: a CPU gains nothing. Sizes and forms may be mixed, see `predict`. Images are drawn as they are
-        needed, one ahead, and let go once the teacher's inputs are made of them: at most `4 * batch_size` inputs wait
-        for others of their size, from at most so many images. Above 1, maps may differ in their last digits from those
-        of 1.
+        needed, one ahead, a few for a GPU, and let go once the teacher's inputs are made of them: at most
+        `4 * batch_size` inputs wait for others of their size, from at most so many images. Above 1, maps may differ in
+        their last digits from those of 1.
 
         Raises:
             ImageReadError: one is no image, after the predictions of those before it; or all are a single one.
@@ -241,9 +241,9 @@ class Detector(Deciding):
         self._fitted_students()
         if batch_size < 1:
             raise TinyDefectsError(f"batch_size {batch_size}: give 1 or more")
-        # The next image is read and resized while the teacher works; torch, whose threads would be in the way, is not
-        # part of it.
-        inputs = read_ahead(self._inputs, images, threads=1)
+        # The next image, a few for a GPU, is read and resized while the teacher works; torch, whose threads would be in
+        # the way, is not part of it.
+        inputs = read_ahead(self._inputs, images, threads=1 if self.teacher.device == CPU else THREADS)
         scored = score_in_batches(inputs, self._scores, batch_size=batch_size)
         return (self.prediction(mosaic.plan.grid, mosaic.scores) for mosaic in scored)
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinydefects.data.pixels import write_whole
+from tinydefects.detector.devices import memory_of
 from tinydefects.detector.patch_grid import PatchGrid
 from tinydefects.detector.teacher import Teacher
 from tinydefects.errors import TrainingError
@@ -30,6 +31,7 @@ FeatureFormat = Literal["float16", "float32"]
 LAYOUT = 3  # part of every file's name; raised when equal pixels would no longer give equal features
 HEADER_BYTES, DIGEST_BYTES = 128, 32  # before and behind the numbers of a file
 IMAGES_PER_SHARD = 16
+SHARE_OF_GPU = 1 / 4  # of the free memory
 PROJECTED_DIM = 128  # as in PatchCore's code: distances are compared after a random projection
 
 
@@ -90,6 +92,7 @@ class FeatureCache:
         self._files: list[Path] = []
         self._written: set[Path] = set()
         self._unchecked_bytes = 0  # may be written before the folder is looked through again
+        self._on_gpu: dict[Path, Tensor] = {}  # (N, n, C), as far as its memory reaches
 
     def __len__(self) -> int:
         return len(self._files)
@@ -166,7 +169,7 @@ class FeatureCache:
     def batches(self, order: Sequence[int], *, images: int) -> Iterator[list[Tensor]]:
         """Of `images` images at a time, in this order, all patches in a row: float32 (n, C) for each block."""
         for start in range(0, len(order), images):
-            yield list(self._gather(order[start : start + images]).to(self.teacher.device).float())
+            yield list(self._gather(order[start : start + images]).float())
 
     def patch_batches(self, order: Sequence[int], *, patches: int, shuffle: torch.Generator) -> Iterator[list[Tensor]]:
         """Every patch once, at most `patches` at a time in batches of nearly equal size: float32 (n, C) for each block.
@@ -176,13 +179,22 @@ class FeatureCache:
         for start in range(0, len(order), IMAGES_PER_SHARD):
             shard = self._gather(order[start : start + IMAGES_PER_SHARD])
             mixed = torch.randperm(shard.shape[1], generator=shuffle)
-            for chosen in mixed.tensor_split(math.ceil(len(mixed) / patches)):
-                yield list(shard[:, chosen].to(self.teacher.device).float())
+            for chosen in mixed.to(shard.device).tensor_split(math.ceil(len(mixed) / patches)):
+                yield list(shard[:, chosen].float())
 
     def _gather(self, indices: Sequence[int]) -> Tensor:
-        """The features of these images, (N, n, C), in the numbers in which they are stored on disk."""
-        stored = [torch.from_numpy(np.load(self._files[index])).flatten(1, -2) for index in indices]
-        return torch.cat(stored, dim=1)
+        """The features of these images, (N, n, C), on the device, in the numbers in which they are stored on disk."""
+        return torch.cat([self._load(self._files[index]) for index in indices], dim=1)
+
+    def _load(self, path: Path) -> Tensor:
+        """One file, (N, n, C). A GPU, which learns quicker than a disk is read, keeps it for later epochs."""
+        if path in self._on_gpu:
+            return self._on_gpu[path]
+        stored = torch.from_numpy(np.load(path)).flatten(1, -2).to(self.teacher.device)
+        held = sum(one.nbytes for one in self._on_gpu.values())
+        if held + stored.nbytes <= room_on_gpu(self.teacher.device, held):
+            self._on_gpu[path] = stored
+        return stored
 
     def _keep(self, image: NDArray[np.uint8], grid: PatchGrid) -> Path:
         path = self._path(image, grid, self.patch_fraction)
@@ -245,6 +257,11 @@ class FeatureCache:
             digest.update(f"patch_fraction {patch_fraction}".encode())
         digest.update(np.ascontiguousarray(image).data)
         return self.folder / self.teacher.fingerprint[:16] / f"{digest.hexdigest()}.npy"
+
+
+def room_on_gpu(device: str, held_bytes: int) -> float:
+    """Bytes of a GPU's memory for features, those held already included: a share of what else is free; 0 elsewhere."""
+    return SHARE_OF_GPU * (memory_of(device).free_bytes() + held_bytes) if device.startswith("cuda") else 0
 
 
 def greedy_coreset(vectors: NDArray[np.float32], size: int, generator: np.random.Generator) -> NDArray[np.int64]:
