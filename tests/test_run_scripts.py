@@ -75,3 +75,38 @@ def test_a_script_without_data_says_how_it_is_used():
     finished = run("visa.sh")
     assert finished.returncode != 0
     assert "usage: runs/visa.sh DATA [OUT]" in finished.stderr
+
+
+def test_halves_of_the_study_share_no_tile_and_no_board(tmp_path):
+    tiles, boards = tmp_path / "data/magnetic_tile", tmp_path / "data/deeppcb"
+    for number in range(24):  # every third tile has a defective photograph; an exposure that falls ends a group
+        for exposure in (1, 6):
+            stem = f"exp{exposure}_num_{1000 + 10 * number + exposure}"
+            kind = "Crack" if number % 3 == 0 and exposure == 1 else "Free"
+            draw(tiles / f"MT_{kind}/Imgs/{stem}.jpg", number, defect=kind == "Crack")
+            draw_mask(tiles / f"MT_{kind}/Imgs/{stem}.png")
+        draw(boards / f"train/good/{number:03d}.png", number)
+        draw(boards / f"test/defect/d{number:03d}.png", number, defect=True)
+        draw_mask(boards / f"ground_truth/defect/d{number:03d}_mask.png")
+    command = [sys.executable, str(RUNS / "study_data.py"), str(tmp_path / "data"), str(tmp_path / "the halves")]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    for subject in ("tiles", "boards"):
+        stems = [{path.stem for path in (tmp_path / "the halves" / f"{subject}_{half}").rglob("*.*")} for half in "AB"]
+        assert stems[0]
+        assert stems[1]
+        assert not stems[0] & stems[1]
+    for half in "AB":
+        category = tmp_path / "the halves" / f"tiles_{half}"
+        numbers = {
+            split: {path.stem.split("_")[-1] for path in (category / where).rglob("*.jpg")}
+            for split, where in (("train", "train"), ("defective", "test/crack"))
+        }
+        assert not numbers["train"] & numbers["defective"]  # no other photograph of a defective tile is learnt from
+
+
+def test_halves_of_the_study_need_their_images(tmp_path):
+    command = [sys.executable, str(RUNS / "study_data.py"), str(tmp_path), str(tmp_path / "out")]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode != 0
+    assert "no images; give the folder that holds magnetic_tile/" in finished.stderr
