@@ -11,10 +11,10 @@ from PIL import Image
 from command_line import run
 from killed import killed_at_each_step
 from tiny_teachers import counting_teacher
-from tinydefects.cli.updating import learn_on, roll_back, store, versions_of
 from tinydefects.decisions.calibration import CALIBRATION_FILE, CalibrationSettings
 from tinydefects.detector.detector import Detector
 from tinydefects.detector.learnt import FEATURES_FOLDER, LEARNT_FILE, read_learnt
+from tinydefects.detector.updating import learn_on, roll_back, store, versions_of
 from tinydefects.errors import ModelFileError, TrainingError
 
 pytestmark = pytest.mark.slow  # whole commands, and fits
@@ -111,14 +111,15 @@ def test_no_room_is_one_error_and_leaves_the_model(model):
     assert loaded(model).fingerprint == before
 
 
-def test_wishes_stay_and_thresholds_by_hand_do_not(model, capsys):
+def test_wishes_stay_and_thresholds_by_hand_do_not(model):
     path = model / CALIBRATION_FILE
     content = json.loads(path.read_text())
     content["settings"] |= {"false_alarms": 0.3, "image_threshold": 0.5}
     path.write_text(json.dumps(content))
-    settings = learn_on(loaded(model), model, list(NEW), report=False).calibration.settings
+    lines = []
+    settings = learn_on(loaded(model), model, list(NEW), report=False, say=lines.append).calibration.settings
     assert (settings.false_alarms, settings.image_threshold) == (0.3, None)
-    assert "image_threshold: given by hand for the old model" in capsys.readouterr().err
+    assert lines == ["image_threshold: given by hand for the old model, and left out"]
 
 
 def test_models_go_back_and_forth_and_none_is_lost(model):

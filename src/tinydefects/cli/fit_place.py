@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from tinydefects.cli.options import say
-from tinydefects.cli.updating import prune_features
 from tinydefects.data.leftovers import LOCK_FILE, PREFIX, lock, present, remove, scratch_folder, size_of
 from tinydefects.data.pixels import cannot_write
 from tinydefects.detector.learnt import FEATURES_FOLDER, LEARNT_FILE
 from tinydefects.detector.model_file import BESIDE_THEM, DETECTOR_FILES, refuse_foreign_files
+from tinydefects.detector.updating import prune_features
 from tinydefects.errors import ModelFileError, TinyDefectsError
 
 if TYPE_CHECKING:

@@ -174,14 +174,14 @@ def update(
 
     The old model goes to MODEL/history; a run that is killed leaves it in place.
     """
-    from tinydefects.cli.updating import alone_in, roll_back, version_asked_for
+    from tinydefects.detector.updating import alone_in, roll_back
 
     if (back is None) == (not photographs):
         raise TinyDefectsError("update: give good photographs to learn from, or --back, and not both")
     with alone_in(model):
         if photographs:
             return _learn_on(model, photographs, settings, dry_run=dry_run, as_json=as_json)
-        chosen, kept = roll_back(model, version_asked_for(back or "last"))
+        chosen, kept = roll_back(model, _version_asked_for(back or "last"))
     told = {"model": str(model), "from": str(chosen), "history": str(kept)}
     return print_result(told, as_json, f"{chosen} is in place: {model}; what was there is {kept}")
 
@@ -190,9 +190,9 @@ def _learn_on(
     model: Path, photographs: "Sequence[str]", settings: UpdateSettings, *, dry_run: bool, as_json: bool
 ) -> None:
     from tinydefects.cli.deciding import with_parts
-    from tinydefects.cli.updating import learn_on, learnt_by, not_yet_learnt, prune_features, store
     from tinydefects.datasets.photographs import find_photographs
     from tinydefects.detector.detector import Detector
+    from tinydefects.detector.updating import learn_on, learnt_by, not_yet_learnt, put_in_place
 
     old = Detector.load(model, teacher_weights=settings.teacher_weights, device=settings.device)
     learnt = learnt_by(model, old).photographs
@@ -216,11 +216,23 @@ def _learn_on(
             new,
             lambda stage, done, total: progress(stage, done, total or len(new)),
             settings.cache_limit_gb,
+            say,
         )
-    kept = store(model)
-    detector.save(model)
-    prune_features(model)
+    kept = put_in_place(model, detector)
     if detector.calibration is not None:
         say(str(detector.calibration))
     line = f"learnt from {len(new)} new photographs beside {len(learnt)}: {model}; the old model is {kept}"
     return print_result(told | {"history": str(kept)}, as_json, line)
+
+
+def _version_asked_for(word: str) -> int | None:
+    """`last` is None, else a number of the history.
+
+    Raises:
+        TinyDefectsError: it is neither.
+    """
+    if word == "last":
+        return None
+    if not word.isdecimal() or len(word) > 9:
+        raise TinyDefectsError(f"--back {word}: give 'last', or the number of a folder in MODEL/history")
+    return int(word)

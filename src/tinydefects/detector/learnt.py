@@ -1,7 +1,7 @@
 """What a detector has learnt from, photograph by photograph, and where the teacher's features of each lie.
 
 A model that keeps them can learn from more photographs later without showing the teacher the old ones again, see
-`cli.updating`. The record belongs to one detector, by its fingerprint.
+`updating`. The record belongs to one detector, by its fingerprint.
 """
 
 from pathlib import Path

@@ -6,12 +6,11 @@ for the model and for all of its history.
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinydefects.cli.options import say
-from tinydefects.data.leftovers import LOCK_FILE, lock, scratch_folder, settle
+from tinydefects.data.leftovers import LOCK_FILE, lock, scratch_folder, settle, tell
 from tinydefects.data.pixels import cannot_write
 from tinydefects.decisions.calibration import CalibrationSettings
 from tinydefects.detector.learnt import (
@@ -29,7 +28,7 @@ from tinydefects.detector.model_file import (
     FOLDER_SET,
     replace_folder,
 )
-from tinydefects.errors import ModelFileError, TinyDefectsError
+from tinydefects.errors import ModelFileError
 
 if TYPE_CHECKING:
     from tinydefects.data.images import ImageLike
@@ -69,11 +68,17 @@ def not_yet_learnt(samples: "Sequence[Sample]", learnt: Sequence[LearntPhotograp
 
 
 def learn_on(
-    old: "Detector", model: Path, images: "Sequence[ImageLike]", report: "Report | bool", limit_gb: float = 20.0
+    old: "Detector",
+    model: Path,
+    images: "Sequence[ImageLike]",
+    report: "Report | bool",
+    limit_gb: float = 20.0,
+    say: Callable[[str], object] = tell,
 ) -> "Detector":
     """A detector like the old one that has learnt from its photographs and these; the teacher sees only these.
 
-    Thresholds are taken anew, as they were by the fit, under the wishes that are in force.
+    Thresholds are taken anew, as they were by the fit, under the wishes that are in force; `say` is called with a line
+    about those that are not.
 
     Raises:
         TinyDefectsError: as `Detector.fit` says, or features of old photographs are not there.
@@ -91,14 +96,14 @@ def learn_on(
     )
     return new.fit(
         images,
-        calibration=_wishes(old, learnt),
+        calibration=_wishes(old, learnt, say),
         unseen=learnt.unseen or "held out",
         learnt=learnt.photographs,
         progress=report,
     )
 
 
-def _wishes(old: "Detector", learnt: Learnt) -> CalibrationSettings | None:
+def _wishes(old: "Detector", learnt: Learnt, say: Callable[[str], object]) -> CalibrationSettings | None:
     known = old.calibration
     if learnt.unseen is None:
         if known is not None:
@@ -161,6 +166,18 @@ def store(model: Path) -> Path:
     return target
 
 
+def put_in_place(model: Path, detector: "Detector") -> Path:
+    """Save a detector over the model, which goes to the history first; the folder there. Features of neither go.
+
+    Raises:
+        ModelFileError: the folder cannot be written.
+    """
+    kept = store(model)
+    detector.save(model)
+    prune_features(model)
+    return kept
+
+
 def versions_of(model: Path) -> dict[int, Path]:
     """The folders of the history by number, the oldest first."""
     history = model / HISTORY_FOLDER
@@ -203,16 +220,3 @@ def prune_features(model: Path) -> None:
     for path in list(features.rglob("*.npy")):
         if path.relative_to(features).as_posix() not in kept:
             path.unlink(missing_ok=True)
-
-
-def version_asked_for(word: str) -> int | None:
-    """`last` is None, else a number of the history.
-
-    Raises:
-        TinyDefectsError: it is neither.
-    """
-    if word == "last":
-        return None
-    if not word.isdecimal() or len(word) > 9:
-        raise TinyDefectsError(f"--back {word}: give 'last', or the number of a folder in MODEL/history")
-    return int(word)
