@@ -19,7 +19,6 @@ from tinydefects.datasets.photographs import OVERLAYS
 from tinydefects.decisions.calibration import (
     CALIBRATION_FILE,
     CalibrationSettings,
-    read_calibration,
     write_calibration,
 )
 from tinydefects.decisions.text import HOW
@@ -93,7 +92,7 @@ def calibrate(
     else:
         for line in found.remarks:
             say(line)
-        before = _calibration_in(model / CALIBRATION_FILE)
+        before = _calibration_before(model)
         wishes = (before.settings if before else CalibrationSettings()).with_changes(**settings.wishes())
         with show_progress() as progress:
             calibration = detector.calibrate(
@@ -105,16 +104,17 @@ def calibrate(
     print_result(_numbers(calibration), as_json, str(calibration))
 
 
-def _calibration_in(path: Path) -> "Calibration | None":
+def _calibration_before(model: Path) -> "Calibration | None":
     """What will be replaced, which is said; None where there is nothing, or nothing that can be read."""
-    if not path.exists():
-        return None
+    from tinydefects.detector.deciding import calibration_in
+
     try:
-        calibration = read_calibration(path)
+        calibration = calibration_in(model)
     except TinyDefectsError as error:
         say(f"{error}; its wishes are forgotten")
         return None
-    say(f"in place of {counted('good part', calibration.scores.size)}, {HOW[calibration.obtained]}")
+    if calibration is not None:
+        say(f"in place of {counted('good part', calibration.scores.size)}, {HOW[calibration.obtained]}")
     return calibration
 
 

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tinydefects.cli.options import GENERAL, MACHINE, Json, print_result, say, show_progress
 from tinydefects.cli.settings_options import GivenDevice, GivenWeights, options_of, panel
-from tinydefects.decisions.calibration import CALIBRATION_FILE, read_calibration
 from tinydefects.decisions.drift import DriftSettings
 from tinydefects.errors import TinyDefectsError
 from tinydefects.limits import MOST_GB
@@ -85,10 +84,9 @@ def calibration_of(model: Path) -> "Calibration":
         NotFittedError: there is none.
         ResultError: it cannot be read.
     """
-    from tinydefects.detector.deciding import require_calibration
+    from tinydefects.detector.deciding import calibration_in, require_calibration
 
-    path = model / CALIBRATION_FILE
-    return require_calibration(read_calibration(path) if path.exists() else None, model)
+    return require_calibration(calibration_in(model), model)
 
 
 def _numbers(line: "LineMonitor", n_new: int) -> dict[str, object]:

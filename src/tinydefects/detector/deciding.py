@@ -118,22 +118,31 @@ def require_calibration(calibration: Calibration | None, source: object = "this 
     return calibration
 
 
-def stored_calibration(folder: Path, *fingerprints: str, otherwise: str = "") -> Calibration | None:
-    """The calibration beside a model, which must be that of a detector with one of these; None where there is none.
+def calibration_in(folder: Path) -> Calibration | None:
+    """The calibration beside a model, whosever it is; None where there is none.
 
-    `otherwise` is a reason why it may be another's: then it is left out, with a line that gives the reason.
+    Raises:
+        ResultError: it cannot be read.
+    """
+    path = folder / CALIBRATION_FILE
+    return read_calibration(path) if path.exists() else None
+
+
+def stored_calibration(folder: Path, detector: Maps, *others: str, otherwise: str = "") -> Calibration | None:
+    """The calibration beside a model, which must be that of this detector or one of the other fingerprints.
+
+    None where there is none. `otherwise` is a reason why it may be another's: then it is left out, with a line that
+    gives the reason.
 
     Raises:
         ResultError: it cannot be read, or belongs to another detector.
     """
-    path = folder / CALIBRATION_FILE
-    if not path.exists():
-        return None
-    calibration = read_calibration(path)
-    if calibration.fingerprint in fingerprints:
+    calibration = calibration_in(folder)
+    if calibration is None or calibration.fingerprint in {detector.fingerprint, *others}:
         return calibration
+    path = folder / CALIBRATION_FILE
     if not otherwise:
-        calibration.require_made_by(fingerprints[0], path)
+        calibration.require_made_by(detector.fingerprint, path)
     tell(f"{path}: left out, as {otherwise}")
     return None
 

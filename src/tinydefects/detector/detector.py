@@ -20,7 +20,7 @@ from tinydefects.data.pixels import read_size
 from tinydefects.data.read_ahead import THREADS, read_ahead
 from tinydefects.data.sample import Prediction
 from tinydefects.decisions.calibrating import calibrate
-from tinydefects.decisions.calibration import CALIBRATION_FILE, CalibrationSettings
+from tinydefects.decisions.calibration import CalibrationSettings
 from tinydefects.detector.cross_fit import deal, score_unseen
 from tinydefects.detector.deciding import Deciding, learnt_of, stored_calibration
 from tinydefects.detector.devices import CPU, require_device
@@ -366,10 +366,10 @@ class Detector(Deciding):
         detector.losses, detector.validation_losses = list(saved.losses), list(saved.validation_losses)
         detector.n_images, detector.good_level = saved.n_images, saved.good_level
         detector.learnt = frozenset(saved.learnt)
-        if calibrated and (Path(folder) / CALIBRATION_FILE).exists():
+        if calibrated:
             other = precision is not None and precision != settings.precision
             reason = f"it is for {settings.precision}, not for {precision}" if other else ""
-            detector.calibration = stored_calibration(Path(folder), detector.fingerprint, otherwise=reason)
+            detector.calibration = stored_calibration(Path(folder), detector, otherwise=reason)
         return detector
 
     def _inputs(self, given: GivenImage) -> tuple[Mosaic, Iterator[NDArray[np.uint8]]]:

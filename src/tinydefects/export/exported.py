@@ -62,7 +62,7 @@ class ExportedDetector(Deciding):
         exported = cls(manifest.interface, session, fingerprint=fingerprint, source=folder / EXPORT_FILE)
         exported.learnt = frozenset(manifest.learnt)
         if calibrated:
-            exported.calibration = stored_calibration(folder, fingerprint, manifest.detector)
+            exported.calibration = stored_calibration(folder, exported, manifest.detector)
         return exported
 
     @property
