@@ -72,6 +72,17 @@ def test_what_was_learnt_on_can_be_learnt_on_again(tmp_path, model):
     assert len({one.id for one in updated.photographs}) == 10
 
 
+def test_what_photographs_are_like_is_noted_where_thresholds_keep_it(tmp_path, model):
+    assert all(one.picture is not None for one in read_learnt(model).photographs)
+    plain = untrained(cache_dir=tmp_path / "plain" / FEATURES_FOLDER).fit(list(OLD), progress=False)
+    plain.save(tmp_path / "plain")
+    assert {one.picture for one in read_learnt(tmp_path / "plain").photographs} == {None}
+    updated = learn_on(loaded(tmp_path / "plain"), tmp_path / "plain", list(NEW), report=False)
+    assert (len(updated.photographs), updated.calibration) == (10, None)
+    updated = learn_on(loaded(model), model, list(NEW), report=False)
+    assert all(one.picture is not None for one in updated.calibration.images)
+
+
 def test_a_photograph_that_was_learnt_counts_once(model):
     updated = learn_on(loaded(model), model, [OLD[3], NEW[0], NEW[0]], report=False)
     assert updated.teacher.model.passes == 1

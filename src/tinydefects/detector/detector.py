@@ -183,7 +183,7 @@ class Detector(Deciding):
             reporting(progress) as report,
             open_cache(self.cache_dir, self.teacher, self.settings, limit_gb=self.cache_limit_gb) as cache,
         ):
-            filled = fill_cache(cache, given, self.passes, report, learnt=learnt)
+            filled = fill_cache(cache, given, self.passes, report, learnt=learnt, pictures=calibration is not None)
             self.photographs, self.unseen = filled.photographs, unseen if calibration else None
             folds, without = None, frozenset[int]()
             if calibration:

@@ -26,7 +26,7 @@ class LearntPhotograph(BaseModel):
         id: what it is called; `part` is what it shows, where several show one.
         height, width: in pixels.
         pixels_sha256: by which it is known when it comes again.
-        picture: what it is like.
+        picture: what it is like, for drift monitors; None where no thresholds were taken.
         features: files of its passes below the folder of features, in their order.
     """
 
@@ -37,7 +37,7 @@ class LearntPhotograph(BaseModel):
     height: int = Field(gt=0)
     width: int = Field(gt=0)
     pixels_sha256: str
-    picture: PictureRecord
+    picture: PictureRecord | None = None
     features: tuple[str, ...]
 
 

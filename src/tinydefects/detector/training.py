@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tinydefects.data.images import Images
 from tinydefects.data.leftovers import scratch_folder
@@ -145,8 +143,9 @@ def fill_cache(
     report: Report,
     *,
     learnt: Sequence[LearntPhotograph] = (),
+    pictures: bool = False,
 ) -> FilledCache:
-    """Show every image to the teacher, unless its features are there already.
+    """Show every image to the teacher, unless its features are there already; with `pictures`, note what it is like.
 
     Those of photographs that were `learnt` before come first and have to be there; an image that is one of them, or
     comes twice, is then left out.
@@ -171,7 +170,18 @@ def fill_cache(
             plans.append(plan)
             name, part = images.name_of(place)
             own = _free_name(name, taken) if learnt else name
-            photographs.append(_photograph(own, part, image, digest, cache.names[-len(plan.grids) :]))
+            height, width = image_size(image)
+            photographs.append(
+                LearntPhotograph(
+                    id=own,
+                    part=part,
+                    height=height,
+                    width=width,
+                    pixels_sha256=digest,
+                    picture=picture_statistics(image) if pictures else None,
+                    features=tuple(cache.names[-len(plan.grids) :]),
+                )
+            )
             known.add(digest)
             taken.add(own)
         report("teacher", place + 1, total)
@@ -186,22 +196,6 @@ def _free_name(name: str, taken: Container[str]) -> str:
     while own in taken:
         own, number = f"{name} ({number})", number + 1
     return own
-
-
-def _photograph(
-    name: str, part: str | None, image: NDArray[np.uint8], digest: str, features: Sequence[str]
-) -> LearntPhotograph:
-    """The record of an image under this name."""
-    height, width = image_size(image)
-    return LearntPhotograph(
-        id=name,
-        part=part,
-        height=height,
-        width=width,
-        pixels_sha256=digest,
-        picture=picture_statistics(image),
-        features=tuple(features),
-    )
 
 
 def split_passes(
