@@ -211,6 +211,7 @@ def test_watching_decides_as_the_detector_does_and_keeps_what_cannot_be_read_apa
     assert err.count("broken.png") == 1
     entries = {entry.arrival.name: entry for entry in read_journal(tmp_path / "out/decisions.jsonl")}
     assert {name: entry.decision for name, entry in entries.items() if entry.decision} == expected
+    assert {entry.detector for entry in entries.values()} == {Detector.load(model).fingerprint}
     assert "not a readable image" in entries["broken.png"].problem
     assert expected["deep.png"] == expected["good 0.png"]
     assert expected["Prüfling ä.png"]["verdict"] == "defect"

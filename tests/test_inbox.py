@@ -43,7 +43,7 @@ def run(tmp_path, decide=mean, stop=None, **changes):
     out = tmp_path / "out"
     inbox = Inbox(folder=tmp_path / "in", out=out, settings=settings(**changes))
     with Journal(out / "decisions.jsonl") as journal:
-        return watch(inbox, journal, decide, stop=stop or threading.Event())
+        return watch(inbox, journal, decide, detector="abc", stop=stop or threading.Event())
 
 
 def entries(tmp_path):
@@ -68,6 +68,22 @@ def test_photographs_are_decided_once_in_the_order_they_came_and_moved(tmp_path)
     assert names(tmp_path / "out" / "done") == ["cam 1/early.png", "late.png", "middle.bmp"]
     assert names(tmp_path / "in") == []
     assert str(run(tmp_path)) == "0 decisions"
+
+
+def test_entries_name_the_detector_that_decided_and_those_of_older_journals_none(tmp_path):
+    path = tmp_path / "out" / "decisions.jsonl"
+    path.parent.mkdir()
+    old = '{"time":"2026-11-01T10:00:00Z","arrival":{"name":"old.png","n_bytes":1,"changed_ns":2},"problem":"broken"}\n'
+    path.write_text(old)
+    draw(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.png").write_text("no picture")
+    run(tmp_path)
+    assert [(one.arrival.name, one.detector) for one in entries(tmp_path)] == [
+        ("old.png", None),
+        ("a.png", "abc"),
+        ("b.png", "abc"),
+    ]
+    assert path.read_text().startswith(old)
 
 
 def test_a_file_that_grows_is_waited_for_and_decided_when_it_is_whole(tmp_path):
@@ -119,7 +135,7 @@ def test_half_a_file_is_given_up_only_after_its_patience(tmp_path):
 
     stop.is_set = later
     with Journal(tmp_path / "out" / "decisions.jsonl") as journal:
-        watched = watch(inbox, journal, mean, stop=stop)
+        watched = watch(inbox, journal, mean, detector="abc", stop=stop)
     (entry,) = entries(tmp_path)
     assert str(watched) == "0 decisions, 1 not readable (in failed/)"
     assert "part.png" in entry.problem
@@ -175,7 +191,7 @@ def test_the_output_below_the_inbox_is_no_arrival(tmp_path):
     inbox = Inbox(folder=tmp_path / "in", out=tmp_path / "in" / "out", settings=settings())
     for expected in (1, 0):
         with Journal(inbox.out / "decisions.jsonl") as journal:
-            assert watch(inbox, journal, mean, stop=threading.Event()).n_decided == expected
+            assert watch(inbox, journal, mean, detector="abc", stop=threading.Event()).n_decided == expected
 
 
 def test_stopping_finishes_the_photograph_at_hand(tmp_path):
@@ -203,7 +219,7 @@ def test_a_folder_that_goes_away_is_waited_for(tmp_path):
         (tmp_path / "away").rename(folder)
 
     with Journal(tmp_path / "out" / "decisions.jsonl") as journal:
-        watched = watch(inbox, journal, mean, stop=stop, say=back, tell=lambda entry: stop.set())
+        watched = watch(inbox, journal, mean, detector="abc", stop=stop, say=back, tell=lambda entry: stop.set())
     assert watched.n_decided == 1
     (line,) = lines
     assert str(folder) in line

@@ -276,7 +276,7 @@ def test_the_journal_of_watch_says_what_each_photograph_is_like(tmp_path):
     given = WatchSettings(settle_seconds=0, once=True)
     inbox = Inbox(folder=tmp_path / "in", out=tmp_path / "out", settings=given)
     with Journal(tmp_path / "out" / "decisions.jsonl") as journal:
-        watch(inbox, journal, lambda sample, image: {"score": 1.0}, stop=threading.Event())
+        watch(inbox, journal, lambda sample, image: {"score": 1.0}, detector="abc", stop=threading.Event())
         assert journal.last.picture == pytest.approx(picture_statistics(image))
     (line,) = (tmp_path / "out" / "decisions.jsonl").read_text().splitlines()
     assert json.loads(line)["picture"]["width"] == 40

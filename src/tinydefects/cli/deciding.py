@@ -209,6 +209,7 @@ def watch(
             Inbox(folder=inbox, out=settings.out, settings=settings),
             journal,
             decide,
+            detector=detector.fingerprint,
             stop=stop,
             tell=telling(line, journal.path),
             say=say,

@@ -147,6 +147,7 @@ def watch(
     journal: Journal,
     decide: Decide,
     *,
+    detector: str,
     stop: threading.Event,
     tell: Callable[[Entry], object] = lambda entry: None,
     say: Callable[[str], object] = lambda line: None,
@@ -157,6 +158,7 @@ def watch(
         inbox: the folder.
         journal: takes every decision before the photograph is moved.
         decide: the decision of a photograph (H, W, 3) uint8, as JSON takes it.
+        detector: fingerprint of what decides, which every entry names.
         stop: ends the run.
         tell: is called with every entry, once it is on the disk.
         say: is called with a line when the folder cannot be looked at; it is waited for.
@@ -185,7 +187,7 @@ def watch(
                 inbox.move(path, arrival.name, FAILED if journal.has_failed(arrival) else DONE)
                 watched.n_known += 1
             else:
-                _decide_one(inbox, journal, path, arrival, decide, watched, tell)
+                _decide_one(inbox, journal, path, arrival, decide, detector, watched, tell)
         if inbox.settings.once and not ready and not is_waiting:
             break
         if not ready:
@@ -199,6 +201,7 @@ def _decide_one(
     path: Path,
     arrival: Arrival,
     decide: Decide,
+    detector: str,
     watched: Watched,
     tell: Callable[[Entry], object],
 ) -> None:
@@ -207,7 +210,8 @@ def _decide_one(
         image, _ = read_photograph(sample)
         if _arrival(arrival.name, path) != arrival:
             return  # it has changed since it was looked at
-        entry = Entry(arrival=arrival, decision=decide(sample, image), picture=picture_statistics(image))
+        decision = decide(sample, image)
+        entry = Entry(arrival=arrival, detector=detector, decision=decision, picture=picture_statistics(image))
     except tuple(BAD_PHOTOGRAPH) as error:
         if isinstance(error.__cause__, MemoryError):
             raise error.__cause__ from error
@@ -216,7 +220,7 @@ def _decide_one(
         inbox.note(path, str(error))
         if not inbox.is_given_up(path):
             return
-        entry = Entry(arrival=arrival, problem=str(error))
+        entry = Entry(arrival=arrival, detector=detector, problem=str(error))
     journal.append(entry)
     inbox.move(path, arrival.name, DONE if entry.problem is None else FAILED)
     watched.n_decided += entry.problem is None

@@ -42,6 +42,8 @@ class Arrival(BaseModel):
 class Entry(BaseModel):
     """One line: what came, when it was decided, the decision or why there is none, and what the photograph is like.
 
+    `detector` is the fingerprint of the one that decided, or that could not; None in journals of earlier versions.
+
     Raises:
         ValidationError: both of the last two are there, or neither.
     """
@@ -50,6 +52,7 @@ class Entry(BaseModel):
 
     time: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     arrival: Arrival
+    detector: str | None = None
     decision: Mapping[str, Any] | None = None
     problem: str | None = None
     picture: PictureRecord | None = None
