@@ -1,6 +1,7 @@
 """Calibrations of good parts whose scores and peaks are given."""
 
-from tinydefects.decisions.calibration import Calibration, CalibrationSettings, Extent, GoodImage
+from tinydefects.decisions.calibration import Calibration, CalibrationSettings, GoodImage
+from tinydefects.decisions.regions import Extent
 
 
 def record(number, score, *, part=None, peaks=(), areas=None, sha=""):

@@ -17,12 +17,12 @@ from tinydefects.decisions.calibration import (
     MOST_KEPT,
     Calibration,
     CalibrationSettings,
-    Extent,
     read_calibration,
     write_calibration,
 )
 from tinydefects.decisions.drift import PictureStatistics
 from tinydefects.decisions.guarantees import conformal_threshold, tolerance_threshold
+from tinydefects.decisions.regions import Extent
 from tinydefects.errors import DatasetError, ResultError, SettingsError
 
 
@@ -189,6 +189,26 @@ def test_the_record_holds_the_regions_above_the_level(calibration):
     for one, anomaly_map in zip(calibration.images, maps, strict=True):
         assert sum(one.areas_px) == np.count_nonzero(anomaly_map > level)
         assert (one.peaks[0] if one.peaks else None) == (anomaly_map.max() if anomaly_map.max() > level else None)
+
+
+def test_regions_end_where_the_map_falls_by_half_within_a_patch_of_the_detector(tmp_path):
+    rng = np.random.default_rng(3)
+    good = [photograph(n, rng, patch_px=patch_px) for n, patch_px in enumerate([3.0, 3.4, 9.0])]
+    calibration = calibrate(good, CalibrationSettings(extent_quantile=0.6), fingerprint="abc", obtained="fresh")
+    usual = float(np.median([np.median(one.prediction.anomaly_map) for one in good]))
+    assert (calibration.extent.patch_px, calibration.extent.good) == (3, pytest.approx(usual, abs=1e-6))
+    for one, stored in zip(good, calibration.images, strict=True):
+        anomaly_map = one.prediction.anomaly_map
+        n_pixels = np.count_nonzero(calibration.extent.pixels(anomaly_map))
+        assert sum(stored.areas_px) == n_pixels < np.count_nonzero(anomaly_map > calibration.extent.level)
+    path = tmp_path / CALIBRATION_FILE
+    write_calibration(path, calibration)
+    assert read_calibration(path) == calibration
+
+    def as_before(content):
+        del content["extent"]["patch_px"], content["extent"]["good"]
+
+    assert read_calibration(rewritten(path, calibration, as_before)).extent.patch_px == 0
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.sampled_from([0.5, 0.8, 0.9, 0.99]))

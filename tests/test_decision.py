@@ -10,6 +10,7 @@ from good_parts import calibration_of
 from tinydefects.data.sample import Prediction
 from tinydefects.decisions.calibrating import GoodPhotograph, calibrate
 from tinydefects.decisions.calibration import CalibrationSettings, read_calibration, write_calibration
+from tinydefects.decisions.regions import Extent
 
 FLAT = np.zeros((4, 6), dtype=np.float32)
 
@@ -79,7 +80,7 @@ def test_good_photographs_show_as_many_regions_as_is_allowed():
     counts = []
     for place, new in enumerate(good):
         rest = good[:place] + good[place + 1 :]
-        calibration = calibrate(rest, settings, fingerprint="a", obtained="fresh", extent=5.0)
+        calibration = calibrate(rest, settings, fingerprint="a", obtained="fresh", extent=Extent(level=5.0))
         counts.append(min(4, calibration.decide(new.prediction).n_regions))
     assert 0.2 < np.mean(counts) <= 0.5
 

@@ -15,11 +15,11 @@ from tinydefects.data.sample import Prediction
 from tinydefects.decisions.calibration import (
     CALIBRATION_FILE,
     Calibration,
-    Extent,
     read_calibration,
     write_calibration,
 )
 from tinydefects.decisions.drift import PictureStatistics, picture_statistics
+from tinydefects.decisions.regions import Extent
 from tinydefects.errors import NotFittedError, ResultError, SettingsError, TinyDefectsError
 from tinydefects.report.drift_plot import DriftSpan, write_drift_plot
 from tinydefects.serve.inbox import Inbox, WatchSettings, watch

@@ -22,9 +22,9 @@ from tinydefects.data.pixels import write_png
 from tinydefects.data.predictions import write_prediction
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.datasets.catalog import load_category
-from tinydefects.decisions.calibration import Calibration, CalibrationSettings, Extent, write_calibration
+from tinydefects.decisions.calibration import Calibration, CalibrationSettings, write_calibration
 from tinydefects.decisions.outcome import OutcomeCounting, Share, mean_interval, measure_outcome, region_mask
-from tinydefects.decisions.regions import find_regions, mask_of
+from tinydefects.decisions.regions import Extent, find_regions, mask_of
 from tinydefects.errors import DatasetError, ResultError
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.report.page import write_report
@@ -183,7 +183,7 @@ def test_agrees_with_counting_one_by_one(tmp_path, seed, n_scenes, most):
 @settings(max_examples=50, deadline=None)
 def test_shown_pixels_are_those_of_the_regions(seed, min_area_px):
     anomaly_map = np.random.default_rng(seed).random((12, 9), dtype=np.float32)
-    levels = {"extent": 0.6, "seed": 0.9, "min_area_px": min_area_px}
+    levels = {"extent": Extent(level=0.6, patch_px=seed % 3), "seed": 0.9, "min_area_px": min_area_px}
     regions, count = find_regions(anomaly_map, **levels)
     mask, n_regions = region_mask(anomaly_map, **levels)
     assert n_regions == count

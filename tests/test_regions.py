@@ -8,15 +8,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tinydefects.decisions.regions import find_regions, label_regions, longest_way, mask_of, outline
+from tinydefects.decisions.regions import Extent, find_regions, label_regions, longest_way, mask_of, outline
 
 MAPS = arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 4).map(float))
+EXTENTS = st.builds(Extent, level=st.integers(0, 3).map(float), good=st.just(0.0), patch_px=st.integers(0, 3))
 MASKS = arrays(np.bool_, st.tuples(st.integers(1, 8), st.integers(1, 8)))
+
+
+def slow_extent(anomaly_map, extent):
+    """Pixel by pixel: above the level, and at least halfway between the usual and the highest value around."""
+    inside = set()
+    for row, column in np.argwhere(anomaly_map > extent.level).tolist():
+        rows, columns = (slice(max(0, place - extent.patch_px), place + extent.patch_px + 1) for place in (row, column))
+        if not extent.patch_px or anomaly_map[row, column] >= (anomaly_map[rows, columns].max() + extent.good) / 2:
+            inside.add((row, column))
+    return inside
 
 
 def slow_regions(anomaly_map, extent, seed, min_area_px):
     """By flooding from one pixel after another: (pixels, peak, place of the peak), highest first."""
-    left = {tuple(place) for place in np.argwhere(anomaly_map > extent).tolist()}
+    left = slow_extent(anomaly_map, extent)
     found = []
     for first in sorted(left):
         if first not in left:
@@ -44,16 +55,16 @@ def shoelace(polygon):
     return int((polygon[:, 0] * following[:, 1] - following[:, 0] * polygon[:, 1]).sum())
 
 
-@given(anomaly_map=MAPS, extent=st.integers(0, 3), above=st.integers(0, 2), min_area_px=st.integers(1, 4))
+@given(anomaly_map=MAPS, extent=EXTENTS, above=st.integers(0, 2), min_area_px=st.integers(1, 4))
 def test_regions_are_those_of_the_slow_reference(anomaly_map, extent, above, min_area_px):
-    expected = slow_regions(anomaly_map, extent, extent + above, min_area_px)
-    found, n_found = find_regions(anomaly_map, extent=extent, seed=extent + above, min_area_px=min_area_px)
+    expected = slow_regions(anomaly_map, extent, extent.level + above, min_area_px)
+    found, n_found = find_regions(anomaly_map, extent=extent, seed=extent.level + above, min_area_px=min_area_px)
     assert n_found == len(expected)
     assert [(pixels_of(one), one.peak, one.peak_at) for one in found] == expected
     assert [one.area_px for one in found] == [len(pixels) for pixels, _, _ in expected]
 
 
-@given(anomaly_map=MAPS, extent=st.integers(0, 3))
+@given(anomaly_map=MAPS, extent=EXTENTS)
 def test_labelled_regions_have_the_same_peaks_and_areas(anomaly_map, extent):
     expected = slow_regions(anomaly_map, extent, -math.inf, 1)
     found = label_regions(anomaly_map, extent)
@@ -62,15 +73,15 @@ def test_labelled_regions_have_the_same_peaks_and_areas(anomaly_map, extent):
     )
 
 
-@given(anomaly_map=MAPS, extent=st.integers(0, 2))
+@given(anomaly_map=MAPS, extent=EXTENTS)
 def test_fewer_regions_are_found_the_higher_the_seed(anomaly_map, extent):
-    counts = [find_regions(anomaly_map, extent=extent, seed=seed)[1] for seed in range(extent, 6)]
+    counts = [find_regions(anomaly_map, extent=extent, seed=seed)[1] for seed in range(6)]
     assert counts == sorted(counts, reverse=True)
 
 
 def test_a_region_reaches_down_to_the_extent_level_and_needs_a_seed():
     anomaly_map = np.array([[0, 2, 2, 0, 0], [0, 3, 9, 0, 2], [0, 0, 0, 0, 0]], dtype=np.float32)
-    (region,), n_regions = find_regions(anomaly_map, extent=1, seed=5, pixel_pitch_mm=0.5)
+    (region,), n_regions = find_regions(anomaly_map, extent=Extent(level=1), seed=5, pixel_pitch_mm=0.5)
     assert n_regions == 1
     assert region.box == (slice(0, 2), slice(1, 3))
     assert region.x_y_width_height == (1, 0, 2, 2)
@@ -82,22 +93,39 @@ def test_a_region_reaches_down_to_the_extent_level_and_needs_a_seed():
 
 def test_neither_level_is_exceeded_by_a_pixel_that_equals_it():
     anomaly_map = np.array([[1.0, 5.0]], dtype=np.float32)
-    assert find_regions(anomaly_map, extent=1, seed=5) == ((), 0)
-    assert find_regions(anomaly_map, extent=1, seed=4)[0][0].area_px == 1
-    assert find_regions(anomaly_map, extent=5, seed=0) == ((), 0)
+    assert find_regions(anomaly_map, extent=Extent(level=1), seed=5) == ((), 0)
+    assert find_regions(anomaly_map, extent=Extent(level=1), seed=4)[0][0].area_px == 1
+    assert find_regions(anomaly_map, extent=Extent(level=5), seed=0) == ((), 0)
 
 
 def test_beyond_the_most_described_the_highest_are_kept_and_all_are_counted():
     anomaly_map = np.zeros((1, 9), dtype=np.float32)
     anomaly_map[0, ::2] = [3, 5, 1, 4, 2]
-    found, n_found = find_regions(anomaly_map, extent=0, seed=0, most=2)
+    found, n_found = find_regions(anomaly_map, extent=Extent(level=0), seed=0, most=2)
     assert ([one.peak for one in found], n_found) == ([5.0, 4.0], 5)
 
 
-@given(anomaly_map=MAPS, extent=st.integers(0, 3))
-def test_the_mask_of_all_regions_is_what_exceeds_the_extent(anomaly_map, extent):
-    found, _ = find_regions(anomaly_map, extent=extent, seed=extent)
-    np.testing.assert_array_equal(mask_of(found, anomaly_map.shape), anomaly_map > extent)
+def test_a_small_defect_that_is_spread_over_a_patch_is_outlined_where_it_has_fallen_by_half():
+    """Whatever its height; the level alone would outline a higher one wider. A faint neighbour is not swallowed."""
+    rows = np.arange(400)[:, None]  # more rows than are looked at together
+    spread = np.exp(-((rows - 130) ** 2 + (np.arange(60) - 30) ** 2) / (2 * 4.0**2))  # 9.4 px wide at half its height
+    areas = []
+    for height in (2.0, 20.0):
+        anomaly_map = np.float32(1 + height * spread)
+        for patch_px in (0, 8):
+            extent = Extent(level=1.2, good=1.0, patch_px=patch_px)
+            (region,), _ = find_regions(anomaly_map, extent=extent, seed=2.5)
+            areas.append(region.diameter_px)
+    assert areas == pytest.approx([17.2, 9.4, 24.3, 9.4], abs=0.3)
+    faint = 3 * np.exp(-((rows - 146) ** 2 + (np.arange(60) - 30) ** 2) / (2 * 4.0**2))
+    found, _ = find_regions(np.float32(1 + 20 * spread + faint), extent=extent, seed=2.5)
+    assert [one.peak_at[0] for one in found] == [130, 146]
+
+
+@given(anomaly_map=MAPS, extent=EXTENTS)
+def test_the_mask_of_all_regions_is_the_extent(anomaly_map, extent):
+    found, _ = find_regions(anomaly_map, extent=extent, seed=extent.level)
+    assert set(map(tuple, np.argwhere(mask_of(found, anomaly_map.shape)).tolist())) == slow_extent(anomaly_map, extent)
 
 
 @given(pixels=MASKS.filter(np.any))
@@ -110,7 +138,7 @@ def test_the_longest_way_is_the_largest_distance_of_corners(pixels):
 @settings(max_examples=300)
 @given(anomaly_map=MAPS)
 def test_outlines_enclose_exactly_the_pixels_of_their_region(anomaly_map):
-    for region in find_regions(anomaly_map, extent=1, seed=1)[0]:
+    for region in find_regions(anomaly_map, extent=Extent(level=1), seed=1)[0]:
         outer, *holes = outline(region.pixels)
         assert shoelace(outer) > 0
         assert all(shoelace(hole) < 0 for hole in holes)

@@ -1,15 +1,16 @@
 """calibrate(): from maps of good photographs to the record that thresholds follow from, one map in memory at a time.
 
-The level down to which regions reach has to be known before the first map is forgotten. Best it is given: the level of
-photographs that the detector has learnt from depends on none of those counted here. Otherwise it is the median, over
-the first photographs, of each map's own quantile. Those are held until it is known: at most `FIRST_IMAGES`, and fewer
-where maps are large. They count as well, so that the level depends a little on what is counted; peaks, which decide,
-do not move with it, only which pixels join and so which regions are large enough.
+How far regions reach has to be known before the first map is forgotten. Best it is given: that of photographs that the
+detector has learnt from depends on none of those counted here. Otherwise the level is the median, over the first
+photographs, of each map's own quantile, and what pixels usually are is the median of the maps' medians. Those are held
+until it is known: at most `FIRST_IMAGES`, and fewer where maps are large. They count as well, so that the level depends
+a little on what is counted; peaks, which decide, do not move with it, only which pixels join and so which regions are
+large enough.
 """
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from statistics import median
@@ -21,12 +22,11 @@ from tinydefects.decisions.calibration import (
     MOST_KEPT,
     Calibration,
     CalibrationSettings,
-    Extent,
     GoodImage,
     Obtained,
 )
 from tinydefects.decisions.drift import PictureStatistics
-from tinydefects.decisions.regions import Map, label_regions
+from tinydefects.decisions.regions import Extent, Map, label_regions
 from tinydefects.errors import DatasetError
 from tinydefects.metrics.detectability import with_highest
 from tinydefects.progress import Report
@@ -42,6 +42,7 @@ class GoodPhotograph:
 
     `part` is what it shows, where several photographs show one; None is a part of its own. `pixels_sha256` is that of
     `data.map_files.Photograph`; with it, a photograph that comes twice is noticed. `picture` is what it is like.
+    `patch_px` is what a patch of the detector measures in its pixels, see `regions.Extent`; 0 is not known.
     """
 
     id: str
@@ -49,6 +50,7 @@ class GoodPhotograph:
     part: str | None = None
     pixels_sha256: str = ""
     picture: PictureStatistics | None = None
+    patch_px: float = 0.0
 
 
 def calibrate(
@@ -57,7 +59,7 @@ def calibrate(
     *,
     fingerprint: str,
     obtained: Obtained,
-    extent: float | None = None,
+    extent: Extent | None = None,
     progress: Report = lambda stage, done, total: None,
 ) -> Calibration:
     """Record good photographs. Those with the pixels of an earlier one are left out, and listed.
@@ -67,7 +69,7 @@ def calibrate(
         settings: wishes; all but `extent_quantile` can be changed later.
         fingerprint: of the detector that made the maps.
         obtained: how the detector came not to know these photographs, see `Calibration`.
-        extent: the level down to which regions reach, where it is known; else see above.
+        extent: how far regions reach, where it is known; else see above.
         progress: called with ("calibrate", done, None).
 
     Raises:
@@ -75,26 +77,22 @@ def calibrate(
     """
     duplicates: list[str] = []
     stream = _each_once(photographs, duplicates)
-    known = Extent(level=float(np.float32(extent))) if extent is not None else None
-    if known is None:
+    if extent is None:
         first = _first(stream)
-        levels = [level_of(one.prediction.anomaly_map, settings.extent_quantile) for one in first]
-        if levels:
-            level = float(np.float32(median(levels)))
-            known = Extent(level=level, quantile=settings.extent_quantile, n_images=len(levels))
+        extent = _extent_of(first, settings.extent_quantile) if first else None
         stream = chain(_emptied(first), stream)
     images = []
     for one in stream:
-        assert known is not None
-        images.append(_recorded(one, known.level))
+        assert extent is not None
+        images.append(_recorded(one, extent))
         progress("calibrate", len(images), None)
-    if known is None or not images:
+    if extent is None or not images:
         raise DatasetError("there is no good photograph to calibrate with; give some that the detector does not know")
     return Calibration(
         fingerprint=fingerprint,
         obtained=obtained,
         settings=settings,
-        extent=known,
+        extent=extent,
         duplicates=tuple(duplicates),
         images=tuple(images),
     )
@@ -107,6 +105,23 @@ def level_of(anomaly_map: Map, quantile: float) -> float:
     for start in range(0, flat.size, PIXELS_AT_ONCE):
         highest = with_highest(highest, flat[start : start + PIXELS_AT_ONCE], n_kept)
     return float(highest.min())
+
+
+def _extent_of(first: Collection[GoodPhotograph], quantile: float) -> Extent:
+    maps = [one.prediction.anomaly_map for one in first]
+    return Extent(
+        level=float(np.float32(median(level_of(one, quantile) for one in maps))),
+        quantile=quantile,
+        n_images=len(maps),
+        good=float(median(_usual(one) for one in maps)),
+        patch_px=round(median(one.patch_px for one in first)),
+    )
+
+
+def _usual(anomaly_map: Map) -> float:
+    """The median of a map, of evenly spread pixels where it is large."""
+    flat = anomaly_map.reshape(-1)
+    return float(np.median(flat[:: -(-flat.size // PIXELS_AT_ONCE)]))
 
 
 def _each_once(photographs: Iterable[GoodPhotograph], duplicates: list[str]) -> Iterator[GoodPhotograph]:
@@ -140,8 +155,8 @@ def _emptied(first: deque[GoodPhotograph]) -> Iterator[GoodPhotograph]:
         yield first.popleft()
 
 
-def _recorded(one: GoodPhotograph, level: float) -> GoodImage:
-    found = label_regions(one.prediction.anomaly_map, level)
+def _recorded(one: GoodPhotograph, extent: Extent) -> GoodImage:
+    found = label_regions(one.prediction.anomaly_map, extent)
     return GoodImage(
         id=one.id,
         part=one.id if one.part is None else one.part,

@@ -32,7 +32,7 @@ from tinydefects.decisions.guarantees import (
     region_threshold,
     tolerance_threshold,
 )
-from tinydefects.decisions.regions import find_regions
+from tinydefects.decisions.regions import Extent, find_regions
 from tinydefects.errors import ResultError, SettingsError
 
 CALIBRATION_FILE = "calibration.json"
@@ -50,8 +50,8 @@ class CalibrationSettings(BaseModel):
             share of good photographs that show any. That is the default, because one alarm stops a line as well as ten,
             and because it needs the fewest good parts: 9 for 0.1, where counting up to 10 needs 99.
         min_area_px: smaller regions are left out; in mm² instead where `min_area_mm2` is given.
-        extent_quantile: regions are outlined at the level that all but this share of the pixels of good maps stay
-            below; fixed once the good parts are recorded, so it cannot be edited later.
+        extent_quantile: regions never reach below the level that all but this share of the pixels of good maps stay
+            below, see `regions.Extent`; fixed once the good parts are recorded, so it cannot be edited later.
         image_threshold, region_threshold: given by hand, they win over what follows from the good parts.
 
     Raises:
@@ -82,7 +82,7 @@ class CalibrationSettings(BaseModel):
         json_schema_extra={"flag": "--pixel-pitch"},
     )
     extent_quantile: float = Field(
-        default=0.999, ge=0.5, lt=1, description="Regions reach down to the level of this quantile of good pixels."
+        default=0.999, ge=0.5, lt=1, description="Regions never reach below this quantile of good pixels."
     )
     image_threshold: float | None = Field(
         default=None, description="Call images that score above it defective, without any guarantee."
@@ -122,22 +122,6 @@ class CalibrationSettings(BaseModel):
             raise SettingsError(f"calibration: {first_fault(error)}") from error
 
 
-class Extent(BaseModel):
-    """The level down to which regions reach, fixed before they were recorded.
-
-    Attributes:
-        level: a pixel belongs to a region when its value exceeds it.
-        quantile: of the pixels of a good map; None where the level was given.
-        n_images: good photographs whose median of that quantile it is; 0 where it was given.
-    """
-
-    model_config = STRICT
-
-    level: float
-    quantile: float | None = None
-    n_images: int = Field(default=0, ge=0)
-
-
 class GoodImage(BaseModel):
     """What is kept of one good photograph.
 
@@ -145,7 +129,7 @@ class GoodImage(BaseModel):
         id: its sample's; `part` is what must not be counted twice.
         score: of the image.
         pixels_sha256: by which a photograph that is there twice is known; empty where nobody looked.
-        n_regions: above the extent level. `peaks` and `areas_px` are those of the highest, at most `MOST_KEPT`.
+        n_regions: whatever their peaks. `peaks` and `areas_px` are those of the highest, at most `MOST_KEPT`.
         picture: what the photograph is like, for drift monitors; None where nobody looked, as in older files.
     """
 
@@ -187,7 +171,7 @@ class Calibration(BaseModel):
         obtained: `held out` (good photographs that the detector did not learn from), `fresh` (taken afterwards) or
             `folds` (each scored by students that had not seen it; see `guarantees` for what that is worth).
         settings: what is wished for.
-        extent: the level down to which regions reach.
+        extent: how far regions reach.
         duplicates: ids of photographs left out because their pixels are those of another.
         images: one record a photograph.
 
@@ -290,7 +274,7 @@ class Calibration(BaseModel):
         pitch = pixel_pitch_mm or self.settings.pixel_pitch_mm or math.nan
         regions, n_regions = find_regions(
             prediction.anomaly_map,
-            extent=self.extent.level,
+            extent=self.extent,
             seed=self.seed,
             min_area_px=self.settings.smallest_px,
             pixel_pitch_mm=pitch,

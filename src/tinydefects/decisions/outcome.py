@@ -22,7 +22,7 @@ from tinydefects.data.defects import find_defects
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.decisions.calibration import Calibration, Obtained
 from tinydefects.decisions.guarantees import Threshold, affordable_rate
-from tinydefects.decisions.regions import Map, label_regions
+from tinydefects.decisions.regions import Extent, Map, label_regions
 from tinydefects.errors import DatasetError
 from tinydefects.metrics.curves import f1
 from tinydefects.metrics.defect_signals import own_peaks
@@ -205,7 +205,7 @@ class OutcomeCounting:
         settings = self._calibration.settings
         shown, n_regions = region_mask(
             anomaly_map,
-            extent=self._calibration.extent.level,
+            extent=self._calibration.extent,
             seed=self._calibration.seed,
             min_area_px=settings.smallest_px,
         )
@@ -302,9 +302,9 @@ class OutcomeCounting:
             )
 
 
-def region_mask(anomaly_map: Map, *, extent: float, seed: float, min_area_px: int) -> tuple[NDArray[np.bool_], int]:
+def region_mask(anomaly_map: Map, *, extent: Extent, seed: float, min_area_px: int) -> tuple[NDArray[np.bool_], int]:
     """(H, W) bool, True in the regions that `regions.find_regions` counts, and how many they are."""
-    if not anomaly_map.max() > np.float32(max(seed, extent)):
+    if not anomaly_map.max() > np.float32(max(seed, extent.level)):
         return np.zeros(anomaly_map.shape, dtype=bool), 0
     found = label_regions(anomaly_map, extent)
     kept = (found.peaks > np.float32(seed)) & (found.areas_px >= min_area_px)

@@ -1,8 +1,10 @@
-"""Regions of an anomaly map: seen where it exceeds a high level, outlined where it exceeds a lower one (hysteresis).
+"""Regions of an anomaly map: seen where it exceeds a high level, outlined down to a lower one (hysteresis).
 
-A region is an 8-connected set of pixels above the extent level that holds a pixel above the seed level and is not too
-small. Lengths: the diameter is that of the disc of the same area, as for defects of masks; the length is the longest
-way across (maximum Feret diameter), between outer corners of pixels, so that a single pixel is 1.41 px long.
+A region is an 8-connected set of pixels of the extent that holds a pixel above the seed level and is not too small. A
+map spreads what is smaller than a patch over about a patch, and the higher it rises the more of that lies above any
+level; so the extent ends, too, where the map has fallen by half, see `Extent`. Lengths: the diameter is that of the
+disc of the same area, as for defects of masks; the length is the longest way across (maximum Feret diameter), between
+outer corners of pixels, so that a single pixel is 1.41 px long.
 """
 
 import math
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
@@ -18,7 +21,48 @@ from scipy.spatial.distance import pdist
 from tinydefects.data.defects import EIGHT_CONNECTED, Box, Defect
 
 MOST_REGIONS = 1000  # of one map that are described; all are counted
+FEWEST_ROWS = 64  # that are looked at together for the highest values around
 Map = NDArray[np.float32]
+
+
+class Extent(BaseModel):
+    """Which pixels can belong to a region, fixed before regions of good photographs were recorded.
+
+    Those above `level` that are, besides, at least half as high as the highest one within a patch: halfway between what
+    pixels of good photographs usually are and that one.
+
+    Attributes:
+        level: a pixel belongs to a region only when its value exceeds it.
+        quantile: of the pixels of a good map; None where the level was given.
+        n_images: good photographs whose median of that quantile it is; 0 where it was given.
+        good: the usual value of a pixel of a good photograph.
+        patch_px: so many pixels around, in rows and columns, are looked at for the highest one: a patch. 0 is none, as
+            in older files: all pixels above the level.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    level: float
+    quantile: float | None = None
+    n_images: int = Field(default=0, ge=0)
+    good: float = 0.0
+    patch_px: int = Field(default=0, ge=0)
+
+    def pixels(self, anomaly_map: Map) -> NDArray[np.bool_]:
+        """(H, W) bool, True where a region can be."""
+        inside = anomaly_map > np.float32(self.level)
+        if not self.patch_px:
+            return inside
+        height, reach = len(anomaly_map), self.patch_px
+        n_rows = max(FEWEST_ROWS, 2 * reach)
+        for start in range(0, height, n_rows):  # a second map of the highest values would take as much memory
+            rows = slice(start, min(height, start + n_rows))
+            if not inside[rows].any():
+                continue
+            around = slice(max(0, start - reach), rows.stop + reach)
+            highest = ndimage.maximum_filter(anomaly_map[around], 2 * reach + 1)[start - around.start :][:n_rows]
+            inside[rows] &= anomaly_map[rows] >= (highest + np.float32(self.good)) / 2
+        return inside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,11 +109,11 @@ class Region(Defect):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MapRegions:
-    """All regions of one map above a level, as numbers; highest peak first, ties in reading order.
+    """All regions of one map, as numbers; highest peak first, ties in reading order.
 
     Attributes:
         peaks: (n,) float32, `areas_px`: (n,), `numbers`: (n,) the label of each.
-        labels: (H, W) int32, 0 where the map is not above the level.
+        labels: (H, W) int32, 0 where there is none.
     """
 
     peaks: Map
@@ -78,13 +122,13 @@ class MapRegions:
     labels: NDArray[np.int32]
 
 
-def label_regions(anomaly_map: Map, extent: float) -> MapRegions:
-    """The regions of an (H, W) map above the extent level, whatever their peaks and areas.
+def label_regions(anomaly_map: Map, extent: Extent) -> MapRegions:
+    """The regions of an (H, W) map, whatever their peaks and areas.
 
-    Takes 5 bytes a pixel beside the map, and 16 for each pixel above the level.
+    Takes 5 bytes a pixel beside the map, and 16 for each pixel in them.
     """
     labels = np.empty(anomaly_map.shape, dtype=np.int32)
-    above = anomaly_map > np.float32(extent)
+    above = extent.pixels(anomaly_map)
     n_regions = ndimage.label(above, structure=EIGHT_CONNECTED, output=labels)
     owners, scores = labels[above], anomaly_map[above]
     peaks = np.full(n_regions + 1, -np.inf, dtype=np.float32)
@@ -97,17 +141,17 @@ def label_regions(anomaly_map: Map, extent: float) -> MapRegions:
 def find_regions(
     anomaly_map: Map,
     *,
-    extent: float,
+    extent: Extent,
     seed: float,
     min_area_px: int = 1,
     pixel_pitch_mm: float = math.nan,
     most: int = MOST_REGIONS,
 ) -> tuple[tuple[Region, ...], int]:
-    """The regions above `extent` whose peak exceeds `seed` and whose area is at least `min_area_px`; how many in all.
+    """The regions whose peak exceeds `seed` and whose area is at least `min_area_px`; how many in all.
 
     Highest peak first; beyond `most` the lowest are counted and not described.
     """
-    if not anomaly_map.max() > np.float32(max(seed, extent)):
+    if not anomaly_map.max() > np.float32(max(seed, extent.level)):
         return (), 0  # most good images
     found = label_regions(anomaly_map, extent)
     kept = np.flatnonzero((found.peaks > np.float32(seed)) & (found.areas_px >= min_area_px))

@@ -128,6 +128,7 @@ def score_unseen(
                 prediction=prediction,
                 pixels_sha256=folds.digests[image],
                 picture=filled.photographs[image].picture,
+                patch_px=plan.grid.patch_px,
             )
 
 

@@ -20,6 +20,7 @@ from tinydefects.decisions.calibration import (
 )
 from tinydefects.decisions.decision import Decision
 from tinydefects.decisions.drift import picture_statistics
+from tinydefects.detector.patch_grid import PatchGrid, Size, image_size
 from tinydefects.detector.settings import DetectorSettings
 from tinydefects.errors import DatasetError, NotFittedError
 from tinydefects.progress import Report, reporting
@@ -37,6 +38,7 @@ class Maps(Protocol):
     def settings(self) -> DetectorSettings: ...
     @property
     def fingerprint(self) -> str: ...
+    def grid(self, size: Size) -> PatchGrid: ...
     def predict(self, image: NDArray[np.uint8]) -> Prediction: ...
 
 
@@ -161,6 +163,7 @@ def _scored(detector: Maps, given: Images) -> Iterator[GoodPhotograph]:
             prediction=detector.predict(image),
             pixels_sha256=digest,
             picture=picture_statistics(image),
+            patch_px=detector.grid(image_size(image)).patch_px,
         )
 
 

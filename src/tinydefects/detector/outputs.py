@@ -99,8 +99,9 @@ def levels_of(calibration: Calibration | None) -> dict[str, float]:
     """What outlines depend on; nothing where there are none."""
     if calibration is None:
         return {}
-    area = calibration.settings.smallest_px
-    return {"extent": calibration.extent.level, "seed": calibration.seed, "min_area_px": area}
+    area, extent = calibration.settings.smallest_px, calibration.extent
+    half = {"good": extent.good, "patch_px": extent.patch_px} if extent.patch_px else {}
+    return {"extent": extent.level, "seed": calibration.seed, "min_area_px": area, **half}
 
 
 def told(count: int, outputs: OutputSettings, *, with_decisions: bool) -> tuple[str, ...]:

@@ -101,6 +101,11 @@ class PatchGrid:
         """Patches: rows h, columns w."""
         return math.ceil(self.resized_size[0] / self.patch), math.ceil(self.resized_size[1] / self.patch)
 
+    @property
+    def patch_px(self) -> float:
+        """What the side of a patch measures in pixels of the image as photographed."""
+        return self.patch * max(self.padded_size) / max(self.resized_size)
+
     def score_shape(self, stride: int) -> Size:
         """Scores (rows, columns) of patches that begin every `stride` resized pixels and end within the last patch."""
         rows, columns = (self.patch // stride * (n_patches - 1) + 1 for n_patches in self.shape)

@@ -15,7 +15,7 @@ from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, req
 from tinydefects.data.sample import Prediction
 from tinydefects.data.walk import EXPORT_FILE
 from tinydefects.detector.deciding import Deciding, stored_calibration
-from tinydefects.detector.patch_grid import image_size
+from tinydefects.detector.patch_grid import PatchGrid, Size, image_size
 from tinydefects.detector.settings import DetectorSettings, colour_scale, image_score
 from tinydefects.detector.settings import Precision as DetectorPrecision
 from tinydefects.errors import MissingExtraError, ModelFileError, ResolutionMismatchError, TinyDefectsError
@@ -74,6 +74,10 @@ class ExportedDetector(Deciding):
     def colour_scale(self) -> tuple[float, float]:
         """As that of the detector that was exported."""
         return colour_scale(self.interface.good_level)
+
+    def grid(self, size: Size) -> PatchGrid:
+        """How an image of (H, W) pixels is divided into patches."""
+        return self.settings.grid(size, patch=self.interface.patch_size)
 
     def predict(self, image: ImageLike, *, channels: Channels = "rgb") -> Prediction:
         """The (H, W) anomaly map of an image at its own size and its score; takes what `Detector.predict` takes.
