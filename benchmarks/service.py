@@ -72,7 +72,7 @@ def main() -> None:
     if asked.serve:
         decides = Mean() if asked.serve == QUICK else Predicts(Detector.load(asked.serve, device="cpu"))
         settings = ServeSettings(port=0, most_megabytes=MOST_MEGABYTES)
-        run_service({"m": decides}, settings, None, ready=lambda address: print(address, flush=True))
+        run_service(lambda: {"m": decides}, settings, None, ready=lambda address: print(address, flush=True))
         return
     settings_told = {"image": asked.size, "resolution": asked.resolution, "callers": CALLERS, "rounds": asked.rounds}
     content: dict[str, object] = {}

@@ -27,7 +27,7 @@ class Sleepy(Mean):
 
 settings = ServeSettings(port=0, scratch=Path(sys.argv[1]), {more})
 tell = lambda address: print(address, file=sys.stderr, flush=True)
-served = run_service({{"m": Sleepy()}}, settings, {key!r}, ready=tell)
+served = run_service(lambda: {{"m": Sleepy()}}, settings, {key!r}, ready=tell)
 print(served, flush=True)
 os._exit(7 if served.is_stuck else 0)
 """

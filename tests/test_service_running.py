@@ -19,7 +19,9 @@ from tiny_teachers import counting_teacher
 from tinydefects.decisions.calibration import CalibrationSettings
 from tinydefects.detector.detector import Detector
 from tinydefects.errors import TinyDefectsError
-from tinydefects.serve.running import listen
+from tinydefects.export.exported import load_model
+from tinydefects.serve.running import listen, reserve, run_service
+from tinydefects.serve.service_settings import ServeSettings
 
 
 @pytest.fixture
@@ -140,7 +142,43 @@ def test_a_port_in_use_is_refused_in_one_line():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(TinyDefectsError, match=f"^127.0.0.1:{port}: cannot listen there .*choose another --port"):
-            listen("127.0.0.1", port)
+            reserve("127.0.0.1", port)
+
+
+def test_a_port_in_use_is_noticed_before_a_model_is_loaded(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        settings = ServeSettings(port=other.getsockname()[1], scratch=tmp_path)
+        with pytest.raises(TinyDefectsError, match="cannot listen there"):
+            run_service(lambda: pytest.fail("loaded"), settings, None)
+
+
+def test_connections_are_refused_while_models_load_and_the_port_is_kept():
+    with reserve("127.0.0.1", 0) as door:
+        address = door.getsockname()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, timeout=5)
+        listen(door)
+        socket.create_connection(address, timeout=5).close()
+        with pytest.raises(TinyDefectsError, match="cannot listen there"):
+            reserve(*address)
+    with reserve("127.0.0.1", 0) as first, reserve(*first.getsockname()) as second:
+        listen(second)
+        with pytest.raises(TinyDefectsError, match=f":{second.getsockname()[1]}: cannot listen there"):
+            listen(first)
+
+
+def test_models_of_one_teacher_hold_it_once(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)
+    for name, changes in (("a", {}), ("b", {"seed": 1}), ("c", {"blocks": (2, 4)})):
+        Detector(teacher="builtin", resolution=48, epochs=1, **changes).fit(noise, progress=False).save(tmp_path / name)
+    loaded = []
+    for name in ("a", "b", "c"):
+        loaded.append(load_model(tmp_path / name, precision="bfloat16" if name == "b" else None, loaded=loaded))
+    first, second, third = (one.teacher for one in loaded)
+    assert second.model is first.model is not third.model
+    assert (first.precision, second.precision, third.blocks) == ("float32", "bfloat16", (2, 4))
+    alone = Detector.load(tmp_path / "b", precision="bfloat16").predict(noise[0])
+    assert np.array_equal(loaded[1].predict(noise[0]).anomaly_map, alone.anomaly_map)
 
 
 @pytest.fixture(scope="module")

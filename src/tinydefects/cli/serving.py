@@ -64,12 +64,12 @@ def serve(
     key, remark = read_key(settings, os.environ), key_remark(settings)
     if remark:
         say(remark)
-    loaded = _load_models(_places_of(models), settings)
+    places = _places_of(models)
 
     def ready(address: str) -> None:
-        say(f"{address}: serving {', '.join(loaded)}" + ("" if key else "; whoever is on this machine may ask"))
+        say(f"{address}: serving {', '.join(places)}" + ("" if key else "; whoever is on this machine may ask"))
 
-    served = run_service(loaded, settings, key, ready=ready)
+    served = run_service(lambda: _load_models(places, settings), settings, key, ready=ready)
     print(served, flush=True)
     if served.is_stuck:
         sys.stderr.flush()
@@ -106,8 +106,9 @@ def _load_models(places: Mapping[str, Path], settings: ServeOptions) -> "dict[st
 
     told = settings.model_dump(include={"teacher_weights", "device", "precision", "compiled"})
     loaded: dict[str, Decides] = {}
+    detectors: list[Detector | ExportedDetector] = []
     for name, path in places.items():
-        detector = load_model(path, **told)
+        detectors.append(detector := load_model(path, **told, loaded=detectors))
         loaded[name] = _Records(detector, require_calibration(detector.calibration, path), settings.pixel_pitch_mm)
     return loaded
 

@@ -4,7 +4,7 @@ Neither runtime reports anything to its maker or writes to the user's home, see 
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +15,7 @@ from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, req
 from tinydefects.data.sample import Prediction
 from tinydefects.data.walk import EXPORT_FILE
 from tinydefects.detector.deciding import Deciding, stored_calibration
+from tinydefects.detector.model_file import read_detector
 from tinydefects.detector.patch_grid import PatchGrid, Size, image_size
 from tinydefects.detector.settings import DetectorSettings, colour_scale, image_score
 from tinydefects.detector.settings import Precision as DetectorPrecision
@@ -223,8 +224,11 @@ def load_model(
     compiled: bool = False,
     batch_size: int = 1,
     calibrated: bool = True,
+    loaded: "Sequence[Detector | ExportedDetector]" = (),
 ) -> "Detector | ExportedDetector":
     """A fitted detector, or an exported one, which needs no torch and takes nothing of the rest but `calibrated`.
+
+    Its teacher is that of one of those `loaded` before, where it is the same: two models then hold it once.
 
     Raises:
         TinyDefectsError: an exported one is told what only a fitted one takes; or as their own `load`.
@@ -232,8 +236,11 @@ def load_model(
     if not is_export(folder):
         from tinydefects.detector.detector import Detector
 
+        wanted = read_detector(folder)[0].teacher.fingerprint if loaded else ""
+        known = (one.teacher for one in loaded if isinstance(one, Detector))
         return Detector.load(
             folder,
+            teacher=next((one for one in known if one.fingerprint == wanted), None),
             teacher_weights=teacher_weights,
             device=device,
             precision=precision,

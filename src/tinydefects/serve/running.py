@@ -4,6 +4,7 @@ Told to stop (SIGTERM, Ctrl-C), it goes on listening, so that whoever asks learn
 requests, and ends once those at hand have been answered, or their time is over. Told once more, it ends at once.
 """
 
+import os
 import socket
 import tempfile
 import time
@@ -47,7 +48,7 @@ class Served:
 
 
 def run_service(
-    models: Mapping[str, Decides],
+    load: Callable[[], Mapping[str, Decides]],
     settings: ServeSettings,
     key: str | None,
     *,
@@ -56,7 +57,7 @@ def run_service(
     """Serve until a signal says to stop.
 
     Args:
-        models: by the names in their addresses.
+        load: the models, by the names in their addresses; called once it is known that the service can listen.
         settings: see there.
         key: that all must give; None, nobody need.
         ready: called with the service's address once it listens.
@@ -66,8 +67,8 @@ def run_service(
     """
     parent = settings.scratch or Path(tempfile.gettempdir())
     require_writable(parent)
-    with listen(settings.host, settings.port) as listener, scratch_folder(parent) as scratch:
-        service = Service(models, settings, scratch=scratch)
+    with reserve(settings.host, settings.port) as listener, scratch_folder(parent) as scratch:
+        service = Service(load(), settings, scratch=scratch)
         config = uvicorn.Config(
             application(service, key),
             http="h11",
@@ -81,6 +82,7 @@ def run_service(
             timeout_graceful_shutdown=ANSWER_SECONDS,
         )
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        listen(listener)
         ready(f"http://{host}:{listener.getsockname()[1]}")
         _Server(config, service).run(sockets=[listener])
         service.work.close()
@@ -94,18 +96,42 @@ def run_service(
         )
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that takes connections.
+def reserve(host: str, port: int) -> socket.socket:
+    """A socket at an address, which refuses connections until `listen` opens it: loading models may take minutes.
 
     Raises:
         TinyDefectsError: the port is in use, or the address is none of this machine's.
     """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        if os.name == "posix":  # a port that was in use a minute ago is free
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if ":" in host:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, port))
     except OSError as error:
-        raise TinyDefectsError(
-            f"{host}:{port}: cannot listen there ({error.strerror or error}); choose another --port, or end who does"
-        ) from error
+        listener.close()
+        raise _cannot_listen(host, port, error) from error
+    return listener
+
+
+def listen(listener: socket.socket) -> None:
+    """Take connections from now on.
+
+    Raises:
+        TinyDefectsError: somebody else has begun to at the same moment.
+    """
+    try:
+        listener.listen()
+    except OSError as error:
+        host, port, *_ = listener.getsockname()
+        raise _cannot_listen(host, port, error) from error
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> TinyDefectsError:
+    return TinyDefectsError(
+        f"{host}:{port}: cannot listen there ({error.strerror or error}); choose another --port, or end who does"
+    )
 
 
 class _Server(uvicorn.Server):
