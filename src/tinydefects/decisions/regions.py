@@ -36,8 +36,8 @@ class Extent(BaseModel):
         quantile: of the pixels of a good map; None where the level was given.
         n_images: good photographs whose median of that quantile it is; 0 where it was given.
         good: the usual value of a pixel of a good photograph.
-        patch_px: so many pixels around, in rows and columns, are looked at for the highest one: a patch. 0 is none, as
-            in older files: all pixels above the level.
+        patch_px: so many pixels around, in rows and columns, are looked at for the highest one: a patch, as it was in
+            most of those photographs. 0 is none, as in older files: all pixels above the level.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
