@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 
 from tinydefects.decisions.regions import Extent, find_regions, label_regions, longest_way, mask_of, outline
 
@@ -107,7 +108,7 @@ def test_beyond_the_most_described_the_highest_are_kept_and_all_are_counted():
 
 def test_a_small_defect_that_is_spread_over_a_patch_is_outlined_where_it_has_fallen_by_half():
     """Whatever its height; the level alone would outline a higher one wider. A faint neighbour is not swallowed."""
-    rows = np.arange(400)[:, None]  # more rows than are looked at together
+    rows = np.arange(400)[:, None]  # more rows than are looked at together, and the peak near such a border
     spread = np.exp(-((rows - 130) ** 2 + (np.arange(60) - 30) ** 2) / (2 * 4.0**2))  # 9.4 px wide at half its height
     areas = []
     for height in (2.0, 20.0):
@@ -120,6 +121,16 @@ def test_a_small_defect_that_is_spread_over_a_patch_is_outlined_where_it_has_fal
     faint = 3 * np.exp(-((rows - 146) ** 2 + (np.arange(60) - 30) ** 2) / (2 * 4.0**2))
     found, _ = find_regions(np.float32(1 + 20 * spread + faint), extent=extent, seed=2.5)
     assert [one.peak_at[0] for one in found] == [130, 146]
+
+
+@pytest.mark.parametrize("size", [(150, 333), (64, 64), (200, 65), (1, 300)])
+@pytest.mark.parametrize("patch_px", [1, 8, 40])
+def test_the_extent_of_a_large_map_does_not_show_how_it_is_cut(size, patch_px):
+    anomaly_map = np.random.default_rng(patch_px).random(size, dtype=np.float32)
+    extent = Extent(level=0.5, good=0.2, patch_px=patch_px)
+    highest = ndimage.maximum_filter(anomaly_map, 2 * patch_px + 1)
+    expected = (anomaly_map > np.float32(0.5)) & (anomaly_map >= (highest + np.float32(0.2)) / 2)
+    np.testing.assert_array_equal(extent.pixels(anomaly_map), expected)
 
 
 @given(anomaly_map=MAPS, extent=EXTENTS)

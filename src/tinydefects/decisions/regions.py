@@ -10,6 +10,7 @@ outer corners of pixels, so that a single pixel is 1.41 px long.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from scipy.spatial.distance import pdist
 from tinydefects.data.defects import EIGHT_CONNECTED, Box, Defect
 
 MOST_REGIONS = 1000  # of one map that are described; all are counted
-FEWEST_ROWS = 64  # that are looked at together for the highest values around
+BLOCK_PX = 64  # at least; side of the squares of a map in which the highest values around are looked for
 Map = NDArray[np.float32]
 
 
@@ -53,15 +54,15 @@ class Extent(BaseModel):
         inside = anomaly_map > np.float32(self.level)
         if not self.patch_px:
             return inside
-        height, reach = len(anomaly_map), self.patch_px
-        n_rows = max(FEWEST_ROWS, 2 * reach)
-        for start in range(0, height, n_rows):  # a second map of the highest values would take as much memory
-            rows = slice(start, min(height, start + n_rows))
-            if not inside[rows].any():
-                continue
-            around = slice(max(0, start - reach), rows.stop + reach)
-            highest = ndimage.maximum_filter(anomaly_map[around], 2 * reach + 1)[start - around.start :][:n_rows]
-            inside[rows] &= anomaly_map[rows] >= (highest + np.float32(self.good)) / 2
+        (height, width), reach = anomaly_map.shape, self.patch_px
+        side = max(BLOCK_PX, 4 * reach)
+        for top, left in product(range(0, height, side), range(0, width, side)):
+            block = slice(top, top + side), slice(left, left + side)
+            if inside[block].any():  # few are: of most of the map the highest values around need not be known
+                above, before = min(top, reach), min(left, reach)
+                around = anomaly_map[top - above : top + side + reach, left - before : left + side + reach]
+                highest = ndimage.maximum_filter(around, 2 * reach + 1)[above:, before:][:side, :side]
+                inside[block] &= anomaly_map[block] >= (highest + np.float32(self.good)) / 2
         return inside
 
 
