@@ -18,7 +18,7 @@ from PIL import Image
 
 import tinydefects
 from tinydefects.decisions.calibration import read_calibration
-from tinydefects.decisions.guarantees import parts_needed
+from tinydefects.decisions.guarantees import parts_needed, photographs_needed
 from tinydefects.serve.journal import read_journal
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -111,6 +111,7 @@ def test_numbers_of_parts_and_of_defects_for_a_claim_are_right():
     for percent, on_average, certain in rows:
         rate = int(percent) / 100
         assert (int(on_average), int(certain)) == (parts_needed(rate), parts_needed(rate, 0.95))
+    assert (photographs_needed(0.1, 1), photographs_needed(0.01, 1)) == (9, 99)
     assert 0.9**29 <= 0.05 < 0.9**28
     assert 0.9**46 + 46 * 0.1 * 0.9**45 <= 0.05 < 0.9**45 + 45 * 0.1 * 0.9**44
 
