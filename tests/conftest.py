@@ -1,9 +1,13 @@
-"""What makes the whole run quicker, and leaves every test the same Ctrl-C."""
+"""What makes the whole run quicker, leaves every test the same Ctrl-C, and lets a busy machine take its time."""
 
 import gc
 import signal
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # 200 ms are soon over on a busy machine
+hypothesis.settings.load_profile("unhurried")
 
 gc.disable()  # while modules are imported it looks for rubbish among what stays, a third of the time
 

@@ -58,7 +58,7 @@ def test_when_everything_ties_the_curve_is_the_diagonal():
     assert curve.area(fpr_limit=0.2) == pytest.approx(0.1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(regions=st.lists(SCORES, min_size=1, max_size=4), normals=SCORES, limit=st.sampled_from([0.01, 0.1, 1 / 3, 1.0]))
 def test_the_curve_is_that_of_trying_every_threshold(regions, normals, limit):
     regions, normals = [float32(scores) for scores in regions], float32(normals)
@@ -69,7 +69,7 @@ def test_the_curve_is_that_of_trying_every_threshold(regions, normals, limit):
     assert curve.area(fpr_limit=limit) == pytest.approx(slow, abs=1e-12)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(defects=SCORES, normals=SCORES)
 def test_single_numbers_agree_with_scikit_learn(defects, normals):
     ranking = rank(float32(defects), [float32(normals)])

@@ -270,7 +270,7 @@ polygons = st.lists(st.tuples(coordinates, coordinates), min_size=3, max_size=9)
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(polygons)
 def test_the_pixels_are_those_of_a_slow_search_but_for_rounding_on_the_edge(corners):
     quick, slow = centres_inside(corners, (14, 16)), slow_inside(corners, (14, 16))
@@ -287,7 +287,7 @@ def distance_to_edge(corners: np.ndarray, point: np.ndarray) -> float:
     return float(np.hypot(*(starts + along[:, None] * ways - point).T).min())
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(polygons)
 def test_polygons_side_by_side_share_no_pixel_and_leave_none_out(corners):
     """A rectangle cut in two by a line: each pixel goes to one of both."""
@@ -315,7 +315,7 @@ def drawn_by_pillow(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(image)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(polygons)
 def test_one_outline_is_one_defect_however_thin(corners):
     mask = np.zeros((20, 20), dtype=bool)
@@ -337,7 +337,7 @@ def test_a_sliver_marks_the_pixels_that_it_passes_through_and_is_counted(tmp_pat
     assert {(4, column) for column in range(1, 8)} <= found <= {(4, column) for column in range(1, 9)}
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.data())
 def test_runs_of_any_mask_come_back(data):
     pixels = np.array(data.draw(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=4, max_size=4)))

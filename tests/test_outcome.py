@@ -180,7 +180,7 @@ def test_agrees_with_counting_one_by_one(tmp_path, seed, n_scenes, most):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_shown_pixels_are_those_of_the_regions(seed, min_area_px):
     anomaly_map = np.random.default_rng(seed).random((12, 9), dtype=np.float32)
     levels = {"extent": Extent(level=0.6, patch_px=seed % 3), "seed": 0.9, "min_area_px": min_area_px}

@@ -129,7 +129,7 @@ def test_of_an_image_of_two_thousand_tiles_only_a_batch_is_held():
     assert stream.most_waiting == 8
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     images=st.lists(st.lists(st.sampled_from([A, B, C, D, 5, 6]), min_size=1, max_size=12), max_size=30),
     batch_size=st.integers(1, 5),

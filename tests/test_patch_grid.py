@@ -127,7 +127,7 @@ def test_the_published_map_equals_the_slow_one_cropped_with_its_rounding(size, t
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(size=SIZES, patch=st.sampled_from([8, 14, 16]), resolution=st.integers(60, 500), data=st.data())
 def test_a_single_hot_patch_peaks_at_its_own_centre(size, patch, resolution, data):
     grid = PatchGrid.proportional(size, patch=patch, resolution=resolution)
@@ -147,7 +147,7 @@ def test_a_single_hot_patch_peaks_at_its_own_centre(size, patch, resolution, dat
             assert abs(peak_px - centre_px) <= margin_px
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(size=st.tuples(st.integers(1, 90), st.integers(1, 90)), resolution=st.integers(8, 200))
 def test_constant_scores_give_a_constant_map_up_to_the_last_pixel(size, resolution):
     grid = PatchGrid.proportional(size, patch=8, resolution=resolution)

@@ -85,7 +85,7 @@ def test_good_images_unmarked_images_and_a_category_without_good_images_have_non
     assert np.isnan(aupimos([([[1, 0]], [[5, 0]])], [])).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(defect=SCORES, good=st.lists(SCORES, min_size=1, max_size=4), low=st.sampled_from([0.01, 0.08, 0.3]))
 def test_aupimo_agrees_with_trying_every_threshold_on_ties_and_mixed_sizes(defect, good, low):
     bounds = (low, 3 * low)

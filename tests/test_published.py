@@ -122,7 +122,7 @@ def test_ranks_are_equally_spaced_from_the_highest_to_the_lowest():
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(regions=st.lists(SCORES, min_size=1, max_size=3), normals=SCORES, n_points=st.sampled_from([3, 5, 99]))
 def test_the_published_curve_is_that_of_looking_every_threshold_up(regions, normals, n_points):
     regions = [np.array(scores, dtype=np.float32) for scores in regions]

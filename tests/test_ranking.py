@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tinydefects.errors import TinyDefectsError
@@ -35,7 +35,6 @@ def test_counts_of_a_case_done_by_hand():
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(defects=SCORES, normals=SCORES, cut=st.integers(0, 30))
 def test_counts_are_those_of_comparing_every_pair(defects, normals, cut):
     defect_scores, normal_scores = float32(defects), float32(normals)
@@ -67,7 +66,6 @@ def small_buckets(monkeypatch):
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(
     defects=SCORES,
     images=st.lists(SCORES, max_size=5),
@@ -120,7 +118,6 @@ def test_an_image_of_many_buckets_beside_tiny_constant_and_coarse_ones_is_ranked
 FLOATS = st.floats(width=32, allow_nan=False) | st.sampled_from([*FEW_SCORES, np.inf, -np.inf])
 
 
-@settings(deadline=None)
 @given(scores=st.lists(FLOATS, max_size=40), block=st.integers(1, 50))
 def test_sorting_by_digits_is_sorting_whatever_the_signs_and_sizes(scores, block):
     with pytest.MonkeyPatch.context() as patch:

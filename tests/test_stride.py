@@ -59,7 +59,7 @@ def test_a_side_of_one_patch_is_not_shifted():
 
 
 @pytest.mark.slow
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     size=st.tuples(st.integers(60, 300), st.integers(60, 300)),
     geometry=st.sampled_from([(8, 4), (8, 2), (14, 7), (14, 2), (16, 8)]),
@@ -83,7 +83,7 @@ def test_scores_that_rise_evenly_make_a_map_that_rises_evenly(size, geometry, re
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(size=st.tuples(st.integers(40, 300), st.integers(40, 300)), patch=st.sampled_from([8, 14]), data=st.data())
 def test_a_single_hot_shifted_patch_peaks_at_its_own_centre(size, patch, data):
     grid, stride = PatchGrid.native(size, patch=patch), patch // 2

@@ -50,7 +50,7 @@ def test_loss_is_the_mean_over_all_patches_however_they_are_grouped_in_images():
     assert pair_loss(earlier, earlier, expected, earlier).item() == pytest.approx(0.25)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), scale=st.sampled_from([1e-8, 1e-3, 1.0, 1e4]))
 def test_disagreement_lies_between_0_and_4(seed, scale):
     generator = torch.Generator().manual_seed(seed)

@@ -103,7 +103,7 @@ def test_the_shapes_of_all_passes_are_counted_without_making_them(size, tile, st
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     tile=st.integers(16, 120),
