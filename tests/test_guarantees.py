@@ -12,6 +12,7 @@ from tinydefects.decisions.guarantees import (
     SeenRegions,
     affordable_rate,
     conformal_threshold,
+    highest_rate,
     p_value,
     part_scores,
     parts_needed,
@@ -77,6 +78,22 @@ def test_so_many_parts_afford_a_rate_on_average(rate, n):
 def test_what_parts_afford_is_what_needs_them(n, confidence):
     rate = affordable_rate(n, confidence)
     assert parts_needed(rate, confidence) == n
+
+
+@given(n=SIZES, confidence=CONFIDENCES, data=st.data())
+def test_the_highest_rate_is_where_a_threshold_lets_as_many_good_parts_lie_above(n, confidence, data):
+    n_above = data.draw(st.integers(0, n - 1))
+    rate = highest_rate(n_above, n, confidence)
+    assert tolerance_threshold(counting(n), rate * (1 + 1e-9), confidence).value == n - n_above
+    assert tolerance_threshold(counting(n), rate * (1 - 1e-6), confidence).value in {n - n_above + 1, None}
+    assert highest_rate(0, n, confidence) == pytest.approx(affordable_rate(n, confidence), rel=1e-9)
+    assert highest_rate(n, n, confidence) == 1
+
+
+@pytest.mark.parametrize(("n_above", "n"), [(-1, 5), (6, 5), (0, 0)])
+def test_more_alarms_than_good_parts_are_refused(n_above, n):
+    with pytest.raises(SettingsError, match="give from 0 to all"):
+        highest_rate(n_above, n)
 
 
 @given(scores=TIED, rate=RATES)

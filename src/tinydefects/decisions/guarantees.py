@@ -34,7 +34,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr
+from scipy.special import bdtr, betaincinv
 
 from tinydefects.errors import ScoreError, SettingsError
 
@@ -129,6 +129,21 @@ def affordable_rate(n_parts: int, confidence: float = 0.0) -> float:
         return 1 / (n_parts + 1)
     _require_share("confidence", confidence)
     return -math.expm1(math.log1p(-confidence) / n_parts)
+
+
+def highest_rate(n_above: int, n_parts: int, confidence: float = 0.95) -> float:
+    """With this confidence at most such a share of good parts to come exceeds what `n_above` of n exceed; at most 1.
+
+    The rate at which `tolerance_threshold` lets so many of them lie above. It holds for a threshold, or a number of
+    alarms, that was chosen before the good parts were looked at; of many that are tried some do worse.
+
+    Raises:
+        SettingsError: there are not 0 to n parts above, there is none, or the confidence is not inside (0, 1).
+    """
+    _require_share("confidence", confidence)
+    if not 0 <= n_above <= n_parts or n_parts < 1:
+        raise SettingsError(f"{n_above} of {n_parts} good parts: give from 0 to all of them, one at least")
+    return 1.0 if n_above == n_parts else float(betaincinv(n_above + 1, n_parts - n_above, confidence))
 
 
 def p_value(score: float, good: Sequence[float] | Scores) -> float:
