@@ -4,24 +4,19 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tinydefects.cli.options import say
 from tinydefects.cli.settings_options import Compiled, GivenDevice, GivenPrecision, GivenWeights, options_of
 from tinydefects.detector.outputs import PixelPitch
-from tinydefects.detector.settings import DetectorSettings
 from tinydefects.errors import MissingExtraError, TinyDefectsError
 from tinydefects.serve.service_settings import ServeSettings
 
 if TYPE_CHECKING:
-    from tinydefects.decisions.calibration import Calibration
-    from tinydefects.detector.detector import Detector
-    from tinydefects.export.exported import ExportedDetector
-    from tinydefects.serve.work import Decides, Image
+    from tinydefects.serve.work import Decides
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 PACKAGES = {"fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart"}
@@ -49,7 +44,7 @@ def serve(
     ],
     settings: ServeOptions,
 ) -> None:
-    """Answer requests over HTTP: photographs in, decisions out. Nothing leaves the machine.
+    """Answer requests over HTTP, and serve a page to look at photographs with. Nothing leaves the machine.
 
     Stops on SIGTERM or Ctrl-C once the requests at hand are answered.
     """
@@ -103,31 +98,13 @@ def _load_models(places: Mapping[str, Path], settings: ServeOptions) -> "dict[st
     """
     from tinydefects.detector.deciding import require_calibration
     from tinydefects.export.exported import load_model
+    from tinydefects.serve.calibrated import Calibrated
 
     told = settings.model_dump(include={"teacher_weights", "device", "precision", "compiled"})
     loaded: dict[str, Decides] = {}
     detectors: list[Detector | ExportedDetector] = []
     for name, path in places.items():
         detectors.append(detector := load_model(path, **told, loaded=detectors))
-        loaded[name] = _Records(detector, require_calibration(detector.calibration, path), settings.pixel_pitch_mm)
+        calibration = require_calibration(detector.calibration, path)
+        loaded[name] = Calibrated(detector, calibration, folder=path, pixel_pitch_mm=settings.pixel_pitch_mm)
     return loaded
-
-
-@dataclass(frozen=True, slots=True)
-class _Records:
-    """A detector whose decisions are records, as JSON takes them."""
-
-    detector: "Detector | ExportedDetector"
-    calibration: "Calibration"
-    pixel_pitch_mm: float | None
-
-    @property
-    def settings(self) -> DetectorSettings:
-        return self.detector.settings
-
-    @property
-    def fingerprint(self) -> str:
-        return self.detector.fingerprint
-
-    def decide(self, image: "Image") -> Mapping[str, Any]:
-        return self.calibration.decide(self.detector.predict(image), self.pixel_pitch_mm).record()

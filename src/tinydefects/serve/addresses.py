@@ -26,12 +26,12 @@ from tinydefects.serve.answers import (
 )
 from tinydefects.serve.counts import CONTENT_TYPE
 from tinydefects.serve.gate import gated
+from tinydefects.serve.inspection import BYTES_SCHEMA, inspecting, page_files
 from tinydefects.serve.service import Service
-from tinydefects.serve.uploads import FORM_FIELD, receive_text, save_form, save_photograph
+from tinydefects.serve.uploads import FORM_FIELD, receive_text, require_type, save_form, save_photograph, takes
 from tinydefects.serve.work import Model, Outcome
 
 NO_TELEMETRY: Any = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
-BYTES_SCHEMA = {"type": "string", "format": "binary"}
 
 
 def application(service: Service, key: str | None) -> ASGIApp:
@@ -50,9 +50,11 @@ def _make_app(service: Service, *, needs_key: bool) -> FastAPI:
         telemetry=NO_TELEMETRY,
     )
     keys = [Depends(HTTPBearer(auto_error=False))] * needs_key  # for the document; the gate asks for it
+    app.include_router(page_files())
     app.include_router(_open_to_all(service))
     app.include_router(_about(service), dependencies=keys, responses=refusals(400, 401, 403))
-    app.include_router(_deciding(service), prefix="/models/{name}", dependencies=keys)
+    for router in (_deciding(service), inspecting(service)):
+        app.include_router(router, prefix="/models/{name}", dependencies=keys)
     return app
 
 
@@ -114,11 +116,11 @@ def _deciding(service: Service) -> APIRouter:
     codes = refusals(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 504)
     router, most = APIRouter(responses=codes), service.settings.most_photographs
 
-    @router.post("/image", openapi_extra=_takes("application/octet-stream", BYTES_SCHEMA))
+    @router.post("/image", openapi_extra=takes("application/octet-stream", BYTES_SCHEMA))
     async def image(name: str, request: Request) -> Decided:
         """Decide one photograph: the body is its file, PNG, JPEG, TIFF, BMP or WebP."""
         model = service.model(name)
-        _require_type(request, "application/octet-stream", "image/")
+        require_type(request, "application/octet-stream", "image/")
         async with service.place() as place:
             photograph = await save_photograph(request, place.folder, service.settings)
             (outcome,) = await service.decide(model, [photograph], place)
@@ -127,20 +129,20 @@ def _deciding(service: Service) -> APIRouter:
         (height, width), decision = outcome.size, dict(outcome.decision)
         return Decided(model=name, fingerprint=model.fingerprint, height=height, width=width, decision=decision)
 
-    @router.post("/batch", openapi_extra=_takes("multipart/form-data", _form_schema(most)))
+    @router.post("/batch", openapi_extra=takes("multipart/form-data", _form_schema(most)))
     async def batch(name: str, request: Request) -> DecidedBatch:
         """Decide several photographs, files of a form; a bad one stops no other."""
         model = service.model(name)
-        _require_type(request, "multipart/form-data")
+        require_type(request, "multipart/form-data")
         async with service.place() as place:
             photographs = await save_form(request, place.folder, service.settings)
             return _answered(model, await service.decide(model, photographs, place))
 
-    @router.post("/paths", openapi_extra=_takes("application/json", _paths_schema(most)))
+    @router.post("/paths", openapi_extra=takes("application/json", _paths_schema(most)))
     async def paths(name: str, request: Request) -> DecidedBatch:
         """Decide photographs below the folder that the service was given; a bad one stops no other."""
         model = service.model(name)
-        _require_type(request, "application/json")
+        require_type(request, "application/json")
         async with service.place() as place:
             try:
                 asked = PathsAsked.model_validate_json(await receive_text(request, service.settings))
@@ -171,23 +173,6 @@ def _paths_schema(most: int) -> dict[str, Any]:
     schema = PathsAsked.model_json_schema()
     schema["properties"]["paths"]["maxItems"] = most
     return schema
-
-
-def _takes(content_type: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """The body of a request, for the OpenAPI document."""
-    return {"requestBody": {"required": True, "content": {content_type: {"schema": schema}}}}
-
-
-def _require_type(request: Request, *types: str) -> None:
-    """Refuse a body that does not say what it is: a web page can send such to anybody, without asking.
-
-    Raises:
-        HTTPException: 415.
-    """
-    told = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not any(told == one or (one.endswith("/") and told.startswith(one)) for one in types):
-        wanted = " or ".join(f"{one}*" if one.endswith("/") else one for one in types)
-        raise HTTPException(415, f"Content-Type is {told[:60] or 'missing'}; send {wanted}")
 
 
 class _Counted:

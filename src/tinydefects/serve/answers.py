@@ -60,6 +60,61 @@ class Decided(BaseModel):
     decision: dict[str, JsonValue] = Field(description="At least `verdict` and `score`; higher is less normal.")
 
 
+class Inspected(Decided):
+    """One photograph, decided by the thresholds of this revision."""
+
+    revision: str
+
+
+class CalibrationCard(BaseModel):
+    """The thresholds of a model, and the good parts that they follow from.
+
+    Attributes:
+        revision: of all this; good parts can be added to it as long as it is in force.
+        obtained: how the detector came not to know the good parts: `held out`, `folds` or `fresh`.
+        scores: of each good part, ascending.
+        peaks: the highest region of each good part that has one, ascending.
+        most_share: where k of the good parts exceed a threshold, with `confidence` at most `most_share[k]` of those to
+            come do.
+        good_up_to, defect_above: thresholds of the score; null where nothing is called a defect.
+        peak_above: of a region, which reaches down to `extent` and has at least `min_area_px`.
+        colours: between which values of a map an overlay begins and is full.
+        words: all of it in lines for people.
+        may_add: whether good parts can be added here; `most_photographs` and `most_megabytes` of a request.
+    """
+
+    revision: str
+    obtained: str
+    n_photographs: int
+    scores: list[float]
+    peaks: list[float]
+    most_share: list[float]
+    confidence: float
+    good_up_to: float
+    defect_above: float | None
+    peak_above: float
+    extent: float
+    min_area_px: int
+    pixel_pitch_mm: float | None
+    colours: tuple[float, float]
+    words: list[str]
+    may_add: bool
+    most_photographs: int
+    most_megabytes: float
+
+
+class GoodAdded(BaseModel):
+    """Good parts that were added: how many, which were there already, and the thresholds now.
+
+    `kept` is the file of the former thresholds below the model's folder; empty where nothing was new.
+    """
+
+    n_added: int
+    left_out: list[str]
+    kept: str
+    calibration: CalibrationCard
+
+
 class Answer(BaseModel):
     """One of several photographs: its decision, or the problem that it has; the other is null."""
 
@@ -132,9 +187,10 @@ def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
     told = {
         400: "Not readable as a request, or a host that is not allowed (--allow-host).",
         401: "No key, or a wrong one.",
-        403: "Sent by a web page of another origin.",
+        403: "Sent by a web page of another origin; or good parts cannot be added (--allow-recalibration).",
         404: "No such model, or no such photograph.",
         408: "The request did not arrive in time.",
+        409: "The thresholds have changed meanwhile; look at them again.",
         413: "Too many bytes or pixels.",
         415: "Another type of content is expected.",
         422: "The content is not what it should be, too many photographs, or a single one that cannot be read.",

@@ -21,11 +21,18 @@ from tinydefects.serve.service_settings import ServeSettings
 KEY_VARIABLE = "TINYDEFECTS_API_KEY"
 SHORTEST_KEY = 16  # characters
 OPEN_TO_ALL = frozenset({"/health", "/ready", "/version"})
+PAGE, PAGE_FILES = "/", "/page/"  # the inspection page, which asks for the key itself, and what belongs to it
 SAFE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
 
 
 def gated(app: ASGIApp, settings: ServeSettings, key: str | None) -> ASGIApp:
@@ -55,6 +62,11 @@ def read_key(settings: ServeSettings, environment: Mapping[str, str]) -> str | N
             f"--host {settings.host}: others than this machine could ask without a key; give --api-key-file FILE or "
             f"{KEY_VARIABLE}, or leave --host out"
         )
+    if key is None and settings.allow_recalibration:
+        raise TinyDefectsError(
+            "--allow-recalibration: whoever is on this machine could move the thresholds; give --api-key-file FILE or "
+            f"{KEY_VARIABLE}, or leave it out"
+        )
     if key is None:
         return None
     key = key.strip()
@@ -74,6 +86,11 @@ def key_remark(settings: ServeSettings) -> str | None:
     return None
 
 
+def is_of_page(path: str) -> bool:
+    """Whether this is the inspection page or one of its files: the same for everybody, so no key is needed."""
+    return path == PAGE or path.startswith(PAGE_FILES)
+
+
 class _Gate:
     """Refuses requests of pages of other origins, and those without the key where one is needed."""
 
@@ -90,7 +107,7 @@ class _Gate:
         origin = headers.get("origin")
         if origin is not None and not _is_own(origin, headers["host"]):
             return JSONResponse({"detail": "pages of other origins may not ask"}, 403)
-        if self._told is None or scope["path"] in OPEN_TO_ALL:
+        if self._told is None or scope["path"] in OPEN_TO_ALL or is_of_page(scope["path"]):
             return None
         given = headers.get("authorization", "").encode("latin-1")
         if hmac.compare_digest(given, self._told):
@@ -100,7 +117,7 @@ class _Gate:
 
 
 class _SafeHeaders:
-    """Adds to every answer what tells browsers to do nothing with it."""
+    """Adds to every answer what tells browsers to do nothing with it, or with the page, nothing from elsewhere."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -108,7 +125,10 @@ class _SafeHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SAFE_HEADERS)
+                headers = MutableHeaders(scope=message)
+                headers.update(SAFE_HEADERS)
+                if is_of_page(scope["path"]):
+                    headers["Content-Security-Policy"] = PAGE_POLICY
             await send(message)
 
         await self._app(scope, receive, send_safely)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from tinydefects.serve.below import find_below
 from tinydefects.serve.counts import Counts
 from tinydefects.serve.places import NoPlaceError, Place, Places
 from tinydefects.serve.service_settings import ServeSettings
-from tinydefects.serve.work import AT_HAND, Decides, Model, Outcome, Photograph, Work
+from tinydefects.serve.work import AT_HAND, Decides, Image, Made, Model, Outcome, Photograph, Work
 
 LOG = logging.getLogger("tinydefects")
+MAPS_AT_ONCE = 2  # in memory, until they are sent
 
 
 class Service:
@@ -30,6 +31,7 @@ class Service:
     Attributes:
         counts: what it has done so far.
         is_stopping: new requests are refused, those that run go on.
+        maps: whoever asks for a map holds this until it has been sent, so that few are in memory.
     """
 
     def __init__(self, models: Mapping[str, Decides], settings: ServeSettings, *, scratch: Path) -> None:
@@ -41,6 +43,7 @@ class Service:
         self.counts = Counts(settings.places)
         self.places = Places(settings.places, scratch, self.counts.places)
         self.work = Work(settings.most_pixels, self.counts)
+        self.maps = asyncio.Semaphore(MAPS_AT_ONCE)
         self.photographs = None if settings.photographs is None else _folder(settings.photographs)
 
     @property
@@ -81,8 +84,14 @@ class Service:
             LOG.warning("an upload cannot be kept: %s", error)
             raise HTTPException(503, "the service has no room for uploads left; its log says more") from error
 
-    async def decide(self, model: Model, photographs: Sequence[Photograph], place: Place) -> list[Outcome]:
-        """What becomes of each, in order; a few are begun ahead, so that requests take turns.
+    async def decide(
+        self,
+        model: Model,
+        photographs: Sequence[Photograph],
+        place: Place,
+        make: Callable[[Image], Made] | None = None,
+    ) -> list[Outcome]:
+        """What becomes of each, in order; a few are begun ahead, so that requests take turns. `make` as `Work.start`.
 
         Raises:
             HTTPException: 504, one of them took too long; 500, the model failed; 503, out of memory.
@@ -90,11 +99,15 @@ class Service:
         outcomes: list[Outcome] = []
         begun = deque[asyncio.Task[Outcome | None]]()
         for photograph in photographs:
-            begun.append(self.work.start(model, photograph, place))
+            begun.append(self.work.start(model, photograph, place, make))
             if len(begun) == AT_HAND:
                 outcomes.append(await self._in_time(begun.popleft(), model))
         outcomes += [await self._in_time(task, model) for task in begun]
         return outcomes
+
+    async def show(self, model: Model, photograph: Photograph, place: Place) -> Outcome:
+        """A PNG of a photograph as the model sees it; errors as `decide`."""
+        return await self._in_time(self.work.start_showing(model, photograph, place), model)
 
     async def _in_time(self, task: "asyncio.Task[Outcome | None]", model: Model) -> Outcome:
         seconds = self.settings.decision_seconds

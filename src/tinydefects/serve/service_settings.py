@@ -41,6 +41,11 @@ class ServeSettings(BaseModel):
         description="File with the key that all must give; left out, TINYDEFECTS_API_KEY, or none.",
         json_schema_extra=_in(WHO),
     )
+    allow_recalibration: bool = Field(
+        default=False,
+        description="Whoever has the key may add good parts to the thresholds, see the inspection page.",
+        json_schema_extra=_in(WHO),
+    )
     places: int = Field(
         default=8,
         ge=1,

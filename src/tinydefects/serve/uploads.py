@@ -7,7 +7,7 @@ under a name of the sender's.
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from fastapi import HTTPException, Request
 from python_multipart.exceptions import FormParserError
@@ -103,6 +103,23 @@ async def receive(
     except ClientDisconnect as error:
         raise HTTPException(400, "the sender is gone") from error
     return n_bytes
+
+
+def takes(content_type: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """The body of a request, for the OpenAPI document."""
+    return {"requestBody": {"required": True, "content": {content_type: {"schema": schema}}}}
+
+
+def require_type(request: Request, *types: str) -> None:
+    """Refuse a body that does not say what it is: a web page can send such to anybody, without asking.
+
+    Raises:
+        HTTPException: 415.
+    """
+    told = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not any(told == one or (one.endswith("/") and told.startswith(one)) for one in types):
+        wanted = " or ".join(f"{one}*" if one.endswith("/") else one for one in types)
+        raise HTTPException(415, f"Content-Type is {told[:60] or 'missing'}; send {wanted}")
 
 
 class _Form:

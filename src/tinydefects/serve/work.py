@@ -9,7 +9,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.data.pixels import read_image, read_size
+from tinydefects.data.pixels import read_image, read_size, write_png
 from tinydefects.detector.predict_folder import BAD_PHOTOGRAPH
 from tinydefects.detector.settings import DetectorSettings
 from tinydefects.errors import ImageReadError
@@ -29,6 +29,7 @@ from tinydefects.serve.service_settings import MEGA
 READERS = 2
 AT_HAND = READERS + 1  # photographs in memory as pixels
 LONGEST_WAIT_SECONDS = 3600
+SHOWN = "shown.png"  # in a place's folder
 Image = NDArray[np.uint8]
 T = TypeVar("T")
 
@@ -42,6 +43,14 @@ class Decides(Protocol):
     def fingerprint(self) -> str: ...
     def decide(self, image: Image) -> Mapping[str, Any]:
         """The decision of a photograph (H, W, 3), as JSON takes it; at least `verdict` and `score`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What was made of a photograph where it was decided: its decision, and what else was asked for."""
+
+    decision: Mapping[str, Any]
+    more: Any = None
 
 
 class TooManyPixelsError(ImageReadError):
@@ -67,11 +76,15 @@ class Photograph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a photograph: its size (H, W) in pixels and its decision, or the problem that it has."""
+    """What became of a photograph: its size (H, W) in pixels and its decision, or the problem that it has.
+
+    `more` is what else was asked for.
+    """
 
     photograph: Photograph
     size: tuple[int, int] | None = None
     decision: Mapping[str, Any] | None = None
+    more: Any = None
     problem: str | None = None
     is_too_large: bool = False
 
@@ -92,9 +105,20 @@ class Work:
         self._recent = deque[float](maxlen=32)  # seconds of decisions
         self._in_threads = set[Future[Any]]()
 
-    def start(self, model: Model, photograph: Photograph, place: Place) -> asyncio.Task[Outcome | None]:
-        """Begin with a photograph; its place is held until that has ended, whoever waits. None: it was given up."""
-        task = asyncio.create_task(self._outcome(model, photograph, place))
+    def start(
+        self, model: Model, photograph: Photograph, place: Place, make: Callable[[Image], Made] | None = None
+    ) -> asyncio.Task[Outcome | None]:
+        """Begin with a photograph; its place is held until that has ended, whoever waits. None: it was given up.
+
+        `make` is called where decisions are made, in the place of the model's own `decide`.
+        """
+        task = asyncio.create_task(self._outcome(model, photograph, place, make or _only_decide(model)))
+        place.hold(task)
+        return task
+
+    def start_showing(self, model: Model, photograph: Photograph, place: Place) -> asyncio.Task[Outcome | None]:
+        """The same for a PNG of the photograph as the model sees it, whose path is in `Outcome.more`."""
+        task = asyncio.create_task(self._outcome(model, photograph, place, None))
         place.hold(task)
         return task
 
@@ -117,35 +141,43 @@ class Work:
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._decider.shutdown(wait=False, cancel_futures=True)
 
-    async def _outcome(self, model: Model, photograph: Photograph, place: Place) -> Outcome | None:
+    async def _outcome(
+        self, model: Model, photograph: Photograph, place: Place, make: Callable[[Image], Made] | None
+    ) -> Outcome | None:
         self.n_at_hand += 1
         try:
             async with self._in_memory:
-                return await self._read_and_decide(model, photograph, place)
-        finally:
-            self.n_at_hand -= 1
-
-    async def _read_and_decide(self, model: Model, photograph: Photograph, place: Place) -> Outcome | None:
-        if place.is_given_up:
-            return None
-        try:
-            image, seconds = await self._run(self._readers.submit(self._read, model, photograph))
-            self._counts.step(model.name, "read", seconds)
-            made = await self._run(self._decider.submit(_decide, model, image, place))
+                if place.is_given_up:
+                    return None
+                return await self._read_and_make(model, photograph, place, make)
         except tuple(BAD_PHOTOGRAPH) as error:
             if isinstance(error.__cause__, MemoryError):
                 raise error.__cause__ from error
-            self._counts.photograph(model.name, None)
+            if make is not None:  # else it is one that has been decided, or will be
+                self._counts.photograph(model.name, None)
             told, is_too_large = _told(error, photograph), isinstance(error, TooManyPixelsError)
             return Outcome(photograph=photograph, problem=told, is_too_large=is_too_large)
-        if made is None:
+        finally:
+            self.n_at_hand -= 1
+
+    async def _read_and_make(
+        self, model: Model, photograph: Photograph, place: Place, make: Callable[[Image], Made] | None
+    ) -> Outcome | None:
+        image, seconds = await self._run(self._readers.submit(self._read, model, photograph))
+        self._counts.step(model.name, "read", seconds)
+        height, width = image.shape[:2]
+        if make is None:
+            path = place.folder / SHOWN
+            await self._run(self._readers.submit(write_png, path, image))
+            return Outcome(photograph=photograph, size=(height, width), more=path)
+        timed = await self._run(self._decider.submit(_decide, make, image, place))
+        if timed is None:
             return None
-        decision, seconds = made
+        made, seconds = timed
         self.note_seconds(seconds)
         self._counts.step(model.name, "decide", seconds)
-        self._counts.photograph(model.name, str(decision["verdict"]))
-        height, width = image.shape[:2]
-        return Outcome(photograph=photograph, size=(height, width), decision=decision)
+        self._counts.photograph(model.name, str(made.decision["verdict"]))
+        return Outcome(photograph=photograph, size=(height, width), decision=made.decision, more=made.more)
 
     async def _run(self, submitted: "Future[T]") -> T:
         self._in_threads.add(submitted)
@@ -164,13 +196,17 @@ class Work:
         return image, time.perf_counter() - start
 
 
-def _decide(model: Model, image: Image, place: Place) -> tuple[Mapping[str, Any], float] | None:
-    """The decision and its seconds; None if nobody waits for it any more."""
+def _only_decide(model: Model) -> Callable[[Image], Made]:
+    return lambda image: Made(decision=model.decides.decide(image))
+
+
+def _decide(make: Callable[[Image], Made], image: Image, place: Place) -> tuple[Made, float] | None:
+    """What was made, and its seconds; None if nobody waits for it any more."""
     if place.is_given_up:
         return None
     start = time.perf_counter()
-    decision = model.decides.decide(image)
-    return decision, time.perf_counter() - start
+    made = make(image)
+    return made, time.perf_counter() - start
 
 
 def _told(error: Exception, photograph: Photograph) -> str:
