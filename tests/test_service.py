@@ -293,7 +293,10 @@ def test_there_is_a_document_with_examples_and_no_page_that_loads_scripts(client
     document = client.get("/openapi.json").json()
     assert set(document["paths"]) == {
         *("/health", "/ready", "/version", "/models", "/metrics"),
-        *(f"/models/{{name}}/{kind}" for kind in ("image", "batch", "paths", "map", "photograph", "calibration")),
+        *(
+            f"/models/{{name}}/{kind}"
+            for kind in ("image", "batch", "paths", "map", "photograph", "calibration", "good-parts")
+        ),
     }
     assert document["components"]["schemas"]["Decided"]["examples"]
     assert document["components"]["schemas"]["DecidedBatch"]["examples"]

@@ -37,4 +37,4 @@ def test_it_does_what_its_document_says_and_nothing_else(tmp_path, key):
     service.end()
     service.close()
     assert finished.returncode == 0, finished.stdout
-    assert "Tested: 8" in finished.stdout
+    assert "Tested: 12" in finished.stdout

@@ -120,7 +120,7 @@ def good_files(*seeds):
 
 
 def add(client, revision, *seeds):
-    return client.post(f"/models/parts/calibration?revision={revision}", files=good_files(*seeds), headers=KEYED)
+    return client.post(f"/models/parts/good-parts?revision={revision}", files=good_files(*seeds), headers=KEYED)
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_a_bad_or_a_learnt_photograph_adds_nothing(tmp_path):
         (png(learnt), "bad.png: the detector has learnt"),
     ):
         files = [*good_files(100), ("photographs", ("bad.png", bad))]
-        answer = client.post(f"/models/parts/calibration?revision={before.revision}", files=files, headers=KEYED)
+        answer = client.post(f"/models/parts/good-parts?revision={before.revision}", files=files, headers=KEYED)
         assert answer.status_code == 422
         assert answer.json()["detail"].startswith(line)
         assert "nothing was added" in answer.text
@@ -208,11 +208,11 @@ def test_good_parts_are_added_only_where_that_is_allowed_and_with_the_key(tmp_pa
     revision = model.thresholds.revision
     assert add(client_of(tmp_path, model, KEY), revision, 100).status_code == 403
     client = client_of(tmp_path, model, KEY, allow_recalibration=True)
-    path = f"/models/parts/calibration?revision={revision}"
+    path = f"/models/parts/good-parts?revision={revision}"
     assert client.post(path, files=good_files(100)).status_code == 401
     told = KEYED | {"Origin": "http://evil.example"}
     assert client.post(path, files=good_files(100), headers=told).status_code == 403
-    assert client.post("/models/parts/calibration", files=good_files(100), headers=KEYED).status_code == 422
+    assert client.post("/models/parts/good-parts", files=good_files(100), headers=KEYED).status_code == 409
     with pytest.raises(TinyDefectsError, match=r"^--allow-recalibration: .*--api-key-file"):
         read_key(ServeSettings(allow_recalibration=True), {})
 

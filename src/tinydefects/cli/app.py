@@ -79,7 +79,10 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
         "handing_over",
         "Write a detector for ONNX Runtime or OpenVINO, unless its maps differ from the detector's own.",
     ),
-    "serve": ("serving", "Answer requests over HTTP: photographs in, decisions out. Nothing leaves the machine."),
+    "serve": (
+        "serving",
+        "Answer requests over HTTP, and serve a page to look at photographs with. Nothing leaves the machine.",
+    ),
     "config": (
         "settings_options",
         "Print the default settings of a command as YAML, each with its line of help: a file for --config.",

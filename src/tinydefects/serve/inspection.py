@@ -68,7 +68,9 @@ def inspecting(service: Service) -> APIRouter:
     """What is asked of one model."""
     router = APIRouter(responses=refusals(400, 401, 403, 404))
     codes = refusals(408, 413, 415, 422, 429, 500, 503, 504)
-    parts = {"type": "object", "properties": {"decision": Inspected.model_json_schema(), "map": BYTES_SCHEMA}}
+    revision = {"type": "object", "properties": {"revision": {"type": "string"}}, "required": ["revision"]}
+    decision = {"allOf": [{"$ref": "#/components/schemas/Decided"}, revision]}
+    parts = {"type": "object", "properties": {"decision": decision, "map": BYTES_SCHEMA}}
     map_answer: dict[int | str, Any] = {200: {"content": {"multipart/form-data": {"schema": parts}}}}
     png_answer: dict[int | str, Any] = {200: {"content": {"image/png": {"schema": BYTES_SCHEMA}}}}
     one_file = takes("application/octet-stream", BYTES_SCHEMA)
@@ -129,8 +131,8 @@ def _add_recalibration(router: APIRouter, service: Service) -> None:
     form = {"type": "object", "properties": {"photographs": files}, "required": ["photographs"]}
     codes = refusals(408, 409, 413, 415, 422, 429, 500, 503, 504)
 
-    @router.post("/calibration", responses=codes, openapi_extra=takes("multipart/form-data", form))
-    async def add_good_parts(name: str, request: Request, revision: Annotated[str, Query(max_length=64)]) -> GoodAdded:
+    @router.post("/good-parts", responses=codes, openapi_extra=takes("multipart/form-data", form))
+    async def add_good_parts(name: str, request: Request, revision: Annotated[str, Query()] = "") -> GoodAdded:
         """Add photographs of good parts to the thresholds: all of a form, or none if one cannot be read.
 
         `revision` is that of the thresholds they are added to. The former ones are kept in MODEL/history.

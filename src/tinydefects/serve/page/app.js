@@ -13,6 +13,7 @@ import { Viewer } from "./viewer.js";
 const AT_ONCE = 2; // so that one is sent while another is decided
 const KEPT_BYTES = 1e9; // of maps; those of the photographs shown longest ago are asked for again
 const TOLD_REGIONS = 100;
+const OUTLINED_REGIONS = 1000;
 
 const photographs = [];
 let current = null;
@@ -205,7 +206,7 @@ function refresh() {
   if (!thresholds.card) return;
   shown = current ? shownRegions(regions, thresholds.seed, thresholds.card.min_area_px) : [];
   if (viewer.chosen && !shown.includes(viewer.chosen)) viewer.set({ chosen: null });
-  viewer.outline(shown.map((region) => ({ region, isWrong: current.mark.wrong.has(keyOf(region)) })));
+  viewer.outline(shown.slice(0, OUTLINED_REGIONS).map((region) => ({ region, isWrong: current.mark.wrong.has(keyOf(region)) })));
   const decided = photographs.filter((one) => one.score !== null);
   thresholds.redraw(model, decided.map((one) => one.score), decided.map((one) => one.highest).filter(Number.isFinite));
   $("scores-panel").hidden = !decided.length;

@@ -74,9 +74,10 @@ const PAN = 80;
 /** Keys do what buttons do, unless somebody types, or has turned single keys off. */
 export function listenForKeys(viewer, drawer, act) {
   document.addEventListener("keydown", (event) => {
-    const isTyping = event.target.closest("input:not([type=checkbox]), select, textarea, dialog");
+    const isTyping = event.target.closest("input:not([type=checkbox], [type=range]), select, dialog");
     if (isTyping || event.ctrlKey || event.metaKey || event.altKey || !$("keys-on").checked) return;
     const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if (event.target.type === "range" && (MOVES[name] || name === "+" || name === "-")) return; // the slider's own
     if (viewer.isDrawing && drawer.key(name, event.shiftKey, event.target)) return event.preventDefault();
     if (name === "?") return $("help").showModal();
     if (event.shiftKey && MOVES[name]) {

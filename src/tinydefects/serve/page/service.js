@@ -88,7 +88,7 @@ export class Service {
   async addGood(model, revision, files) {
     const body = new FormData();
     for (const file of files) body.append("photographs", file, file.name);
-    const path = `models/${model}/calibration?revision=${encodeURIComponent(revision)}`;
+    const path = `models/${model}/good-parts?revision=${encodeURIComponent(revision)}`;
     return (await this.ask(path, { method: "POST", body })).json();
   }
 }
