@@ -35,7 +35,8 @@ def draw(address: str, photographs: list[Path]) -> None:
             page.keyboard.press("r")
             page.mouse.move(0, 0)
             page.wait_for_timeout(500)
-            picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(N_COLOURS, method=Image.Quantize.MAXCOVERAGE)
+            picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+            picture = picture.quantize(N_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=2)
             picture.save(PICTURES / f"page_{scheme}.png", optimize=True)
         browser.close()
 

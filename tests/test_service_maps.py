@@ -1,5 +1,6 @@
 """What the inspection page asks of the service: maps, photographs as PNG, thresholds, good parts; and its own files."""
 
+import asyncio
 import importlib.util
 import io
 import json
@@ -69,6 +70,33 @@ def test_a_place_is_free_once_the_map_is_sent(tmp_path, model):
         assert client.post("/models/parts/map", content=png(pixels(1)), headers=BYTES).status_code == 200
     assert client.post("/models/parts/map", content=b"no image", headers=BYTES).status_code == 422
     assert (service.places.n_taken, service.counts.n_decided, service.counts.n_problems) == (0, 4, 1)
+
+
+def test_a_map_that_nobody_reads_is_given_up_and_its_place_is_free(tmp_path, model):
+    content = png(pixels(1))
+
+    async def ask():
+        service, app = make(tmp_path, {"parts": model}, body_seconds=0.2)
+        sent, body = [], iter([{"type": "http.request", "body": content, "more_body": False}])
+
+        async def receive():
+            return next(body, None) or await asyncio.sleep(30)
+
+        async def send(message):
+            sent.append(message["type"])
+            if message.get("more_body"):
+                assert service.places.n_taken == 1
+                await asyncio.sleep(30)
+
+        told = [(b"host", b"localhost"), (b"content-type", b"application/octet-stream")]
+        path = "/models/parts/map"
+        scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http"}
+        scope |= {"path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": told}
+        await app(scope | {"server": ("localhost", 80), "client": ("127.0.0.1", 1)}, receive, send)
+        return sent, service.places.n_taken, service.maps.locked()
+
+    assert asyncio.run(ask()) == (["http.response.start", "http.response.body"], 0, False)
+    assert left_in(tmp_path) == []
 
 
 def test_a_model_without_maps_is_told_so(tmp_path):
