@@ -22,6 +22,7 @@ from tinydefects.data.map_files import pixels_sha256
 from tinydefects.decisions.calibration import CALIBRATION_FILE, read_calibration, write_calibration
 from tinydefects.decisions.guarantees import highest_rate
 from tinydefects.errors import TinyDefectsError
+from tinydefects.serve.calibrated import ThresholdsChangedError
 from tinydefects.serve.gate import read_key
 from tinydefects.serve.inspection import FOLDER, TYPES
 from tinydefects.serve.service_settings import ServeSettings
@@ -72,31 +73,49 @@ def test_a_place_is_free_once_the_map_is_sent(tmp_path, model):
     assert (service.places.n_taken, service.counts.n_decided, service.counts.n_problems) == (0, 4, 1)
 
 
-def test_a_map_that_nobody_reads_is_given_up_and_its_place_is_free(tmp_path, model):
-    content = png(pixels(1))
+async def ask_and_not_read(app, let):
+    """Ask for a map, read its first part once it is let; the types of what was sent."""
+    sent, body = [], iter([{"type": "http.request", "body": png(pixels(1)), "more_body": False}])
 
+    async def receive():
+        return next(body, None) or await asyncio.sleep(30)
+
+    async def send(message):
+        sent.append(message["type"])
+        if message.get("more_body"):
+            await let.wait()
+
+    told = [(b"host", b"localhost"), (b"content-type", b"application/octet-stream")]
+    path = "/models/parts/map"
+    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http"}
+    scope |= {"path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": told}
+    await app(scope | {"server": ("localhost", 80), "client": ("127.0.0.1", 1)}, receive, send)
+    return sent
+
+
+def test_a_map_that_nobody_reads_is_given_up_and_its_place_is_free(tmp_path, model):
     async def ask():
         service, app = make(tmp_path, {"parts": model}, body_seconds=0.2)
-        sent, body = [], iter([{"type": "http.request", "body": content, "more_body": False}])
-
-        async def receive():
-            return next(body, None) or await asyncio.sleep(30)
-
-        async def send(message):
-            sent.append(message["type"])
-            if message.get("more_body"):
-                assert service.places.n_taken == 1
-                await asyncio.sleep(30)
-
-        told = [(b"host", b"localhost"), (b"content-type", b"application/octet-stream")]
-        path = "/models/parts/map"
-        scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http"}
-        scope |= {"path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": told}
-        await app(scope | {"server": ("localhost", 80), "client": ("127.0.0.1", 1)}, receive, send)
-        return sent, service.places.n_taken, service.maps.locked()
+        return await ask_and_not_read(app, asyncio.Event()), service.places.n_taken, service.maps.locked()
 
     assert asyncio.run(ask()) == (["http.response.start", "http.response.body"], 0, False)
     assert left_in(tmp_path) == []
+
+
+def test_two_maps_are_in_memory_at_most_whoever_reads_them_slowly(tmp_path, model):
+    async def ask():
+        service, app = make(tmp_path, {"parts": model})
+        let = asyncio.Event()
+        running = [asyncio.create_task(ask_and_not_read(app, let)) for _ in range(4)]
+        while service.counts.n_decided < 2 or service.places.n_taken < 4:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        n_decided = service.counts.n_decided
+        let.set()
+        await asyncio.gather(*running)
+        return n_decided, service.counts.n_decided, service.places.n_taken
+
+    assert asyncio.run(ask()) == (2, 4, 0)
 
 
 def test_a_model_without_maps_is_told_so(tmp_path):
@@ -212,6 +231,14 @@ def test_thresholds_that_changed_meanwhile_are_not_written_over(adding, model):
     answer = add(client, model.thresholds.revision, 101)
     assert (answer.status_code, "start the service again" in answer.text) == (409, True)
     assert read_calibration(path) == by_hand
+
+
+def test_of_two_who_add_at_once_the_second_is_told_even_if_both_were_let_in(model):
+    revision, record = model.thresholds.revision, model.look_at_good(pixels(100)).more
+    model.add([("1", record)], revision)
+    with pytest.raises(ThresholdsChangedError, match="look at the thresholds again"):
+        model.add([("2", model.look_at_good(pixels(101)).more)], revision)
+    assert len(model.thresholds.calibration.images) == N_GOOD + 1
 
 
 def test_a_bad_or_a_learnt_photograph_adds_nothing(tmp_path):

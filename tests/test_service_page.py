@@ -272,6 +272,43 @@ def test_marks_become_labels_and_masks_that_the_package_reads(open_page, folder,
     assert (tmp_path / "marks/good/q deep.tiff").read_bytes() == (folder / "q deep.tiff").read_bytes()
 
 
+MARKS = """async cases => {
+  const { Mark, Drawing, keyOf } = await import("/page/marks.js");
+  const regions = [1, 2].map(row => ({ row, column: 0, runs: [[row, 0, 1]] }));
+  return cases.map(([isAlarm, said, nWrong, isDrawn]) => {
+    const mark = new Mark();
+    mark.said = said;
+    for (const one of regions.slice(0, nWrong)) mark.wrong.add(keyOf(one));
+    if (isDrawn) {
+      mark.drawing = new Drawing(9, 9);
+      mark.drawing.stroke(5.5, 5.5, 5.5, 5.5, 0.5, 1);
+    }
+    mark.keep(regions, isAlarm);
+    return [mark.label, mark.defective.map(([row]) => row)];
+  });
+}"""
+
+
+def test_a_label_and_its_pixels_follow_from_what_was_said(open_page):
+    """Alarm or not, what was said, of two regions in rows 1 and 2 how many are wrong, a pixel drawn in row 5 or not."""
+    cases = {
+        (True, None, 0, False): ("", [1, 2]),
+        (True, "right", 0, False): ("defect", [1, 2]),
+        (True, "right", 1, False): ("defect", [2]),
+        (True, None, 1, False): ("defect", [2]),
+        (True, None, 2, False): ("good", []),
+        (True, "right", 2, False): ("defect", []),  # without an outline
+        (True, "wrong", 0, False): ("good", []),
+        (True, "wrong", 0, True): ("defect", [5]),
+        (True, None, 0, True): ("defect", [1, 2, 5]),
+        (False, "right", 0, False): ("good", []),
+        (False, "wrong", 0, False): ("good", []),
+        (False, None, 1, False): ("good", []),
+        (False, None, 0, True): ("defect", [5]),
+    }
+    assert [tuple(one) for one in open_page().evaluate(MARKS, [list(one) for one in cases])] == list(cases.values())
+
+
 def test_a_drag_draws_and_is_undone_and_the_view_moves_otherwise(open_page, folder):
     page = open_page()
     give(page, folder, "good 0.png")
