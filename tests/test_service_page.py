@@ -138,6 +138,36 @@ def test_a_folder_is_decided_and_walked_through_with_the_keyboard(open_page, fol
     assert page.locator("#scores g").count() == 5
 
 
+def test_a_folder_is_chosen_with_what_lies_below_it_and_what_is_no_photograph_left_out(open_page, folder, tmp_path):
+    for name in ("10.png", "9.png", "below/1.png"):
+        (tmp_path / "day" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "day" / name).write_bytes((folder / "good 0.png").read_bytes())
+    (tmp_path / "day/notes.txt").write_text("no photograph")
+    page = open_page()
+    page.locator("#folder").set_input_files(tmp_path / "day")
+    expect(page.locator("#busy")).to_have_text("3 photographs.")
+    assert page.locator("#list .name").all_inner_texts() == ["day/9.png", "day/10.png", "day/below/1.png"]
+
+
+DROPPED = """(photograph) => {
+  const bytes = Uint8Array.from(atob(photograph), one => one.charCodeAt(0));
+  const dropped = new DataTransfer();
+  dropped.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
+  dropped.items.add(new File(["text"], "dropped.txt"));
+  for (const kind of ["dragover", "drop"]) {
+    const told = { dataTransfer: dropped, bubbles: true, cancelable: true };
+    document.querySelector("#drop").dispatchEvent(new DragEvent(kind, told));
+  }
+}"""
+
+
+def test_what_is_dropped_on_the_page_is_decided(open_page, folder):
+    page = open_page()
+    page.evaluate(DROPPED, base64.b64encode((folder / "p defect.png").read_bytes()).decode())
+    expect(page.locator("#verdict")).to_contain_text("1 of 1 · dropped.png")
+    expect(page.locator("#verdict .word")).to_have_text("◆ defect")
+
+
 def three(value):
     """Three digits that matter."""
     return f"{float(f'{value:.3g}'):g}"
