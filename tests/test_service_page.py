@@ -89,13 +89,13 @@ def give(page, folder, *names):
     n = page.locator("#list li").count()
     expect(page.locator("#busy")).to_have_text(f"{n} photograph{'s' * (n != 1)}.")
     expect(page.locator("#verdict .word")).not_to_contain_text("deciding")
-    expect(page.locator("#point")).to_have_text(f"{SIZE[1]} × {SIZE[0]} pixels")
+    expect(page.locator("#mark-right")).to_be_enabled()  # photograph and map are there
 
 
 def go_to(page, name):
     page.locator("#list button", has_text=name).click()
     expect(page.locator("#verdict .name")).to_contain_text(name)
-    expect(page.locator("#point")).to_have_text(f"{SIZE[1]} × {SIZE[0]} pixels")
+    expect(page.locator("#mark-right")).to_be_enabled()  # photograph and map are there
 
 
 def verdicts(page):
@@ -495,3 +495,7 @@ def test_everything_is_reached_with_the_tab_key_and_shows_it(open_page, folder):
         "false",
     }
     assert wanted - reached == set()
+    page.locator("#regions .false").nth(1).focus()
+    page.keyboard.press("Space")
+    expect(page.locator("#regions .false").nth(1)).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#regions .false").nth(1)).to_be_focused()  # though the list was drawn anew

@@ -1,18 +1,19 @@
 // The inspection page: photographs go to the service one after the other, and a person says what they think of it.
 
-import { $, SIGNS, counted, make, score, size } from "./dom.js";
+import { $, SIGNS, counted, make, score } from "./dom.js";
 import { askKey, listenForGood, listenForKeys, takeFiles } from "./asking.js";
 import { Drawer } from "./drawing.js";
 import { exportMarks } from "./exporting.js";
 import { Mark, keyOf } from "./marks.js";
-import { diameter, findRegions, longest, shownRegions } from "./regions.js";
+import { imageOf } from "./pictures.js";
+import { drawRegions } from "./regionlist.js";
+import { findRegions, regionAt, shownRegions } from "./regions.js";
 import { Service } from "./service.js";
 import { Thresholds, drawScores, tellCalibration } from "./thresholds.js";
 import { Viewer } from "./viewer.js";
 
 const AT_ONCE = 2; // so that one is sent while another is decided
 const KEPT_BYTES = 1e9; // of maps; those of the photographs shown longest ago are asked for again
-const TOLD_REGIONS = 100;
 const OUTLINED_REGIONS = 1000;
 
 const photographs = [];
@@ -27,7 +28,7 @@ const service = new Service(askKey, (seconds) => tellBusy(seconds ? `The service
 const thresholds = new Thresholds(() => refresh());
 const viewer = new Viewer($("picture"), {
   onPoint: (place) => tellPoint(place),
-  onPick: (place, slack) => choose(regionAt(place, slack)),
+  onPick: (place, slack) => choose(regionAt(shown, place, slack)),
   onStroke: (...stroke) => drawer.stroke(...stroke),
   onZoom: (scale) => ($("zoom").value = `${Number((100 * scale).toPrecision(3))} %`),
 });
@@ -141,7 +142,7 @@ async function show(one) {
   listed(one);
   pump();
   try {
-    const image = await imageOf(one);
+    const image = await imageOf(one, (file) => service.photograph(model, file));
     if (mine !== turn) return;
     viewer.show(image, image.width, image.height);
     viewer.set({ drawing: one.mark.drawing });
@@ -159,27 +160,6 @@ function listed({ item }) {
   const top = item.offsetTop - list.offsetTop;
   if (top < list.scrollTop) list.scrollTop = top;
   else if (top + item.offsetHeight > list.scrollTop + list.clientHeight) list.scrollTop = top + item.offsetHeight - list.clientHeight;
-}
-
-/** The pixels as the model sees them; what the browser does not read just so, the service turns into a PNG. */
-async function imageOf(one) {
-  if (!one.shownPng && (await isPlain(one.file))) {
-    try {
-      return await createImageBitmap(one.file, { colorSpaceConversion: "none" });
-    } catch {
-      // then the service reads it
-    }
-  }
-  one.shownPng ??= await service.photograph(model, one.file);
-  return createImageBitmap(one.shownPng, { colorSpaceConversion: "none" });
-}
-
-/** Whether a browser shows this file as the model sees it: JPEG, BMP, and PNG of 8 bits that is not turned. */
-async function isPlain(file) {
-  const head = new Uint8Array(await file.slice(0, 65_536).arrayBuffer());
-  const text = new TextDecoder("latin1").decode(head);
-  if (head[0] === 0x89 && text.startsWith("PNG", 1)) return head[24] <= 8 && !text.includes("eXIf");
-  return (head[0] === 0xff && head[1] === 0xd8) || text.startsWith("BM");
 }
 
 async function showMap(one, mine) {
@@ -263,7 +243,7 @@ function refreshVerdict() {
   $("verdict").dataset.told = told;
   $("picture").setAttribute("aria-label", `Photograph ${place}, ${one.name}: ${verdict}`);
   for (const [id, isSaid] of [["right", one.mark.said === "right"], ["wrong", one.mark.said === "wrong"], ["missed", one.mark.nDrawn > 0]]) {
-    $(`mark-${id}`).disabled = one.score === null;
+    $(`mark-${id}`).disabled = !viewer.map; // what is outlined belongs to what is said
     $(`mark-${id}`).setAttribute("aria-pressed", String(isSaid));
   }
   $("mark-none").disabled = one.mark.isEmpty;
@@ -276,21 +256,9 @@ function again(one) {
 }
 
 function refreshRegions() {
+  const { wrong } = current?.mark ?? new Mark();
   const pitch = $("pitch").valueAsNumber || null;
-  const told = [pitch, current?.number, viewer.chosen && keyOf(viewer.chosen), ...shown.map((one) => keyOf(one) + current.mark.wrong.has(keyOf(one)))].join();
-  if ($("regions").dataset.told === told) return;
-  $("regions").dataset.told = told;
-  const rows = shown.slice(0, TOLD_REGIONS).map((region, place) => {
-    const isWrong = current.mark.wrong.has(keyOf(region));
-    const first = `${place + 1} · ${size(diameter(region), pitch)} across`;
-    const area = `${region.area} px²${pitch ? ` (${Number((region.area * pitch ** 2).toPrecision(3))} mm²)` : ""}`;
-    const more = `length ${size(longest(region), pitch)}, ${area}, peak ${score(region.peak)}, row ${region.row}, column ${region.column}`;
-    const to = make("button", { type: "button", class: isWrong ? "to is-wrong" : "to", "aria-current": region === viewer.chosen && "true", onclick: () => goTo(region) }, first, make("small", {}, more));
-    const wrong = make("button", { type: "button", class: "false", "aria-pressed": String(isWrong), "aria-label": `Region ${place + 1} is a false alarm`, onclick: () => markRegion(region) }, "wrong");
-    return make("li", {}, to, wrong);
-  });
-  if (shown.length > TOLD_REGIONS) rows.push(make("li", {}, `and ${shown.length - TOLD_REGIONS} more`));
-  $("regions").replaceChildren(...rows);
+  drawRegions({ number: current?.number, shown, chosen: viewer.chosen, wrong, pitch, onGo: goTo, onWrong: markRegion });
 }
 
 function refreshExport() {
@@ -316,11 +284,6 @@ function goTo(region) {
   choose(region);
 }
 
-function regionAt([x, y], slack) {
-  const away = ({ box: [left, top, right, bottom] }) => Math.max(left - x, x - right, top - y, y - bottom, 0);
-  return shown.filter((one) => away(one) <= slack).sort((one, other) => away(one) - away(other) || one.area - other.area)[0] ?? null;
-}
-
 function markRegion(region) {
   const { wrong } = current.mark;
   if (!wrong.delete(keyOf(region))) wrong.add(keyOf(region));
@@ -330,7 +293,7 @@ function markRegion(region) {
 
 function say(word) {
   const { mark } = current;
-  if (current.score === null) return;
+  if (!viewer.map) return;
   const isAlarm = verdictOf(current) !== "good";
   if (word === "wrong" && viewer.chosen) return markRegion(viewer.chosen);
   if (word === "wrong" && !isAlarm && !shown.length) {

@@ -18,7 +18,7 @@ export class Drawer {
   begin() {
     const { viewer } = this;
     if (viewer.isDrawing) return this.end();
-    if (!viewer.image || this.current().score === null) return;
+    if (!viewer.map) return;
     const { mark } = this.current();
     mark.drawing ??= new Drawing(viewer.width, viewer.height);
     const middle = viewer.pixelAt(viewer.canvas.width / 2, viewer.canvas.height / 2);

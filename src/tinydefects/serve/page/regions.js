@@ -67,6 +67,13 @@ export function shownRegions(regions, seed, minArea) {
   return regions.filter((one) => one.peak > level && one.area >= minArea);
 }
 
+/** The one whose box lies nearest to a place, at most so far away; null without any. */
+export function regionAt(regions, [x, y], slack) {
+  const away = ({ box: [left, top, right, bottom] }) => Math.max(left - x, x - right, top - y, y - bottom, 0);
+  const near = regions.filter((one) => away(one) <= slack);
+  return near.sort((one, other) => away(one) - away(other) || one.area - other.area)[0] ?? null;
+}
+
 /** Diameter of the disc of the same area, in pixels. */
 export const diameter = (region) => 2 * Math.sqrt(region.area / Math.PI);
 
