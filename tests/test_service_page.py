@@ -187,6 +187,13 @@ def test_regions_and_their_sizes_are_those_of_the_service(open_page, folder, ser
         assert f"length {region['length_px']:.1f} px ({three(region['length_mm'])} mm)" in line
         assert f"{region['area_px']} px² ({three(region['area_mm2'])} mm²)" in line
         assert f"row {region['peak_row']}, column {region['peak_column']}" in line
+    page.keyboard.press("n")  # the first one, brought to the middle
+    first = page.locator("#regions .to").first
+    expect(first).to_have_attribute("aria-current", "true")
+    page.locator("#picture").click(position={"x": 5, "y": 5})
+    expect(page.locator("#regions [aria-current]")).to_have_count(0)
+    page.locator("#picture").click()
+    expect(first).to_have_attribute("aria-current", "true")
     page.locator("#pitch").fill("")
     assert "mm" not in page.locator("#regions").inner_text()
     page.locator("#pitch").fill("0.1")
