@@ -150,7 +150,7 @@ def test_the_thresholds_are_told_with_what_any_other_would_be_worth(tmp_path, mo
     assert card["scores"] == known.scores.tolist()
     assert card["good_up_to"] == known.good_up_to
     assert card["defect_above"] == known.defect_above
-    assert (card["peak_above"], card["extent"]) == (known.seed, known.extent.level)
+    assert (card["peak_above"], card["extent"]) == (known.seed, known.extent.model_dump())
     assert card["most_share"] == [highest_rate(n_above, N_GOOD) for n_above in range(N_GOOD + 1)]
     assert card["words"] == str(known).splitlines()
     assert card["may_add"] is False

@@ -6,6 +6,7 @@ import io
 import re
 import sys
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -209,23 +210,25 @@ SCENES = """async ([width, height, values, extent, seed, least]) => {
 
 
 def test_regions_of_any_map_are_those_of_the_package(open_page):
-    from tinydefects.decisions.regions import find_regions, outline
+    from tinydefects.decisions.regions import Extent, find_regions, outline
 
     page, drawn = open_page(), np.random.default_rng(0)
-    for height, width in ((1, 1), (1, 30), (30, 1), (40, 50), (33, 47)):
-        for share in (0.1, 0.4, 0.6):
-            anomaly_map = drawn.random((height, width)).astype(np.float32)
-            extent, seed, least = 1 - share, 1 - share / 2, 2
-            expected, _ = find_regions(anomaly_map, extent=extent, seed=seed, min_area_px=least)
-            found = page.evaluate(SCENES, [width, height, anomaly_map.ravel().tolist(), extent, seed, least])
-            assert len(found) == len(expected)
-            for (row, column, area, peak, length, box, border), region in zip(found, expected, strict=True):
-                assert (row, column, area, peak) == (*region.peak_at, region.area_px, region.peak)
-                x, y, box_width, box_height = region.x_y_width_height
-                assert box == [x, y, x + box_width, y + box_height]
-                assert length == pytest.approx(region.length_px, rel=1e-9)
-                sides = [np.abs(np.diff(np.vstack([one, one[:1]]), axis=0)).sum() for one in outline(region.pixels)]
-                assert border == sum(sides)
+    for (height, width), share, reach in product(
+        ((1, 1), (1, 30), (30, 1), (40, 50), (33, 147)), (0.1, 0.4, 0.6), (0, 1, 3)
+    ):
+        anomaly_map = drawn.random((height, width)).astype(np.float32)
+        extent, seed, least = Extent(level=1 - share, good=0.2, patch_px=reach), 1 - share / 2, 2
+        expected, _ = find_regions(anomaly_map, extent=extent, seed=seed, min_area_px=least)
+        told = [width, height, anomaly_map.ravel().tolist(), extent.model_dump(), seed, least]
+        found = page.evaluate(SCENES, told)
+        assert len(found) == len(expected)
+        for (row, column, area, peak, length, box, border), region in zip(found, expected, strict=True):
+            assert (row, column, area, peak) == (*region.peak_at, region.area_px, region.peak)
+            x, y, box_width, box_height = region.x_y_width_height
+            assert box == [x, y, x + box_width, y + box_height]
+            assert length == pytest.approx(region.length_px, rel=1e-9)
+            sides = [np.abs(np.diff(np.vstack([one, one[:1]]), axis=0)).sum() for one in outline(region.pixels)]
+            assert border == sum(sides)
 
 
 def test_a_threshold_moved_by_hand_tells_what_it_costs_and_changes_verdicts_at_once(open_page, folder, tmp_path):

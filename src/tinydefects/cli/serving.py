@@ -16,6 +16,8 @@ from tinydefects.errors import MissingExtraError, TinyDefectsError
 from tinydefects.serve.service_settings import ServeSettings
 
 if TYPE_CHECKING:
+    from tinydefects.detector.detector import Detector
+    from tinydefects.export.exported import ExportedDetector
     from tinydefects.serve.work import Decides
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -102,7 +104,7 @@ def _load_models(places: Mapping[str, Path], settings: ServeOptions) -> "dict[st
 
     told = settings.model_dump(include={"teacher_weights", "device", "precision", "compiled"})
     loaded: dict[str, Decides] = {}
-    detectors: list[Detector | ExportedDetector] = []
+    detectors: list[Detector | ExportedDetector] = []  # the next one can share a teacher with them
     for name, path in places.items():
         detectors.append(detector := load_model(path, **told, loaded=detectors))
         calibration = require_calibration(detector.calibration, path)

@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from tinydefects.decisions.regions import Extent
+
 EXAMPLE_DECISION: dict[str, JsonValue] = {
     "verdict": "defect",
     "score": 0.73,
@@ -93,7 +95,7 @@ class CalibrationCard(BaseModel):
     good_up_to: float
     defect_above: float | None
     peak_above: float
-    extent: float
+    extent: Extent
     min_area_px: int
     pixel_pitch_mm: float | None
     colours: tuple[float, float]

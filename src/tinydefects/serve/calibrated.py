@@ -148,7 +148,7 @@ class Calibrated:
             calibration.settings,
             fingerprint=self.fingerprint,
             obtained="fresh",
-            extent=calibration.extent.level,
+            extent=calibration.extent,
         ).images
         return Made(decision=decision, more=record)
 

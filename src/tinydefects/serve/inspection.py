@@ -196,7 +196,7 @@ def _card(service: Service, model: Calibrated) -> CalibrationCard:
         good_up_to=known.good_up_to,
         defect_above=above if np.isfinite(above) else None,
         peak_above=known.seed,
-        extent=known.extent.level,
+        extent=known.extent,
         min_area_px=known.settings.smallest_px,
         pixel_pitch_mm=model.pixel_pitch_mm,
         colours=(low, high),

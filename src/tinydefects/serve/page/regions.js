@@ -1,14 +1,75 @@
 // Regions of a map in the browser: the same as `decisions/regions.py` finds, so that thresholds can be moved at once.
 
+const BLOCK = 64; // pixels, at least; side of the squares in which the highest values around are looked for
+
+/** 1 where a region can be: above the level, and at least halfway from `good` to the highest value within a patch. */
+function extentOf(map, width, height, { level, good, patch_px: reach }) {
+  const lowest = Math.fround(level);
+  const usual = Math.fround(good);
+  const inside = new Uint8Array(map.length);
+  for (let place = 0; place < map.length; place += 1) inside[place] = map[place] > lowest ? 1 : 0;
+  if (!reach) return inside;
+  const side = Math.max(BLOCK, 4 * reach);
+  for (let top = 0; top < height; top += side) {
+    for (let left = 0; left < width; left += side) {
+      const bottom = Math.min(top + side, height);
+      const right = Math.min(left + side, width);
+      if (!anyIn(inside, width, top, left, bottom, right)) continue; // of most of a map the highest need not be known
+      const highest = highestAround(map, width, height, { top, left, bottom, right }, reach);
+      for (let row = top, number = 0; row < bottom; row += 1) {
+        for (let column = left; column < right; column += 1, number += 1) {
+          const half = Math.fround(Math.fround(highest[number] + usual) / 2);
+          if (map[row * width + column] < half) inside[row * width + column] = 0;
+        }
+      }
+    }
+  }
+  return inside;
+}
+
+function anyIn(inside, width, top, left, bottom, right) {
+  for (let row = top; row < bottom; row += 1) {
+    if (inside.subarray(row * width + left, row * width + right).includes(1)) return true;
+  }
+  return false;
+}
+
+/** For each pixel of a block the highest value at most so many rows and columns away: along rows, then columns. */
+function highestAround(map, width, height, { top, left, bottom, right }, reach) {
+  const above = Math.max(0, top - reach);
+  const below = Math.min(height, bottom + reach);
+  const n = right - left;
+  const along = new Float32Array((below - above) * n);
+  for (let row = above; row < below; row += 1) {
+    for (let column = left; column < right; column += 1) {
+      let most = -Infinity;
+      const end = Math.min(width, column + reach + 1);
+      for (let near = Math.max(0, column - reach); near < end; near += 1) most = Math.max(most, map[row * width + near]);
+      along[(row - above) * n + column - left] = most;
+    }
+  }
+  const highest = new Float32Array((bottom - top) * n);
+  for (let row = top; row < bottom; row += 1) {
+    const end = Math.min(below, row + reach + 1);
+    for (let column = 0; column < n; column += 1) {
+      let most = -Infinity;
+      for (let near = Math.max(above, row - reach); near < end; near += 1) most = Math.max(most, along[(near - above) * n + column]);
+      highest[(row - top) * n + column] = most;
+    }
+  }
+  return highest;
+}
+
 /**
- * All 8-connected regions of a map above a level, highest peak first.
+ * All 8-connected regions of a map, as far as they can reach, highest peak first.
  *
  * @param {Float32Array} map height times width values, row by row
+ * @param {{level: number, good: number, patch_px: number}} extent how far, see `Extent` of the package
  * @returns {{runs: number[][], area: number, peak: number, row: number, column: number, box: number[]}[]} runs are
  *   [row, start, end) in reading order; row and column those of the peak; the box is left, top, right, bottom
  */
 export function findRegions(map, width, height, extent) {
-  const level = Math.fround(extent);
+  const inside = extentOf(map, width, height, extent);
   const runs = [];
   const parents = [];
   const rootOf = (one) => {
@@ -21,9 +82,9 @@ export function findRegions(map, width, height, extent) {
     const first = runs.length;
     const begin = row * width;
     for (let column = 0; column < width; column += 1) {
-      if (!(map[begin + column] > level)) continue;
+      if (!inside[begin + column]) continue;
       const start = column;
-      while (column < width && map[begin + column] > level) column += 1;
+      while (column < width && inside[begin + column]) column += 1;
       parents.push(runs.length);
       runs.push([row, start, column]);
     }

@@ -74,7 +74,7 @@ export class Thresholds {
   }
 
   get seed() {
-    return Math.max(this.peak.byHand ?? this.card.peak_above, this.card.extent);
+    return Math.max(this.peak.byHand ?? this.card.peak_above, this.card.extent.level);
   }
 
   verdict(value) {
@@ -87,7 +87,7 @@ export class Thresholds {
   redraw(model, scores, peaks) {
     const { card } = this;
     this.score.place(card.scores, scores, this.alarm);
-    this.peak.place(card.peaks, peaks, this.seed, card.extent);
+    this.peak.place(card.peaks, peaks, this.seed, card.extent.level);
     this.score.line.textContent = this.told(card.scores, this.alarm, "would alarm");
     this.peak.line.textContent = this.told(card.peaks, this.seed, "would show a region");
     const certain = card.defect_above === null ? "nothing is called a defect, as the good parts are too few" : `defect above ${score(card.defect_above)}`;
