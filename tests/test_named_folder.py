@@ -42,6 +42,19 @@ def test_sub_folders_of_cameras_count_everywhere_and_masks_mirror_them(tmp_path)
     assert parts.remarks == ()
 
 
+def test_a_folder_is_found_in_another_case_and_a_hidden_one_where_it_is_named(tmp_path):
+    draw_all(tmp_path / "Parts", "good/0.png good/1.png")
+    draw_all(tmp_path / ".kept", "good/2.png good/3.png")
+    for name, ids_there in (("parts", {"0", "1"}), (".kept", {"2", "3"})):
+        found = load_training(f"folder/{name}", root=tmp_path)
+        assert {sample.image_path.stem for sample in found.train} == ids_there
+
+
+def test_an_empty_training_folder_is_none(tmp_path):
+    (tmp_path / "parts/train").mkdir(parents=True)
+    assert len(train(tmp_path, "good/0.png good/1.png").train) == 2
+
+
 def test_one_mask_is_not_shared_by_two_images(tmp_path):
     with pytest.raises(DatasetError, match=r"3\.png: one mask for two images, .*cam1/3\.png and .*cam2/3\.png"):
         load(tmp_path, "train/good/0.png test/dark/cam1/3.png test/dark/cam2/3.png ground_truth/dark/3.png")

@@ -19,6 +19,12 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def test_a_link_that_leads_nowhere_is_named_with_what_it_leads_to(here):
+    (here / "in/002.png").symlink_to("gone.png")
+    with pytest.raises(DatasetError, match=r"in/002\.png: a link to gone\.png, which is not there; mend the link"):
+        find_photographs(["in/002.png"])
+
+
 @pytest.mark.parametrize(
     ("words", "ids"),
     [

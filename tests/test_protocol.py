@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tinydefects.benchmark.job import share_of, students_of
-from tinydefects.benchmark.run_folder import finished, read_protocol, write_protocol
+from tinydefects.benchmark.run_folder import finished, joined, read_protocol, write_protocol
 from tinydefects.benchmark.selection import jobs_of_shard
+from tinydefects.errors import ResultError
 from tinydefects.metrics.groups import SizeBins
 from tinydefects.results.protocol import OF_EACH_CATEGORY, EvaluationProtocol, list_jobs
 
@@ -152,3 +153,22 @@ def test_options_of_a_dataset_change_the_jobs_on_it_and_no_others():
 
 def test_the_first_seed_is_that_of_the_protocol_and_not_the_number_0():
     assert [job.is_first_seed for job in jobs_of("fbft")[:2]] == [True, False]
+
+
+def test_a_run_without_teacher_joins_the_folder_of_one_that_has_it(tmp_path):
+    stored = replace(PROTOCOL, teacher_fingerprint="ab")
+    write_protocol(stored, tmp_path)
+    asked = replace(PROTOCOL, categories=("btad/01",), seeds=(4, 5), teacher="another")
+    found = joined(asked, tmp_path)
+    assert (found.teacher, found.fingerprint) == ("builtin", stored.fingerprint)
+    assert (found.categories, found.seeds) == ((*PROTOCOL.categories, "btad/01"), (3, 4, 5))
+    with pytest.raises(ResultError, match=r"another protocol \(teacher_fingerprint: ab there, cd here\)"):
+        joined(replace(PROTOCOL, teacher_fingerprint="cd"), tmp_path)
+
+
+def test_a_protocol_whose_numbers_differ_is_refused(tmp_path):
+    write_protocol(PROTOCOL, tmp_path)
+    path = tmp_path / "protocol.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 0}))
+    with pytest.raises(ResultError, match=r"protocol\.json: protocol version 0, this is version 1, whose"):
+        joined(PROTOCOL, tmp_path)
