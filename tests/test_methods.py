@@ -23,7 +23,7 @@ from tinydefects.methods.patches import PatchSource
 TEXTS = {name: name for name, kind in METHODS.items() if not kind.argument}
 TEXTS |= {name: f"{name}:epochs=2" for name in METHODS if name.startswith("fbft")}
 TEXTS |= {"patchcore": "patchcore:coreset=0.3", "patchcore_hnsw": "patchcore_hnsw:coreset=0.3"}
-TEXTS |= {"anomalydino": "anomalydino:n_shot=2"}
+TEXTS |= {"anomalydino": "anomalydino:n_shot=2", "procon": "procon:coreset=0.3"}
 ON_PATCHES = [name for name in TEXTS if METHODS[name].uses_teacher]
 every_peer = pytest.mark.parametrize("name", TEXTS)
 
@@ -219,6 +219,9 @@ def test_the_room_foretold_is_that_of_the_blocks_that_are_read(tmp_path):
         ("patchkore", r"^patchkore: no such method; did you mean patchcore\? there are fbft, "),
         ("patchcore:coreste=0.1", r"^patchcore:coreste=0.1: coreste: no such option; did you mean coreset\?"),
         ("patchcore:coreset=2", r"^patchcore:coreset=2: option coreset: .* less than or equal to 1 \(got '2'\)$"),
+        ("procon:banks=0", r"^procon:banks=0: option banks: .* greater than 0 \(got '0'\)$"),
+        ("procon:coreset=0", r"^procon:coreset=0: option coreset: .* greater than 0 \(got '0'\)$"),
+        ("procon:neighbours=5", r"^procon:neighbours=5: neighbours: no such option; .*bank_per_block"),
         ("patchcore:block=middle", r"option block: .*'earlier', 'later' or 'both'"),
         ("fbft:blocks=7,11", r"option blocks: give blocks from 0, ascending: 7-11"),
         ("fbft:blocks=11", r"^fbft:blocks=11: blocks 11: the students translate two blocks into each other"),
@@ -263,3 +266,8 @@ def test_threads_of_the_neighbour_search_are_those_of_torch(tmp_path):
         assert faiss.omp_get_max_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_guide_lists_every_method():
+    guide = (Path(__file__).parents[1] / "docs/compare_methods.md").read_text(encoding="utf-8")
+    assert not [name for name in METHODS if f"`{name}`" not in guide and not name.startswith("fbft_")]

@@ -1,12 +1,12 @@
 """What each method on patches computes, against slow and obvious versions."""
 
 import sys
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+from method_samples import Images
 from tinydefects.detector.features import greedy_coreset
 from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
 from tinydefects.methods.gaussian import GaussianOptions, GaussianScorer, PositionGaussianScorer, mean_and_covariance
@@ -20,36 +20,6 @@ from tinydefects.methods.memory_bank import (
 )
 from tinydefects.methods.patches import PatchScorer, chosen_block, unit_length
 from tinydefects.methods.subspace import SubspaceOptions, SubspaceScorer
-
-
-class Images:
-    """Features of training images that lie in memory."""
-
-    def __init__(self, *shapes: tuple[int, int], dim: int = 6, seed: int = 0, n_blocks: int = 2) -> None:
-        generator = np.random.default_rng(seed)
-        mixing = generator.standard_normal((dim, dim))
-        self._images = [
-            tuple((generator.standard_normal((*shape, dim)) @ mixing + 3).astype(np.float32) for _ in range(n_blocks))
-            for shape in shapes
-        ]
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, place: int) -> Sequence[np.ndarray]:
-        return self._images[place]
-
-    @property
-    def n_patches(self) -> int:
-        return sum(self._per(one) for one in self._images)
-
-    def patches(self, block: str) -> np.ndarray:
-        return np.concatenate([chosen_block(one, block).reshape(self._per(one), -1) for one in self._images])
-
-    @staticmethod
-    def _per(one: Sequence[np.ndarray]) -> int:
-        return one[0].shape[0] * one[0].shape[1]
-
 
 TRAIN = Images((4, 5), (3, 7), (6, 6))
 (ASKED,) = Images((5, 4), seed=1)

@@ -22,6 +22,7 @@ from tinydefects.methods.memory_bank import (
 )
 from tinydefects.methods.method import INPUT, LEARNING, Method, MethodInputs, NoOptions, read_options, read_settings
 from tinydefects.methods.patches import PatchMethod, PatchScorer, PatchSource
+from tinydefects.methods.procon import ProConOptions, ProConScorer
 from tinydefects.methods.subspace import SubspaceOptions, SubspaceScorer
 
 FBFT = (*INPUT, *LEARNING)
@@ -103,6 +104,11 @@ def _patchcore(inputs: MethodInputs, *, approximate: bool = False) -> Method:
 def _anomalydino(inputs: MethodInputs) -> Method:
     options = read_options(AnomalyDinoOptions, inputs.options, beside=WHOLE)
     return _on_patches(AnomalyDinoScorer(options, seed=inputs.seed), inputs)
+
+
+def _procon(inputs: MethodInputs) -> Method:
+    options = read_options(ProConOptions, inputs.options, beside=INPUT)
+    return _on_patches(ProConScorer(options, seed=inputs.seed), inputs)
 
 
 def _gaussian(inputs: MethodInputs) -> Method:
@@ -200,6 +206,14 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         options=AnomalyDinoOptions,
         settings=WHOLE,
+    ),
+    "procon": MethodKind(
+        make=_procon,
+        summary="what of a patch its neighbours in several banks cannot make up (ProCon)",
+        uses_seed=True,
+        uses_teacher=True,
+        options=ProConOptions,
+        settings=INPUT,
     ),
     "gaussian": MethodKind(
         make=_gaussian,

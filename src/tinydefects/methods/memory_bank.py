@@ -11,7 +11,7 @@ The image score of both is the one that all methods share, without PatchCore's r
 mean of the highest 1 % of the patches.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Annotated, Any
@@ -26,6 +26,7 @@ from tinydefects.detector.features import greedy_coreset
 from tinydefects.errors import MissingExtraError
 from tinydefects.methods.patches import Block, Features, TrainingFeatures, chosen_block, unit_length
 
+Describe = Callable[[Sequence[Features]], Features]
 HNSW_LINKS = 32  # neighbours of each vector in the graph; with the depths below, faiss's usual middle way
 HNSW_BUILD_DEPTH, HNSW_SEARCH_DEPTH = 64, 64
 
@@ -52,10 +53,17 @@ class NearestNeighbours:
     def squared_distances(self, features: Features, *, k: int = 1) -> Features:
         """For vectors (..., C) the squared distances (..., k) to the k nearest, the nearest first."""
         _load_faiss()
-        flat = np.ascontiguousarray(features.reshape(-1, features.shape[-1]), dtype=np.float32)
-        squared, _ = self._index.search(flat, min(k, self.n_vectors))
+        squared, _ = self._index.search(_flat(features), min(k, self.n_vectors))
         # Rounding takes the distance between equal vectors a little below zero.
         return np.asarray(np.maximum(squared, 0).reshape(*features.shape[:-1], -1))
+
+    def nearest(self, features: Features, *, k: int) -> tuple[Features, Features]:
+        """As `squared_distances`, and the k nearest vectors themselves, (..., k, C)."""
+        _load_faiss()
+        k = min(k, self.n_vectors)
+        squared, _, vectors = self._index.search_and_reconstruct(_flat(features), k)
+        leading = features.shape[:-1]
+        return np.maximum(squared, 0).reshape(*leading, k), vectors.reshape(*leading, k, -1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,15 +98,7 @@ class PatchCoreScorer:
 
     def learn(self, images: TrainingFeatures) -> None:
         options, generator = self._options, np.random.default_rng(self._seed)
-        kept = sample_patches(images, options.candidates, generator)
-        candidates, first = [], 0
-        for image in images:
-            described = self._described([block[None] for block in image])
-            patches = described.reshape(-1, described.shape[-1])
-            from_here = kept[np.searchsorted(kept, first) : np.searchsorted(kept, first + len(patches))]
-            candidates.append(patches[from_here - first])
-            first += len(patches)
-        vectors = np.concatenate(candidates)
+        vectors = sample_described(images, self._described, options.candidates, generator)
         size = min(max(1, round(options.coreset * images.n_patches)), options.largest_bank)
         chosen = vectors if size >= len(vectors) else vectors[greedy_coreset(vectors, size, generator)]
         self._bank = NearestNeighbours(chosen, approximate=self._approximate)
@@ -109,11 +109,7 @@ class PatchCoreScorer:
         return np.asarray(np.sqrt(squared).mean(axis=-1), dtype=np.float32)
 
     def _described(self, blocks: Sequence[Features]) -> Features:
-        """Features (B, h, w, C) of the chosen block, each the mean of its neighbourhood; the border repeats."""
-        features = chosen_block(blocks, self._options.block)
-        for axis in (1, 2):
-            features = ndimage.uniform_filter1d(features, self._options.neighbourhood, axis=axis, mode="nearest")
-        return features
+        return neighbourhood_mean(chosen_block(blocks, self._options.block), self._options.neighbourhood)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,12 +153,41 @@ class AnomalyDinoScorer:
         return unit_length(chosen_block(blocks, self._options.block))
 
 
+def neighbourhood_mean(features: Features, size: int) -> Features:
+    """Features (B, h, w, C), each the mean of its `size` x `size` neighbourhood; the border repeats."""
+    for axis in (1, 2):
+        features = ndimage.uniform_filter1d(features, size, axis=axis, mode="nearest")
+    return features
+
+
+def sample_described(
+    images: TrainingFeatures, describe: Describe, n_most: int, generator: np.random.Generator
+) -> Features:
+    """Descriptions (N, C) of all patches of all images, or of `n_most` of them by chance.
+
+    `describe` turns features (1, h, w, C) of each block into one description (1, h, w, C) a patch.
+    """
+    kept = sample_patches(images, n_most, generator)
+    described, first = [], 0
+    for image in images:
+        patches = _flat(describe([block[None] for block in image]))
+        from_here = kept[np.searchsorted(kept, first) : np.searchsorted(kept, first + len(patches))]
+        described.append(patches[from_here - first])
+        first += len(patches)
+    return np.concatenate(described)
+
+
 def sample_patches(images: TrainingFeatures, n_most: int, generator: np.random.Generator) -> NDArray[np.intp]:
     """Which patches to keep when they are counted through all images: all, or `n_most` by chance, in their order."""
     n_patches = images.n_patches
     if n_patches <= n_most:
         return np.arange(n_patches)
     return np.sort(generator.choice(n_patches, n_most, replace=False, shuffle=False))
+
+
+def _flat(features: Features) -> Features:
+    """(..., C) as (N, C), contiguous."""
+    return np.ascontiguousarray(features.reshape(-1, features.shape[-1]), dtype=np.float32)
 
 
 def _load_faiss() -> ModuleType:
