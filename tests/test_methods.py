@@ -222,6 +222,8 @@ def test_the_room_foretold_is_that_of_the_blocks_that_are_read(tmp_path):
         ("procon:banks=0", r"^procon:banks=0: option banks: .* greater than 0 \(got '0'\)$"),
         ("procon:coreset=0", r"^procon:coreset=0: option coreset: .* greater than 0 \(got '0'\)$"),
         ("procon:neighbours=5", r"^procon:neighbours=5: neighbours: no such option; .*bank_per_block"),
+        ("mh_patchcore:variance=1", r"^mh_patchcore:variance=1: option variance: .* less than 1 \(got '1'\)$"),
+        ("mh_patchcore:shrinkage=-1", r"^mh_patchcore:shrinkage=-1: option shrinkage: .* equal to 0 \(got '-1'\)$"),
         ("patchcore:block=middle", r"option block: .*'earlier', 'later' or 'both'"),
         ("fbft:blocks=7,11", r"option blocks: give blocks from 0, ascending: 7-11"),
         ("fbft:blocks=11", r"^fbft:blocks=11: blocks 11: the students translate two blocks into each other"),

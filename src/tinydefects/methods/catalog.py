@@ -24,6 +24,7 @@ from tinydefects.methods.method import INPUT, LEARNING, Method, MethodInputs, No
 from tinydefects.methods.patches import PatchMethod, PatchScorer, PatchSource
 from tinydefects.methods.procon import ProConOptions, ProConScorer
 from tinydefects.methods.subspace import SubspaceOptions, SubspaceScorer
+from tinydefects.methods.whitened_bank import WhitenedBankOptions, WhitenedBankScorer
 
 FBFT = (*INPUT, *LEARNING)
 WHOLE = ("precision", "blocks")  # of INPUT, for methods that learn from whole images
@@ -104,6 +105,10 @@ def _patchcore(inputs: MethodInputs, *, approximate: bool = False) -> Method:
 def _anomalydino(inputs: MethodInputs) -> Method:
     options = read_options(AnomalyDinoOptions, inputs.options, beside=WHOLE)
     return _on_patches(AnomalyDinoScorer(options, seed=inputs.seed), inputs)
+
+
+def _mh_patchcore(inputs: MethodInputs) -> Method:
+    return _on_patches(WhitenedBankScorer(read_options(WhitenedBankOptions, inputs.options, beside=INPUT)), inputs)
 
 
 def _procon(inputs: MethodInputs) -> Method:
@@ -206,6 +211,14 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         options=AnomalyDinoOptions,
         settings=WHOLE,
+    ),
+    "mh_patchcore": MethodKind(
+        make=_mh_patchcore,
+        summary="Mahalanobis distance to the nearest patch of a bank built image by image (MH-PatchCore)",
+        uses_seed=False,
+        uses_teacher=True,
+        options=WhitenedBankOptions,
+        settings=INPUT,
     ),
     "procon": MethodKind(
         make=_procon,
