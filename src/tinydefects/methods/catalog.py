@@ -23,6 +23,7 @@ from tinydefects.methods.memory_bank import (
 from tinydefects.methods.method import INPUT, LEARNING, Method, MethodInputs, NoOptions, read_options, read_settings
 from tinydefects.methods.patches import PatchMethod, PatchScorer, PatchSource
 from tinydefects.methods.procon import ProConOptions, ProConScorer
+from tinydefects.methods.retrieval import RadOptions, RadScorer
 from tinydefects.methods.subspace import SubspaceOptions, SubspaceScorer
 from tinydefects.methods.whitened_bank import WhitenedBankOptions, WhitenedBankScorer
 
@@ -114,6 +115,10 @@ def _mh_patchcore(inputs: MethodInputs) -> Method:
 def _procon(inputs: MethodInputs) -> Method:
     options = read_options(ProConOptions, inputs.options, beside=INPUT)
     return _on_patches(ProConScorer(options, seed=inputs.seed), inputs)
+
+
+def _rad(inputs: MethodInputs) -> Method:
+    return _on_patches(RadScorer(read_options(RadOptions, inputs.options, beside=WHOLE)), inputs)
 
 
 def _gaussian(inputs: MethodInputs) -> Method:
@@ -227,6 +232,14 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         options=ProConOptions,
         settings=INPUT,
+    ),
+    "rad": MethodKind(
+        make=_rad,
+        summary="cosine distance to patches near the same place of training images alike (RAD)",
+        uses_seed=False,
+        uses_teacher=True,
+        options=RadOptions,
+        settings=WHOLE,
     ),
     "gaussian": MethodKind(
         make=_gaussian,
