@@ -24,6 +24,7 @@ TEXTS = {name: name for name, kind in METHODS.items() if not kind.argument}
 TEXTS |= {name: f"{name}:epochs=2" for name in METHODS if name.startswith("fbft")}
 TEXTS |= {"patchcore": "patchcore:coreset=0.3", "patchcore_hnsw": "patchcore_hnsw:coreset=0.3"}
 TEXTS |= {"anomalydino": "anomalydino:n_shot=2", "procon": "procon:coreset=0.3"}
+TEXTS |= {"noise_discriminator": "noise_discriminator:steps=100:patches=64:hidden=64"}
 ON_PATCHES = [name for name in TEXTS if METHODS[name].uses_teacher]
 every_peer = pytest.mark.parametrize("name", TEXTS)
 
@@ -227,6 +228,12 @@ def test_the_room_foretold_is_that_of_the_blocks_that_are_read(tmp_path):
         ("rad:k_image=0", r"^rad:k_image=0: option k_image: .* greater than 0 \(got '0'\)$"),
         ("rad:radius=-1", r"^rad:radius=-1: option radius: .* equal to 0 \(got '-1'\)$"),
         ("rad:tile=64", r"^rad:tile=64: tile: no such option"),
+        ("noise_discriminator:noise=0", r"^noise_discriminator:noise=0: option noise: .* greater than 0 \(got '0'\)$"),
+        (
+            "noise_discriminator:noise=inf",
+            r"^noise_discriminator:noise=inf: option noise: .* finite number \(got 'inf'\)$",
+        ),
+        ("noise_discriminator:epochs=3", r"^noise_discriminator:epochs=3: epochs: no such option; .*steps"),
         ("patchcore:block=middle", r"option block: .*'earlier', 'later' or 'both'"),
         ("fbft:blocks=7,11", r"option blocks: give blocks from 0, ascending: 7-11"),
         ("fbft:blocks=11", r"^fbft:blocks=11: blocks 11: the students translate two blocks into each other"),

@@ -10,6 +10,7 @@ from tinydefects.detector.settings import Preset, require_pair
 from tinydefects.detector.students import Combine
 from tinydefects.errors import TinyDefectsError
 from tinydefects.methods.anomalib_method import AnomalibMethod, AnomalibOptions
+from tinydefects.methods.discriminator import DiscriminatorOptions, DiscriminatorScorer
 from tinydefects.methods.fbft import FbftMethod
 from tinydefects.methods.gaussian import GaussianOptions, GaussianScorer, PositionGaussianScorer
 from tinydefects.methods.imported_maps import ImportedMaps, MapsOptions
@@ -129,6 +130,11 @@ def _gaussian(inputs: MethodInputs) -> Method:
     if not source.settings.is_one_pass:
         raise TinyDefectsError("per_position=true compares the same place of whole images: leave out tile and stride")
     return PatchMethod(PositionGaussianScorer(options), source)
+
+
+def _noise_discriminator(inputs: MethodInputs) -> Method:
+    options, source = read_options(DiscriminatorOptions, inputs.options, beside=INPUT), PatchSource(inputs)
+    return PatchMethod(DiscriminatorScorer(options, seed=inputs.seed, device=source.teacher.device), source)
 
 
 def _local_contrast(inputs: MethodInputs) -> Method:
@@ -255,6 +261,14 @@ METHODS: dict[str, MethodKind] = {
         uses_seed=False,
         uses_teacher=True,
         options=SubspaceOptions,
+        settings=INPUT,
+    ),
+    "noise_discriminator": MethodKind(
+        make=_noise_discriminator,
+        summary="small network that tells normal patches from noised ones, after SimpleNet and SuperSimpleNet",
+        uses_seed=True,
+        uses_teacher=True,
+        options=DiscriminatorOptions,
         settings=INPUT,
     ),
     "local_contrast": MethodKind(
