@@ -14,11 +14,13 @@ from command_line import run
 from tiny_teachers import counting_teacher
 from tinydefects.cli.detecting import told_of_the_end
 from tinydefects.data.pixels import write_png
+from tinydefects.decisions.calibration import CalibrationSettings
 from tinydefects.detector.detector import Detector
 from tinydefects.detector.features import FeatureCache, expected_bytes, spread_patches
 from tinydefects.detector.patch_grid import PatchGrid
+from tinydefects.detector.settings import DetectorSettings
 from tinydefects.detector.students import StudentPair, mean_loss, pair_loss
-from tinydefects.detector.training import has_stalled, split_passes, until_stalled
+from tinydefects.detector.training import Epoch, has_stalled, split_passes, until_stalled
 from tinydefects.errors import TinyDefectsError, TrainingError
 
 CACHE_BYTES = 128 + 32 + 2 * 12 * 2  # of one patch of the counting teacher
@@ -63,12 +65,12 @@ def watched(held_out: Sequence[float], *, epochs: int, patience: int = 2) -> tup
     """A made-up training: in epoch n all weights are n, and the held-out loss is what the list says."""
     students, told = StudentPair(4), iter(held_out)
 
-    def losses() -> Iterator[float]:
+    def training() -> Iterator[Epoch]:
         for epoch in range(1, epochs + 1):
             students.load_state_dict({name: torch.full_like(w, epoch) for name, w in students.state_dict().items()})
-            yield 1 / epoch
+            yield Epoch(loss=1 / epoch, validation_loss=None, n_epochs=epochs, is_last=epoch == epochs)
 
-    return students, list(until_stalled(students, losses(), lambda: next(told), epochs=epochs, patience=patience))
+    return students, list(until_stalled(students, training(), lambda: next(told), patience=patience))
 
 
 def test_a_plateau_ends_training_early_with_the_students_of_the_lowest_loss():
@@ -158,12 +160,62 @@ def test_a_model_saved_before_these_options_existed_still_loads(tmp_path):
     file = tmp_path / "model/detector.json"
     described = json.loads(file.read_text())
     assert described.pop("validation_losses") == []
-    for name in ("validation_fraction", "patience", "patch_fraction"):
+    for name in ("validation_fraction", "patience", "patch_fraction", "steps"):
         assert described["settings"].pop(name) is None
     file.write_text(json.dumps(described))
     loaded = Detector.load(tmp_path / "model", teacher=detector.teacher)
     assert loaded.fingerprint == detector.fingerprint
     assert (loaded.validation_losses, loaded.kept_epoch) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "n_epochs"),
+    [
+        ({}, 4),  # 2 steps an epoch
+        ({"patches_per_batch": 64}, 2),  # 5 steps
+        ({"validation_fraction": 0.2, "patience": 9}, 7),  # 1 step
+    ],
+)
+def test_steps_end_a_fit_that_counts_them_and_stay_with_the_model(options, n_epochs, tmp_path):
+    told = []
+    detector = Detector(teacher=counting_teacher(), resolution=64, steps=7, **options)
+    detector.fit(textures(5), progress=lambda *step: told.append(step))
+    assert detector.settings.epochs is None
+    assert len(detector.losses) == n_epochs
+    students = [step[1:] for step in told if step[0] == "students"]
+    assert students == [(epoch, n_epochs) for epoch in range(1, n_epochs + 1)]
+    detector.save(tmp_path / "model")
+    loaded = Detector.load(tmp_path / "model", teacher=detector.teacher)
+    assert (loaded.settings.steps, loaded.settings.epochs) == (7, None)
+    assert loaded.fingerprint == detector.fingerprint
+
+
+def test_as_many_steps_as_epochs_take_are_the_same_training():
+    by_epochs, by_steps = (
+        Detector(teacher=counting_teacher(), resolution=64, **length).fit(textures(5))
+        for length in ({"epochs": 3}, {"steps": 6})
+    )
+    assert torch.equal(weights_of(by_epochs.students), weights_of(by_steps.students))
+    assert by_epochs.losses == by_steps.losses
+
+
+def test_students_of_folds_take_as_many_steps_and_say_how_far_they_are():
+    told = []
+    detector = Detector(teacher=counting_teacher(), resolution=64, steps=3)
+    detector.fit(
+        textures(5), calibration=CalibrationSettings(), unseen="folds", progress=lambda *step: told.append(step)
+    )
+    folds = [step[1:] for step in told if step[0] == "students of folds"]
+    assert folds == [(epoch, 15) for epoch in range(1, 16)]  # 1 step an epoch without one of the images
+
+
+def test_the_epochs_foretold_are_those_that_steps_make():
+    counted = DetectorSettings(steps=30)
+    assert counted.expected_epochs(n_passes=40, n_patches=400) == pytest.approx(3.0)
+    mixed = DetectorSettings(steps=30, patches_per_batch=20)
+    assert mixed.expected_epochs(n_passes=40, n_patches=400) == pytest.approx(1.5)
+    assert DetectorSettings().expected_epochs(n_passes=40, n_patches=400) == 50.0
+    assert DetectorSettings(epochs=3).expected_epochs(n_passes=40, n_patches=400) == 3.0
 
 
 @pytest.mark.parametrize(
@@ -179,6 +231,8 @@ def test_the_epoch_that_is_kept_is_the_first_of_the_lowest_held_out_loss_or_the_
     ("settings", "expected"),
     [
         ({"patience": 4}, r"a patience of 4 epochs looks at held-out images: give a validation_fraction"),
+        ({"steps": 9, "epochs": 4}, r"9 steps and 4 epochs are two ends of one training: give steps \(--steps\) or"),
+        ({"steps": 0}, "field 'steps': Input should be greater than 0"),
         ({"validation_fraction": 0.1, "preset": "published"}, "the preset published learns from every patch"),
         ({"patch_fraction": 0.1, "preset": "published"}, "the preset published learns from every patch"),
         ({"validation_fraction": 1.0}, "field 'validation_fraction': Input should be less than 1"),
@@ -307,6 +361,12 @@ def test_an_early_end_is_told_with_its_epoch():
         "students: stopped after epoch 4 of 200; those of epoch 2 are kept, where the loss of the held-out images was "
         "lowest (0.25)"
     )
+
+
+def test_the_end_of_counted_steps_is_told_with_its_epoch():
+    detector = Detector(teacher=counting_teacher(), steps=9, validation_fraction=0.5)
+    detector.losses, detector.validation_losses = [0.4, 0.3], [0.25, 0.5]
+    assert told_of_the_end(detector).startswith("students: ended after epoch 2; those of epoch 1 are kept")
 
 
 @pytest.mark.slow

@@ -333,6 +333,7 @@ def test_a_run_knows_how_many_jobs_are_beside_one(told, n_workers, n_beside):
     ("options", "told"),
     [
         (["--patience", "2"], "a patience of 2 epochs looks at held-out images: give a validation_fraction"),
+        (["--steps", "9", "--epochs", "4"], "9 steps and 4 epochs are two ends of one training: give steps (--steps)"),
         (["--blocks", "7-"], "--blocks: give blocks from 0, ascending"),
         (["--blocks", "7"], "blocks 7: the students translate two blocks into each other; give an earlier"),
         (["--learning-rate", "0"], "--learning-rate"),

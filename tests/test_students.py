@@ -119,3 +119,13 @@ def test_a_loss_that_is_not_finite_counts_even_where_the_weights_stay_finite():
     with pytest.raises(TrainingError, match="epoch 1, step 2: the loss is nan"):
         list(train_students(students, [[*batches(1), nothing]], learning_rate=1e-3))
     assert all(torch.equal(weights, before[name]) for name, weights in students.state_dict().items())
+
+
+@pytest.mark.parametrize(("steps", "taken"), [(2, [2]), (3, [3]), (7, [3, 3, 1]), (None, [3, 3, 3])])
+def test_training_ends_after_so_many_steps_within_an_epoch_if_need_be(steps, taken):
+    counted, by_hand = StudentPair(6), StudentPair(6)
+    losses = list(train_students(counted, [batches(3)] * 3, learning_rate=1e-3, steps=steps))
+    assert [len(epoch) for epoch in losses] == taken
+    list(train_students(by_hand, [batches(3)[:number] for number in taken], learning_rate=1e-3))
+    for weights, expected in zip(counted.parameters(), by_hand.parameters(), strict=True):
+        assert torch.equal(weights, expected)

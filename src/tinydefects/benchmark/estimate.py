@@ -21,12 +21,12 @@ from tinydefects.data.sample import Category
 from tinydefects.detector.devices import limited_threads
 from tinydefects.detector.features import FeatureFormat, expected_bytes
 from tinydefects.detector.patch_grid import PatchGrid, Size
-from tinydefects.detector.settings import DetectorSettings
+from tinydefects.detector.settings import DEFAULT_EPOCHS, DetectorSettings
 from tinydefects.detector.students import time_pass
 from tinydefects.detector.teacher import Teacher
 from tinydefects.errors import TrainingError
 from tinydefects.methods.catalog import METHODS, parse_method
-from tinydefects.methods.method import INPUT, read_settings
+from tinydefects.methods.method import INPUT, LEARNING, read_settings
 from tinydefects.results.protocol import NO_RESOLUTION, Job
 
 
@@ -36,6 +36,7 @@ class Workload:
 
     Attributes:
         n_train, n_test: images to learn from and to score.
+        n_passes: of the teacher over the images to learn from.
         megapixels: of all images that are scored, validation images among them.
         n_train_patches, n_patches: of the images to learn from, and of all.
         training_bytes, feature_bytes: features to learn from in 16 bit (in the preset `published` in 32), and with
@@ -45,6 +46,7 @@ class Workload:
     n_train: int
     n_test: int
     megapixels: float
+    n_passes: int = 0
     n_train_patches: int = 0
     n_patches: int = 0
     training_bytes: int = 0
@@ -77,6 +79,7 @@ class CategorySizes:
             n_train=n_train,
             n_test=n_test,
             megapixels=megapixels,
+            n_passes=len(train),
             n_train_patches=sum(prod(grid.shape) for grid in train),
             n_patches=sum(prod(grid.shape) for grid in (*train, *rest)),
             training_bytes=training_bytes,
@@ -110,7 +113,7 @@ class Effort:
     scoring: float
 
 
-FBFT = Effort(5.0, 0.1)  # 50 epochs; measured with the built-in teacher at 384 px, as all of these
+FBFT = Effort(5.0, 0.1)  # DEFAULT_EPOCHS; measured with the built-in teacher at 384 px, as all of these
 EFFORTS: Mapping[str, Effort] = {
     **{name: FBFT for name, kind in METHODS.items() if kind.students},
     "fbft_published": Effort(8.0, 1.1),  # with a pass of its own
@@ -209,7 +212,7 @@ class _Known:
             return 2 * scoring
         name = job.method.partition(":")[0]
         effort = EFFORTS.get(name, ANY_METHOD)
-        learning = 0.0 if job.name in self.spared else effort.learning
+        learning = 0.0 if job.name in self.spared else effort.learning * _share_of_epochs(job, load)
         patches = learning * load.n_train_patches + effort.scoring * (load.n_patches - load.n_train_patches)
         if share_of(job) is None and METHODS[name].shares_features:  # not this time: a pass of its own over each image
             patches += load.n_patches
@@ -284,6 +287,16 @@ def require_space(plan: Plan, settings: RunSettings) -> None:
             f"{settings.features}: features and results need {needed / 1e9:.3g} GB more, the disk has "
             f"{free / 1e9:.3g} GB free: free space, choose another --features, {remedy}"
         )
+
+
+def _share_of_epochs(job: Job, load: Workload) -> float:
+    """How much students learn that are told epochs or steps, of what those learn who are told nothing."""
+    kind, options = parse_method(job.method)
+    if "epochs" not in kind.settings or not load.n_train_patches:
+        return 1.0
+    named = {name: text for name, text in options.items() if name in LEARNING}
+    settings = read_settings(named, preset=kind.preset)
+    return settings.expected_epochs(n_passes=load.n_passes, n_patches=load.n_train_patches) / DEFAULT_EPOCHS
 
 
 def _rates(jobs: Sequence[Job], loads: Loads, results: Mapping[str, Finished]) -> Rates:

@@ -217,7 +217,9 @@ def _found_bits(samples: "Sequence[Sample]") -> int:
 def told_of_the_end(detector: "Detector") -> str:
     """When training with held-out images ended, and which students it kept."""
     ran, most, kept = len(detector.losses), detector.settings.epochs, detector.kept_epoch
-    ended = f"stopped after epoch {ran} of {most}" if ran < most else f"did not stop before epoch {most}, the last"
+    ended = f"did not stop before epoch {most}, the last" if ran == most else f"stopped after epoch {ran} of {most}"
+    if most is None:  # steps were counted
+        ended = f"ended after epoch {ran}"
     lowest = f"the loss of the held-out images was lowest ({min(detector.validation_losses):.4g})"
     return f"students: {ended}; those of epoch {kept} are kept, where {lowest}"
 

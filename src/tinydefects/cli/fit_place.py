@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FEATURES = ".features"
 DESCRIPTION_BYTES = 2**16  # more than detector.json takes
-NOT_IN_FEATURES = {"epochs", "seed", "learning_rate", "patches_per_batch", "validation_fraction", "patience"}
+NOT_IN_FEATURES = {"steps", "epochs", "seed", "learning_rate", "patches_per_batch", "validation_fraction", "patience"}
 GO_ON = "run the same command again to go on"
 
 

@@ -108,15 +108,8 @@ def score_unseen(
         predict: map and score that follow from the scores of an image's patches.
         report: called with ("students of folds", epochs done, all of them).
     """
-    n_folds = 1 if folds.unseen == "held out" else max(folds.fold_of) + 1
-    for fold in range(n_folds):
-        images = folds.images_of(fold)
-        judges = students
-        if folds.unseen == "folds":
-            judges = StudentPair(cache.teacher.dim, seed=settings.seed).to(cache.teacher.device)
-            for number, epoch in enumerate(train_epochs(judges, cache, filled.n_passes, settings, without=images)):
-                done = settings.epochs if epoch.is_last else number + 1
-                report("students of folds", fold * settings.epochs + done, n_folds * settings.epochs)
+    held_out = [(folds.images_of(0), students)]
+    for images, judges in held_out if folds.unseen == "held out" else judges_of(folds, cache, filled, settings, report):
         for image in sorted(images):
             plan, (name, part) = filled.plans[image], folds.names[image]
             _, places = places_of(filled.n_passes, {image})
@@ -130,6 +123,23 @@ def score_unseen(
                 picture=filled.photographs[image].picture,
                 patch_px=plan.grid.patch_px,
             )
+
+
+def judges_of(
+    folds: Folds, cache: FeatureCache, filled: FilledCache, settings: DetectorSettings, report: Report
+) -> Iterator[tuple[frozenset[int], StudentPair]]:
+    """The images of every fold, and students who learnt from those of the others alone.
+
+    Arguments as of `score_unseen`.
+    """
+    n_folds = max(folds.fold_of) + 1
+    for fold in range(n_folds):
+        images = folds.images_of(fold)
+        judges = StudentPair(cache.teacher.dim, seed=settings.seed).to(cache.teacher.device)
+        for number, epoch in enumerate(train_epochs(judges, cache, filled.n_passes, settings, without=images), start=1):
+            done = epoch.n_epochs if epoch.is_last else number
+            report("students of folds", fold * epoch.n_epochs + done, n_folds * epoch.n_epochs)
+        yield images, judges
 
 
 def _pass_scores(

@@ -395,5 +395,5 @@ class Detector(Deciding):
             if epoch.validation_loss is not None:
                 self.validation_losses.append(epoch.validation_loss)
             done = len(self.losses)
-            report("students", done, done if epoch.is_last else self.settings.epochs)
+            report("students", done, done if epoch.is_last else epoch.n_epochs)
         self.good_level = good_level(students, cache, n_passes, self.settings, without=without)

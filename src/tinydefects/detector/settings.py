@@ -54,9 +54,12 @@ LEFT_OUT: Any = None  # of a field whose value then follows from others
 DEFAULT_TEACHER = "vit_base_patch14_reg4_dinov2"
 DEFAULT_RESOLUTION, SMALLEST_RESOLUTION = 1036, 16
 DEFAULT_BITS = 16
+DEFAULT_EPOCHS = 50
 LEARNING_RATES = {"published": 1e-4, "default": 1e-3}  # the published code's; the paper's, better in fewer epochs
 PRECISIONS: dict[Preset, Precision] = {"published": "highest", "default": "float32"}
 MOST_EPOCHS = 1_000_000
+MOST_STEPS = 1_000_000_000
+IMAGES_PER_BATCH = 4  # of one step of the students, unless its patches are counted
 MOST_BATCH = 2**31 - 1  # patches
 TINT_BEGINS, TINT_IS_FULL = 1.2, 3.0  # times what the highest score of a good image usually is
 MOST_OF_TORCH = 2**63 - 1  # a seed; JSON takes no more, either
@@ -72,6 +75,10 @@ def _resolution(value: object, told: ValidationInfo) -> int | Literal["native"]:
     raise PydanticCustomError(
         "resolution", f"give a number of pixels, {SMALLEST_RESOLUTION} to {MOST_PIXELS}, or 'native'"
     )
+
+
+def _epochs(value: object, told: ValidationInfo) -> object:
+    return DEFAULT_EPOCHS if value is None and told.data.get("steps") is None else value
 
 
 def _learning_rate(value: object, told: ValidationInfo) -> object:
@@ -123,7 +130,10 @@ class DetectorSettings(BaseModel):
         tile: side of the squares into which the scaled image is cut, in its pixels; one pass of the teacher each.
         resolution: long side, in pixels, to which an image is scaled for the teacher, rounded to whole patches;
             `native` scales nothing. Left out, 1036, and `native` with tiles.
-        epochs: passes of the students over the training images; at most so many with a `validation_fraction`.
+        steps: optimiser steps of the students, in place of `epochs`: they go through the training images as often as
+            that takes, the last time in part. At most so many with a `validation_fraction`; None counts epochs.
+        epochs: passes of the students over the training images; at most so many with a `validation_fraction`. Left
+            out, 50; None where steps are counted.
         overlap: pixels that neighbouring tiles share, at least; None is an eighth of a tile.
         stride: pixels from one patch to the next, a divisor of the patch size; half of it is four shifted passes.
         image_bits: how many bits the values of 16-bit photographs fill, see `images.find_image_bits`; saved for
@@ -134,7 +144,7 @@ class DetectorSettings(BaseModel):
         seed: of the students' initial weights, the order of images and which of them are held out.
         learning_rate: of Adam; left out, 1e-3, in the preset `published` 1e-4.
         patches_per_batch: patches in one step of the students, mixed across images; None is all patches of four
-            images. The loss depends on the number of steps: lower `epochs` with it.
+            images. The loss depends on the number of steps: lower `epochs` with it, or give `steps`.
         patch_fraction: share of the patches of each pass that is kept and learnt from, in (0, 1], spread by greedy
             k-centre selection: left out are those nearly equal to a kept one, so rare patches weigh more than in the
             image. The cache shrinks with it; None is all.
@@ -160,7 +170,16 @@ class DetectorSettings(BaseModel):
         description="Long side for the teacher; left out, 1036, with tiles native.",
         json_schema_extra={"metavar": "PX|native"},
     )
-    epochs: int = Field(default=50, gt=0, le=MOST_EPOCHS, description="Passes over the training images, at most.")
+    steps: int | None = Field(
+        default=None,
+        gt=0,
+        le=MOST_STEPS,
+        description="Optimiser steps at most, in place of --epochs.",
+        json_schema_extra=_in("Training"),
+    )
+    epochs: Annotated[int | None, BeforeValidator(_epochs)] = Field(
+        default=LEFT_OUT, gt=0, le=MOST_EPOCHS, description="Passes over the training images, at most; left out, 50."
+    )
     overlap: int | None = Field(
         default=None,
         ge=0,
@@ -245,6 +264,11 @@ class DetectorSettings(BaseModel):
                 f"an overlap of {self.overlap} px is that of tiles: give a tile (--tile), too, or leave it out",
             ),
             (
+                self.steps is not None and self.epochs is not None,
+                f"{self.steps} steps and {self.epochs} epochs are two ends of one training: give steps (--steps) or "
+                "epochs (--epochs), and leave the other out",
+            ),
+            (
                 self.validation_fraction is None and self.patience is not None,
                 f"a patience of {self.patience} epochs looks at held-out images: give a validation_fraction "
                 "(--validation-fraction), too, or leave it out",
@@ -282,6 +306,12 @@ class DetectorSettings(BaseModel):
     def is_one_pass(self) -> bool:
         """Whether the teacher sees each image once, whole: neither tiles nor shifts."""
         return self.tile is None and self.stride is None
+
+    def expected_epochs(self, *, n_passes: int, n_patches: int) -> float:
+        """How often the students see each of these patches, of so many passes of the teacher; at most."""
+        if self.steps is None:
+            return float(self.epochs or DEFAULT_EPOCHS)
+        return self.steps * (self.patches_per_batch or IMAGES_PER_BATCH * n_patches / n_passes) / n_patches
 
     def grid(self, size: Size, *, patch: int) -> PatchGrid:
         """How an image of (H, W) pixels is divided into patches of `patch` pixels."""

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -102,8 +103,11 @@ def train_students(
     *,
     learning_rate: float,
     precision: Precision = "highest",
+    steps: int | None = None,
 ) -> Iterator[list[float]]:
     """Train in place with Adam, one step a batch on the students' device, and yield the losses of every finished epoch.
+
+    After so many `steps` all ends, within an epoch perhaps; None is when the epochs do.
 
     Raises:
         TrainingError: a loss is not finite; the students are put back to the end of the last finished epoch.
@@ -112,7 +116,7 @@ def train_students(
     for epoch, batches in enumerate(epochs, start=1):
         last_good = copy.deepcopy(students.state_dict())
         # Losses stay on the device until the epoch is over: reading one makes the processor wait for the step.
-        waiting = [_step(students, optimizer, batch, precision) for batch in batches]
+        waiting = [_step(students, optimizer, batch, precision) for batch in islice(batches, steps)]
         losses: list[float] = torch.stack(waiting).tolist()
         step = next((number for number, loss in enumerate(losses, start=1) if not math.isfinite(loss)), len(losses))
         # A finite loss can hide an infinite gradient: the weights that are kept are looked at, too.
@@ -123,6 +127,10 @@ def train_students(
                 f"students of epoch {epoch - 1} are kept: lower learning_rate (now {learning_rate:g}) and fit again"
             )
         yield losses
+        if steps is not None:
+            steps -= len(losses)
+            if not steps:
+                return
 
 
 @torch.inference_mode()

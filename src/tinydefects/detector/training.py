@@ -6,12 +6,12 @@ photograph stay on one side.
 
 import contextlib
 import copy
+import itertools
 import math
 import operator
 import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,13 +24,12 @@ from tinydefects.detector.features import FeatureCache, FeatureFormat, expected_
 from tinydefects.detector.learnt import LearntPhotograph
 from tinydefects.detector.passes import PassPlan
 from tinydefects.detector.patch_grid import Size, image_size
-from tinydefects.detector.settings import DetectorSettings, Precision, Preset
+from tinydefects.detector.settings import IMAGES_PER_BATCH, DetectorSettings, Precision, Preset
 from tinydefects.detector.students import Batch, StudentPair, mean_loss, train_students
 from tinydefects.detector.teacher import Teacher
 from tinydefects.errors import TrainingError
 from tinydefects.progress import Report
 
-IMAGES_PER_BATCH = 4
 PATIENCE = 3  # epochs, unless told otherwise
 PASSES_LOOKED_AT = 32  # to learn what good parts score, evenly spread
 SMALLEST_GAIN = 0.01  # share by which the best held-out loss must fall within that many epochs
@@ -58,10 +57,18 @@ class FitCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """One epoch that is over: its mean training loss, that of held-out images (None without), whether it ends all."""
+    """One epoch that is over.
+
+    Attributes:
+        loss: its mean training loss.
+        validation_loss: that of held-out images; None without.
+        n_epochs: how many there will be at most, as far as can be told from the steps of those that are over.
+        is_last: whether it ends all.
+    """
 
     loss: float
     validation_loss: float | None
+    n_epochs: int
     is_last: bool
 
 
@@ -220,7 +227,7 @@ def split_passes(
 def places_of(n_passes: Sequence[int], held_out_images: Container[int]) -> tuple[list[int], list[int]]:
     """Places in the cache of the passes of all other images, and of those of the images that are held out."""
     learnt, held_out = list[int](), list[int]()
-    for image, (count, end) in enumerate(zip(n_passes, accumulate(n_passes), strict=True)):
+    for image, (count, end) in enumerate(zip(n_passes, itertools.accumulate(n_passes), strict=True)):
         (held_out if image in held_out_images else learnt).extend(range(end - count, end))
     return learnt, held_out
 
@@ -243,20 +250,37 @@ def train_epochs(
     learnt, held_out = split_passes(n_passes, settings.validation_fraction, seed=settings.seed, without=without)
     # float16 would lose the gradients of patches: each is divided by the number of patches in the step.
     precision: Precision = "float32" if settings.precision == "float16" else settings.precision
-    epochs = _mixed_epochs(cache, learnt, settings)
-    steps = train_students(students, epochs, learning_rate=settings.learning_rate, precision=precision)
-    losses = (math.fsum(epoch) / len(epoch) for epoch in steps)
+    losses = train_students(
+        students,
+        _mixed_epochs(cache, learnt, settings),
+        learning_rate=settings.learning_rate,
+        precision=precision,
+        steps=settings.steps,
+    )
+    epochs = _epochs(losses, settings)
     if not held_out:
-        for number, loss in enumerate(losses, start=1):
-            yield Epoch(loss=loss, validation_loss=None, is_last=number == settings.epochs)
+        yield from epochs
         return
 
     def validation_loss() -> float:
         return mean_loss(students, cache.batches(held_out, images=IMAGES_PER_BATCH), precision=precision)
 
-    yield from until_stalled(
-        students, losses, validation_loss, epochs=settings.epochs, patience=settings.patience or PATIENCE
-    )
+    yield from until_stalled(students, epochs, validation_loss, patience=settings.patience or PATIENCE)
+
+
+def _epochs(losses: Iterable[Sequence[float]], settings: DetectorSettings) -> Iterator[Epoch]:
+    """What the losses of the steps of every epoch say of it."""
+    n_steps = 0
+    for number, own in enumerate(losses, start=1):
+        n_steps += len(own)
+        n_epochs = settings.epochs or math.ceil((settings.steps or 0) * number / n_steps)
+        is_last = n_steps == settings.steps or number == settings.epochs
+        yield Epoch(
+            loss=math.fsum(own) / len(own),
+            validation_loss=None,
+            n_epochs=number if is_last else max(n_epochs, number + 1),
+            is_last=is_last,
+        )
 
 
 def good_level(
@@ -283,13 +307,12 @@ def good_level(
 
 def until_stalled(
     students: StudentPair,
-    losses: Iterable[float],
+    epochs: Iterable[Epoch],
     validation_loss: Callable[[], float],
     *,
-    epochs: int,
     patience: int,
 ) -> Iterator[Epoch]:
-    """Go on with a training that tells the loss of every epoch, to the last or until the held-out loss has stalled.
+    """Go on with a training that tells of every epoch, to the last or until the held-out loss has stalled.
 
     When the last epoch is told, the students are back at the one with the lowest held-out loss.
 
@@ -297,7 +320,7 @@ def until_stalled(
         TrainingError: the held-out loss is not finite; the students are those of the lowest one so far.
     """
     found, best = list[float](), copy.deepcopy(students.state_dict())
-    for number, loss in enumerate(losses, start=1):
+    for number, epoch in enumerate(epochs, start=1):
         found.append(validation_loss())
         if not math.isfinite(found[-1]):
             students.load_state_dict(best)
@@ -307,10 +330,10 @@ def until_stalled(
             )
         if found[-1] < min(found[:-1], default=math.inf):
             best = copy.deepcopy(students.state_dict())
-        is_last = number == epochs or has_stalled(found, patience)
+        is_last = epoch.is_last or has_stalled(found, patience)
         if is_last:
             students.load_state_dict(best)
-        yield Epoch(loss=loss, validation_loss=found[-1], is_last=is_last)
+        yield replace(epoch, validation_loss=found[-1], is_last=is_last)
         if is_last:
             return
 
@@ -332,9 +355,12 @@ def _some_images(n_images: int, fraction: float, seed: int) -> set[int]:
 
 
 def _mixed_epochs(cache: FeatureCache, places: Sequence[int], settings: DetectorSettings) -> Iterator[Iterator[Batch]]:
-    """The batches of every epoch, from these places of the cache in an order that the seed decides."""
+    """The batches of every epoch, from these places of the cache in an order that the seed decides.
+
+    Where steps are counted, epochs go on for as long as they are asked for.
+    """
     shuffle = torch.Generator().manual_seed(settings.seed)
-    for _ in range(settings.epochs):
+    for _ in itertools.count() if settings.epochs is None else range(settings.epochs):
         order = [places[index] for index in torch.randperm(len(places), generator=shuffle).tolist()]
         if settings.patches_per_batch is None:
             yield cache.batches(order, images=IMAGES_PER_BATCH)

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 STAGES = ("decode", "resize", "transfer", "teacher", "method", "map")
 Options = TypeVar("Options")
 INPUT = ("tile", "overlap", "stride", "precision", "blocks")  # settings of how the teacher sees an image
-LEARNING = ("epochs", "learning_rate", "patches_per_batch", "patch_fraction", "validation_fraction", "patience")
+LEARNING = (
+    "steps",
+    "epochs",
+    "learning_rate",
+    "patches_per_batch",
+    "patch_fraction",
+    "validation_fraction",
+    "patience",
+)
 
 
 class StageClock:
