@@ -57,8 +57,17 @@ class Folds:
         return frozenset(image for image, own in enumerate(self.fold_of) if own == fold)
 
 
-def deal(names: Sequence[tuple[str, str | None]], digests: Sequence[str], *, unseen: Unseen, seed: int) -> Folds:
+def deal(
+    names: Sequence[tuple[str, str | None]],
+    digests: Sequence[str],
+    *,
+    unseen: Unseen,
+    seed: int,
+    n_folds: int = N_FOLDS,
+) -> Folds:
     """Folds of nearly equal size in an order that the seed decides; one part, or the same pixels twice, share a fold.
+
+    So many at most, and no more than there are parts.
 
     Raises:
         TrainingError: there is one part only, or two images have one name.
@@ -79,7 +88,7 @@ def deal(names: Sequence[tuple[str, str | None]], digests: Sequence[str], *, uns
             "the good photographs show one part, and none is left to hold out: give photographs of more parts, or fit "
             "without thresholds (--thresholds none)"
         )
-    filled, fold_of_group = np.zeros(min(N_FOLDS, len(groups)), dtype=int), dict[int, int]()
+    filled, fold_of_group = np.zeros(min(n_folds, len(groups)), dtype=int), dict[int, int]()
     for place in np.random.default_rng(seed).permutation(len(groups)):
         emptiest = int(filled.argmin())
         fold_of_group[int(groups[place])] = emptiest

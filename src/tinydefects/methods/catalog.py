@@ -26,6 +26,7 @@ from tinydefects.methods.patches import PatchMethod, PatchScorer, PatchSource
 from tinydefects.methods.procon import ProConOptions, ProConScorer
 from tinydefects.methods.retrieval import RadOptions, RadScorer
 from tinydefects.methods.subspace import SubspaceOptions, SubspaceScorer
+from tinydefects.methods.whitened import WhitenedFbftMethod, WhitenedOptions
 from tinydefects.methods.whitened_bank import WhitenedBankOptions, WhitenedBankScorer
 
 FBFT = (*INPUT, *LEARNING)
@@ -197,6 +198,14 @@ METHODS: dict[str, MethodKind] = {
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
+        settings=FBFT,
+    ),
+    "fbft_whitened": MethodKind(
+        make=WhitenedFbftMethod,
+        summary="the same, distances measured by how residuals vary on good patches that students have not seen",
+        uses_seed=True,
+        uses_teacher=True,
+        options=WhitenedOptions,
         settings=FBFT,
     ),
     "patchcore": MethodKind(

@@ -65,13 +65,16 @@ class FbftMethod:
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return self._source.predictions(samples, self._score)
 
+    def patch_scores(self, earlier: Tensor, later: Tensor) -> Tensor:
+        """Scores (B, h, w) of the teacher's features (B, h, w, C) of both blocks; higher is more anomalous."""
+        return self._detector.patch_scores(earlier, later, combine=self._combine)
+
     def _score(self, blocks: list[Tensor]) -> Features:
         clock, device = self._source.clock, self._source.teacher.device
         with clock("transfer"):
             earlier, later = (block.to(device) for block in blocks)
         with clock("method"):
-            scores = self._detector.patch_scores(earlier, later, combine=self._combine)
-            return scores.float().cpu().numpy()
+            return self.patch_scores(earlier, later).float().cpu().numpy()
 
     def _digest(self, samples: Sequence[Sample]) -> str:
         """Of all that the students depend on: settings, teacher and the training pixels in their order."""
