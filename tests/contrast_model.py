@@ -86,7 +86,9 @@ def main():
         "other": calibrated(folder / "other", n_good=5),
     }
     settings = ServeSettings(port=0, scratch=folder, allow_recalibration=key is not None, most_photographs=4)
-    served = run_service(lambda: models, settings, key, ready=lambda address: print(address, file=sys.stderr, flush=True))
+    served = run_service(
+        lambda: models, settings, key, ready=lambda address: print(address, file=sys.stderr, flush=True)
+    )
     print(served, flush=True)
 
 
