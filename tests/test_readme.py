@@ -21,6 +21,10 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 LINES = README.read_text().splitlines()
 DOCUMENTS = (README, *sorted((README.parent / "docs").glob("*.md")))
 OF_OTHERS = {"--batches", "--ceiling-side", "--nthreads", "--resources"}  # of dask's own worker command
+OF_PIP = {
+    "--constraint", "--dest", "--extra-index-url", "--find-links", "--no-deps", "--no-index", "--only-binary",
+    "--platform", "--python-version", "--upgrade", "--wheel-dir",
+}  # fmt: skip
 
 
 def first_line_with(pattern: str) -> int:
@@ -133,7 +137,7 @@ def test_its_other_commands_can_be_followed():
     extras = tomllib.loads((README.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {typed[1] for typed in words if typed[0] == "make"} <= set(targets)
     for document in (README, *(README.parent / "docs").glob("*.md")):
-        for asked in re.findall(r"pip install '?([^'\s`]+)", document.read_text()):
+        for asked in re.findall(r"pip install (?!--no-index --find-links )'?([^'\s`]+)", document.read_text()):
             assert asked.startswith("."), f"{document.name}: {asked}: the package is on no index"
             assert set(re.findall(r"\w+", asked)) <= set(extras), f"{document.name}: {asked}"
 
@@ -160,5 +164,5 @@ def test_every_command_and_option_that_a_page_names_exists(document):
         assert command in known, f"tinydefects {line}"
         named = set(re.findall(r"(?<=\s)(--[a-z][a-z-]*)", line))
         assert named <= options_of(command), f"tinydefects {line}"
-    everywhere = {name for command in known for name in options_of(command)} | {"--version", *OF_OTHERS}
+    everywhere = {name for command in known for name in options_of(command)} | {"--version", *OF_OTHERS, *OF_PIP}
     assert set(re.findall(r"(?<=[\s`(])--[a-z][a-z-]*", text)) <= everywhere
