@@ -15,7 +15,7 @@ from tinydefects.decisions.calibration import CALIBRATION_FILE, CalibrationSetti
 from tinydefects.detector.detector import Detector
 from tinydefects.detector.learnt import FEATURES_FOLDER, LEARNT_FILE, read_learnt
 from tinydefects.detector.updating import learn_on, roll_back, store, versions_of
-from tinydefects.errors import ModelFileError, TrainingError
+from tinydefects.errors import ModelFileError, ResultError, TrainingError
 
 pytestmark = pytest.mark.slow  # whole commands, and fits
 
@@ -150,6 +150,27 @@ def test_models_go_back_and_forth_and_none_is_lost(model):
     assert same_students(learn_on(loaded(model), model, list(NEW), report=False), updated)
 
 
+@pytest.mark.parametrize("name", ["detector.json", "model.safetensors", "learnt.json", "calibration.json"])
+def test_a_damaged_model_of_the_history_takes_nobodys_place(model, name):
+    learn_on(loaded(model), model, list(NEW), report=False).save(model / "history" / "0003")
+    damaged = model / "history" / "0003" / name
+    if name == "learnt.json":  # a detector saved alone has none
+        shutil.copy2(model / name, damaged)
+    damaged.write_bytes(damaged.read_bytes()[:20])
+    before = loaded(model).fingerprint
+    with pytest.raises((ModelFileError, ResultError), match=name.replace(".", r"\.")):
+        roll_back(model, None)
+    assert loaded(model).fingerprint == before
+    assert list(versions_of(model)) == [3]  # and nothing was kept for a change that did not come
+
+
+def test_a_calibration_that_leads_nowhere_is_not_taken_for_none(model):
+    (model / "calibration.json").unlink()
+    (model / "calibration.json").symlink_to(model / "gone.json")
+    with pytest.raises(ResultError, match=r"calibration\.json"):
+        loaded(model)
+
+
 @pytest.mark.slow
 def test_a_killed_update_or_way_back_leaves_one_whole_model(tmp_path, model):
     first = loaded(model).fingerprint
@@ -194,6 +215,10 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
     assert len(list((tmp_path / "model" / "features").rglob("*.npy"))) == 9
     code, out, err = run(monkeypatch, capsys, "update", "model", "new good")
     assert (code, out, "3 of 3 photographs were learnt before" in err) == (0, "nothing new to learn: model\n", True)
+    now = (tmp_path / "model" / "model.safetensors").read_bytes()
+    code, out, _ = run(monkeypatch, capsys, "update", "model", "--back", "last", "--dry-run")
+    assert (code, out) == (0, "model/history/0001 would take its place\n")
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == now
     assert run(monkeypatch, capsys, "update", "model", "--back", "last")[0] == 0
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
     assert run(monkeypatch, capsys, "predict", "model", "new good", "--device", "cpu")[0] == 0

@@ -172,14 +172,18 @@ def update(
 
     The old model goes to MODEL/history; a run that is killed leaves it in place.
     """
-    from tinydefects.detector.updating import alone_in, roll_back
+    from tinydefects.detector.updating import alone_in, roll_back, version_to_go_back_to
 
     if (back is None) == (not photographs):
         raise TinyDefectsError("update: give good photographs to learn from, or --back, and not both")
     with alone_in(model):
         if photographs:
             return _learn_on(model, photographs, settings, dry_run=dry_run, as_json=as_json)
-        chosen, kept = roll_back(model, _version_asked_for(back or "last"))
+        number = _version_asked_for(back or "last")
+        if dry_run:
+            chosen = version_to_go_back_to(model, number)
+            return print_result({"model": str(model), "from": str(chosen)}, as_json, f"{chosen} would take its place")
+        chosen, kept = roll_back(model, number)
     told = {"model": str(model), "from": str(chosen), "history": str(kept)}
     return print_result(told, as_json, f"{chosen} is in place: {model}; what was there is {kept}")
 

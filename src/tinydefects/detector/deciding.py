@@ -127,7 +127,8 @@ def calibration_in(folder: Path) -> Calibration | None:
         ResultError: it cannot be read.
     """
     path = folder / CALIBRATION_FILE
-    return read_calibration(path) if path.exists() else None
+    there = path.exists() or path.is_symlink()  # one that leads nowhere is no calibration left out
+    return read_calibration(path) if there else None
 
 
 def stored_calibration(folder: Path, detector: Maps, *others: str, otherwise: str = "") -> Calibration | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tinydefects.data.leftovers import LOCK_FILE, lock, scratch_folder, settle, tell
 from tinydefects.data.pixels import cannot_write
 from tinydefects.decisions.calibration import CalibrationSettings
+from tinydefects.detector.deciding import calibration_in
 from tinydefects.detector.learnt import (
     FEATURES_FOLDER,
     HISTORY_FOLDER,
@@ -26,6 +27,7 @@ from tinydefects.detector.model_file import (
     DESCRIPTION_FILE,
     DETECTOR_FILES,
     FOLDER_SET,
+    read_detector,
     replace_folder,
 )
 from tinydefects.errors import ModelFileError
@@ -147,13 +149,11 @@ def store(model: Path) -> Path:
     Raises:
         ModelFileError: it cannot be written.
     """
-    history = model / HISTORY_FOLDER
+    history, same = model / HISTORY_FOLDER, stored_as(model)
+    if same:
+        return same
     names = [name for name in sorted(SINGLE_FILES) if (model / name).is_file()]
     stored = versions_of(model)
-    content = {name: (model / name).read_bytes() for name in names}
-    for folder in reversed(stored.values()):
-        if {path.name: path.read_bytes() for path in folder.iterdir()} == content:
-            return folder
     target = history / f"{max(stored, default=0) + 1:04d}"
     try:
         history.mkdir(exist_ok=True)
@@ -185,22 +185,44 @@ def versions_of(model: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def roll_back(model: Path, number: int | None) -> tuple[Path, Path]:
-    """Put a model of the history in place, the latest other than the current one for None; that one, and where the
-    current one now lies.
+def stored_as(model: Path) -> Path | None:
+    """The latest folder of the history with the very files of the model; None where it was not kept yet."""
+    content = {name: (model / name).read_bytes() for name in SINGLE_FILES if (model / name).is_file()}
+    for folder in reversed(versions_of(model).values()):
+        if {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == content:
+            return folder
+    return None
+
+
+def version_to_go_back_to(model: Path, number: int | None) -> Path:
+    """The folder of the history with that number, for None the latest other than the current model; it is looked at.
 
     Raises:
-        ModelFileError: there is no such model, or the folder cannot be written.
+        ModelFileError, ResultError: there is no such model, or it is damaged.
     """
-    before = versions_of(model)
-    kept = store(model)
-    others = {known: folder for known, folder in before.items() if folder != kept}
+    known, current = versions_of(model), stored_as(model)
+    others = [other for other, folder in known.items() if folder != current]
     if number is None and others:
         number = max(others)
-    if number is None or number not in before:
-        known = ", ".join(map(str, before)) or "none"
-        raise ModelFileError(f"{model / HISTORY_FOLDER}: has no model {number or ''} to go back to; there are {known}")
-    chosen = before[number]
+    if number is None or number not in known:
+        there = ", ".join(map(str, known)) or "none"
+        raise ModelFileError(f"{model / HISTORY_FOLDER}: has no model {number or ''} to go back to; there are {there}")
+    chosen = known[number]
+    read_detector(chosen)
+    calibration_in(chosen)
+    if (chosen / LEARNT_FILE).exists():
+        read_learnt(chosen)
+    return chosen
+
+
+def roll_back(model: Path, number: int | None) -> tuple[Path, Path]:
+    """Put a model of the history in place, see `version_to_go_back_to`; that one, and where the current one now lies.
+
+    Raises:
+        ModelFileError, ResultError: there is no such model, it is damaged, or the folder cannot be written.
+    """
+    chosen = version_to_go_back_to(model, number)
+    kept = store(model)
 
     def write(new: Path) -> None:
         for path in chosen.iterdir():
