@@ -83,11 +83,20 @@ class Pool:
             pin_memory=arguments.device == "cuda",
         )
         blocks = iter(loader)  # starts the processes here, before a thread could stand in their way
-        threading.Thread(target=self._collect, args=(blocks,), daemon=True).start()
+        self.ended = threading.Event()
+        self.collector = threading.Thread(target=self._collect, args=(blocks,), daemon=True)
+        self.collector.start()
+
+    def close(self) -> None:
+        """End the drawing; its processes go with their last reader."""
+        self.ended.set()
+        self.collector.join()
 
     def _collect(self, blocks: Iterator[list[Tensor]]) -> None:
         try:
             for block in blocks:
+                if self.ended.is_set():
+                    return
                 rows = (torch.arange(len(block[0])) + self.drawn) % len(self.fields[0])
                 with self.lock:
                     for kept, new in zip(self.fields, block, strict=True):
@@ -261,6 +270,7 @@ def main() -> None:
             trainer.save()
             saved = now
     trainer.save()
+    pool.close()
     crops = trainer.step * arguments.products * arguments.views
     print(f"done: {trainer.step} steps, {crops} crops, {trainer.seconds / 60:.1f} min", flush=True)
 
