@@ -116,7 +116,7 @@ class Effort:
 FBFT = Effort(5.0, 0.1)  # DEFAULT_EPOCHS; measured with the built-in teacher at 384 px, as all of these
 EFFORTS: Mapping[str, Effort] = {
     **{name: FBFT for name, kind in METHODS.items() if kind.students},
-    "fbft_whitened": Effort(6 * FBFT.learning, 0.2),  # as many trainings; guessed
+    "fbft_whitened": Effort(6 * FBFT.learning, FBFT.scoring),  # a training for each of five folds beside its own
     "fbft_published": Effort(8.0, 1.1),  # with a pass of its own
     "patchcore": Effort(0.5, 0.3),
     "patchcore_hnsw": Effort(0.7, 0.3),
