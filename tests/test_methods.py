@@ -145,7 +145,13 @@ def test_the_settings_name_every_option_and_are_text_or_numbers(name, tmp_path):
     assert all(isinstance(value, (str, int, float, bool, tuple, type(None))) for value in settings.values())
 
 
-@pytest.mark.parametrize("name", ["fbft:epochs=2", "patchcore", "gaussian", "subspace"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("fbft:epochs=2", "patchcore", "procon:coreset=0.3", "mh_patchcore", "gaussian", "subspace"),
+        "noise_discriminator:steps=20:patches=32:hidden=16",
+    ],
+)
 def test_methods_take_tiles_and_strides_and_name_them_also_under_the_clock(name, tmp_path):
     clock = StageClock()
     peer = make(f"{name}:tile=32:stride=4", tmp_path, clock=clock)
