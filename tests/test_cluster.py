@@ -1,3 +1,4 @@
+import gc
 import importlib.util
 import json
 import os
@@ -59,6 +60,7 @@ def somebodys_cluster(threads_per_worker):
     options = {"processes": False, "protocol": "tcp://", "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     from distributed import LocalCluster
 
+    gc.collect()  # as the package does, see the test of clients that failed
     with LocalCluster(n_workers=1, threads_per_worker=threads_per_worker, **options) as running:
         yield running
 
@@ -144,6 +146,29 @@ def test_a_job_that_no_worker_can_run_is_refused_before_it_waits(elsewhere):
 
 def test_a_worker_that_would_run_two_jobs_in_one_process_is_refused(elsewhere):
     assert "2 jobs at once in one process; start it with --nthreads 1" in refusal(elsewhere.scheduler_address)
+
+
+def test_a_client_that_failed_is_gone_before_the_next_one_begins(monkeypatch):
+    """Deleted while dask starts a loop, it would wait for the lock that the start holds, and that for it."""
+    from distributed import Client
+
+    def unfinished():
+        return [one for one in gc.get_objects() if type(one) is Client and one.status != "running"]
+
+    left, start = [], Client.start
+
+    def watched(client, **options):
+        left.append([one for one in unfinished() if one is not client])
+        return start(client, **options)
+
+    monkeypatch.setattr(Client, "start", watched)
+    gc.disable()
+    try:
+        for _ in range(2):
+            refusal("tcp://127.0.0.1:1", patience_seconds=0.3)
+    finally:
+        gc.enable()
+    assert left == [[], []]
 
 
 def test_an_address_nobody_answers_at_is_one_line(tmp_path):

@@ -5,6 +5,7 @@ of a worker on every task that was sent there. So workers are first asked for th
 would run several jobs at once are refused, and whoever submits keeps to `Cluster.n_places` jobs at a time.
 """
 
+import gc
 import hashlib
 import logging
 import os
@@ -228,6 +229,7 @@ def _connected(
     """A client of the scheduler there, or of one on this machine that is reachable from it alone."""
     from distributed import Client, LocalCluster
 
+    gc.collect()  # a client that could not connect locks up dask for good when it is deleted while the next one begins
     where: dict[str, Any] = {"scheduler_file" if Path(address).is_file() else "address": address}
     with ExitStack() as stack:
         if address == LOCAL:
