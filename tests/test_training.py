@@ -16,6 +16,7 @@ from objective import SHRINKAGE, Fit, folds, neighbour_distance, odds_loss, stud
 from tinydefects.detector.teacher import load_teacher
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow  # worlds are drawn
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,6 @@ def test_muon_moves_a_matrix_as_far_in_every_direction_and_stacks_matrices_of_on
         torch.testing.assert_close(parameter, other, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.slow
 def test_training_writes_weights_that_load_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "training" / "train_teacher.py"), "--out", str(tmp_path / "a teacher")]
     sizes = {"products": 1, "views": 2, "crop-px": 64, "first": 1, "kept": 4, "drawers": 1}
