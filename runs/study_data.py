@@ -11,6 +11,7 @@ and up to 80 other free ones to test on. The rules are those of docs/study.md.
 import argparse
 import hashlib
 import random
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,8 +98,12 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    split_tiles(arguments.data, arguments.out)
-    split_boards(arguments.data, arguments.out)
+    try:
+        split_tiles(arguments.data, arguments.out)
+        split_boards(arguments.data, arguments.out)
+    except DatasetError as error:
+        sys.stderr.write(f"study_data: {error}\n")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

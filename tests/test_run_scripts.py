@@ -108,5 +108,6 @@ def test_halves_of_the_study_share_no_tile_and_no_board(tmp_path):
 def test_halves_of_the_study_need_their_images(tmp_path):
     command = [sys.executable, str(RUNS / "study_data.py"), str(tmp_path), str(tmp_path / "out")]
     finished = subprocess.run(command, capture_output=True, text=True)
-    assert finished.returncode != 0
+    assert finished.returncode == 2
     assert "no images; give the folder that holds magnetic_tile/" in finished.stderr
+    assert finished.stderr.count("\n") == 1

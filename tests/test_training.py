@@ -159,4 +159,8 @@ def test_training_writes_weights_that_load_and_goes_on_where_it_stopped(tmp_path
     teacher = load_teacher("builtin", weights=tmp_path / "a teacher" / "builtin.safetensors", device="cpu")
     assert teacher.fingerprint != load_teacher("builtin", device="cpu").fingerprint
     odd = subprocess.run([*command, "--views", "3"], capture_output=True, text=True, env=environment, check=False)
-    assert "--views 3" in odd.stderr
+    assert (odd.returncode, "--views 3" in odd.stderr) == (2, True)
+    wrong = subprocess.run(
+        [*command, "--weights", "mood=1"], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (wrong.returncode, "--weights mood: no part of the objective" in wrong.stderr) == (2, True)

@@ -6,6 +6,7 @@ file OUT/cooldown starts that fall at once. OUT/builtin.safetensors always holds
 """
 
 import argparse
+import dataclasses
 import math
 import os
 import threading
@@ -46,7 +47,16 @@ def parsed_arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", action="store_true", help="let torch compile the model: a minute, then faster")
     parser.add_argument("--weights", default="", help="changes to the objective, such as kind=0,spread=2")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    known = {field.name for field in dataclasses.fields(Weights)}
+    unknown = {item.partition("=")[0] for item in arguments.weights.split(",") if item} - known
+    if unknown:
+        parser.error(
+            f"--weights {', '.join(sorted(unknown))}: no part of the objective; it has {', '.join(sorted(known))}"
+        )
+    if arguments.views % 2:
+        parser.error(f"--views {arguments.views}: half of a product's crops are learnt from, so an even number")
+    return arguments
 
 
 class Products(IterableDataset[tuple[Tensor, ...]]):
@@ -249,8 +259,6 @@ def report(trainer: Trainer, drawn: int, recent: list[dict[str, Tensor]]) -> Non
 def main() -> None:
     arguments = parsed_arguments()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    if arguments.views % 2:
-        raise SystemExit(f"--views {arguments.views}: half of a product's crops are learnt from, so an even number")
     last = saved = time.monotonic()
     trainer = Trainer(arguments)
     trainer.resume()
