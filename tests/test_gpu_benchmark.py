@@ -16,6 +16,8 @@ import gpu_passes
 from replay import Replay
 from tiny_teachers import TINY_VIT
 
+pytestmark = pytest.mark.slow  # whole benchmarks
+
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.sh"
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="the script is for bash")
 
@@ -148,7 +150,6 @@ def test_without_time_nothing_is_begun(tmp_path):
 
 
 @needs_bash
-@pytest.mark.slow
 def test_all_parts_run_on_a_processor_and_say_what_they_took(tmp_path):
     out = tmp_path / "with blank"
     finished = run_script("--device", "cpu", "--small", out, OMP_NUM_THREADS="1", LIMIT_SECONDS="600")

@@ -11,6 +11,8 @@ from tinydefects.metrics.statistics.comparison import compare
 from tinydefects.metrics.statistics.leaderboard import leaderboard
 from tinydefects.metrics.statistics.uncertainty import intervals
 
+pytestmark = pytest.mark.slow  # many resamples
+
 SKILLS = {"strong": 3.0, "weak": 0.6, "other": 0.6}  # how far defects stand out
 ASKED = ("aupro@0.3", "aupro_Q1@0.05", "rho@0.3", "image_auroc", "image_fpr_at_95_tpr")
 
@@ -34,7 +36,6 @@ def row(board, method, figure):
     return found
 
 
-@pytest.mark.slow
 def test_a_value_is_the_mean_over_categories_of_the_mean_over_seeds(evaluations):
     one = row(leaderboard(evaluations, metrics=ASKED, n_resamples=50), "weak", "aupro@0.3")
     by_seed = [[metrics_of(e)["aupro@0.3"] for e in seeds] for seeds in evaluations["weak"].values()]
@@ -108,7 +109,6 @@ def slow_aupro(tally, weights, limit):
     return np.trapezoid(np.interp(grid, rate, recall), grid) / limit
 
 
-@pytest.mark.slow
 def test_one_category_and_one_seed_give_a_comparison_and_the_usual_interval(evaluations, monkeypatch):
     for module in ("leaderboard", "comparison"):  # the draws that `intervals` makes
         monkeypatch.setattr(f"tinydefects.metrics.statistics.{module}.seed_of", lambda category, seed: seed)

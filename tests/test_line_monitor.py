@@ -26,6 +26,8 @@ from tinydefects.serve.inbox import Inbox, WatchSettings, watch
 from tinydefects.serve.journal import Arrival, Entry, Journal
 from tinydefects.serve.line import LineMonitor
 
+pytestmark = pytest.mark.slow  # long lives of a line
+
 MORNING = datetime(2026, 11, 28, 6, 0, tzinfo=UTC)
 
 
@@ -237,7 +239,6 @@ def test_what_cannot_be_read_is_one_line(tmp_path, model, monitor):
     assert "tinydefects calibrate" in monitor(journal)[2]
 
 
-@pytest.mark.slow
 def test_the_scores_are_drawn_with_threshold_and_alarm(tmp_path, monitor):
     journal = write(tmp_path / "decisions.jsonl", entries(260, drift_from=200))
     code, _, err = monitor(journal, "--plot", tmp_path / "line.svg")
@@ -250,7 +251,6 @@ def test_the_scores_are_drawn_with_threshold_and_alarm(tmp_path, monitor):
     assert (tmp_path / "line.svg").read_bytes() == drawn
 
 
-@pytest.mark.slow
 def test_many_scores_are_drawn_as_the_highest_of_a_few(tmp_path):
     scores = np.random.default_rng(0).normal(size=20_001)
     span = DriftSpan(stream="score", began=5, at=9)

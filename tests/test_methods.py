@@ -20,6 +20,8 @@ from tinydefects.methods.catalog import METHODS, parse_method
 from tinydefects.methods.method import STAGES, Method, MethodInputs, StageClock, read_settings
 from tinydefects.methods.patches import PatchSource
 
+pytestmark = pytest.mark.slow  # every method learns
+
 TEXTS = {name: name for name, kind in METHODS.items() if not kind.argument}
 TEXTS |= {name: f"{name}:epochs=2" for name in METHODS if name.startswith("fbft")}
 TEXTS |= {"patchcore": "patchcore:coreset=0.3", "patchcore_hnsw": "patchcore_hnsw:coreset=0.3"}

@@ -9,6 +9,8 @@ import torch
 from method_samples import Images
 from tinydefects.methods.discriminator import DiscriminatorOptions, DiscriminatorScorer, separation_loss
 
+pytestmark = pytest.mark.slow  # heads are trained
+
 TRAIN = Images((12, 15), (13, 17), (16, 16))
 BATCH = [np.stack(pair) for pair in zip(*Images((5, 4), (5, 4), seed=1), strict=True)]  # 2 x (2, 5, 4, 6)
 

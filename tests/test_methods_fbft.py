@@ -14,6 +14,8 @@ from tinydefects.methods.catalog import parse_method
 from tinydefects.methods.fbft import FbftMethod
 from tinydefects.methods.method import MethodInputs
 
+pytestmark = pytest.mark.slow  # fits
+
 SIZES = [(64, 96), (48, 48)]
 
 

@@ -24,6 +24,8 @@ from tinydefects.report.sections import bin_by_diameter, detection_figure, exact
 from tinydefects.report.words import format_rate, format_score, headline
 from tinydefects.results.result import Provenance, Result
 
+pytestmark = pytest.mark.slow  # whole pages
+
 SPACE = "\N{NO-BREAK SPACE}"
 HOSTILE = '<script>alert("x")</script>&\'/000'
 
@@ -210,7 +212,6 @@ def test_figures_name_the_smallest_detected_and_the_largest_missed():
     assert "largest missed: 1.1 px" in svg
 
 
-@pytest.mark.slow
 def test_the_figure_of_detection_marks_the_sizes_of_the_fit():
     evaluation = make_realistic_evaluation(n_crops=0)
     svg, fit = draw_detection(evaluation, "a"), evaluation.detectability.fit
@@ -226,13 +227,11 @@ def test_a_handful_of_defects_still_makes_a_figure(draw, n_defects):
     assert "defect diameter (px)" in draw(make_evaluation(defects), "a")
 
 
-@pytest.mark.slow
 def test_the_same_evaluations_give_the_same_file(tmp_path):
     evaluation = make_realistic_evaluation(n_defects=20, n_crops=3)
     assert write(tmp_path, evaluation) == write(tmp_path, evaluation)
 
 
-@pytest.mark.slow
 def test_the_file_names_no_address_and_its_ids_are_unique_and_resolve(tmp_path):
     evaluation = make_realistic_evaluation(n_defects=20, n_crops=3)
     page = write(tmp_path, with_provenance(evaluation), evaluation)
@@ -272,7 +271,6 @@ def test_every_number_of_the_size_table_is_in_the_page_with_its_count(tmp_path):
     assert "".join(f"{value:.3f}" for value in evaluation.rho) in text
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_groups_below_ten_regions_are_marked(tmp_path):
     nine, ten = ([make_defect(area, 0.0) for area in range(1, 1 + n)] for n in (36, 40))
@@ -280,7 +278,6 @@ def test_groups_below_ten_regions_are_marked(tmp_path):
     assert write(tmp_path, make_evaluation(ten)).count(">few<") == 0
 
 
-@pytest.mark.slow
 def test_undefined_numbers_are_dashes_and_never_nan(tmp_path):
     page = write(tmp_path, make_evaluation([]), make_evaluation([make_defect(4, 0.0)]))
     assert not re.search(r"\bnan\b", Tags(page).text)
@@ -293,7 +290,6 @@ def test_images_whose_mask_is_empty_are_mentioned(tmp_path):
     assert "3 defective images mark no pixel" in Tags(write(tmp_path, evaluation)).text
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_the_rate_that_decides_what_is_found_can_be_chosen(tmp_path):
     defects = [make_defect(4, 0.02), make_defect(9, 0.2)]
@@ -387,7 +383,6 @@ def test_an_empty_report_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_forty_eight_crops_of_noise_stay_below_four_megabytes(tmp_path):
     random = np.random.default_rng(0)
@@ -400,14 +395,12 @@ def test_forty_eight_crops_of_noise_stay_below_four_megabytes(tmp_path):
     assert len(write(tmp_path, make_evaluation(defects, crops=crops))) < 4e6
 
 
-@pytest.mark.slow
 def test_importing_the_report_loads_neither_matplotlib_nor_jinja():
     heavy = "{'matplotlib', 'jinja2', 'torch'}"
     code = f"import sys, tinydefects.report.page; print(*{heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b""
 
 
-@pytest.mark.slow
 def test_an_interval_stands_below_its_number_and_none_where_there_is_none(tmp_path):
     evaluation = make_realistic_evaluation(n_defects=40, n_crops=0)
     known = {"aupro_Q1@0.05": Interval(low=0.123, high=0.456), "rho@0.05": Interval(low=math.nan, high=math.nan)}

@@ -17,6 +17,8 @@ from tinydefects.errors import ModelFileError, ScoreError, TinyDefectsError
 from tinydefects.serve.below import find_below
 from tinydefects.serve.service_settings import ServeSettings
 
+pytestmark = pytest.mark.slow  # a whole service
+
 
 @pytest.fixture
 def client(tmp_path):

@@ -18,6 +18,8 @@ from tinydefects.errors import TinyDefectsError
 from tinydefects.serve.gate import KEY_VARIABLE, key_remark, read_key
 from tinydefects.serve.service_settings import ServeSettings
 
+pytestmark = pytest.mark.slow  # a whole service
+
 IMAGE = "/models/mean/image"
 
 

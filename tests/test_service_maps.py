@@ -27,6 +27,8 @@ from tinydefects.serve.gate import read_key
 from tinydefects.serve.inspection import FOLDER, TYPES
 from tinydefects.serve.service_settings import ServeSettings
 
+pytestmark = pytest.mark.slow  # a whole service
+
 DEFECT = (40, 50, 2, 255)
 KEYED = {"Authorization": f"Bearer {KEY}"}
 

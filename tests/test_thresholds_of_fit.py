@@ -10,6 +10,8 @@ from tinydefects.detector.cross_fit import deal
 from tinydefects.detector.detector import Detector
 from tinydefects.errors import NotFittedError, ResultError, TrainingError
 
+pytestmark = pytest.mark.slow  # fits
+
 WISHES = CalibrationSettings(false_alarms=0.2)
 SETTINGS = {"resolution": 56, "epochs": 2, "teacher": "builtin"}
 
@@ -24,7 +26,6 @@ def detector():
     return Detector(**SETTINGS).fit(parts(8), calibration=WISHES, unseen="folds", progress=False)
 
 
-@pytest.mark.slow
 def test_every_image_is_judged_by_students_that_learnt_from_the_others(detector):
     images = parts(8)
     folds = deal([(f"image {place}", None) for place in range(8)], list("abcdefgh"), unseen="folds", seed=0)

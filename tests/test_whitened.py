@@ -16,6 +16,8 @@ from tinydefects.methods.catalog import parse_method
 from tinydefects.methods.method import MethodInputs
 from tinydefects.methods.whitened import Residuals, WhitenedFbftMethod, Whitening
 
+pytestmark = pytest.mark.slow  # students of several folds
+
 SIZES = [(96, 96)] * 5
 RESOLUTION, STEPS = 96, 8
 
