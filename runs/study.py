@@ -1,0 +1,335 @@
+"""The study of docs/study.md: python runs/study.py DATA OUT [--blind]
+
+DATA is what `runs/study_data.py` made; drawn families are drawn below OUT. Every candidate of every category and seed
+is a line of OUT/<teacher>/<category>.jsonl, and those that are there are not computed again: stop it and start it as
+you like. Categories are independent of each other: two processes may share the work by `--categories`. Hours on two
+cores. `--summary FILE` writes the lines of all as one result file, for the tables.
+
+Features of a category are computed once a teacher and lie in memory (3 GB for the boards); one training of the students
+gives the candidates that differ in steps alone.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+
+from tinydefects.data.sample import Sample
+from tinydefects.datasets.catalog import load_category
+from tinydefects.detector.patch_grid import PatchGrid, image_size
+from tinydefects.detector.students import StudentPair, disagreement, pair_loss
+from tinydefects.detector.teacher import Teacher, load_teacher
+from tinydefects.errors import TinyDefectsError
+from tinydefects.methods.gaussian import GaussianOptions, GaussianScorer
+from tinydefects.methods.memory_bank import AnomalyDinoOptions, AnomalyDinoScorer, PatchCoreOptions, PatchCoreScorer
+from tinydefects.metrics import evaluate_arrays
+
+HERE = Path(__file__).resolve().parents[1]
+TEACHERS = {
+    "shipped": None,
+    "two_minutes": HERE / "training" / "candidates" / "two_minutes.safetensors",
+    "six_minutes": HERE / "training" / "candidates" / "six_minutes.safetensors",
+}
+DRAWN = {"size": 384, "n_train": 24, "n_good": 16, "n_defect": 24}
+RESOLUTION = {"tiles": 320, "boards": 640, "drawn": 384}
+CHOOSING = ("tiles_A", "boards_A", "circuit_board", "leather", "granite")
+BLIND = ("tiles_B", "boards_B", "blister", "brushed_metal", "machined_part", "wood_grain", "woven_fabric")
+SEED_TO_CHOOSE, SEED_TO_REPORT = 11, 12  # of the drawn families
+SEEDS = (0, 1, 2)
+BLOCKS = (1, 2, 3, 4, 5)  # read of the built-in teacher's six; FBFT's own are 3 and 5
+EPOCHS = 50  # of today's default
+Maps = list[NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Students:
+    """How students learn and score; what is not said is today's default.
+
+    Attributes:
+        steps: after which they are scored; 0 is after 50 epochs.
+        pairs: of blocks; scores are averaged over them.
+        patches: of one step, drawn from all images; 0 is all of four images.
+        width: of the hidden layers, times that of today.
+        noise, dropout: on the features that a student reads; noise in units of their standard deviation.
+        decay: of the weights. falling: whether the learning rate falls to zero along a cosine.
+        members: students trained from other seeds, scores averaged.
+    """
+
+    steps: tuple[int, ...] = (200,)
+    pairs: tuple[tuple[int, int], ...] = ((3, 5),)
+    learning_rate: float = 1e-3
+    patches: int = 0
+    width: float = 1.0
+    noise: float = 0.0
+    dropout: float = 0.0
+    decay: float = 0.0
+    falling: bool = False
+    members: int = 1
+
+
+STUDENTS = {
+    "plain": Students(),
+    "steps": Students(steps=(120, 400)),
+    "today": Students(steps=(0,)),
+    "falling": Students(falling=True),
+    "falling_100": Students(steps=(100,), falling=True),
+    "patches_4096": Students(patches=4096),
+    "patches_4096_falling": Students(patches=4096, falling=True),
+    "decay": Students(decay=0.1),
+    "noise": Students(noise=0.3),
+    "dropout": Students(dropout=0.1),
+    "narrow": Students(width=0.5),
+    "narrower": Students(width=0.25),
+    "blocks_2_4": Students(pairs=((2, 4),)),
+    "blocks_1_5": Students(pairs=((1, 5),)),
+    "blocks_1_3": Students(pairs=((1, 3),)),
+    "two_pairs": Students(pairs=((3, 5), (1, 3))),
+    "two_pairs_deep": Students(pairs=((3, 5), (2, 4))),
+    "ensemble": Students(members=3),
+}
+PEERS = {
+    "gaussian": lambda seed: GaussianScorer(GaussianOptions()),
+    "anomalydino": lambda seed: AnomalyDinoScorer(AnomalyDinoOptions(), seed=seed),
+    "patchcore": lambda seed: PatchCoreScorer(PatchCoreOptions(neighbourhood=1), seed=seed),
+}
+
+
+class Wide(nn.Module):
+    """A pair of students of another width."""
+
+    def __init__(self, dim: int, width: float, seed: int) -> None:
+        super().__init__()
+        hidden = round(dim * width)
+        torch.manual_seed(seed)
+        self.to_earlier, self.to_later = (
+            nn.Sequential(
+                nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, dim)
+            )
+            for _ in range(2)
+        )
+
+    def forward(self, earlier: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
+        return self.to_earlier(later), self.to_later(earlier)
+
+
+class Scene:
+    """A category seen by one teacher: features of blocks, by number, of images to learn from and to test on."""
+
+    def __init__(
+        self, learn: Sequence[Sample], test: Sequence[Sample], teacher: Teacher, resolution: int, kept: Path
+    ) -> None:
+        self.dim = teacher.dim
+        if not kept.is_file():
+            features = [[_features(sample, teacher, resolution) for sample in samples] for samples in (learn, test)]
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(features, kept.with_suffix(".part"))
+            kept.with_suffix(".part").replace(kept)
+        self.learn, self.test = torch.load(kept)
+        self.grids = [_grid(sample, teacher, resolution) for sample in test]
+        self.masks = [sample.mask() for sample in test]
+        self.labels = [int(sample.label != "good") for sample in test]
+        self.gaussian = peer_scores(self, "gaussian", 0)
+
+    def batches(self, pair: tuple[int, int], how: Students, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features (N, C) of both blocks, without end."""
+        shuffle = torch.Generator().manual_seed(seed)
+        flat = [tuple(image[block].flatten(0, 1) for block in pair) for image in self.learn]
+        if how.patches:
+            both = [torch.cat([image[place] for image in flat]) for place in (0, 1)]
+            while True:
+                chosen = torch.randint(len(both[0]), (how.patches,), generator=shuffle)
+                yield both[0][chosen].float(), both[1][chosen].float()
+        while True:
+            order = torch.randperm(len(flat), generator=shuffle).tolist()
+            for places in (order[start : start + 4] for start in range(0, len(order), 4)):
+                earlier, later = (torch.cat([flat[place][side] for place in places]) for side in (0, 1))
+                yield earlier.float(), later.float()
+
+    def n_steps(self, steps: int) -> int:
+        return steps or EPOCHS * math.ceil(len(self.learn) / 4)
+
+
+def _grid(sample: Sample, teacher: Teacher, resolution: int) -> PatchGrid:
+    return PatchGrid.proportional(image_size(sample.image()), patch=teacher.patch_size, resolution=resolution)
+
+
+def _features(sample: Sample, teacher: Teacher, resolution: int) -> dict[int, Tensor]:
+    pixels = _grid(sample, teacher, resolution).to_pixels(sample.image())
+    blocks = teacher.features(teacher.normalise(pixels[None]))
+    return {number: block[0].half() for number, block in zip(teacher.blocks, blocks, strict=True)}
+
+
+def train(scene: Scene, pair: tuple[int, int], how: Students, seed: int) -> Iterator[tuple[int, nn.Module, float]]:
+    """After every number of steps that is asked for: that number, the students, seconds of learning."""
+    students = StudentPair(scene.dim, seed=seed) if how.width == 1 else Wide(scene.dim, how.width, seed)
+    if how.decay:
+        optimizer = torch.optim.AdamW(students.parameters(), lr=how.learning_rate, weight_decay=how.decay)
+    else:
+        optimizer = torch.optim.Adam(students.parameters(), lr=how.learning_rate, fused=True)
+    torch.manual_seed(seed)
+    marks = {scene.n_steps(steps): steps for steps in how.steps}
+    seconds, last = 0.0, max(marks)
+    for step, (earlier, later) in zip(range(1, last + 1), scene.batches(pair, how, seed), strict=False):
+        begun = time.perf_counter()
+        if how.falling:
+            for group in optimizer.param_groups:
+                group["lr"] = how.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / last))
+        read = [_disturbed(block, how) for block in (earlier, later)]
+        loss = pair_loss(earlier, later, *students(*read))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        seconds += time.perf_counter() - begun
+        if step in marks:
+            yield marks[step], students, seconds
+
+
+def _disturbed(features: Tensor, how: Students) -> Tensor:
+    if how.noise:
+        features = features + how.noise * features.std(dim=0) * torch.randn_like(features)
+    return F.dropout(features, how.dropout) if how.dropout else features
+
+
+@torch.inference_mode()
+def expected(students: nn.Module, blocks: dict[int, Tensor], pair: tuple[int, int]) -> list[Tensor]:
+    """Of one image (h, w, C): both blocks, and what the students expect them to be."""
+    earlier, later = (blocks[block].float() for block in pair)
+    return [earlier, later, *students(earlier, later)]
+
+
+def student_scores(scene: Scene, how: Students, seed: int) -> Iterator[tuple[int, dict[str, list[Tensor]], float]]:
+    """For every number of steps the scores (h, w) of each test image by way of combining, and seconds."""
+    trainings = [train(scene, pair, how, seed + 1000 * member) for pair in how.pairs for member in range(how.members)]
+    pairs = [pair for pair in how.pairs for _ in range(how.members)]
+    for together in zip(*trainings, strict=True):
+        found: dict[str, list[Tensor]] = {"product": [], "sum": [], "with_gaussian": []}
+        for blocks, distance in zip(scene.test, scene.gaussian, strict=True):
+            seen = [expected(students, blocks, pair) for (_, students, _), pair in zip(together, pairs, strict=True)]
+            for combine in ("product", "sum"):
+                each = [disagreement(*one, combine=combine) for one in seen]
+                found[combine].append(torch.stack(each).mean(dim=0))
+            found["with_gaussian"].append(found["product"][-1] * distance)
+        yield together[0][0], found, sum(seconds for _, _, seconds in together)
+
+
+def peer_scores(scene: Scene, name: str, seed: int) -> list[Tensor]:
+    scorer = PEERS[name](seed)
+    scorer.learn([[image[block].float().numpy() for block in (3, 5)] for image in scene.learn])
+    return [
+        torch.from_numpy(scorer.patch_scores([image[block].float().numpy()[None] for block in (3, 5)])[0])
+        for image in scene.test
+    ]
+
+
+def measured(scene: Scene, scores: Sequence[Tensor]) -> dict[str, float]:
+    """The numbers of docs/study.md, and image AUROC for other scores of an image."""
+    maps = [grid.to_image(one.numpy()) for grid, one in zip(scene.grids, scores, strict=True)]
+    found = evaluate_arrays(scene.masks, maps, labels=scene.labels, n_resamples=0, fpr_limits=(0.3, 0.05))
+    smallest = found.cumulative[0].aupro
+    image_scores = {
+        "highest": [one.max() for one in maps],
+        "highest_1_percent": [np.sort(one, axis=None)[-max(1, one.size // 100) :].mean() for one in maps],
+        "highest_patch": [one.max() for one in scores],
+    }
+    return {
+        "aupro_30": found.overall.aupro[0],
+        "aupro_5": found.overall.aupro[1],
+        "aupro_Q1_30": smallest[0],
+        "aupro_Q1_5": smallest[1],
+        "rho_30": found.rho[0],
+        "image_auroc": found.image_auroc,
+    } | {f"image_auroc_{name}": float(roc_auc_score(scene.labels, given)) for name, given in image_scores.items()}
+
+
+def category(name: str, data: Path, drawn: Path) -> tuple[Sequence[Sample], Sequence[Sample], int]:
+    """Samples to learn from and to test on, and the long side in pixels at which they are seen."""
+    kind = name.split("_")[0]
+    if kind in ("tiles", "boards"):
+        found = load_category(f"folder/{name}", root=data)
+        return found.train, found.test, RESOLUTION[kind]
+    seed = SEED_TO_REPORT if name in BLIND else SEED_TO_CHOOSE
+    found = load_category(f"synthetic/{name}", root=drawn, seed=seed, **DRAWN)
+    return found.train, found.test, RESOLUTION["drawn"]
+
+
+class Book:
+    """The lines of one category with one teacher."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text().splitlines() if path.is_file() else []
+        self._known = {(one["candidate"], one["seed"]) for one in map(json.loads, lines)}
+
+    def lacks(self, candidate: str, seed: int) -> bool:
+        return (candidate, seed) not in self._known
+
+    def write(self, candidate: str, seed: int, **values: object) -> None:
+        self._known.add((candidate, seed))
+        with self._path.open("a") as file:
+            file.write(json.dumps({"candidate": candidate, "seed": seed, **values}) + "\n")
+        print(
+            self._path.parent.name,
+            self._path.stem,
+            candidate,
+            seed,
+            values["aupro_30"],
+            values["aupro_Q1_5"],
+            flush=True,
+        )
+
+
+def study(scene: Scene, book: Book, candidates: Sequence[str]) -> None:
+    """Every candidate and seed that the book lacks."""
+    for seed in SEEDS:
+        for name in candidates:
+            if name in PEERS:
+                if book.lacks(name, seed) and (name != "gaussian" or seed == SEEDS[0]):
+                    begun = time.perf_counter()
+                    scores = peer_scores(scene, name, seed)
+                    book.write(name, seed, seconds=time.perf_counter() - begun, **measured(scene, scores))
+                continue
+            how = STUDENTS[name]
+            left = tuple(steps for steps in how.steps if book.lacks(f"{name}:{steps}:product", seed))
+            for steps, ways, seconds in student_scores(scene, replace(how, steps=left), seed) if left else ():
+                for combine in reversed(ways):  # the product is last: its line says that all are there
+                    numbers = measured(scene, ways[combine])
+                    book.write(f"{name}:{steps}:{combine}", seed, seconds=seconds, **numbers)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--blind", action="store_true", help="the blind part: once, at the end")
+    parser.add_argument("--teachers", default=",".join(TEACHERS))
+    parser.add_argument("--categories", default=",".join(CHOOSING), help="with --blind all of the blind ones")
+    parser.add_argument("--candidates", default=",".join(("plain", *PEERS)))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    for teacher_name in given.teachers.split(","):
+        for name in BLIND if given.blind else given.categories.split(","):
+            book = Book(given.out / teacher_name / f"{name}.jsonl")
+            teacher = load_teacher("builtin", weights=TEACHERS[teacher_name], blocks=BLOCKS, device="cpu")
+            learn, test, resolution = category(name, given.data, given.out)
+            kept = given.out / "features" / f"{teacher_name}_{name}.pt"
+            study(Scene(learn, test, teacher, resolution, kept), book, given.candidates.split(","))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except TinyDefectsError as error:
+        sys.stderr.write(f"study: {error}\n")
+        sys.exit(2)
