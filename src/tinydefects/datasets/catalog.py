@@ -16,7 +16,7 @@ from tinydefects.data.sample import Category, Sample
 from tinydefects.data.walk import is_folder, nfc, real_path, sub_folders
 from tinydefects.datasets.btad import BTAD, load_btad
 from tinydefects.datasets.folder import load_folder, plain, suggest
-from tinydefects.datasets.magnetic_tile import CATEGORIES, MAGNETIC_TILE, load_magnetic_tile
+from tinydefects.datasets.magnetic_tile import MAGNETIC_TILE, find_tiles, load_magnetic_tile
 from tinydefects.datasets.mvtec import MVTEC_AD, MVTEC_AD2, MVTEC_LOCO, load_mvtec_ad, load_mvtec_ad2, load_mvtec_loco
 from tinydefects.datasets.named_folder import load_named_folder
 from tinydefects.datasets.synthetic.dataset import SYNTHETIC_FAMILIES, load_synthetic
@@ -35,7 +35,10 @@ LOADERS: dict[str, Callable[..., Category]] = {
     "folder": load_named_folder,
     "synthetic": load_synthetic,
 }
-LAYOUTS = {layout.dataset: layout for layout in (MVTEC_AD, MVTEC_AD2, MVTEC_LOCO, VISA, BTAD)}
+LAYOUTS = {layout.dataset: layout for layout in (MVTEC_AD, MVTEC_AD2, MVTEC_LOCO, VISA, BTAD, MAGNETIC_TILE)}
+FINDERS: dict[str, Callable[[Path], Sequence[str]]] = {  # of datasets whose categories are no folders of their layout
+    "magnetic_tile": find_tiles
+}
 LICENCES = {
     "mvtec_ad": "CC BY-NC-SA 4.0: no commercial use",
     "mvtec_ad2": "CC BY-NC-SA 4.0: no commercial use",
@@ -116,7 +119,7 @@ def find_address(text: str, root: Path | str = "data") -> str:
         DatasetError: what `parse_address` refuses, or `root` may not be read.
     """
     dataset, name = parse_address(text, root)
-    there = _names(dataset, Path(root))
+    there = names_under(dataset, Path(root))
     alike = [own for own in there if own.casefold() == name.casefold()]
     return f"{dataset}/{name if name in there or len(alike) != 1 else alike[0]}"
 
@@ -125,7 +128,7 @@ def holds(root: Path, text: str) -> bool:
     """Whether a text is the address of a category that lies below `root`."""
     try:
         dataset, name = find_address(text, root).split("/")
-        return name in _names(dataset, root)
+        return name in names_under(dataset, root)
     except DatasetError:
         return False
 
@@ -140,12 +143,12 @@ def list_categories(dataset: str, root: Path | str = "data") -> list[str]:
         raise DatasetError(f"{dataset}: no such dataset; {suggest(dataset, LOADERS)}")
     if dataset == "folder":
         return [f"folder/{name}" for name in sub_folders(Path(root))]
-    if dataset in LAYOUTS:
+    if dataset in LAYOUTS and dataset not in FINDERS:
         return [f"{dataset}/{name}" for name in LAYOUTS[dataset].categories(Path(root))]
-    return [f"{dataset}/{name}" for name in _names(dataset, Path(root))]
+    return [f"{dataset}/{name}" for name in names_under(dataset, Path(root))]
 
 
-def _names(dataset: str, root: Path) -> list[str]:
+def names_under(dataset: str, root: Path) -> list[str]:
     """The categories under `root`, those without tests too, and a folder of one's own that is `root` itself."""
     if dataset == DRAWN:
         return list(SYNTHETIC_FAMILIES)
@@ -153,8 +156,8 @@ def _names(dataset: str, root: Path) -> list[str]:
         return []
     if dataset == "folder":
         return [*sub_folders(root), nfc(real_path(root).name)]
-    if dataset == "magnetic_tile":
-        return list(CATEGORIES) if "MT_Free" in MAGNETIC_TILE.categories(root) else []
+    if dataset in FINDERS:
+        return list(FINDERS[dataset](root))
     return list(LAYOUTS[dataset].categories(root, training_only=True))
 
 

@@ -32,6 +32,11 @@ EXPOSURE_DROP = 3
 NUMBER_JUMP = 1000
 
 
+def find_tiles(root: Path) -> list[str]:
+    """The names of the categories, if the tiles lie under `root`."""
+    return list(CATEGORIES) if "MT_Free" in MAGNETIC_TILE.categories(root) else []
+
+
 def load_magnetic_tile(
     name: str,
     *,
