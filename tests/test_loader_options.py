@@ -52,6 +52,8 @@ def test_what_the_loader_does_not_take_is_named_with_what_it_takes(dataset, text
 def test_every_loader_can_be_asked_for_its_options():
     assert {dataset for dataset in LOADERS if option_kinds(dataset).keys() > {"mask_rule"}} == {
         "mvtec_ad2",
+        "kolektor_sdd",
+        "real_iad",
         "magnetic_tile",
         "folder",
         "synthetic",

@@ -15,15 +15,27 @@ from tinydefects.data.masks import MaskRule, checked_rule
 from tinydefects.data.sample import Category, Sample
 from tinydefects.data.walk import is_folder, nfc, real_path, sub_folders
 from tinydefects.datasets.btad import BTAD, load_btad
+from tinydefects.datasets.dagm import DAGM, load_dagm
 from tinydefects.datasets.folder import load_folder, plain, suggest
+from tinydefects.datasets.kolektor import (
+    KOLEKTOR_SDD,
+    KOLEKTOR_SDD2,
+    find_sdd,
+    find_sdd2,
+    load_kolektor_sdd,
+    load_kolektor_sdd2,
+)
 from tinydefects.datasets.magnetic_tile import MAGNETIC_TILE, find_tiles, load_magnetic_tile
+from tinydefects.datasets.mpdd import MPDD, load_mpdd
 from tinydefects.datasets.mvtec import MVTEC_AD, MVTEC_AD2, MVTEC_LOCO, load_mvtec_ad, load_mvtec_ad2, load_mvtec_loco
 from tinydefects.datasets.named_folder import load_named_folder
+from tinydefects.datasets.real_iad import REAL_IAD, find_classes, load_real_iad
 from tinydefects.datasets.synthetic.dataset import SYNTHETIC_FAMILIES, load_synthetic
 from tinydefects.datasets.visa import VISA, load_visa
 from tinydefects.errors import DatasetError
 
-DRAWN = "synthetic"  # whole, with every mask
+DRAWN = "synthetic"
+ALL_MARKED = {DRAWN, "kolektor_sdd", "kolektor_sdd2"}  # every image has its mask, or is none of the dataset
 WRITTEN = "a category is written dataset/category"
 LOADERS: dict[str, Callable[..., Category]] = {
     "mvtec_ad": load_mvtec_ad,
@@ -31,13 +43,27 @@ LOADERS: dict[str, Callable[..., Category]] = {
     "mvtec_loco": load_mvtec_loco,
     "visa": load_visa,
     "btad": load_btad,
+    "mpdd": load_mpdd,
+    "dagm": load_dagm,
+    "kolektor_sdd": load_kolektor_sdd,
+    "kolektor_sdd2": load_kolektor_sdd2,
+    "real_iad": load_real_iad,
     "magnetic_tile": load_magnetic_tile,
     "folder": load_named_folder,
     "synthetic": load_synthetic,
 }
-LAYOUTS = {layout.dataset: layout for layout in (MVTEC_AD, MVTEC_AD2, MVTEC_LOCO, VISA, BTAD, MAGNETIC_TILE)}
+LAYOUTS = {
+    layout.dataset: layout
+    for layout in (
+        *(MVTEC_AD, MVTEC_AD2, MVTEC_LOCO, VISA, BTAD, MPDD, DAGM),
+        *(KOLEKTOR_SDD, KOLEKTOR_SDD2, REAL_IAD, MAGNETIC_TILE),
+    )
+}
 FINDERS: dict[str, Callable[[Path], Sequence[str]]] = {  # of datasets whose categories are no folders of their layout
-    "magnetic_tile": find_tiles
+    "kolektor_sdd": find_sdd,
+    "kolektor_sdd2": find_sdd2,
+    "real_iad": find_classes,
+    "magnetic_tile": find_tiles,
 }
 LICENCES = {
     "mvtec_ad": "CC BY-NC-SA 4.0: no commercial use",
@@ -45,6 +71,11 @@ LICENCES = {
     "mvtec_loco": "CC BY-NC-SA 4.0: no commercial use",
     "visa": "CC BY 4.0",
     "btad": "CC BY-SA",
+    "mpdd": "CC BY-NC-SA: no commercial use",
+    "dagm": "unknown: no licence file; its page calls the data publicly available",
+    "kolektor_sdd": "CC BY-NC-SA: no commercial use",
+    "kolektor_sdd2": "CC BY-NC-SA: no commercial use",
+    "real_iad": "CC BY-NC-SA 4.0: no commercial use",
     "magnetic_tile": "unknown: no licence file; its readme welcomes use and asks to be cited",
     "folder": "yours",
     "synthetic": "drawn by tinydefects: no restriction",
@@ -68,7 +99,7 @@ def load_category(address: str, *, root: Path | str = "data", **options: object)
         DatasetError: no such dataset or category (the message names the near one and what exists), or it is incomplete.
     """
     dataset, name = find_address(address, root).split("/")
-    if dataset == DRAWN:
+    if dataset in ALL_MARKED:
         options.pop("allow_unmarked", None)
     rule = options.pop("mask_rule", None)
     category = LOADERS[dataset](name, root=Path(root), **options)

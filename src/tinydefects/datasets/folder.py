@@ -6,7 +6,7 @@ not an image is left out and counted. Nothing here opens a file: a loader reads 
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
@@ -90,6 +90,22 @@ class Layout:
                 f"{self.folder_names[0]}/, or that folder itself"
             )
         raise DatasetError(f"{address}: no such category, tried {paths}; {suggest(name, found)}")
+
+    def find_whole(self, root: Path, holds: Callable[[Path], bool], wanted: str) -> Path:
+        """The folder of a dataset whose categories are no folders of it: the first place that `holds` accepts.
+
+        Raises:
+            DatasetError: there is none; `wanted` says what it should hold.
+        """
+        places = self.places(root)
+        found = next((place for place in places if holds(place)), None)
+        if found is None:
+            tried = ", ".join(map(str, places or [root / self.folder_names[0]]))
+            raise DatasetError(
+                f"{self.dataset}: not found, tried {tried}; `root` is the folder that holds {self.folder_names[0]}/, "
+                f"or that folder itself, with {wanted} in it"
+            )
+        return found
 
     def places(self, root: Path) -> list[Path]:
         """Folders that may hold the categories, in the order they are tried."""
@@ -309,13 +325,17 @@ def typed_defect_samples(
     return samples
 
 
-def accounted(category: Category, folder: Path, *, skip: Collection[Path] = ()) -> Category:
-    """The category with a remark that counts its images and whatever else lies in its folder; `skip` is not looked at.
+def accounted(
+    category: Category, folder: Path, *, skip: Collection[Path] = (), known: Collection[Path] = ()
+) -> Category:
+    """The category with a remark that counts its images and whatever else lies in its folder.
+
+    `skip` is not looked at, and `known` are files of which another remark speaks.
 
     Documents directly in the folder, which published datasets bring along, are not worth a word.
     """
     samples = (*category.train, *category.validation, *category.test)
-    used = {str(path) for sample in samples for path in (sample.image_path, *sample.mask_paths)}
+    used = {str(path) for sample in samples for path in (sample.image_path, *sample.mask_paths)} | set(map(str, known))
     found = walk(folder, IMAGE_SUFFIXES, skip=skip)
     spare = [(name, path) for name, path in found.files if str(path) not in used]
     if spare:  # a folder linked twice is found under one of its names

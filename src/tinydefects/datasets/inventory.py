@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tinydefects.data.walk import is_folder, sub_folders
 from tinydefects.datasets.catalog import LAYOUTS, LICENCES, LOADERS, load_category, names_under
+from tinydefects.datasets.kolektor import FOLDS
 from tinydefects.datasets.magnetic_tile import CATEGORIES as TILE_CATEGORIES
 from tinydefects.errors import TinyDefectsError
 
@@ -72,6 +73,25 @@ PUBLISHED = {
         n_images=10_821,
     ),
     "btad": Published(source="https://avires.dimi.uniud.it/papers/btad/btad.zip", categories=("01", "02", "03")),
+    "mpdd": Published(
+        source="https://github.com/stepanje/MPDD",
+        categories=("bracket_black", "bracket_brown", "bracket_white", "connector", "metal_plate", "tubes"),
+        n_images=1_346,
+    ),
+    "dagm": Published(
+        source="https://hci.iwr.uni-heidelberg.de/node/3616", categories=tuple(f"Class{n}" for n in range(1, 11))
+    ),
+    "kolektor_sdd": Published(source="https://www.vicos.si/resources/kolektorsdd/", categories=FOLDS),
+    "kolektor_sdd2": Published(source="https://www.vicos.si/resources/kolektorsdd2/", categories=("all",)),
+    "real_iad": Published(
+        source="https://huggingface.co/datasets/Real-IAD/Real-IAD",
+        categories=(
+            *("audiojack", "bottle_cap", "button_battery", "end_cap", "eraser", "fire_hood", "mint", "mounts", "pcb"),
+            *("phone_battery", "plastic_nut", "plastic_plug", "porcelain_doll", "regulator", "rolled_strip_base"),
+            *("sim_card_set", "switch", "tape", "terminalblock", "toothbrush", "toy", "toy_brick", "transistor1"),
+            *("u_block", "usb", "usb_adaptor", "vcpill", "wooden_beads", "woodstick", "zipper"),
+        ),
+    ),
     "magnetic_tile": Published(
         source="https://github.com/abin24/Magnetic-tile-defect-datasets.",
         categories=tuple(TILE_CATEGORIES),
@@ -89,7 +109,7 @@ def take_inventory(
 ) -> tuple[Entry, ...]:
     """One entry for each dataset that has a loader, in the order of the catalog; `root` need not exist.
 
-    `progress` is called with ("look", done, total).
+    `progress` is called with ("look", done, total). Loaders read names; those of KolektorSDD read its masks, too.
 
     Raises:
         DatasetError: `root` may not be read.
@@ -108,7 +128,10 @@ def _look_for(dataset: str, root: Path) -> Entry:
     published = PUBLISHED.get(dataset)
     if published is None:
         return _entry(dataset, "ready", names_under(dataset, root) if dataset == "synthetic" else ())
-    there = [name for name in names_under(dataset, root) if name in published.categories]
+    try:
+        there = [name for name in names_under(dataset, root) if name in published.categories]
+    except TinyDefectsError as error:  # a folder that may not be read
+        return _entry(dataset, "incomplete", missing=str(error))
     if not there:
         empty = next((place for place in LAYOUTS[dataset].places(root) if place != root), None)
         told = f"{empty} holds none of its categories; unpack it there, as docs/datasets.md shows" if empty else ""
