@@ -35,6 +35,10 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
         "listing",
         "List every dataset: licence, where to get it, and what of it is found under --root. Fetches nothing.",
     ),
+    "unpack": (
+        "listing",
+        "Write MVTec AD or VisA, packed in Parquet files for the Hugging Face hub, as the folders that are read here.",
+    ),
     "inspect": (
         "inspecting",
         "Say what could be seen at all: defect sizes, what each input resolution leaves of them, and what to do.",

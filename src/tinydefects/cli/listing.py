@@ -1,5 +1,6 @@
-"""What there is to work with: datasets."""
+"""What there is to work with: datasets, unpack."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -29,3 +30,25 @@ def datasets(
     with show_progress() as progress:
         entries = take_inventory(root, **({"progress": progress} if progress.is_watched else {}))
     print_result([asdict(entry) for entry in entries], as_json, describe(entries, root))
+
+
+def unpack(
+    source: Annotated[Path, typer.Argument(help="Folder with files such as screw.test-00000-of-00001.parquet.")],
+    root: Annotated[Path, typer.Option(help="Folder that holds the datasets, each in a folder of its own.")] = Path(
+        "data"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Write MVTec AD or VisA, packed in Parquet files for the Hugging Face hub, as the folders that are read here.
+
+    Images and masks are written byte by byte, each category whole or not at all. Needs
+    the extra 'tables'.
+
+    tinydefects unpack downloads/mvtec --root data
+    """
+    from tinydefects.datasets.unpacking import unpack as write
+
+    with show_progress() as progress:
+        unpacked = write(source, root, progress=progress)
+    print_result(asdict(unpacked), as_json, str(unpacked))
+    say(f"next: tinydefects datasets --root {shlex.quote(str(root))}")
