@@ -7,6 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from tinydefects.data.json_files import read_as
+from tinydefects.data.pixels import read_size, read_stored
 from tinydefects.data.sample import Category, Sample
 from tinydefects.data.walk import sub_folders
 from tinydefects.datasets.folder import (
@@ -19,7 +25,7 @@ from tinydefects.datasets.folder import (
     load_layout,
     suggest,
 )
-from tinydefects.errors import DatasetError
+from tinydefects.errors import DatasetError, MaskError, ResolutionMismatchError
 
 MVTEC_AD = Layout(
     dataset="mvtec_ad",
@@ -36,6 +42,7 @@ MVTEC_LOCO = Layout(
     folder_names=("mvtec_loco", "mvtec_loco_anomaly_detection", "mvtec_loco_ad", "mvtec_ad_loco"),
     marks=(("train/good", "validation/good", "test"),),
 )
+LOCO_CONFIG = "defects_config.json"
 AD2_SPLITS = ("test_public", "test_private", "test_private_mixed")
 
 
@@ -104,6 +111,48 @@ def load_mvtec_loco(name: str, *, root: Path, allow_unmarked: bool = False, trai
         test += _loco_defects(kind, folder / "ground_truth" / kind.name, allow_unmarked)
     validation = good_samples(folder / "validation" / "good", "validation/good")
     return accounted(Category(id=f"mvtec_loco/{name}", train=train, validation=validation, test=test), folder)
+
+
+class _Saturation(BaseModel):
+    """An entry of `defects_config.json`: how many pixels, or which share, of a defect drawn with this value are all."""
+
+    pixel_value: int
+    saturation_threshold: float = Field(gt=0)
+    relative_saturation: bool
+
+
+def read_loco_defects(sample: Sample) -> list[tuple[NDArray[np.bool_], int]]:
+    """The defects of an image of MVTec LOCO, one for each mask file, as (mask, saturation) for `metrics.saturated`.
+
+    The mask is (H, W) bool. The saturation is in pixels, at least 1 and at most the defect's area: the number in the
+    category's `defects_config.json`, or its share of the area, rounded down.
+
+    Raises:
+        DatasetError: there is no such file, it is none, or it does not know the value of a mask.
+        MaskError: a mask holds no value but 0, or several.
+        ResolutionMismatchError: a mask has another size than the image.
+    """
+    config = sample.image_path.parents[2] / LOCO_CONFIG
+    entries = read_as(
+        list[_Saturation], config, DatasetError, kind="list of saturations", way_out="unpack MVTec LOCO again"
+    )
+    known, size = {entry.pixel_value: entry for entry in entries}, read_size(sample.image_path)
+    defects = []
+    for path in sample.mask_paths:
+        pixels = read_stored(path).pixels
+        if pixels.shape != size:
+            raise ResolutionMismatchError(
+                f"{path}: the mask is {pixels.shape} but its image is {size}; unpack it again"
+            )
+        values = [int(value) for value in np.unique(pixels) if value]
+        if len(values) != 1:
+            raise MaskError(f"{path}: holds {values or 'nothing'} beside 0, expected one value; unpack it again")
+        if values[0] not in known:
+            raise DatasetError(f"{path}: holds {values[0]}, which {config} does not know; unpack MVTec LOCO again")
+        entry, area = known[values[0]], int(np.count_nonzero(pixels))
+        wanted = entry.saturation_threshold * (area if entry.relative_saturation else 1)
+        defects.append((pixels != 0, min(max(1, int(wanted)), area)))
+    return defects
 
 
 def _grouped_by_scene(samples: list[Sample]) -> list[Sample]:

@@ -1,0 +1,160 @@
+"""sPRO, the metric of MVTec LOCO: by hand, against a slow restatement, and from the files of the dataset."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from dataset_trees import draw
+from reference import slow_spro
+from tinydefects.data.pixels import write_png
+from tinydefects.datasets.catalog import load_category
+from tinydefects.datasets.mvtec import read_loco_defects
+from tinydefects.errors import DatasetError, MaskError, ResolutionMismatchError, ScoreError, SettingsError
+from tinydefects.metrics import aupro
+from tinydefects.metrics.saturated import au_spro
+
+ROW = np.array([[True, True, True, True, False, False, False, False]])
+
+
+def test_half_of_a_defect_is_all_of_it_where_half_saturates():
+    # The two highest scores are of the defect, the next four normal, the last two the rest of the defect.
+    anomaly_map = np.array([[9.0, 8.0, 1.0, 0.0, 7.0, 6.0, 5.0, 4.0]])
+    assert au_spro([[(ROW, 2)]], [anomaly_map], fpr_limit=1.0) == 1.0
+    assert au_spro([[(ROW, 4)]], [anomaly_map], fpr_limit=1.0) == 0.5
+    assert au_spro([[(ROW, 3)]], [anomaly_map], fpr_limit=1.0) == pytest.approx(2 / 3, abs=1e-12)
+
+
+def test_a_constant_map_rises_along_the_diagonal_whatever_saturates():
+    assert au_spro([[(ROW, 1)]], [np.ones(ROW.shape)], fpr_limit=0.5) == pytest.approx(0.25, abs=1e-12)
+
+
+def test_the_mean_is_over_defects_and_not_over_pixels_or_images():
+    first, second = np.zeros((2, 8), dtype=bool), np.zeros((2, 8), dtype=bool)
+    first[0, :6], second[1, 0] = True, True
+    anomaly_map = np.where(second, 2.0, np.where(first, 0.0, 1.0))  # the small one is found, the large one missed
+    assert au_spro([[(first, 6), (second, 1)]], [anomaly_map], fpr_limit=0.5) == 0.5
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_it_is_what_every_threshold_in_turn_gives(seed):
+    noise = np.random.default_rng(seed)
+    defects, maps = [], []
+    for n_defects in (0, 1, 3, 2):
+        shape = tuple(noise.integers(3, 7, 2))
+        maps.append(noise.integers(0, 6, shape).astype(np.float32))  # many ties
+        found = []
+        for _ in range(n_defects):  # they may overlap, fall apart, and be one pixel
+            mask = noise.random(shape) < noise.choice([0.05, 0.3])
+            mask[0, 0] = True
+            found.append((mask, int(noise.integers(1, np.count_nonzero(mask) + 1))))
+        defects.append(found)
+    for limit in (0.05, 0.3, 1.0):
+        assert au_spro(defects, maps, fpr_limit=limit) == pytest.approx(
+            slow_spro.au_spro(defects, maps, limit), abs=1e-12
+        )
+
+
+def test_with_every_area_as_saturation_it_is_aupro():
+    noise = np.random.default_rng(0)
+    masks = np.zeros((3, 9, 9), dtype=bool)
+    masks[0, 1:4, 1:4] = masks[1, 6:8, 2] = True
+    maps = noise.random(masks.shape)
+    defects = [[(mask, mask.sum())] if mask.any() else [] for mask in masks]
+    assert au_spro(defects, maps, fpr_limit=0.3) == pytest.approx(aupro(masks, maps, fpr_limit=0.3), abs=1e-12)
+
+
+def test_a_saturation_beyond_the_area_is_the_area():
+    anomaly_map = np.random.default_rng(1).random(ROW.shape)
+    assert au_spro([[(ROW, 99)]], [anomaly_map]) == au_spro([[(ROW, 4)]], [anomaly_map])
+
+
+def test_without_defects_or_without_normal_pixels_it_is_undefined():
+    assert math.isnan(au_spro([[], []], [np.ones((2, 2)), np.ones((2, 2))]))
+    assert math.isnan(au_spro([[(np.ones((2, 2)), 1)]], [np.ones((2, 2))]))
+
+
+@pytest.mark.parametrize(
+    ("defects", "maps", "refused", "complaint"),
+    [
+        ([[(ROW, 0)]], [np.ones(ROW.shape)], MaskError, r"defects\[0\]: a defect of 4 pixels with saturation 0"),
+        ([[(ROW, math.nan)]], [np.ones(ROW.shape)], MaskError, r"saturation nan; both are at least 1"),
+        ([[(ROW & False, 2)]], [np.ones(ROW.shape)], MaskError, r"defects\[0\]: a defect of 0 pixels"),
+        ([[(ROW, 2)]], [np.ones((2, 8))], ResolutionMismatchError, r"maps\[0\]: is \(2, 8\), the mask .*\(1, 8\)"),
+        ([[], [(ROW, 2)]], [np.ones((1, 8)), np.full((1, 8), np.nan)], ScoreError, r"maps\[1\]: .* nan or infinity"),
+        ([[]], [np.ones((1, 8)), np.ones((1, 8))], DatasetError, r"image 1: has no list of defects"),
+        ([[], []], [np.ones((1, 8))], DatasetError, r"image 1: has no map"),
+    ],
+)
+def test_what_cannot_be_scored_is_named_by_its_place(defects, maps, refused, complaint):
+    with pytest.raises(refused, match=complaint):
+        au_spro(defects, maps)
+
+
+@pytest.mark.parametrize("limit", [0, -0.1, 1.5, math.nan])
+def test_a_limit_that_is_none_is_refused(limit):
+    with pytest.raises(SettingsError, match="fpr_limit="):
+        au_spro([[]], [np.ones((2, 2))], fpr_limit=limit)
+
+
+@pytest.fixture
+def loco(tmp_path):
+    """One image with two defects: of one 3 pixels are all, of the other half."""
+    part = tmp_path / "mvtec_loco" / "pushpins"
+    for name in ("train/good/0", "validation/good/0", "test/good/0", "test/logical_anomalies/0"):
+        draw(part / f"{name}.png", size=(4, 6))
+    for number, (value, width) in enumerate([(255, 5), (254, 6)]):
+        pixels = np.zeros((4, 6), dtype=np.uint8)
+        pixels[number, :width] = value
+        (part / "ground_truth/logical_anomalies/0").mkdir(parents=True, exist_ok=True)
+        write_png(part / f"ground_truth/logical_anomalies/0/{number:03d}.png", pixels)
+    entries = [
+        {"defect_name": "missing", "pixel_value": 255, "saturation_threshold": 3, "relative_saturation": False},
+        {"defect_name": "broken", "pixel_value": 254, "saturation_threshold": 0.45, "relative_saturation": True},
+        {"defect_name": "huge", "pixel_value": 253, "saturation_threshold": 900, "relative_saturation": False},
+    ]
+    (part / "defects_config.json").write_text(json.dumps(entries))
+    return part
+
+
+def test_saturations_are_those_of_the_dataset_rounded_down_and_no_larger_than_the_defect(loco):
+    sample = load_category("mvtec_loco/pushpins", root=loco.parents[1]).test[-1]
+    assert [(int(mask.sum()), saturation) for mask, saturation in read_loco_defects(sample)] == [(5, 3), (6, 2)]
+    write_png(loco / "ground_truth/logical_anomalies/0/000.png", np.full((4, 6), 253, dtype=np.uint8))
+    assert read_loco_defects(sample)[0][1] == 24
+    good = load_category("mvtec_loco/pushpins", root=loco.parents[1]).test[0]
+    assert read_loco_defects(good) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "refused", "complaint"),
+    [
+        (lambda part: (part / "defects_config.json").unlink(), DatasetError, r"defects_config\.json: not a readable"),
+        (
+            lambda part: (part / "defects_config.json").write_text('[{"pixel_value": 255}]'),
+            DatasetError,
+            r"field '0\.saturation_threshold': Field required",
+        ),
+        (
+            lambda part: draw(part / "ground_truth/logical_anomalies/0/000.png", spot=(0, 0), value=7),
+            DatasetError,
+            r"000\.png: holds 7, which .*defects_config\.json does not know",
+        ),
+        (
+            lambda part: draw(part / "ground_truth/logical_anomalies/0/000.png"),
+            MaskError,
+            r"000\.png: holds nothing beside 0, expected one value",
+        ),
+        (
+            lambda part: draw(part / "ground_truth/logical_anomalies/0/000.png", size=(9, 9), spot=(0, 0)),
+            ResolutionMismatchError,
+            r"000\.png: the mask is \(9, 9\) but its image is \(4, 6\)",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_files_is_one_line(loco, spoil, refused, complaint):
+    sample = load_category("mvtec_loco/pushpins", root=loco.parents[1]).test[-1]
+    spoil(loco)
+    with pytest.raises(refused, match=complaint):
+        read_loco_defects(sample)
