@@ -14,7 +14,7 @@ from killed import killed_at_each_step
 from tiny_teachers import TINY_VIT, counting_teacher, tiny_vit, write_weights
 from tinydefects.data.pixels import write_png
 from tinydefects.detector.detector import Detector
-from tinydefects.detector.model_file import read_detector, write_detector
+from tinydefects.detector.model_file import fingerprint_of, read_detector, write_detector
 from tinydefects.detector.patch_grid import PatchGrid
 from tinydefects.detector.settings import DetectorSettings, image_score
 from tinydefects.errors import (
@@ -270,7 +270,7 @@ OF_0_1_0 = Path(__file__).parent / "goldens/model_of_0_1_0"
     ("name", "told"),
     [
         ("first", {"preset": "published", "resolution": 64, "precision": "highest", "tile": None, "image_bits": 16}),
-        ("tiled", {"resolution": "native", "tile": 32, "overlap": 8, "stride": 4, "patience": 2, "image_bits": 12}),
+        ("tiled", {"preset": "v0.1", "tile": 32, "overlap": 8, "stride": 4, "patience": 2, "image_bits": 12}),
     ],
 )
 def test_models_of_0_1_0_load_and_give_the_same_map(name, told):
@@ -282,6 +282,16 @@ def test_models_of_0_1_0_load_and_give_the_same_map(name, told):
         prediction = detector.predict(kept["image"])
         np.testing.assert_allclose(prediction.anomaly_map, kept["anomaly_map"], rtol=0, atol=1e-5)
         assert prediction.score == pytest.approx(float(kept["score"]), abs=1e-5)
+
+
+def test_what_was_the_default_in_0_1_0_stays_so_when_it_is_saved_again(tmp_path):
+    old = Detector.load(OF_0_1_0 / "tiled", teacher=counting_teacher())
+    old.save(tmp_path)
+    again = Detector.load(tmp_path, teacher=counting_teacher())
+    assert again.settings == old.settings
+    assert again.fingerprint == old.fingerprint
+    now = old.settings.with_changes(preset="default")
+    assert fingerprint_of(now, old.teacher, old.students) != old.fingerprint  # thresholds go by other maps
 
 
 @pytest.mark.parametrize(("part", "value"), [("dim", 10**9), ("patch_size", 16), ("blocks", [0, 1])])
@@ -345,6 +355,18 @@ def test_what_is_left_out_follows_from_the_other_settings():
     assert (published.learning_rate, published.precision, published.resolution) == (1e-4, "highest", 1036)
     assert published.with_changes(preset="default").learning_rate == 1e-3
     assert published.with_changes(learning_rate=0.5, preset="default").learning_rate == 0.5
+
+
+def test_students_take_200_steps_unless_told_otherwise():
+    def length(settings):
+        return settings.steps, settings.epochs
+
+    assert length(DetectorSettings()) == length(DetectorSettings(validation_fraction=0.1)) == (200, None)
+    assert length(DetectorSettings(epochs=3)) == length(DetectorSettings().with_changes(epochs=3)) == (None, 3)
+    for preset in ("v0.1", "published"):
+        assert length(DetectorSettings(preset=preset)) == (None, 50)
+        assert length(DetectorSettings(preset=preset, steps=7)) == (7, None)
+    assert length(DetectorSettings(preset="v0.1").with_changes(preset="default")) == (200, None)
 
 
 def test_settings_survive_their_json():
@@ -432,6 +454,18 @@ def test_the_image_score_is_the_mean_of_the_highest_thousandth():
     anomaly_map = np.random.default_rng(0).permutation(np.arange(4000, dtype=np.float32)).reshape(40, 100)
     assert image_score(anomaly_map) == (3999 + 3998 + 3997 + 3996) / 4
     assert image_score(anomaly_map[:, :3]) == anomaly_map[:, :3].max()
+
+
+def test_only_the_default_of_0_1_and_the_published_preset_blur_a_map():
+    scores = np.zeros((4, 6), np.float32)
+    scores[2, 3] = 1.0
+    for resolution in (48, "native"):
+        now, before = (
+            DetectorSettings(preset=preset, resolution=resolution).grid((32, 48), patch=8).to_image(scores)
+            for preset in ("default", "v0.1")
+        )
+        assert now.max() > 0.8 > 0.5 > before.max()  # a pixel beside the centre of a patch of 8 has 0.9375²
+        assert now.sum() == pytest.approx(before.sum(), rel=1e-3)
 
 
 def test_as_published_an_image_below_1000_pixels_has_no_score():

@@ -214,7 +214,8 @@ def test_the_epochs_foretold_are_those_that_steps_make():
     assert counted.expected_epochs(n_passes=40, n_patches=400) == pytest.approx(3.0)
     mixed = DetectorSettings(steps=30, patches_per_batch=20)
     assert mixed.expected_epochs(n_passes=40, n_patches=400) == pytest.approx(1.5)
-    assert DetectorSettings().expected_epochs(n_passes=40, n_patches=400) == 50.0
+    assert DetectorSettings().expected_epochs(n_passes=40, n_patches=400) == pytest.approx(20.0)  # 200 steps
+    assert DetectorSettings(preset="v0.1").expected_epochs(n_passes=40, n_patches=400) == 50.0
     assert DetectorSettings(epochs=3).expected_epochs(n_passes=40, n_patches=400) == 3.0
 
 

@@ -17,6 +17,7 @@ from tinydefects.detector.patch_grid import (
 from tinydefects.errors import ImageReadError, ResolutionMismatchError
 
 BLUR_REACH_PX = 5 * 2 + 3 * 3  # five filters of radius 2, three of radius 3
+BLURS = ("none", "reflect")
 SIZES = st.tuples(st.integers(40, 400), st.integers(40, 400))
 
 
@@ -108,11 +109,12 @@ def test_transposed_scores_are_refused():
 
 
 @pytest.mark.parametrize("size", [(61, 100), (100, 61), (90, 90), (7, 23)])
-def test_the_default_map_equals_the_slow_one_at_fractional_scales(size):
-    grid = PatchGrid.proportional(size, patch=8, resolution=64)
+@pytest.mark.parametrize(("blur", "border"), [("none", "none"), ("reflect", "symmetric")])
+def test_the_default_map_equals_the_slow_one_at_fractional_scales(size, blur, border):
+    grid = PatchGrid.proportional(size, patch=8, resolution=64, blur=blur)
     scores = np.random.default_rng(1).random(grid.shape)
     patch_px = tuple(8 * full / resized for full, resized in zip(size, grid.resized_size, strict=True))
-    expected = slow_map(scores, patch_px=patch_px, size=size, border="symmetric")
+    expected = slow_map(scores, patch_px=patch_px, size=size, border=border)
     np.testing.assert_allclose(grid.to_image(torch.tensor(scores)), expected, atol=2e-6)
 
 
@@ -130,7 +132,7 @@ def test_the_published_map_equals_the_slow_one_cropped_with_its_rounding(size, t
 @settings(max_examples=60)
 @given(size=SIZES, patch=st.sampled_from([8, 14, 16]), resolution=st.integers(60, 500), data=st.data())
 def test_a_single_hot_patch_peaks_at_its_own_centre(size, patch, resolution, data):
-    grid = PatchGrid.proportional(size, patch=patch, resolution=resolution)
+    grid = PatchGrid.proportional(size, patch=patch, resolution=resolution, blur=data.draw(st.sampled_from(BLURS)))
     hot = tuple(data.draw(st.integers(0, count - 1)) for count in grid.shape)
     scores = torch.zeros(grid.shape)
     scores[hot] = 1.0
@@ -148,9 +150,11 @@ def test_a_single_hot_patch_peaks_at_its_own_centre(size, patch, resolution, dat
 
 
 @settings(max_examples=50)
-@given(size=st.tuples(st.integers(1, 90), st.integers(1, 90)), resolution=st.integers(8, 200))
-def test_constant_scores_give_a_constant_map_up_to_the_last_pixel(size, resolution):
-    grid = PatchGrid.proportional(size, patch=8, resolution=resolution)
+@given(
+    size=st.tuples(st.integers(1, 90), st.integers(1, 90)), resolution=st.integers(8, 200), blur=st.sampled_from(BLURS)
+)
+def test_constant_scores_give_a_constant_map_up_to_the_last_pixel(size, resolution, blur):
+    grid = PatchGrid.proportional(size, patch=8, resolution=resolution, blur=blur)
     np.testing.assert_allclose(grid.to_image(torch.full(grid.shape, 3.0)), np.full(size, 3.0), rtol=1e-6)
 
 
@@ -176,7 +180,7 @@ def test_a_canvas_that_is_barely_too_small_keeps_the_size_of_the_image(side, fir
 
 
 def test_axis_matrices_are_shared_and_cannot_be_written():
-    arguments = {"patches": 5, "patches_per_pixel": 0.1, "canvas_px": 50, "image_px": 50, "blur_border": "reflect"}
+    arguments = {"patches": 5, "patches_per_pixel": 0.1, "canvas_px": 50, "image_px": 50, "blur": "reflect"}
     assert axis_matrix(**arguments) is axis_matrix(**arguments)
     with pytest.raises(ValueError, match="read-only"):
         axis_matrix(**arguments).data[0] = 1.0

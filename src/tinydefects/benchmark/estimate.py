@@ -21,7 +21,7 @@ from tinydefects.data.sample import Category
 from tinydefects.detector.devices import limited_threads
 from tinydefects.detector.features import FeatureFormat, expected_bytes
 from tinydefects.detector.patch_grid import PatchGrid, Size
-from tinydefects.detector.settings import DEFAULT_EPOCHS, DetectorSettings
+from tinydefects.detector.settings import EPOCHS, DetectorSettings
 from tinydefects.detector.students import time_pass
 from tinydefects.detector.teacher import Teacher
 from tinydefects.errors import TrainingError
@@ -113,7 +113,7 @@ class Effort:
     scoring: float
 
 
-FBFT = Effort(5.0, 0.1)  # DEFAULT_EPOCHS; measured with the built-in teacher at 384 px, as all of these
+FBFT = Effort(5.0, 0.1)  # of EPOCHS; measured with the built-in teacher at 384 px, as all of these
 EFFORTS: Mapping[str, Effort] = {
     **{name: FBFT for name, kind in METHODS.items() if kind.students},
     "fbft_whitened": Effort(6 * FBFT.learning, FBFT.scoring),  # a training for each of five folds beside its own
@@ -291,13 +291,13 @@ def require_space(plan: Plan, settings: RunSettings) -> None:
 
 
 def _share_of_epochs(job: Job, load: Workload) -> float:
-    """How much students learn that are told epochs or steps, of what those learn who are told nothing."""
+    """How much students learn, of what 50 epochs are."""
     kind, options = parse_method(job.method)
     if "epochs" not in kind.settings or not load.n_train_patches:
         return 1.0
     named = {name: text for name, text in options.items() if name in LEARNING}
     settings = read_settings(named, preset=kind.preset)
-    return settings.expected_epochs(n_passes=load.n_passes, n_patches=load.n_train_patches) / DEFAULT_EPOCHS
+    return settings.expected_epochs(n_passes=load.n_passes, n_patches=load.n_train_patches) / EPOCHS
 
 
 def _rates(jobs: Sequence[Job], loads: Loads, results: Mapping[str, Finished]) -> Rates:

@@ -1,8 +1,9 @@
 """Detector: forward-backward feature transfer (FBFT, arXiv 2407.04092), from defect-free images to anomaly maps.
 
-Two presets. `published` does everything as the published code does, oddities included. `default` differs where that
-code loses pixels or precision: each image keeps its proportions and maps back exactly, the blur does not darken the
-border, and the image score takes at least one pixel. Tiles, shifts and native size are the default preset's, too.
+Three presets. `published` does everything as the published code does, oddities included. `default` differs where that
+code loses pixels or precision: each image keeps its proportions and maps back exactly. Its students learn for fewer
+steps, and its maps are not blurred, which hides small defects (docs/study.md). `v0.1` is what `default` was before
+those two: fifty epochs, and a blur that does not darken the border. Tiles, shifts and native size are for both.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Teacher features of the training images on disk, so that 50 epochs cost one pass of the teacher.
+"""Teacher features of the training images on disk, so that all epochs cost one pass of the teacher.
 
 One .npy file of (N, h, w, C) an image for N blocks, or of (N, n, C) where only a share of its patches is kept, named
 after all it depends on: teacher, geometry, number format, share, pixels, and how products were computed. A sha256 of

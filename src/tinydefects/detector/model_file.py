@@ -21,7 +21,7 @@ from tinydefects.data.walk import SYSTEM_NAMES
 from tinydefects.decisions.calibration import CALIBRATION_FILE, Calibration, write_calibration
 from tinydefects.detector.learnt import FEATURES_FOLDER, HISTORY_FOLDER, LEARNT_FILE, Learnt
 from tinydefects.detector.patch_grid import whole_patches
-from tinydefects.detector.settings import DetectorSettings, TeacherName
+from tinydefects.detector.settings import DetectorSettings, TeacherName, in_todays_words
 from tinydefects.errors import ModelFileError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class SavedDetector(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    format: Literal[1]
+    format: Literal[1, 2]
     settings: DetectorSettings
     teacher: SavedTeacher
     resolution_px: int | None = Field(gt=0)
@@ -95,7 +95,7 @@ def describe_fit(
     """The content of detector.json."""
     resolution, (earlier, later) = settings.resolution, teacher.blocks
     return SavedDetector(
-        format=1,
+        format=2,
         settings=settings,
         teacher=SavedTeacher(
             name=teacher.name,
@@ -117,7 +117,9 @@ def describe_fit(
 
 def fingerprint_of(settings: DetectorSettings, teacher: "Teacher", students: "StudentPair") -> str:
     """sha256 over all that the maps depend on: settings of the passes and the photographs, teacher and students."""
-    digest = hashlib.sha256(f"{settings.preset} {settings.resolution} {teacher.fingerprint}".encode())
+    # What is called v0.1 now had the name of the default, in fingerprints that calibrations go by.
+    name = {"default": "unblurred", "v0.1": "default"}.get(settings.preset, settings.preset)
+    digest = hashlib.sha256(f"{name} {settings.resolution} {teacher.fingerprint}".encode())
     if not settings.is_one_pass:
         digest.update(f"tile {settings.tile} overlap {settings.overlap} stride {settings.stride}".encode())
     if settings.precision in {"bfloat16", "float16"}:
@@ -237,7 +239,8 @@ def read_detector(folder: Path) -> "tuple[SavedDetector, dict[str, Tensor]]":
             f"{description}: teacher.name is {saved.teacher.name}, settings.teacher is {saved.settings.teacher}; "
             "copy the folder again or fit again"
         )
-    return saved, _read_weights(weights, saved.weights_sha256)
+    settings = in_todays_words(saved.settings, file_format=saved.format)
+    return saved.model_copy(update={"settings": settings}), _read_weights(weights, saved.weights_sha256)
 
 
 def _read_weights(path: Path, expected: str | None) -> "dict[str, Tensor]":

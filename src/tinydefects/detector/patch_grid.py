@@ -2,7 +2,7 @@
 
 `PatchGrid.proportional` is the default geometry, `PatchGrid.native` scales nothing, `PatchGrid.published` is the square
 one of arXiv 2407.04092; several passes over one image are planned in `passes.py`. On the way back, bilinear upsampling,
-blur and crop are all linear and separable, so each axis is one small constant matrix and the map is
+the published blur and crop are all linear and separable, so each axis is one small constant matrix and the map is
 `rows @ patch_scores @ columns.T`: exact at any scale, and no image-sized intermediate exists. Only a handful of patches
 reaches a pixel, so the matrices are sparse. torch is imported only where a tensor is asked for, so that an exported
 detector runs without it.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Size = tuple[int, int]
-BlurBorder = Literal["reflect", "constant"]
+Blur = Literal["none", "reflect", "constant"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 BOX_FILTERS_PX = (5, 5, 5, 5, 5, 7, 7, 7)  # published: a near-Gaussian of sigma 4.7 px in the original image
@@ -42,7 +42,8 @@ class PatchGrid:
         padded_size: after centred edge replication, before scaling; `image_size` unless published.
         resized_size: `padded_size` after bicubic scaling, before edge replication to whole patches (below and right).
         canvas_size: where the map is drawn and blurred before it is cropped; `image_size` unless published.
-        blur_border: `reflect` mirrors the map at its border; `constant` blurs zeros in, as published.
+        blur: of the map. Published is one of 4.7 px whatever a patch covers: `constant` blurs zeros in at the border,
+            as published, `reflect` mirrors the map there. With `none` a single high patch keeps its height.
     """
 
     image_size: Size
@@ -50,10 +51,10 @@ class PatchGrid:
     resized_size: Size
     canvas_size: Size
     patch: int
-    blur_border: BlurBorder
+    blur: Blur
 
     @classmethod
-    def proportional(cls, image_size: Size, *, patch: int, resolution: int) -> "PatchGrid":
+    def proportional(cls, image_size: Size, *, patch: int, resolution: int, blur: Blur = "none") -> "PatchGrid":
         """The long side is scaled to `resolution` (rounded to whole patches), the other side in proportion."""
         long_px = whole_patches(resolution, patch)
         height, width = (max(1, round(side * long_px / max(image_size))) for side in image_size)
@@ -63,11 +64,11 @@ class PatchGrid:
             resized_size=(height, width),
             canvas_size=image_size,
             patch=patch,
-            blur_border="reflect",
+            blur=blur,
         )
 
     @classmethod
-    def native(cls, image_size: Size, *, patch: int) -> "PatchGrid":
+    def native(cls, image_size: Size, *, patch: int, blur: Blur = "none") -> "PatchGrid":
         """Nothing is scaled: the teacher sees the image's own pixels."""
         return cls(
             image_size=image_size,
@@ -75,7 +76,7 @@ class PatchGrid:
             resized_size=image_size,
             canvas_size=image_size,
             patch=patch,
-            blur_border="reflect",
+            blur=blur,
         )
 
     @classmethod
@@ -93,7 +94,7 @@ class PatchGrid:
             resized_size=(resized_px, resized_px),
             canvas_size=(canvas_px, canvas_px),
             patch=patch,
-            blur_border="constant",
+            blur="constant",
         )
 
     @property
@@ -147,7 +148,7 @@ class PatchGrid:
     def to_image(
         self, patch_scores: "Tensor | NDArray[np.float32]", *, stride: int | None = None
     ) -> NDArray[np.float32]:
-        """Scores (h, w) of the patches as the (H, W) float32 map: bilinear, then blurred.
+        """Scores (h, w) of the patches as the (H, W) float32 map: bilinear, then perhaps blurred.
 
         With a `stride` they are the scores (rows, columns) of `score_shape(stride)`.
 
@@ -187,7 +188,7 @@ class PatchGrid:
             first_centre=self.patch / (2 * stride),
             canvas_px=self.canvas_size[axis],
             image_px=self.image_size[axis],
-            blur_border=self.blur_border,
+            blur=self.blur,
         )
 
 
@@ -240,16 +241,17 @@ def axis_matrix(
     patches_per_pixel: float,
     canvas_px: int,
     image_px: int,
-    blur_border: BlurBorder,
+    blur: Blur,
     first_centre: float = 0.5,
 ) -> csr_array:
-    """Weights (image_px, patches) of every patch in every pixel of one axis: bilinear, blurred, cropped; read-only.
+    """Weights (image_px, patches), read-only, of every patch in every pixel of one axis: bilinear, blurred or not, cut.
 
     `first_centre` is where the centre of the first patch lies, counted in steps from one patch to the next.
     """
     matrix = _upsampling(patches, patches_per_pixel, canvas_px, first_centre)
-    for size in BOX_FILTERS_PX:
-        matrix = ndimage.correlate1d(matrix, np.full(size, 1.0 / size), axis=0, mode=blur_border)
+    if blur != "none":
+        for size in BOX_FILTERS_PX:
+            matrix = ndimage.correlate1d(matrix, np.full(size, 1.0 / size), axis=0, mode=blur)
     weights = csr_array(_centre_crop(matrix, image_px).astype(np.float32))
     weights.data.setflags(write=False)
     return weights

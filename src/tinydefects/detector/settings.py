@@ -26,11 +26,11 @@ from pydantic_core import PydanticCustomError
 from tinydefects.data.json_files import first_fault
 from tinydefects.data.sample import mean_of_highest, n_scored
 from tinydefects.detector.passes import PassPlan, plan_passes
-from tinydefects.detector.patch_grid import PatchGrid, Size
+from tinydefects.detector.patch_grid import Blur, PatchGrid, Size
 from tinydefects.errors import TinyDefectsError
 from tinydefects.limits import MOST_PIXELS
 
-Preset = Literal["default", "published"]
+Preset = Literal["default", "v0.1", "published"]
 Precision = Literal["highest", "float32", "bfloat16", "float16"]
 BUILTIN = "builtin"  # the teacher that comes with the package
 PLAIN_NAMES: Final = "a teacher is 'builtin' or a plain model name of timm, as vit_base_patch14_reg4_dinov2"
@@ -54,9 +54,9 @@ LEFT_OUT: Any = None  # of a field whose value then follows from others
 DEFAULT_TEACHER = "vit_base_patch14_reg4_dinov2"
 DEFAULT_RESOLUTION, SMALLEST_RESOLUTION = 1036, 16
 DEFAULT_BITS = 16
-DEFAULT_EPOCHS = 50
-LEARNING_RATES = {"published": 1e-4, "default": 1e-3}  # the published code's; the paper's, better in fewer epochs
-PRECISIONS: dict[Preset, Precision] = {"published": "highest", "default": "float32"}
+DEFAULT_STEPS = 200
+EPOCHS = 50  # of the published code, and of the default before
+LEARNING_RATE, PUBLISHED_LEARNING_RATE = 1e-3, 1e-4  # the paper's, better in fewer epochs; its code's
 MOST_EPOCHS = 1_000_000
 MOST_STEPS = 1_000_000_000
 IMAGES_PER_BATCH = 4  # of one step of the students, unless its patches are counted
@@ -77,16 +77,14 @@ def _resolution(value: object, told: ValidationInfo) -> int | Literal["native"]:
     )
 
 
-def _epochs(value: object, told: ValidationInfo) -> object:
-    return DEFAULT_EPOCHS if value is None and told.data.get("steps") is None else value
-
-
 def _learning_rate(value: object, told: ValidationInfo) -> object:
-    return LEARNING_RATES.get(told.data.get("preset", ""), 1e-3) if value is None else value
+    own = PUBLISHED_LEARNING_RATE if told.data.get("preset") == "published" else LEARNING_RATE
+    return own if value is None else value
 
 
 def _precision(value: object, told: ValidationInfo) -> object:
-    return PRECISIONS.get(told.data.get("preset", "default"), "float32") if value is None else value
+    own: Precision = "highest" if told.data.get("preset") == "published" else "float32"
+    return own if value is None else value
 
 
 def _image_bits(value: object) -> object:
@@ -130,17 +128,19 @@ class DetectorSettings(BaseModel):
         tile: side of the squares into which the scaled image is cut, in its pixels; one pass of the teacher each.
         resolution: long side, in pixels, to which an image is scaled for the teacher, rounded to whole patches;
             `native` scales nothing. Left out, 1036, and `native` with tiles.
-        steps: optimiser steps of the students, in place of `epochs`: they go through the training images as often as
-            that takes, the last time in part. At most so many with a `validation_fraction`; None counts epochs.
-        epochs: passes of the students over the training images; at most so many with a `validation_fraction`. Left
-            out, 50; None where steps are counted.
+        steps: optimiser steps of the students: they go through the training images as often as that takes, the last
+            time in part. At most so many with a `validation_fraction`. Left out, 200, unless epochs are counted: after
+            more of them, students begin to predict odd patches, too.
+        epochs: passes of the students over the training images, in place of `steps`; at most so many with a
+            `validation_fraction`. Left out, 50 in the presets `v0.1` and `published`; None where steps are counted.
         overlap: pixels that neighbouring tiles share, at least; None is an eighth of a tile.
         stride: pixels from one patch to the next, a divisor of the patch size; half of it is four shifted passes.
         image_bits: how many bits the values of 16-bit photographs fill, see `images.find_image_bits`; saved for
             those who read the photographs. Left out, 16.
         blocks: those of the teacher that are read, from 0, ascending; None is the teacher's own choice. A detector
             takes an earlier and a later one, methods on patches any number.
-        preset: `published` does everything as the published code does, `default` mends it; see `detector`.
+        preset: `published` does everything as the published code does, `default` mends it; see `detector`. `v0.1` is
+            the default of version 0.1: it learns for 50 epochs, however many images there are, and blurs its maps.
         seed: of the students' initial weights, the order of images and which of them are held out.
         learning_rate: of Adam; left out, 1e-3, in the preset `published` 1e-4.
         patches_per_batch: patches in one step of the students, mixed across images; None is all patches of four
@@ -174,11 +174,14 @@ class DetectorSettings(BaseModel):
         default=None,
         gt=0,
         le=MOST_STEPS,
-        description="Optimiser steps at most, in place of --epochs.",
-        json_schema_extra=_in("Training"),
+        description="Optimiser steps of the students, at most; left out, 200.",
     )
-    epochs: Annotated[int | None, BeforeValidator(_epochs)] = Field(
-        default=LEFT_OUT, gt=0, le=MOST_EPOCHS, description="Passes over the training images, at most; left out, 50."
+    epochs: int | None = Field(
+        default=None,
+        gt=0,
+        le=MOST_EPOCHS,
+        description="Passes over the training images, at most, in place of --steps.",
+        json_schema_extra=_in("Training"),
     )
     overlap: int | None = Field(
         default=None,
@@ -208,7 +211,7 @@ class DetectorSettings(BaseModel):
     )
     preset: Preset = Field(
         default="default",
-        description="'published' repeats the paper's code, quirks included.",
+        description="'published' repeats the paper's code, quirks included; 'v0.1' is the default of 0.1.",
         json_schema_extra=_in("Training"),
     )
     seed: int = Field(
@@ -255,6 +258,13 @@ class DetectorSettings(BaseModel):
         "highest.",
         json_schema_extra=_in("Machine"),
     )
+
+    @model_validator(mode="after")
+    def _resolve_length(self) -> Self:
+        if self.steps is None and self.epochs is None:
+            # Past `__setattr__`, which would count it as given: whoever changes the settings may then count epochs.
+            self.__dict__.update({"steps": DEFAULT_STEPS} if self.preset == "default" else {"epochs": EPOCHS})
+        return self
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
@@ -310,15 +320,17 @@ class DetectorSettings(BaseModel):
     def expected_epochs(self, *, n_passes: int, n_patches: int) -> float:
         """How often the students see each of these patches, of so many passes of the teacher; at most."""
         if self.steps is None:
-            return float(self.epochs or DEFAULT_EPOCHS)
+            return float(self.epochs or 0)
         return self.steps * (self.patches_per_batch or IMAGES_PER_BATCH * n_patches / n_passes) / n_patches
 
     def grid(self, size: Size, *, patch: int) -> PatchGrid:
         """How an image of (H, W) pixels is divided into patches of `patch` pixels."""
+        if self.preset == "published" and self.resolution != "native":
+            return PatchGrid.published(size, patch=patch, resolution=self.resolution)
+        blur: Blur = "reflect" if self.preset == "v0.1" else "none"
         if self.resolution == "native":
-            return PatchGrid.native(size, patch=patch)
-        make = PatchGrid.published if self.preset == "published" else PatchGrid.proportional
-        return make(size, patch=patch, resolution=self.resolution)
+            return PatchGrid.native(size, patch=patch, blur=blur)
+        return PatchGrid.proportional(size, patch=patch, resolution=self.resolution, blur=blur)
 
     def passes(self, size: Size, *, patch: int) -> PassPlan:
         """In which passes the teacher sees an image of (H, W) pixels: one, or tiles and shifts."""
@@ -330,6 +342,12 @@ def image_score(anomaly_map: NDArray[np.float32], *, preset: Preset = "default")
     if preset == "published" and not n_scored(anomaly_map.size):
         return math.nan
     return mean_of_highest(anomaly_map)
+
+
+def in_todays_words(settings: DetectorSettings, *, file_format: int) -> DetectorSettings:
+    """Settings as a file says them: in files of format 1 the preset `v0.1` was called `default`."""
+    was_default = file_format == 1 and settings.preset == "default"
+    return settings.model_copy(update={"preset": "v0.1"}) if was_default else settings
 
 
 def colour_scale(good_level: float | None) -> tuple[float, float]:

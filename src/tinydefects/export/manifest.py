@@ -17,7 +17,7 @@ from tinydefects.data.json_files import read_as
 from tinydefects.data.leftovers import settle
 from tinydefects.data.walk import EXPORT_FILE
 from tinydefects.detector.model_file import FOLDER_SET
-from tinydefects.detector.settings import DetectorSettings
+from tinydefects.detector.settings import DetectorSettings, in_todays_words
 from tinydefects.errors import ModelFileError
 
 Target = Literal["onnx", "openvino"]
@@ -93,7 +93,7 @@ class ExportManifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    format: Literal[1]
+    format: Literal[1, 2]
     target: Target
     precision: Precision
     detector: str
@@ -136,7 +136,9 @@ def read_manifest(folder: Path) -> ExportManifest:
             raise ModelFileError(f"{folder / name}: no such file; export the detector again")
         if sha256(folder / name) != expected:
             raise ModelFileError(f"{folder / name}: not the file that was exported; copy it again or export again")
-    return manifest
+    settings = in_todays_words(manifest.interface.settings, file_format=manifest.format)
+    interface = manifest.interface.model_copy(update={"settings": settings})
+    return manifest.model_copy(update={"interface": interface})
 
 
 def sha256(path: Path) -> str:

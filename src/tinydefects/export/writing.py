@@ -217,7 +217,7 @@ def _describe(detector: Detector, folder: Path, plan: ExportPlan, calibration: C
     )
     exported = ExportedDetector(interface, open_session(folder, plan.target, plan.precision))
     return ExportManifest(
-        format=1,
+        format=2,
         target=plan.target,
         precision=plan.precision,
         detector=detector.fingerprint,

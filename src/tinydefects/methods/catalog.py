@@ -167,6 +167,14 @@ METHODS: dict[str, MethodKind] = {
         students="fbft",
         settings=FBFT,
     ),
+    "fbft_v0.1": MethodKind(
+        make=partial(_fbft, preset="v0.1"),
+        summary="the same as in version 0.1: 50 epochs of the students instead of 200 steps",
+        uses_seed=True,
+        uses_teacher=True,
+        preset="v0.1",
+        settings=FBFT,
+    ),
     "fbft_published": MethodKind(
         make=partial(_fbft, preset="published"),
         summary="the same as published: square inputs, darkened borders, learning rate 1e-4",
