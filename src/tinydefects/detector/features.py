@@ -13,6 +13,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Literal
 
@@ -248,7 +249,10 @@ class FeatureCache:
         )
 
     def _path(self, image: NDArray[np.uint8], grid: PatchGrid, patch_fraction: float | None) -> Path:
-        digest = hashlib.sha256(f"{LAYOUT} {self.teacher.fingerprint} {grid} {self.feature_format}".encode())
+        # How maps are drawn plays no part: the names are those of version 0.1, whose default blurred them.
+        drawn = replace(grid, blur="constant" if grid.blur == "constant" else "reflect")
+        geometry = str(drawn).replace("blur=", "blur_border=")
+        digest = hashlib.sha256(f"{LAYOUT} {self.teacher.fingerprint} {geometry} {self.feature_format}".encode())
         teacher = self.teacher
         how = (teacher.precision, teacher.device.partition(":")[0], teacher.compiled)
         if how != ("float32", "cpu", False):  # which differ in the last digits at least
