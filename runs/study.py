@@ -77,25 +77,25 @@ class Students:
     members: int = 1
 
 
+MIXED = Students(patches=4096)
 STUDENTS = {
     "plain": Students(),
     "steps": Students(steps=(120, 400)),
     "today": Students(steps=(0,)),
     "falling": Students(falling=True),
-    "falling_100": Students(steps=(100,), falling=True),
-    "patches_4096": Students(patches=4096),
-    "patches_4096_falling": Students(patches=4096, falling=True),
-    "decay": Students(decay=0.1),
-    "noise": Students(noise=0.3),
-    "dropout": Students(dropout=0.1),
-    "narrow": Students(width=0.5),
-    "narrower": Students(width=0.25),
-    "blocks_2_4": Students(pairs=((2, 4),)),
-    "blocks_1_5": Students(pairs=((1, 5),)),
-    "blocks_1_3": Students(pairs=((1, 3),)),
-    "two_pairs": Students(pairs=((3, 5), (1, 3))),
-    "two_pairs_deep": Students(pairs=((3, 5), (2, 4))),
-    "ensemble": Students(members=3),
+    "mixed": MIXED,
+    "mixed_steps": replace(MIXED, steps=(100, 400)),
+    "mixed_1024": Students(patches=1024),
+    "mixed_falling": replace(MIXED, falling=True),
+    "mixed_decay": replace(MIXED, decay=0.1),
+    "mixed_noise": replace(MIXED, noise=0.3),
+    "mixed_dropout": replace(MIXED, dropout=0.1),
+    "mixed_narrow": replace(MIXED, width=0.5),
+    "mixed_blocks_2_4": replace(MIXED, pairs=((2, 4),)),
+    "mixed_blocks_1_3": replace(MIXED, pairs=((1, 3),)),
+    "mixed_blocks_1_5": replace(MIXED, pairs=((1, 5),)),
+    "mixed_two_pairs": replace(MIXED, pairs=((3, 5), (1, 3))),
+    "mixed_ensemble": replace(MIXED, members=3),
 }
 PEERS = {
     "gaussian": lambda seed: GaussianScorer(GaussianOptions()),
