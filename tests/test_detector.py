@@ -369,6 +369,14 @@ def test_students_take_200_steps_unless_told_otherwise():
     assert length(DetectorSettings(preset="v0.1").with_changes(preset="default")) == (200, None)
 
 
+def test_steps_of_the_default_take_4096_patches_and_epochs_those_of_four_images():
+    assert DetectorSettings().patches_per_batch == DetectorSettings(steps=7).patches_per_batch == 4096
+    assert DetectorSettings(patches_per_batch=50).patches_per_batch == 50
+    assert DetectorSettings().with_changes(epochs=3).patches_per_batch is None
+    for preset in ("v0.1", "published"):
+        assert DetectorSettings(preset=preset, steps=7).patches_per_batch is None
+
+
 def test_settings_survive_their_json():
     told = DetectorSettings(tile=64, blocks=(2, 5), learning_rate=1e-3, precision="bfloat16")
     assert DetectorSettings.model_validate_json(told.model_dump_json()) == told

@@ -171,7 +171,8 @@ def test_a_model_saved_before_these_options_existed_still_loads(tmp_path):
 @pytest.mark.parametrize(
     ("options", "n_epochs"),
     [
-        ({}, 4),  # 2 steps an epoch
+        ({}, 7),  # all patches are fewer than 4,096
+        ({"preset": "v0.1"}, 4),  # 2 steps an epoch
         ({"patches_per_batch": 64}, 2),  # 5 steps
         ({"validation_fraction": 0.2, "patience": 9}, 7),  # 1 step
     ],
@@ -193,7 +194,7 @@ def test_steps_end_a_fit_that_counts_them_and_stay_with_the_model(options, n_epo
 def test_as_many_steps_as_epochs_take_are_the_same_training():
     by_epochs, by_steps = (
         Detector(teacher=counting_teacher(), resolution=64, **length).fit(textures(5))
-        for length in ({"epochs": 3}, {"steps": 6})
+        for length in ({"epochs": 3}, {"steps": 6, "preset": "v0.1"})
     )
     assert torch.equal(weights_of(by_epochs.students), weights_of(by_steps.students))
     assert by_epochs.losses == by_steps.losses
@@ -210,11 +211,11 @@ def test_students_of_folds_take_as_many_steps_and_say_how_far_they_are():
 
 
 def test_the_epochs_foretold_are_those_that_steps_make():
-    counted = DetectorSettings(steps=30)
+    counted = DetectorSettings(steps=30, preset="v0.1")
     assert counted.expected_epochs(n_passes=40, n_patches=400) == pytest.approx(3.0)
     mixed = DetectorSettings(steps=30, patches_per_batch=20)
     assert mixed.expected_epochs(n_passes=40, n_patches=400) == pytest.approx(1.5)
-    assert DetectorSettings().expected_epochs(n_passes=40, n_patches=400) == pytest.approx(20.0)  # 200 steps
+    assert DetectorSettings().expected_epochs(n_passes=40, n_patches=8192 * 40) == pytest.approx(2.5)  # 200 x 4096
     assert DetectorSettings(preset="v0.1").expected_epochs(n_passes=40, n_patches=400) == 50.0
     assert DetectorSettings(epochs=3).expected_epochs(n_passes=40, n_patches=400) == 3.0
 

@@ -54,7 +54,7 @@ LEFT_OUT: Any = None  # of a field whose value then follows from others
 DEFAULT_TEACHER = "vit_base_patch14_reg4_dinov2"
 DEFAULT_RESOLUTION, SMALLEST_RESOLUTION = 1036, 16
 DEFAULT_BITS = 16
-DEFAULT_STEPS = 200
+DEFAULT_STEPS, DEFAULT_PATCHES = 200, 4096
 EPOCHS = 50  # of the published code, and of the default before
 LEARNING_RATE, PUBLISHED_LEARNING_RATE = 1e-3, 1e-4  # the paper's, better in fewer epochs; its code's
 MOST_EPOCHS = 1_000_000
@@ -143,8 +143,9 @@ class DetectorSettings(BaseModel):
             the default of version 0.1: it learns for 50 epochs, however many images there are, and blurs its maps.
         seed: of the students' initial weights, the order of images and which of them are held out.
         learning_rate: of Adam; left out, 1e-3, in the preset `published` 1e-4.
-        patches_per_batch: patches in one step of the students, mixed across images; None is all patches of four
-            images. The loss depends on the number of steps: lower `epochs` with it, or give `steps`.
+        patches_per_batch: patches in one step of the students, mixed across images. Left out, 4,096 in the preset
+            `default` where steps are counted, so that a fit takes as long for large images as for small ones; else
+            None, all patches of four images.
         patch_fraction: share of the patches of each pass that is kept and learnt from, in (0, 1], spread by greedy
             k-centre selection: left out are those nearly equal to a kept one, so rare patches weigh more than in the
             image. The cache shrinks with it; None is all.
@@ -228,7 +229,7 @@ class DetectorSettings(BaseModel):
         default=None,
         gt=0,
         le=MOST_BATCH,
-        description="Patches a training step, mixed across images; left out, all of 4 images.",
+        description="Patches a training step, mixed across images; left out, 4096, with --epochs all of 4 images.",
         json_schema_extra=_in("Training"),
     )
     patch_fraction: float | None = Field(
@@ -262,9 +263,14 @@ class DetectorSettings(BaseModel):
     @model_validator(mode="after")
     def _resolve_length(self) -> Self:
         if self.steps is None and self.epochs is None:
-            # Past `__setattr__`, which would count it as given: whoever changes the settings may then count epochs.
-            self.__dict__.update({"steps": DEFAULT_STEPS} if self.preset == "default" else {"epochs": EPOCHS})
+            self._resolve(**({"steps": DEFAULT_STEPS} if self.preset == "default" else {"epochs": EPOCHS}))
+        if self.preset == "default" and self.steps is not None and self.patches_per_batch is None:
+            self._resolve(patches_per_batch=DEFAULT_PATCHES)
         return self
+
+    def _resolve(self, **values: int) -> None:
+        """Past `__setattr__`, which would count them as given: whoever changes the settings may give others then."""
+        self.__dict__.update(values)
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
