@@ -89,7 +89,7 @@ def test_what_a_gpu_has_room_for_is_read_once_and_stays_the_same(tmp_path, monke
     expected = [torch.stack(one) for one in cache.batches([2, 0, 1], images=2)]
     read, load = [], np.load
     monkeypatch.setattr("tinydefects.detector.features.room_on_gpu", lambda device, held: room)
-    monkeypatch.setattr(np, "load", lambda path: read.append(path) or load(path))
+    monkeypatch.setattr(np, "load", lambda path, **how: read.append(path) or load(path, **how))
     for _ in range(2):  # epochs
         found = [torch.stack(one) for one in cache.batches([2, 0, 1], images=2)]
         assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
@@ -250,13 +250,16 @@ def test_patch_batches_show_every_patch_once_in_batches_of_nearly_one_size(tmp_p
         assert [rows[tuple(patch)] for patch in batch[0].tolist()] == [tuple(patch) for patch in batch[1].tolist()]
 
 
-def test_no_more_images_than_a_shard_lie_in_memory_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("tinydefects.detector.features.IMAGES_PER_SHARD", 2)
+def test_images_take_turns_and_every_batch_has_patches_of_as_many(tmp_path, monkeypatch):
+    monkeypatch.setattr("tinydefects.detector.features.IMAGES_PER_STEP", 2)
     cache = filled(tmp_path, counting_teacher())
-    ((last, _),) = cache.batches([2], images=1)
-    mixed = list(cache.patch_batches([0, 1, 2], patches=100, shuffle=torch.Generator().manual_seed(0)))
-    assert [len(earlier) for earlier, _ in mixed] == [6 + 9, 3]
-    assert sorted(mixed[1][0].tolist()) == sorted(last.tolist())
+    images = [block[0].tolist() for block in (next(iter(cache.batches([place], images=1))) for place in range(3))]
+    mixed = list(cache.patch_batches([0, 1, 2], patches=3, shuffle=torch.Generator().manual_seed(0)))
+    # 6 and 3 patches, then 9 of the image between them, in three turns
+    assert [len(earlier) for earlier, _ in mixed] == [3, 3] * 3
+    for number, (earlier, _) in enumerate(mixed):
+        found = [sum(patch in image for patch in earlier.tolist()) for image in images]
+        assert found == ([0, 3, 0] if number % 2 else [2, 0, 1])
 
 
 def test_the_folder_is_not_looked_through_for_every_image(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ from tinydefects.errors import TrainingError
 FeatureFormat = Literal["float16", "float32"]
 LAYOUT = 3  # part of every file's name; raised when equal pixels would no longer give equal features
 HEADER_BYTES, DIGEST_BYTES = 128, 32  # before and behind the numbers of a file
-IMAGES_PER_SHARD = 16
+IMAGES_PER_STEP = 16  # at most, that the patches of a step come from
 SHARE_OF_GPU = 1 / 4  # of the free memory
 PROJECTED_DIM = 128  # as in PatchCore's code: distances are compared after a random projection
 
@@ -173,29 +173,49 @@ class FeatureCache:
             yield list(self._gather(order[start : start + images]).float())
 
     def patch_batches(self, order: Sequence[int], *, patches: int, shuffle: torch.Generator) -> Iterator[list[Tensor]]:
-        """Every patch once, at most `patches` at a time in batches of nearly equal size: float32 (n, C) for each block.
+        """Every patch once, about `patches` at a time in batches of nearly equal size: float32 (n, C) for each block.
 
-        Patches are mixed across IMAGES_PER_SHARD images that follow each other in this order; no more lie in memory.
+        Some patches of every one of IMAGES_PER_STEP images make a batch, and all images have their turn before one has
+        its second: whenever training ends, it has seen them alike. Only what a batch holds is read.
         """
-        for start in range(0, len(order), IMAGES_PER_SHARD):
-            shard = self._gather(order[start : start + IMAGES_PER_SHARD])
-            mixed = torch.randperm(shard.shape[1], generator=shuffle)
-            for chosen in mixed.to(shard.device).tensor_split(math.ceil(len(mixed) / patches)):
-                yield list(shard[:, chosen].float())
+        n_groups = math.ceil(len(order) / IMAGES_PER_STEP)
+        groups = [order[first::n_groups] for first in range(n_groups)]
+        mixed = {index: torch.randperm(self._n_patches(index), generator=shuffle, dtype=torch.int32) for index in order}
+        n_turns = max(math.ceil(sum(len(mixed[index]) for index in group) / patches) for group in groups)
+        for turn in range(n_turns):
+            for group in groups:
+                chosen = [
+                    self._load(
+                        self._files[index],
+                        mixed[index][turn * len(mixed[index]) // n_turns : (turn + 1) * len(mixed[index]) // n_turns],
+                    )
+                    for index in group
+                ]
+                batch = torch.cat(chosen, dim=1)
+                if batch.shape[1]:  # with fewer patches than turns some turns have none
+                    yield list(batch.float())
 
     def _gather(self, indices: Sequence[int]) -> Tensor:
         """The features of these images, (N, n, C), on the device, in the numbers in which they are stored on disk."""
         return torch.cat([self._load(self._files[index]) for index in indices], dim=1)
 
-    def _load(self, path: Path) -> Tensor:
-        """One file, (N, n, C). A GPU, which learns quicker than a disk is read, keeps it for later epochs."""
-        if path in self._on_gpu:
-            return self._on_gpu[path]
-        stored = torch.from_numpy(np.load(path)).flatten(1, -2).to(self.teacher.device)
-        held = sum(one.nbytes for one in self._on_gpu.values())
-        if held + stored.nbytes <= room_on_gpu(self.teacher.device, held):
-            self._on_gpu[path] = stored
-        return stored
+    def _load(self, path: Path, rows: Tensor | None = None) -> Tensor:
+        """Of one file these patches, or all, (N, n, C). A GPU, which learns quicker than a disk is read, keeps it."""
+        if path not in self._on_gpu:
+            stored = np.load(path, mmap_mode="r")
+            stored = stored.reshape(len(stored), -1, stored.shape[-1])
+            held = sum(one.nbytes for one in self._on_gpu.values())
+            if held + stored.nbytes > room_on_gpu(self.teacher.device, held):
+                # Of a file that is mapped only those pages are read that the patches lie on.
+                read = np.array(stored) if rows is None else stored[:, np.sort(rows.numpy())]
+                return torch.from_numpy(read).to(self.teacher.device)
+            self._on_gpu[path] = torch.from_numpy(np.array(stored)).to(self.teacher.device)
+        kept = self._on_gpu[path]
+        return kept if rows is None else kept[:, rows.sort().values.to(kept.device)]
+
+    def _n_patches(self, index: int) -> int:
+        """Of one image, as far as they are kept."""
+        return math.prod(np.load(self._files[index], mmap_mode="r").shape[1:-1])
 
     def _keep(self, image: NDArray[np.uint8], grid: PatchGrid) -> Path:
         path = self._path(image, grid, self.patch_fraction)
