@@ -296,12 +296,12 @@ def write(scene: Scene, book: Book, candidate: str, seed: int, scores: Sequence[
         book.write(candidate + name, seed, seconds=seconds, **measured(scene, scores, blur))
 
 
-def study(scene: Scene, book: Book, candidates: Sequence[str]) -> None:
+def study(scene: Scene, book: Book, candidates: Sequence[str], seeds: Sequence[int]) -> None:
     """Every candidate and seed that the book lacks."""
-    for seed in SEEDS:
+    for seed in seeds:
         for name in candidates:
             if name in PEERS:
-                if book.lacks(name + UNBLURRED, seed) and seed == SEEDS[0]:
+                if book.lacks(name + UNBLURRED, seed) and seed == 0:
                     begun = time.perf_counter()
                     scores = peer_scores(scene, name, seed)
                     write(scene, book, name, seed, scores, time.perf_counter() - begun)
@@ -321,6 +321,7 @@ def main() -> None:
     parser.add_argument("--teachers", default=",".join(TEACHERS))
     parser.add_argument("--categories", default=",".join(CHOOSING), help="with --blind all of the blind ones")
     parser.add_argument("--candidates", default=",".join(("plain", *PEERS)))
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     given = parser.parse_args()
     torch.set_num_threads(1)
     for teacher_name in given.teachers.split(","):
@@ -329,7 +330,7 @@ def main() -> None:
             teacher = load_teacher("builtin", weights=TEACHERS[teacher_name], blocks=BLOCKS, device="cpu")
             learn, test, resolution = category(name, given.data, given.out)
             kept = given.out / "features" / f"{teacher_name}_{name}.pt"
-            study(Scene(learn, test, teacher, resolution, kept), book, given.candidates.split(","))
+            study(Scene(learn, test, teacher, resolution, kept), book, given.candidates.split(","), given.seeds)
 
 
 if __name__ == "__main__":
