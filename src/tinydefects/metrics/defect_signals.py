@@ -2,10 +2,10 @@
 
 A peak is a defect's own where no neighbour's glow could have lifted it. Maps are interpolated and often blurred, so
 that a tiny defect beside a large one shares its glow. A pixel of a defect is its own when no way leads from it to a
-pixel of another defect that scores higher without passing below its own score; ways go over neighbouring pixels, diagonal ones too, and
-stay within an eighth of the image's long side. On the slope of a neighbour's glow such a way exists: uphill. The
-highest pixel that is a defect's own is its own peak. Where one summit covers several defects, it belongs to the one
-that scores highest in it, and to all that tie.
+pixel of another defect that scores higher without passing below its own score; ways go over neighbouring pixels,
+diagonal ones too, and stay within an eighth of the image's long side. On the slope of a neighbour's glow such a way
+exists: uphill. The highest pixel that is a defect's own is its own peak. Where one summit covers several defects, it
+belongs to the one that scores highest in it, and to all that tie.
 """
 
 from collections.abc import Sequence
