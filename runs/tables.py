@@ -240,6 +240,7 @@ TABLES = {
     **runpy.run_path(str(ROOT / "runs" / "speed_tables.py"))["SPEED_TABLES"],
     **runpy.run_path(str(ROOT / "runs" / "threshold_tables.py"))["THRESHOLD_TABLES"],
     **runpy.run_path(str(ROOT / "runs" / "drift_tables.py"))["DRIFT_TABLES"],
+    **runpy.run_path(str(ROOT / "runs" / "study_tables.py"))["STUDY_TABLES"],
     **runpy.run_path(str(ROOT / "runs" / "defect_tables.py"))["DEFECT_TABLES"],
 }
 

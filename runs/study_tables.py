@@ -1,0 +1,173 @@
+"""The tables of docs/study.md, run by runs/tables.py; and their file: python runs/study_tables.py OUT
+
+OUT is what `runs/study.py` and `runs/study_blind.sh` wrote; results/study.json takes the mean of every candidate over
+seeds on the data to choose on, and of the blind part every method and seed, and the differences that `compare` finds.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tinydefects.data.json_files import write_json
+from tinydefects.metrics.scores import metrics_of
+from tinydefects.metrics.statistics.comparison import compare
+from tinydefects.results.result import describe_run, find_results, read_result
+
+SOURCE = "results/study.json"
+FILE = Path(__file__).resolve().parents[1] / SOURCE
+METRICS = {"aupro@0.3": "AUPRO@30", "aupro@0.05": "@5", "aupro_Q1@0.05": "Q1@5", "image_auroc": "image AUROC"}
+LINES = {"aupro_30": "AUPRO@30", "aupro_5": "@5", "aupro_Q1_5": "Q1@5", "image_auroc": "image AUROC"}
+AGAINST = (("fbft", "fbft_v0.1"), ("fbft", "gaussian"))
+CHOOSING = ("tiles_A", "boards_A", "circuit_board", "leather", "granite")
+Rows = list[dict[str, Any]]
+
+
+def collect(out: Path) -> None:
+    """Write the file."""
+    lines = [
+        {"teacher": path.parent.name, "category": path.stem, **json.loads(line)}
+        for path in sorted(out.glob("*/*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    by_key: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = {}
+    for one in lines:  # a line that came twice counts once
+        by_key.setdefault((one["teacher"], one["category"], one["candidate"]), {})[one["seed"]] = one
+    choosing = [
+        {"teacher": teacher, "category": category, "candidate": candidate, "seeds": sorted(seeds)}
+        | {name: math.fsum(one[name] for one in seeds.values()) / len(seeds) for name in LINES}
+        for (teacher, category, candidate), seeds in by_key.items()
+    ]
+    blind, differences = blind_part(out / "blind")
+    content = {
+        "provenance": describe_run({"seeds": "0, 1, 2"}),
+        "choosing": choosing,
+        "blind": blind,
+        "differences": differences,
+    }
+    write_json(FILE, content)
+
+
+def blind_part(folder: Path) -> tuple[Rows, Rows]:
+    """One row a teacher, category, method and seed; one a pair of methods, metric and seed."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    rows: Rows = []
+    for path in find_results(folder):
+        run, dataset, category, _, method, seed = path.relative_to(folder).parts
+        teacher = "shipped" if run.endswith("_shipped") else "six_minutes"
+        evaluation = read_result(path).evaluation
+        values = metrics_of(evaluation)
+        name = method.partition("_neighbourhood")[0]
+        key = {"teacher": teacher, "category": f"{dataset}/{category}", "method": name, "seed": seed[5:-5]}
+        rows.append(key | {metric: values[metric] for metric in METRICS})
+        found.setdefault((teacher, key["category"], key["seed"]), {})[name] = evaluation
+    differences: Rows = []
+    for (teacher, category, seed), evaluations in found.items():
+        first = found[teacher, category, "0"]
+        for one, other in AGAINST:  # a method without chance has the first seed alone
+            pair = {name: evaluations.get(name, first.get(name)) for name in (one, other)}
+            if all(pair.values()):
+                for told in compare(pair, names=tuple(METRICS)):
+                    differences.append(
+                        {"teacher": teacher, "category": category, "seed": seed, "a": one, "b": other}
+                        | {"metric": told.metric, "difference": told.difference, "corrected_p": told.corrected_p}
+                        | {"low": told.interval.low, "high": told.interval.high}
+                    )
+    return rows, differences
+
+
+def choosing_table() -> str:
+    """One row a candidate: the deciding metric in every category, and the mean of all metrics."""
+    rows = [row for row in measured()["choosing"] if row["teacher"] == "six_minutes"]
+    header = ["candidate", *(f"Q1@5 {category}" for category in CHOOSING), *(f"mean {name}" for name in LINES.values())]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for candidate in dict.fromkeys(row["candidate"] for row in rows):
+        own = {row["category"]: row for row in rows if row["candidate"] == candidate}
+        if any(category not in own for category in CHOOSING):
+            continue
+        cells = [f"{own[category]['aupro_Q1_5']:.3f}" for category in CHOOSING]
+        cells += [f"{mean(own[category][name] for category in CHOOSING):.3f}" for name in LINES]
+        n_seeds = min(len(row["seeds"]) for row in own.values())
+        lines.append("| " + " | ".join([candidate + ("" if n_seeds > 1 else " (one seed)"), *cells]) + " |")
+    return "\n".join(lines) + note()
+
+
+def teachers_table() -> str:
+    """One row a teacher and method on the data to choose on."""
+    rows = measured()["choosing"]
+    header = ["teacher", "candidate", *(f"{category}" for category in CHOOSING)]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for teacher in dict.fromkeys(row["teacher"] for row in rows):
+        for candidate in ("plain:200:product", "gaussian"):
+            own = {row["category"]: row for row in rows if (row["teacher"], row["candidate"]) == (teacher, candidate)}
+            cells = [shown(own[name]) if name in own else "–" for name in CHOOSING]
+            lines.append("| " + " | ".join([teacher, candidate, *cells]) + " |")
+    return "\n".join(lines) + "\n\nAUPRO@30 / AUPRO@5 of the smallest quarter / image AUROC, maps blurred." + note()
+
+
+def shown(row: dict[str, Any]) -> str:
+    return f"{row['aupro_30']:.3f} / {row['aupro_Q1_5']:.3f} / {row['image_auroc']:.3f}"
+
+
+def blind_table() -> str:
+    """One row a category and method, means over seeds."""
+    rows = measured()["blind"]
+    header = ["category", "teacher", "method", *METRICS.values()]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for category, teacher, method in dict.fromkeys((row["category"], row["teacher"], row["method"]) for row in rows):
+        own = [row for row in rows if (row["category"], row["teacher"], row["method"]) == (category, teacher, method)]
+        cells = [f"{mean(row[metric] for row in own):.3f}" for metric in METRICS]
+        lines.append("| " + " | ".join([category, teacher, method, *cells]) + " |")
+    return "\n".join(lines) + note()
+
+
+def differences_table() -> str:
+    """One row a category, pair and metric: the mean difference, and the widest interval of the seeds."""
+    rows = measured()["differences"]
+    header = ["category", "teacher", "", *METRICS.values()]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for key in dict.fromkeys((row["category"], row["teacher"], row["a"], row["b"]) for row in rows):
+        cells = []
+        for metric in METRICS:
+            own = [row for row in rows if key_of(row) == key and row["metric"] == metric]
+            told = sum(row["corrected_p"] <= 0.05 for row in own)
+            low, high = min(row["low"] for row in own), max(row["high"] for row in own)
+            value = mean(row["difference"] for row in own)
+            cells.append(f"{value:+.3f} ({low:+.3f}, {high:+.3f}), told apart {told} of {len(own)}")
+        lines.append("| " + " | ".join([key[0], key[1], f"{key[2]} - {key[3]}", *cells]) + " |")
+    return "\n".join(lines) + note()
+
+
+def key_of(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    return row["category"], row["teacher"], row["a"], row["b"]
+
+
+def mean(values: Iterator[float]) -> float:
+    found = list(values)
+    return math.fsum(found) / len(found)
+
+
+def measured() -> dict[str, Any]:
+    """The file of results."""
+    found: dict[str, Any] = json.loads(FILE.read_text())
+    return found
+
+
+def note() -> str:
+    """The line under a table."""
+    facts = measured()["provenance"]
+    made = f"{facts['created'][:10]}, commit {facts['commit']}, seeds {facts['settings']['seeds']}, {facts['machine']}"
+    return f"\n\n<sub>{made}. Source: `{SOURCE}`.</sub>"
+
+
+STUDY_TABLES = {
+    "study_choosing": choosing_table,
+    "study_teachers": teachers_table,
+    "study_blind": blind_table,
+    "study_differences": differences_table,
+}
+
+if __name__ == "__main__":
+    collect(Path(sys.argv[1]))
