@@ -28,6 +28,7 @@ from tinydefects.limits import MOST_PIXELS
 if TYPE_CHECKING:
     from tinydefects.data.sample import Category
     from tinydefects.planner.inspection import Inspection
+    from tinydefects.planner.recall import RecallAdvice
     from tinydefects.planner.recommendation import PassCost
 
 DEFAULT_PATCH_PX = 14
@@ -79,6 +80,15 @@ class InspectSettings(BaseModel):
     ms_per_megapixel: float | None = Field(
         default=None, gt=0, le=1e9, description="Or its time for a million pixels of input."
     )
+    recall: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Name the cheapest input at which so large a share of such defects was found, where measured.",
+    )
+    like: str | None = Field(
+        default=None, description="With --recall: the measured surface to go by, such as synthetic/leather, not all."
+    )
     teacher_weights: GivenWeights = None
     device: GivenDevice = None
     plot: Path | None = Field(default=None, description="Draw it: .svg, .png or .pdf.")
@@ -106,9 +116,17 @@ def inspect(
 ) -> None:
     """Say what could be seen at all: defect sizes, what each input resolution leaves of them, and what to do."""
     from tinydefects.planner.recommendation import recommend_input
-    from tinydefects.planner.showing import describe_cost, describe_inspection, describe_recommendation, write_plot
+    from tinydefects.planner.showing import (
+        describe_cost,
+        describe_inspection,
+        describe_recall,
+        describe_recommendation,
+        write_plot,
+    )
 
     diameter = settings.diameter_px()
+    if settings.like is not None and settings.recall is None:
+        raise TinyDefectsError(f"--like {settings.like} needs --recall, the share of defects to find")
     patch_size, cost = _pass_cost(settings)
     plan = {
         "patch_size": patch_size,
@@ -127,9 +145,33 @@ def inspect(
         counts = {one.image_size_px: one.n_images for one in inspection.by_size}
         advice = recommend_input(inspection.input_plan, cost=cost, latency_ms=settings.latency_ms, counts=counts)
         told += ["", describe_recommendation(advice)]
-    print_result(asdict(inspection) | {"recommendation": advice and asdict(advice)}, as_json, *told)
+    found = _for_recall(settings, inspection, cost)
+    if found is not None:
+        told += ["", describe_recall(found, pixel_pitch_mm=inspection.pixel_pitch_mm)]
+    printed = {"recommendation": advice and asdict(advice), "recall": found and asdict(found)}
+    print_result(asdict(inspection) | printed, as_json, *told)
     if settings.plot is not None:
         say(f"plot: {write_plot(title, inspection, settings.plot)}")
+
+
+def _for_recall(settings: InspectSettings, inspection: "Inspection", cost: "PassCost | None") -> "RecallAdvice | None":
+    """What `--recall` asks for, of the very defect that the plan is for; None where there is nothing to plan."""
+    from tinydefects.planner.recall import ALL, COUNTED, inputs_for_recall
+
+    plan = inspection.input_plan
+    if settings.recall is None or plan is None:
+        return None
+    return inputs_for_recall(
+        settings.recall,
+        plan.defect_px,
+        plan.image_size_px,
+        patch_size=plan.patch_size,
+        max_input=plan.max_input_px,
+        cost=cost or COUNTED,
+        latency_ms=settings.latency_ms or math.inf,
+        counts={one.image_size_px: one.n_images for one in inspection.by_size},
+        like=settings.like or ALL,
+    )
 
 
 def _of_a_disc(diameter: float | None, image_size: str | None, plan: dict[str, Any]) -> "tuple[str, Inspection]":

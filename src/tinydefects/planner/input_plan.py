@@ -21,12 +21,13 @@ SHOWN = 6  # sizes in a text; the others are counted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputPlan:
-    """How an image is to be shown to a teacher so that a defect spans two patches. Sizes are (height, width).
+    """How an image is to be shown to a teacher so that a defect spans so many patches. Sizes are (height, width).
 
     Attributes:
         defect_px: diameter of the defect in pixels of the image.
         image_size_px: the image planned for.
         max_input_px: the longest side that the teacher takes in one pass.
+        patches_across: what the defect is to span.
         scale: pixels of the input for one pixel of the image; above 1 the image is enlarged.
         resolution_px: long side of the whole image at that scale, in whole patches.
         n_patches: patches of the whole image at that scale.
@@ -49,24 +50,30 @@ class InputPlan:
     overlap_px: int
     n_tiles: tuple[int, int]
     n_passes: int
+    patches_across: float = PATCHES_ACROSS
 
 
 def plan_input(
-    defect_px: float, image_size: tuple[int, int], *, patch_size: int = PATCH_PX, max_input: int = 1036
+    defect_px: float,
+    image_size: tuple[int, int],
+    *,
+    patch_size: int = PATCH_PX,
+    max_input: int = 1036,
+    patches_across: float = PATCHES_ACROSS,
 ) -> InputPlan:
-    """The smallest input at which a defect of `defect_px` pixels spans two patches, tiled where one pass is too large.
+    """The smallest input at which a defect of `defect_px` pixels spans `patches_across`, in tiles if too large.
 
-    Neighbouring tiles overlap by three such defects: every one lies whole in some tile with two patches around it.
+    Neighbouring tiles overlap by three such defects: every one lies whole in some tile, with its own width around it.
 
     Raises:
         TinyDefectsError: sizes that are not positive, or an input that holds fewer patches than the overlap needs.
     """
     if not (defect_px > 0 and min(image_size) > 0 and patch_size > 0):
         raise TinyDefectsError(f"defect of {defect_px} px in {image_size[0]}x{image_size[1]} px: sizes are above zero")
-    if max_input < 2 * PATCHES_ACROSS * OVERLAP_IN_DEFECTS * patch_size:
-        least = 2 * PATCHES_ACROSS * OVERLAP_IN_DEFECTS * patch_size
+    least = math.ceil(2 * patches_across * OVERLAP_IN_DEFECTS) * patch_size
+    if max_input < least:
         raise TinyDefectsError(f"an input of {max_input} px is too small to tile; give --max-input {least} or more")
-    scale = PATCHES_ACROSS * patch_size / defect_px
+    scale = patches_across * patch_size / defect_px
     rows, columns = (math.ceil(side * scale / patch_size) for side in image_size)
     resolution = max(rows, columns) * patch_size
     input_px = min(resolution, max_input // patch_size * patch_size)
@@ -89,6 +96,7 @@ def plan_input(
         overlap_px=overlap,
         n_tiles=n_tiles,
         n_passes=n_tiles[0] * n_tiles[1],
+        patches_across=patches_across,
     )
 
 
@@ -98,7 +106,7 @@ def describe_plan(plan: InputPlan, *, is_largest: bool = False) -> str:
     size = f"the largest photograph, {height}x{width} px," if is_largest else f"an image of {height}x{width} px"
     scaled = f"enlarged {plan.scale:.3g} times" if plan.scale > 1 else f"shrunk to {plan.scale:.3g}"
     lines = [
-        f"to keep a defect of {plan.defect_px:.3g} px at {PATCHES_ACROSS} patches of {plan.patch_size} px, "
+        f"to keep a defect of {plan.defect_px:.3g} px at {plan.patches_across:.3g} patches of {plan.patch_size} px, "
         f"{size} is {scaled}:"
     ]
     whole = f"long side {plan.resolution_px:,} px, {plan.n_patches:,} patches"

@@ -1,4 +1,4 @@
-"""Which input shows a defect two patches wide within a time limit: whole image, native size or tiles, shifted or not.
+"""Which input shows a defect wide enough within a time limit: whole image, native size or tiles, shifted or not.
 
 Passes and patches of every option are those that `Detector` would run. Shifts by half a patch set scores twice as
 densely, but a defect gets no wider by them: they are named where there is time left for them. What one pass costs is
@@ -15,7 +15,6 @@ from tinydefects.detector.patch_grid import PatchGrid, Size
 from tinydefects.errors import TinyDefectsError
 from tinydefects.planner.input_plan import (
     OVERLAP_IN_DEFECTS,
-    PATCHES_ACROSS,
     InputPlan,
     SizeOutcome,
     outcomes_by_size,
@@ -24,7 +23,7 @@ from tinydefects.planner.input_plan import (
 
 Resolution = int | Literal["native"]
 RESOLUTIONS = (224, 256, 336, 448, 518, 672, 784, 1036)
-ROUNDING = 1e-9  # of a width that is meant to be two patches
+ROUNDING = 1e-9  # of a width that is meant to be exactly that
 UNCOUNTED = "reading files and drawing maps come on top"
 
 
@@ -95,9 +94,9 @@ class Recommendation:
     Attributes:
         cost_source: where the times come from.
         options: unshifted, each wider than all that cost less; cheapest first.
-        best: the cheapest in time at two patches, or else the widest in time; None if nothing is in time.
-        keeps: whether `best` shows the defect at two patches.
-        cheapest_keeping: the cheapest at two patches, in time or not.
+        best: the cheapest in time at the patches of the plan, or else the widest in time; None if nothing is in time.
+        keeps: whether `best` shows the defect at so many patches.
+        cheapest_keeping: the cheapest that does, in time or not.
         shifted: `best` with shifts by half a patch, in time or not; None for patches of odd size.
         by_size: what `best` means for each size of photographs; none if all have one size.
     """
@@ -132,7 +131,7 @@ def recommend_input(
     plans = [(name, passes) for name, grid in grids.items() for passes in _plans(grid, defect_px, plan.max_input_px)]
     options = _worth_their_cost([_option(name, passes, defect_px, cost) for name, passes in plans])
     in_time = [option for option in options if option.ms <= latency_ms]
-    keeping = [option for option in options if option.width_patches >= PATCHES_ACROSS - ROUNDING]
+    keeping = [option for option in options if option.width_patches >= plan.patches_across - ROUNDING]
     best = next((option for option in in_time if option in keeping), in_time[-1] if in_time else None)
     return Recommendation(
         defect_px=defect_px,

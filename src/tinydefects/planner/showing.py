@@ -10,6 +10,7 @@ from tinydefects.data.pixels import write_whole
 from tinydefects.errors import TinyDefectsError
 from tinydefects.planner.input_plan import PATCHES_ACROSS, describe_by_size, describe_plan
 from tinydefects.planner.inspection import Inspection, ResolutionPlan
+from tinydefects.planner.recall import ALL, COUNTED, RecallAdvice
 from tinydefects.planner.recommendation import InputOption, PassCost, Recommendation, planned_cost
 
 if TYPE_CHECKING:
@@ -109,6 +110,77 @@ def describe_recommendation(advice: Recommendation) -> str:
         lines += [f"(times and passes are those of the largest photograph; > {_fit_options(advice.best)}:)"]
         lines += [describe_by_size(advice.by_size)]
     return "\n".join([*lines, f"({advice.cost_source})"])
+
+
+def describe_recall(advice: RecallAdvice, *, pixel_pitch_mm: float = math.nan) -> str:
+    """The advice as a short text: what to choose, what each input would find, what it was measured on."""
+    inputs, wanted = advice.inputs, f"{100 * advice.recall:.3g} %"
+    of = f"{wanted} of defects of {_size(inputs.defect_px, pixel_pitch_mm)}"
+    going_by = "all measured surfaces" if advice.like == ALL else advice.like
+    if advice.is_reachable:
+        ends = f"{_width(advice.width_low)} to {_width(advice.width_high)}"
+        lines = [f"to find {of}, going by {going_by}: {advice.width_patches:.2f} patches across (95 %: {ends})"]
+        lines += _chosen_for_recall(advice)
+    else:
+        lines = [
+            f"{of} cannot be promised by any input, going by {going_by}: the most that was found there is "
+            f"{100 * advice.reachable:.0f} %, from {advice.widest:.2f} patches across on"
+        ]
+    is_timed = inputs.cost_source != COUNTED.source
+    head = f"  {'patches wide':>12}{'found (95 %)':>18}{f'{wanted} from':>22}{'passes':>8}{'patches':>12}"
+    lines.append(head + f"{'about ms':>10}" * is_timed + "  input")
+    for option, (recall, interval), smallest in zip(inputs.options, advice.found, advice.smallest_px, strict=True):
+        share = "not measured" if math.isnan(recall) else f"{recall:.2f} ({interval.low:.2f}-{interval.high:.2f})"
+        size = "–" if math.isnan(smallest) else _size(smallest, pixel_pitch_mm)
+        mark = "> " if advice.is_reachable and option is inputs.best else "  "
+        numbers = f"{option.width_patches:>12.2f}{share:>18}{size:>22}{option.n_passes:>8,}{option.n_patches:>12,}"
+        lines.append(f"{mark}{numbers}" + f"{option.ms:>10,.0f}" * is_timed + f"  {_fit_options(option)}")
+    return "\n".join([*lines, *_measured_on(advice)])
+
+
+def _chosen_for_recall(advice: RecallAdvice) -> list[str]:
+    """The command of the best input, and what is to be known about it."""
+    inputs, best = advice.inputs, advice.inputs.best
+    limit = f"{inputs.latency_ms:,g} ms an image"
+    if best is None:
+        return [f"  no input fits into {limit}; the smallest takes about {inputs.options[0].ms:,.0f} ms"]
+    lines = [f"  tinydefects fit ... {_fit_options(best)}"]
+    if not inputs.keeps:
+        cheapest = f"the cheapest that does takes about {inputs.cheapest_keeping.ms:,.0f} ms"
+        lines = [f"  no input within {limit} reaches it; {cheapest}, the nearest in time is", *lines]
+    if advice.enlarges:
+        lines.append(
+            "  which enlarges: no detail is added; the shares come from photographs shown at about their own size"
+        )
+    if inputs.shifted is not None:
+        lines.append(
+            f"  (--stride {inputs.shifted.stride} on top was not measured; as many patches gain more by enlarging)"
+        )
+    return lines
+
+
+def _measured_on(advice: RecallAdvice) -> list[str]:
+    """What the shares rest on, and how far other surfaces are from them."""
+    measured = advice.measured
+    there = sorted((width, name) for name, width in advice.others.items() if not math.isnan(width))
+    never = sorted(name for name, width in advice.others.items() if math.isnan(width))
+    singly = [f"{name} {width:.2g}" for width, name in there] + ([f"nowhere on {', '.join(never)}"] if never else [])
+    return [
+        f"patches across that it takes on single surfaces (--like NAME): {'; '.join(singly)}",
+        f"(measured: {measured.method} with the teacher {measured.teacher}, {measured.curve().n_defects} defects on "
+        f"{len(measured.curves) - 1} surfaces, {measured.n_alarming} of {measured.n_good} good images alarming "
+        f"({100 * measured.false_alarm_rate:g} % allowed), commits {', '.join(measured.commits)};",
+        " another part, light, kind of defect or teacher may lie outside of the interval: outline yours and evaluate)",
+    ]
+
+
+def _size(diameter_px: float, pixel_pitch_mm: float) -> str:
+    in_mm = "" if math.isnan(pixel_pitch_mm) else f" ({diameter_px * pixel_pitch_mm:.3g} mm)"
+    return f"{diameter_px:.3g} px{in_mm}"
+
+
+def _width(patches: float) -> str:
+    return "never" if math.isnan(patches) else f"{patches:.2f}"
 
 
 def describe_cost(inspection: Inspection, cost: PassCost) -> str:
