@@ -47,8 +47,8 @@ MEASURED = MeasuredRecall(
 
 
 def advice_for(recall: float, defect_px: float, size: tuple[int, int], **more: object) -> RecallAdvice:
-    asked = {"patch_size": 8, "max_input": 1032, "measured": MEASURED, **more}
-    return inputs_for_recall(recall, defect_px, size, **asked)
+    plan = plan_input(defect_px, size, patch_size=8, max_input=1032)
+    return inputs_for_recall(recall, plan, **{"measured": MEASURED, **more})
 
 
 def test_a_curve_is_straight_over_the_logarithm_level_beyond_its_end_and_unknown_before_its_begin():

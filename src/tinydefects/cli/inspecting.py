@@ -163,10 +163,7 @@ def _for_recall(settings: InspectSettings, inspection: "Inspection", cost: "Pass
         return None
     return inputs_for_recall(
         settings.recall,
-        plan.defect_px,
-        plan.image_size_px,
-        patch_size=plan.patch_size,
-        max_input=plan.max_input_px,
+        plan,
         cost=cost or COUNTED,
         latency_ms=settings.latency_ms or math.inf,
         counts={one.image_size_px: one.n_images for one in inspection.by_size},

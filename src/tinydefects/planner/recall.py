@@ -18,7 +18,7 @@ from tinydefects.data.json_files import read_as
 from tinydefects.detector.patch_grid import Size
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.metrics.records import Interval
-from tinydefects.planner.input_plan import OVERLAP_IN_DEFECTS, plan_input
+from tinydefects.planner.input_plan import OVERLAP_IN_DEFECTS, InputPlan, plan_input
 from tinydefects.planner.recommendation import RESOLUTIONS, ROUNDING, PassCost, Recommendation, recommend_input
 
 ALL = "all"
@@ -153,25 +153,19 @@ def measured_recall() -> MeasuredRecall:
 
 def inputs_for_recall(
     recall: float,
-    defect_px: float,
-    image_size: Size,
+    asked: InputPlan,
     *,
-    patch_size: int,
-    max_input: int,
     cost: PassCost = COUNTED,
     latency_ms: float = math.inf,
     counts: Mapping[Size, int] | None = None,
     like: str = ALL,
     measured: MeasuredRecall | None = None,
 ) -> RecallAdvice:
-    """The cheapest input in `latency_ms` at which defects of `defect_px` pixels are found as often as is wanted.
+    """The cheapest input in `latency_ms` at which the defects of a plan are found as often as is wanted.
 
     Args:
         recall: above 0, below 1.
-        defect_px: diameter in pixels of the photograph.
-        image_size: (height, width) of the photograph, or of the largest.
-        patch_size: of the teacher, in pixels.
-        max_input: the longest side in pixels that it takes in one pass.
+        asked: for the same defect, photograph and teacher, whatever number of patches it is to span there.
         latency_ms: what all passes over one image may take.
         cost: of a pass; patches are counted where it is left out.
         counts: how many photographs there are of each size.
@@ -187,9 +181,15 @@ def inputs_for_recall(
     curve = measured.curve(like)
     reachable = curve.points[-1].recall
     width, widest = curve.width_for(recall), curve.width_for(reachable)
-    across = _no_smaller_input(widest if math.isnan(width) else width, defect_px, image_size, patch_size, max_input)
-    plan = plan_input(defect_px, image_size, patch_size=patch_size, max_input=max_input, patches_across=across)
+    plan = plan_input(
+        asked.defect_px,
+        asked.image_size_px,
+        patch_size=asked.patch_size,
+        max_input=asked.max_input_px,
+        patches_across=_no_smaller_input(widest if math.isnan(width) else width, asked),
+    )
     inputs = recommend_input(plan, cost=cost, latency_ms=latency_ms, counts=counts)
+    enlarged = plan.defect_px / plan.patch_size * (1 + ROUNDING)
     return RecallAdvice(
         recall=recall,
         like=like,
@@ -200,15 +200,15 @@ def inputs_for_recall(
         width_high=curve.width_for(recall, "low"),
         inputs=inputs,
         found=tuple(curve.at(option.width_patches) for option in inputs.options),
-        smallest_px=tuple(width / option.width_patches * defect_px for option in inputs.options),
-        enlarges=inputs.best is not None and inputs.best.width_patches > defect_px / patch_size * (1 + ROUNDING),
+        smallest_px=tuple(width / option.width_patches * plan.defect_px for option in inputs.options),
+        enlarges=inputs.best is not None and inputs.best.width_patches > enlarged,
         others={one.name: one.width_for(recall) for one in measured.curves if one.name not in (ALL, like)},
         measured=measured,
     )
 
 
-def _no_smaller_input(across: float, defect_px: float, image_size: Size, patch_size: int, max_input: int) -> float:
+def _no_smaller_input(across: float, asked: InputPlan) -> float:
     """Patches across a large defect at the smallest input that is ever named: nothing was measured on smaller ones."""
-    there = RESOLUTIONS[0] * defect_px / max(image_size) / patch_size
-    tileable = max_input / patch_size / (2 * OVERLAP_IN_DEFECTS)
+    there = RESOLUTIONS[0] * asked.defect_px / max(asked.image_size_px) / asked.patch_size
+    tileable = asked.max_input_px / asked.patch_size / (2 * OVERLAP_IN_DEFECTS)
     return max(across, min(there, tileable))
