@@ -1,15 +1,18 @@
-"""What `tinydefects inspect --recall` goes by: python runs/recall.py DATA
+"""What `tinydefects inspect --recall` goes by: python runs/recall.py [DATA]
 
 Reads the hits and misses of FBFT in results/synthetic, results/demo and results/magnetic_tile (`runs/synthetic.py`,
 `make demo`, `runs/magnetic_tile.sh DATA`) and writes src/tinydefects/planner/recall.json: the share found against the
-diameter in patches. DATA holds magnetic_tile/, for the sizes of its photographs. Seconds.
+diameter in patches. DATA holds magnetic_tile/, for the sizes of its photographs. Without DATA only the table in
+docs/can_it_be_seen.md is made anew, from that file. Seconds.
 """
 
 import argparse
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +24,13 @@ from tinydefects.data.pixels import read_size
 from tinydefects.datasets.catalog import load_category
 from tinydefects.errors import TinyDefectsError
 from tinydefects.metrics.statistics.uncertainty import exact_interval
-from tinydefects.planner.recall import ALL, MeasuredRecall, RecallCurve, RecallPoint
+from tinydefects.planner.recall import ALL, MeasuredRecall, RecallCurve, RecallPoint, measured_recall
 from tinydefects.results.result import Result, find_results, read_result
 
 ROOT = Path(__file__).resolve().parents[1]
 RECALL = ROOT / "src" / "tinydefects" / "planner" / "recall.json"
+PAGE = ROOT / "docs" / "can_it_be_seen.md"
+BLOCK = re.compile(r"(<!-- table: recall -->\n).*?(<!-- end -->)", re.DOTALL)
 SOURCES = ("results/synthetic", "results/demo", "results/magnetic_tile/magnetic_tile/all.json")
 PATCH_PX = 8  # of the built-in teacher
 OCTAVES = (0.25, 0.5, 1, 2, 4, 8)  # patches; what is between two is taken together
@@ -122,15 +127,47 @@ def rising(name: str, widths: Sequence[float], shares: Floats, counts: Sequence[
     return RecallCurve(name=name, n_defects=sum(counts), points=points)
 
 
+def table(measured: MeasuredRecall) -> str:
+    """One row a curve, one column an octave: share found, number of defects, for all surfaces the interval."""
+    edges = [f"{low:g} to {high:g}" for low, high in pairwise(OCTAVES)]
+    names = [f"below {OCTAVES[0]:g}", *edges, f"above {OCTAVES[-1]:g}"]
+    lines = ["| share found, patches across | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 1)]
+    for curve in measured.curves:
+        cells = ["–"] * len(names)
+        for one in curve.points:
+            bounds = f"{100 * one.low:.0f} to {100 * one.high:.0f} %, " if curve.name == ALL else ""
+            cells[int(np.digitize(one.width_patches, OCTAVES))] = f"{100 * one.recall:.0f} % ({bounds}{one.n_defects})"
+        lines.append(f"| {curve.name} | " + " | ".join(cells) + " |")
+    made = (
+        f"{measured.created[:10]}, commits {', '.join(measured.commits)}, {measured.method}, teacher {measured.teacher}"
+    )
+    alarms = (
+        f"{measured.n_alarming} of {measured.n_good} good images alarm ({100 * measured.false_alarm_rate:g} % allowed)"
+    )
+    told = (
+        "In brackets: the 95 % interval, surfaces and defects resampled, and how many defects; shares are made to rise"
+    )
+    return "\n".join(lines) + f"\n\n<sub>{told}. {alarms}; {made}. Source: `src/tinydefects/planner/recall.json`.</sub>"
+
+
+def with_table(page: str, measured: MeasuredRecall) -> str:
+    """The page with the table made anew."""
+    return BLOCK.sub(lambda found: f"{found[1]}{table(measured)}\n{found[2]}", page)
+
+
 def main() -> None:
-    """Measure, then write."""
+    """Measure, if there is DATA, then write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="?")
+    data = parser.parse_args().data
     try:
-        write_json(RECALL, asdict(measure_recall(parser.parse_args().data)))
+        if data is not None:
+            write_json(RECALL, asdict(measure_recall(data)))
+        measured = measured_recall()
     except TinyDefectsError as error:
         sys.stderr.write(f"recall: {error}\n")
         sys.exit(2)
+    PAGE.write_text(with_table(PAGE.read_text(), measured))
 
 
 if __name__ == "__main__":

@@ -173,6 +173,14 @@ def test_all_surfaces_count_the_same_and_octaves_of_few_are_left_out():
     assert point.n_defects == int(np.sum([1 + 9 * place for place in range(5)]))
 
 
+def test_the_page_shows_what_ships():
+    page = (ROOT / "docs" / "can_it_be_seen.md").read_text()
+    assert SCRIPT["table"](measured_recall()) in page
+    made = SCRIPT["table"](MEASURED)
+    assert "| all | – | – | 20 % (10 to 40 %, 9) | 40 % (30 to 60 %, 9) |" in made  # an edge belongs to what is above
+    assert "| d/easy | – | – | 90 % (9) |" in made
+
+
 DISCS = ["inspect", "--image-size", "600x800", "--defect-mm", "0.6", "--pixel-pitch", "0.05"]
 
 

@@ -180,7 +180,7 @@ def _size(diameter_px: float, pixel_pitch_mm: float) -> str:
 
 
 def _width(patches: float) -> str:
-    return "never" if math.isnan(patches) else f"{patches:.2f}"
+    return "not reached" if math.isnan(patches) else f"{patches:.2f}"
 
 
 def describe_cost(inspection: Inspection, cost: PassCost) -> str:
