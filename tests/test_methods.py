@@ -1,5 +1,7 @@
 """What every method of the benchmark must do, whichever it is."""
 
+import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -15,7 +17,7 @@ from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample, mean_of_highest
 from tinydefects.detector.settings import DetectorSettings
 from tinydefects.detector.teacher import freeze_teacher, load_teacher
-from tinydefects.errors import TinyDefectsError, TrainingError
+from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
 from tinydefects.methods.catalog import METHODS, parse_method
 from tinydefects.methods.method import STAGES, Method, MethodInputs, StageClock, read_settings
 from tinydefects.methods.patches import PatchSource
@@ -104,6 +106,14 @@ def test_one_image_is_enough_to_fit(name, tmp_path):
     peer = make(TEXTS[name], tmp_path)
     peer.fit(samples_of(tmp_path, (48, 64)))
     assert peer.predict(samples_of(tmp_path, (48, 64), seed=9))[0].anomaly_map.shape == (48, 64)
+
+
+@every_peer
+def test_what_cannot_do_without_the_search_for_neighbours_says_so(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    without = pytest.raises(MissingExtraError, match="needs the extra 'benchmark'")
+    with without if METHODS[name].extra == "benchmark" else nullcontext():
+        fitted(name, tmp_path)
 
 
 @pytest.mark.parametrize("name", ON_PATCHES)

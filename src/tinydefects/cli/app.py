@@ -67,6 +67,7 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
     ),
     "evaluate": ("evaluating", "Score anybody's anomaly maps at the images' own resolution, by defect size."),
     "benchmark": ("benchmarking", "Compare methods under one protocol: same images, same teacher, same scoring."),
+    "methods": ("listing", "List every method that can be compared: paper, what it needs, and what is left out."),
     "audit": (
         "evaluating",
         "Score maps under the rules other work has used: what each does to the numbers and to the ranking.",

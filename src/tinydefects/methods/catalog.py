@@ -1,7 +1,7 @@
 """Every method that can be compared, by name; on the command line `name` or `name:option=value:option=value`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from tinydefects.methods.discriminator import DiscriminatorOptions, Discriminato
 from tinydefects.methods.fbft import FbftMethod
 from tinydefects.methods.gaussian import GaussianOptions, GaussianScorer, PositionGaussianScorer
 from tinydefects.methods.imported_maps import ImportedMaps, MapsOptions
+from tinydefects.methods.known_methods import ANOMALIB_MODELS, EXCLUDED, LIBRARY_LICENCE, MethodFacts
 from tinydefects.methods.local_contrast import LocalContrastMethod
 from tinydefects.methods.memory_bank import (
     AnomalyDinoOptions,
@@ -33,13 +34,16 @@ FBFT = (*INPUT, *LEARNING)
 WHOLE = ("precision", "blocks")  # of INPUT, for methods that learn from whole images
 
 
+BANK = "benchmark"  # the extra with the search for neighbours
+OF_FBFT = "2407.04092"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MethodKind:
-    """A method by name.
+class MethodKind(MethodFacts):
+    """A method by name: how to build it, beside what whoever chooses wants to know.
 
     Attributes:
         make: builds it, not yet fitted.
-        summary: one line for whoever chooses.
         uses_seed: whether chance plays a part; without, the first seed is enough.
         uses_teacher: whether it sees the shared teacher's features; without, the resolution plays no part.
         shares_features: whether those features are everybody's; not so for a geometry of its own.
@@ -48,10 +52,10 @@ class MethodKind:
         settings: names of `DetectorSettings` that may stand there, too.
         preset: of those settings.
         argument: the option that is written without its name, `maps:FOLDER`; empty if there is none.
+        models: what is known of single values of that option, by value.
     """
 
     make: Callable[[MethodInputs], Method]
-    summary: str
     uses_seed: bool
     uses_teacher: bool
     shares_features: bool = True
@@ -60,6 +64,26 @@ class MethodKind:
     settings: tuple[str, ...] = ()
     preset: Preset = "default"
     argument: str = ""
+    models: Mapping[str, MethodFacts] = field(default_factory=dict)
+
+    @property
+    def defaults(self) -> dict[str, object]:
+        """What each option is if it is left out, by name; the argument has no default."""
+        own = {one.name: one.default for one in fields(self.options) if one.default is not MISSING}
+        resolved = read_settings({}, preset=self.preset)
+        return own | {name: getattr(resolved, name) for name in self.settings}
+
+
+def list_methods() -> dict[str, tuple[MethodFacts, MethodKind | None]]:
+    """Every name as it is written on the command line, with what is known of it; without a kind it is excluded.
+
+    Models of anomalib have names of their own, `anomalib:Padim`, and the kind that they share.
+    """
+    found: dict[str, tuple[MethodFacts, MethodKind | None]] = {}
+    for name, kind in METHODS.items():
+        found[f"{name}:{kind.argument.upper()}" if kind.argument else name] = kind, kind
+        found |= {f"{name}:{model}": (facts, kind) for model, facts in kind.models.items()}
+    return found | {name: (facts, None) for name, facts in EXCLUDED.items()}
 
 
 def parse_method(text: str) -> tuple[MethodKind, dict[str, str]]:
@@ -69,6 +93,8 @@ def parse_method(text: str) -> tuple[MethodKind, dict[str, str]]:
         TinyDefectsError: no such method (the message names the near one), or an option it does not have.
     """
     name, *parts = text.split(":")
+    if name in EXCLUDED:
+        raise TinyDefectsError(f"{name}: {EXCLUDED[name].excluded}")
     if name not in METHODS:
         raise TinyDefectsError(f"{name}: no such method; {suggest(name, METHODS)}")
     kind = METHODS[name]
@@ -162,6 +188,7 @@ METHODS: dict[str, MethodKind] = {
     "fbft": MethodKind(
         make=_fbft,
         summary="forward-backward feature transfer, the method of this package",
+        paper=OF_FBFT,
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
@@ -178,6 +205,7 @@ METHODS: dict[str, MethodKind] = {
     "fbft_published": MethodKind(
         make=partial(_fbft, preset="published"),
         summary="the same as published: square inputs, darkened borders, learning rate 1e-4",
+        paper=OF_FBFT,
         uses_seed=True,
         uses_teacher=True,
         shares_features=False,
@@ -187,6 +215,7 @@ METHODS: dict[str, MethodKind] = {
     "fbft_forward": MethodKind(
         make=partial(_fbft, combine="forward"),
         summary="ablation: the forward student alone",
+        paper=OF_FBFT,
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
@@ -195,6 +224,7 @@ METHODS: dict[str, MethodKind] = {
     "fbft_backward": MethodKind(
         make=partial(_fbft, combine="backward"),
         summary="ablation: the backward student alone",
+        paper=OF_FBFT,
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
@@ -203,6 +233,7 @@ METHODS: dict[str, MethodKind] = {
     "fbft_sum": MethodKind(
         make=partial(_fbft, combine="sum"),
         summary="ablation: the sum of both distances instead of their product",
+        paper=OF_FBFT,
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
@@ -211,6 +242,7 @@ METHODS: dict[str, MethodKind] = {
     "fbft_whitened": MethodKind(
         make=WhitenedFbftMethod,
         summary="the same, distances measured by how residuals vary on good patches that students have not seen",
+        paper=OF_FBFT,
         uses_seed=True,
         uses_teacher=True,
         options=WhitenedOptions,
@@ -219,6 +251,8 @@ METHODS: dict[str, MethodKind] = {
     "patchcore": MethodKind(
         make=_patchcore,
         summary="distance to the nearest patch of a memory bank, exact",
+        paper="2106.08265",
+        extra=BANK,
         uses_seed=True,
         uses_teacher=True,
         options=PatchCoreOptions,
@@ -227,6 +261,8 @@ METHODS: dict[str, MethodKind] = {
     "patchcore_hnsw": MethodKind(
         make=partial(_patchcore, approximate=True),
         summary="the same, the nearest patch found by walking a graph (HNSW)",
+        paper="2106.08265",
+        extra=BANK,
         uses_seed=True,
         uses_teacher=True,
         options=PatchCoreOptions,
@@ -235,6 +271,8 @@ METHODS: dict[str, MethodKind] = {
     "anomalydino": MethodKind(
         make=_anomalydino,
         summary="cosine distance to the nearest patch of a few normal images",
+        paper="2405.14529",
+        extra=BANK,
         uses_seed=True,
         uses_teacher=True,
         options=AnomalyDinoOptions,
@@ -243,6 +281,8 @@ METHODS: dict[str, MethodKind] = {
     "mh_patchcore": MethodKind(
         make=_mh_patchcore,
         summary="Mahalanobis distance to the nearest patch of a bank built image by image (MH-PatchCore)",
+        paper="2605.27748",
+        extra=BANK,
         uses_seed=False,
         uses_teacher=True,
         options=WhitenedBankOptions,
@@ -251,6 +291,8 @@ METHODS: dict[str, MethodKind] = {
     "procon": MethodKind(
         make=_procon,
         summary="what of a patch its neighbours in several banks cannot make up (ProCon)",
+        paper="2607.04894",
+        extra=BANK,
         uses_seed=True,
         uses_teacher=True,
         options=ProConOptions,
@@ -259,6 +301,7 @@ METHODS: dict[str, MethodKind] = {
     "rad": MethodKind(
         make=_rad,
         summary="cosine distance to patches near the same place of training images alike (RAD)",
+        paper="2601.22763",
         uses_seed=False,
         uses_teacher=True,
         options=RadOptions,
@@ -267,6 +310,7 @@ METHODS: dict[str, MethodKind] = {
     "gaussian": MethodKind(
         make=_gaussian,
         summary="Mahalanobis distance to one Gaussian of all normal patches",
+        paper="2011.08785",
         uses_seed=False,
         uses_teacher=True,
         options=GaussianOptions,
@@ -275,6 +319,7 @@ METHODS: dict[str, MethodKind] = {
     "subspace": MethodKind(
         make=_subspace,
         summary="PCA of normal patches; what of a patch lies outside its subspace",
+        paper="2602.23013",
         uses_seed=False,
         uses_teacher=True,
         options=SubspaceOptions,
@@ -283,6 +328,7 @@ METHODS: dict[str, MethodKind] = {
     "noise_discriminator": MethodKind(
         make=_noise_discriminator,
         summary="small network that tells normal patches from noised ones, after SimpleNet and SuperSimpleNet",
+        paper="2303.15662, 2408.03143",
         uses_seed=True,
         uses_teacher=True,
         options=DiscriminatorOptions,
@@ -297,6 +343,11 @@ METHODS: dict[str, MethodKind] = {
     "anomalib": MethodKind(
         make=_anomalib,
         summary="a model of anomalib by its class name, trained as it comes: anomalib:Padim",
+        licence=LIBRARY_LICENCE,
+        extra="anomalib",
+        fetches="what its model starts from",
+        from_file="see the single models",
+        models=ANOMALIB_MODELS,
         uses_seed=True,
         uses_teacher=False,
         options=AnomalibOptions,
