@@ -101,6 +101,7 @@ def _numbers(name: str, facts: "MethodFacts", kind: "MethodKind | None") -> dict
         "paper": facts.paper or None,
         "licence": facts.licence or None,
         "extra": facts.extra or None,
+        "needs": facts.needs or None,
         "teacher": kind is not None and kind.uses_teacher,
         "fetches": facts.fetches or None,
         "from_file": facts.from_file or None,
@@ -140,9 +141,10 @@ def _needs(facts: "MethodFacts", kind: "MethodKind") -> dict[str, str]:
     weights = teacher if kind.uses_teacher else f"fetches {facts.fetches}" if facts.fetches else "none"
     gpu = "not needed, and of no use" if not (kind.uses_teacher or facts.fetches) else "not needed; of use to networks"
     offline = f"{facts.offline}: {facts.from_file}" if facts.from_file else facts.offline
+    needs = [f"the extra '{facts.extra}'"] * bool(facts.extra) + [facts.needs] * bool(facts.needs)
     return {
         "licence": facts.licence or "Apache-2.0, as all of this package: written anew, not the published code",
-        "needs": f"the extra '{facts.extra}'" if facts.extra else "nothing beside the package",
+        "needs": "; ".join(needs) or "nothing beside the package",
         "weights": weights,
         "offline": "yes, with such weights at hand" if kind.uses_teacher else offline,
         "GPU": gpu,

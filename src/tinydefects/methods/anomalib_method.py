@@ -6,14 +6,16 @@ score is the one that all methods share.
 """
 
 import inspect
+import io
 import logging
 import random
 import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -32,10 +34,13 @@ from tinydefects.datasets.folder import suggest
 from tinydefects.detector.networks import load_timm
 from tinydefects.detector.patch_grid import Size, image_size
 from tinydefects.detector.teacher import best_device
-from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
+from tinydefects.errors import MissingExtraError, OfflineError, TinyDefectsError, TrainingError
 from tinydefects.methods.input_geometry import InputGeometry, Pixels, learn_geometry
+from tinydefects.methods.known_methods import ANOMALIB_MODELS, AnomalibModel
 from tinydefects.methods.method import MethodInputs
 from tinydefects.privacy import announce, is_offline, without_reporting
+
+_of_the_library: dict[str, Any] = {}  # what it has put in the place of functions of timm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,23 +50,31 @@ class AnomalibOptions:
     Attributes:
         model: name of a class in anomalib.models.
         epochs: passes over the training images at most; models with a fixed number of their own keep it.
+        batch: images a training step; 8, or the only number that the model takes.
         image_size: side of the square input in pixels; `crop` is the side of the centre that is cut out of it.
         pre_trained: false starts from random weights, which is of use in tests only.
+        weights: a file to start from instead of what the library would fetch.
+        pictures: a folder of images that are no parts, for the models that learn from such, too.
     """
 
     model: str
     epochs: Annotated[int, Field(gt=0)] = 10
-    batch: Annotated[int, Field(gt=0)] = 8
+    batch: Annotated[int, Field(gt=0)] | None = None
     image_size: Annotated[int, Field(gt=0)] | None = None
     crop: Annotated[int, Field(gt=0)] | None = None
     backbone: str | None = None
-    pre_trained: bool | None = None
+    pre_trained: bool = True
+    weights: str | None = None
+    pictures: str | None = None
 
 
 class AnomalibMethod:
     """One model, built and trained when it is fitted."""
 
     def __init__(self, inputs: MethodInputs, options: AnomalibOptions) -> None:
+        unknown = AnomalibModel(summary="")  # it came with a later version
+        self._facts = ANOMALIB_MODELS.get(options.model, unknown)
+        self._facts.require_use(f"anomalib:{options.model}", options.weights, options.pictures, options.pre_trained)
         self._kind = _model_class(options.model)
         self._options = options
         self._seed = inputs.seed
@@ -75,6 +88,7 @@ class AnomalibMethod:
     def settings(self) -> Mapping[str, object]:
         unseen = max((one.unseen_share for one in self._geometries.values()), default=0.0)
         return asdict(self._options) | {
+            "batch": self._options.batch or self._facts.batch,
             "anomalib": version("anomalib"),
             "seed": self._seed,
             "trained_epochs": self._n_epochs,
@@ -92,19 +106,31 @@ class AnomalibMethod:
     def fit(self, samples: Sequence[Sample]) -> None:
         if not samples:
             raise TrainingError("there are no training images: give defect-free ones, a handful at least")
-        if self._options.pre_trained is not False and not is_offline():
-            announce(f"anomalib:{self._options.model}: anomalib fetches the weights it starts from, if it has none yet")
+        options = self._options
+        if self._facts.fetches and options.pre_trained and not options.weights and not is_offline():
+            announce(f"anomalib:{options.model}: anomalib fetches {self._facts.fetches}, if it has none yet")
         random.seed(self._seed)
         np.random.seed(self._seed)
         torch.manual_seed(self._seed)
-        with quiet(), self._named_failures(), scratch_folder(Path(tempfile.gettempdir())) as folder:
+        with quiet(), self._named_failures(), at_work(options), scratch_folder(Path(tempfile.gettempdir())) as folder:
             self._model = self._build()
-            batches = training_batches(samples, self._options.batch, self._seed)
-            self._n_epochs = train_model(
-                self._model, batches, epochs=self._options.epochs, device=self._device, folder=str(folder)
-            )
+            self._train(samples, str(folder))
         self._model.eval().to(self._device)
         self._geometry(image_size(samples[0].image()))  # what cannot be undone shows now
+
+    def _train(self, samples: Sequence[Sample], folder: str) -> None:
+        n_batch, resize = self._options.batch or self._facts.batch, _resizing(self._model)
+        n_held = max(1, len(samples) // 10) if self._facts.holds_out and len(samples) > 1 else 0
+        shown = random.Random(self._seed).sample(samples, len(samples)) if n_held else list(samples)
+        batches = training_batches(shown[n_held:], n_batch, self._seed, resize)
+        with redirect_stderr(io.StringIO()):  # bars of progress
+            self._n_epochs = train_model(
+                self._model, batches, epochs=self._options.epochs, device=self._device, folder=folder
+            )
+            if n_held:
+                held = training_batches(shown[:n_held], n_batch, self._seed, resize)
+                self._model.eval().to(self._device)
+                self._model.model.quantiles.update(self._model.map_norm_quantiles(held))
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         """While the clock runs, samples of equal size are one batch."""
@@ -126,7 +152,7 @@ class AnomalibMethod:
                 batch = torch.stack([as_tensor(image) for image in images]).to(self._device)
             with self._clock("resize"):
                 batch = self._preprocessed(batch)
-            with self._clock("method"), quiet():
+            with self._clock("method"), quiet(), at_work(self._options):
                 maps = self._model.model(batch).anomaly_map
             if maps is None:
                 raise TinyDefectsError(
@@ -153,12 +179,19 @@ class AnomalibMethod:
         return batch if transform is None else transform(batch)
 
     def _build(self) -> Any:  # noqa: ANN401
-        options = self._options
-        own = {name: getattr(options, name) for name in ("backbone", "pre_trained")}
-        settings = {name: value for name, value in own.items() if value is not None}
+        options, known = self._options, inspect.signature(self._kind).parameters
+        settings: dict[str, object] = {}
+        if options.backbone is not None:
+            settings["encoder_name" if "encoder_name" in known else "backbone"] = options.backbone
+        if options.pictures is not None:
+            settings[self._facts.pictures] = options.pictures
         if options.image_size or options.crop:
             settings["pre_processor"] = _pre_processor(self._kind, options.image_size, options.crop)
+        side = options.crop or options.image_size
+        if side and "input_shape" in known:
+            settings["input_shape"] = (side, side)
         model = self._kind(**settings, post_processor=False, evaluator=False, visualizer=False)
+        _fetch_nothing_later(model, options)
         if model.learning_type.value != "one_class":
             raise TrainingError(f"anomalib:{options.model} does not learn from normal images; choose one that does")
         return model
@@ -168,11 +201,65 @@ class AnomalibMethod:
         """An option it does not have, weights that cannot be had, a batch it does not like: it raises as it comes."""
         try:
             yield
-        except TinyDefectsError:
-            raise
         except Exception as error:
+            if isinstance(error, TinyDefectsError) and not isinstance(error, OfflineError):
+                raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise TrainingError(f"anomalib:{self._options.model} cannot be trained: {reason}") from error
+            remedy = f"; it fetches {self._facts.fetches}: {self._facts.from_file}" if _is_of_network(error) else ""
+            raise TrainingError(f"anomalib:{self._options.model} cannot be trained: {reason}{remedy}") from error
+
+
+def _is_of_network(error: BaseException | None) -> bool:
+    """Whether something could not be fetched, as far as errors tell."""
+    return error is not None and (
+        isinstance(error, OSError | OfflineError) or _is_of_network(error.__cause__ or error.__context__)
+    )
+
+
+@contextmanager
+def at_work(options: AnomalibOptions) -> Iterator[None]:
+    """While the library works: networks of timm start from random weights or from a file where that is asked for.
+
+    The library also changes how timm resamples position embeddings, once and for the whole process. That is undone
+    until it works again, or else our own teacher would see images in another way in every later job.
+    """
+    timm: Any = load_timm()
+    vit, create = timm.models.vision_transformer, timm.create_model
+    resample = vit.resample_abs_pos_embed
+
+    def create_model(name: str, pretrained: bool = False, **more: object) -> object:
+        if pretrained and options.weights is not None:
+            more["pretrained_cfg_overlay"] = {"file": options.weights}
+        return create(name, pretrained=pretrained and options.pre_trained, **more)
+
+    timm.create_model = create_model
+    vit.resample_abs_pos_embed = _of_the_library.get("resample", resample)
+    try:
+        yield
+    finally:
+        _of_the_library["resample"] = vit.resample_abs_pos_embed
+        timm.create_model, vit.resample_abs_pos_embed = create, resample
+
+
+def _fetch_nothing_later(model: Any, options: AnomalibOptions) -> None:  # noqa: ANN401
+    """EfficientAd and Dsr fetch their weights when training begins: a file is put in their place, or nothing."""
+    if not hasattr(model, "prepare_pretrained_model") or (options.pre_trained and options.weights is None):
+        return
+    loads_itself = hasattr(model.model, "load_pretrained_discrete_model_weights")
+    if options.weights is None or loads_itself:
+        model.prepare_pretrained_model = lambda: options.weights
+    else:
+        state = torch.load(options.weights, map_location="cpu", weights_only=True)
+        model.prepare_pretrained_model = lambda: model.model.teacher.load_state_dict(state)
+    if options.weights is None and loads_itself:
+        model.model.load_pretrained_discrete_model_weights = lambda *_: None
+
+
+def _resizing(model: Any) -> Callable[[Tensor], Tensor]:  # noqa: ANN401
+    """The resizing that the model's preprocessing begins with, which the library does while it loads images."""
+    transform = model.pre_processor.transform
+    first = next(iter(getattr(transform, "transforms", [transform])))
+    return first if type(first).__name__ == "Resize" else lambda image: image
 
 
 def _pre_processor(kind: Any, image_px: int | None, crop_px: int | None) -> object:  # noqa: ANN401
@@ -208,9 +295,14 @@ def _load_models() -> ModuleType:
 def train_model(model: Any, batches: DataLoader[Any], *, epochs: int, device: str, folder: str) -> int:  # noqa: ANN401
     """Train in place with the library's Engine and return the epochs it took; `folder` takes what the library writes.
 
-    There is no validation: the library's default takes the test images for it, and thresholds from there.
+    There is no validation: the library's default takes the test images for it, and thresholds from there. Some models
+    ask the trainer for a data module, and how many images its batches hold.
     """
     from anomalib.engine import Engine
+
+    base = import_module("lightning.pytorch").LightningDataModule
+    members = {"name": "", "category": "", "train_batch_size": batches.batch_sampler.batch}  # type: ignore[union-attr]
+    data_module = type("TrainingData", (base,), {**members, "train_dataloader": lambda self: batches})()
 
     kind, _, number = device.partition(":")
     engine = Engine(
@@ -224,17 +316,19 @@ def train_model(model: Any, batches: DataLoader[Any], *, epochs: int, device: st
         num_sanity_val_steps=0,
         limit_val_batches=0,
     )
-    engine.fit(model, train_dataloaders=batches)
+    engine.fit(model, datamodule=data_module)
     return int(engine.trainer.current_epoch)
 
 
-def training_batches(samples: Sequence[Sample], batch: int, seed: int) -> DataLoader[Any]:
+def training_batches(
+    samples: Sequence[Sample], batch: int, seed: int, resize: Callable[[Tensor], Tensor]
+) -> DataLoader[Any]:
     """The samples as the library's batches, each of images of one size: it would resize others to fit together."""
     from anomalib.data import ImageBatch
 
     sizes = [image_size(sample.image()) for sample in samples]
     sampler = BatchesOfOneSize(sizes, batch, seed)
-    return DataLoader(_TrainingImages(samples), batch_sampler=sampler, collate_fn=ImageBatch.collate)
+    return DataLoader(_TrainingImages(samples, resize), batch_sampler=sampler, collate_fn=ImageBatch.collate)
 
 
 class BatchesOfOneSize:
@@ -244,17 +338,17 @@ class BatchesOfOneSize:
         self._by_size: dict[Size, list[int]] = defaultdict(list)
         for place, size in enumerate(sizes):
             self._by_size[size].append(place)
-        self._batch = batch
+        self.batch = batch
         self._chance = random.Random(seed)
 
     def __len__(self) -> int:
-        return sum(-(-len(places) // self._batch) for places in self._by_size.values())
+        return sum(-(-len(places) // self.batch) for places in self._by_size.values())
 
     def __iter__(self) -> Iterator[list[int]]:
         batches = []
         for places in self._by_size.values():
             shuffled = self._chance.sample(places, len(places))
-            batches += [shuffled[start : start + self._batch] for start in range(0, len(shuffled), self._batch)]
+            batches += [shuffled[start : start + self.batch] for start in range(0, len(shuffled), self.batch)]
         self._chance.shuffle(batches)
         return iter(batches)
 
@@ -280,8 +374,9 @@ def quiet() -> Iterator[None]:
 class _TrainingImages(Dataset[Any]):
     """The training images in the library's own form, read as all methods read them."""
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
+    def __init__(self, samples: Sequence[Sample], resize: Callable[[Tensor], Tensor]) -> None:
         self._samples = samples
+        self._resize = resize
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -290,7 +385,7 @@ class _TrainingImages(Dataset[Any]):
         from anomalib.data import ImageItem
 
         sample = self._samples[place]
-        image = as_tensor(sample.image())
+        image = self._resize(as_tensor(sample.image()))
         no_defect = torch.zeros(image.shape[1:], dtype=torch.uint8)
         label = torch.tensor(0)
         return ImageItem(image=image, gt_mask=no_defect, gt_label=label, image_path=str(sample.image_path))

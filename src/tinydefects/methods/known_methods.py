@@ -13,7 +13,6 @@ from tinydefects.errors import TinyDefectsError
 LIBRARY_LICENCE = "Apache-2.0 (anomalib)"
 FROM_FILE = "weights=FILE, or pre_trained=false for random ones"
 OF_TORCHVISION = "lay the file into TORCH_HOME/hub/checkpoints beforehand"
-TEXTURES = "the Describable Textures Dataset from robots.ox.ac.uk"
 NO_MAP = "gives an image score and no map"
 NOT_FROM_NORMALS = "learns nothing from normal images"
 OF_VIDEOS = "is for videos"
@@ -28,6 +27,7 @@ class MethodFacts:
         paper: arXiv id, or where else it was published; empty where nowhere but here.
         licence: of code that runs and is not of this package; empty if there is none.
         extra: of this package that has to be installed; empty if none.
+        needs: what has to be given, beside training images; empty if nothing.
         fetches: what is fetched beside the shared teacher, and from where; empty if nothing.
         from_file: how to do without that network; empty if there is no way.
         excluded: why it cannot be run here; empty if it can.
@@ -37,6 +37,7 @@ class MethodFacts:
     paper: str = ""
     licence: str = ""
     extra: str = ""
+    needs: str = ""
     fetches: str = ""
     from_file: str = ""
     excluded: str = ""
@@ -79,6 +80,8 @@ class AnomalibModel(MethodFacts):
             raise TinyDefectsError(f"{name}: weights and pre_trained=false exclude each other; leave one out")
         if weights is not None and self.summary and "weights=" not in self.from_file:
             raise TinyDefectsError(f"{name}: starts from no weights that could be given; {self.from_file}")
+        if self.pictures and pictures is None:  # the library would put what it fetches into the current folder
+            raise TinyDefectsError(f"{name}: learns from pictures of other things, too; give {self.needs}")
         if pictures is not None and not self.pictures:
             raise TinyDefectsError(f"{name}: learns from no pictures but the training images; leave out pictures")
         for option, path, is_there in (("weights", weights, Path.is_file), ("pictures", pictures, Path.is_dir)):
@@ -117,8 +120,7 @@ ANOMALIB_MODELS: Mapping[str, AnomalibModel] = {
     "Draem": AnomalibModel(
         summary="a network that restores and segments drawn defects, trained from nothing",
         paper="2108.07610",
-        fetches=TEXTURES,
-        from_file="pictures=FOLDER of any textures",
+        needs="pictures=FOLDER of any textures (published with the Describable Textures Dataset)",
         pictures="dtd_dir",
     ),
     "Dsr": AnomalibModel(
@@ -130,8 +132,9 @@ ANOMALIB_MODELS: Mapping[str, AnomalibModel] = {
     "EfficientAd": AnomalibModel(
         summary="a small student and an autoencoder against a distilled teacher",
         paper="2303.14535",
-        fetches="weights of its teacher from anomalib's releases at github.com, ImageNette from amazonaws.com",
-        from_file="weights=FILE (pretrained_teacher_small.pth) or pre_trained=false, and pictures=FOLDER of others",
+        needs="pictures=FOLDER of anything else, in a folder below it (published with ImageNet)",
+        fetches="weights of its teacher from anomalib's releases at github.com",
+        from_file="weights=FILE (pretrained_teacher_small.pth), or pre_trained=false for random ones",
         batch=1,
         pictures="imagenet_dir",
         holds_out=True,
