@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tinydefects.benchmark.benchmark import run_benchmark as run_benchmark
     from tinydefects.data.sample import Category as Category
     from tinydefects.data.sample import Prediction as Prediction
     from tinydefects.data.sample import Sample as Sample
@@ -51,11 +52,12 @@ _HOME = {
     "load_category": "tinydefects.datasets.catalog",
     "load_folder": "tinydefects.datasets.folder",
     "read_result": "tinydefects.results.result",
+    "run_benchmark": "tinydefects.benchmark.benchmark",
     "write_report": "tinydefects.report.page",
 }
 __all__ = ["Calibration", "CalibrationSettings", "Category", "Decision", "Detector", "DetectorSettings", "Evaluation"]
 __all__ += ["EvaluationSettings", "ExportedDetector", "Prediction", "Result", "Sample", "TinyDefectsError", "compare"]
-__all__ += ["evaluate", "leaderboard", "load_category", "load_folder", "read_result", "write_report"]
+__all__ += ["evaluate", "leaderboard", "load_category", "load_folder", "read_result", "run_benchmark", "write_report"]
 
 
 def __getattr__(name: str) -> object:

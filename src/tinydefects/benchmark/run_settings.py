@@ -1,15 +1,17 @@
 """Run configuration: folders, device, threads, and what is compared; read from options, a file, or made in Python."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
+from yaml import BaseLoader, load
 
 from tinydefects.data.masks import Doubt
 from tinydefects.data.walk import real_path
+from tinydefects.datasets.folder import suggest
 from tinydefects.detector.settings import DEFAULT_TEACHER, LEFT_OUT
 from tinydefects.errors import TinyDefectsError
 from tinydefects.limits import MOST_GB, MOST_PIXELS, MOST_SEED
@@ -22,6 +24,26 @@ MOST_DIGITS = 6  # of a number of shards
 DATA: Any = "data"  # text, which the model makes a path of as of all others
 RESULTS: Any = "results"
 WHERE, HOW = "Where it lies", "How it runs"
+SUITES = Path(__file__).parent / "suites"  # NAME-VERSION.yaml, a file for --config
+
+
+def find_suite(name: str) -> str:
+    """The suite of this name and version, `tiny-1`; of several versions the newest, if none is named.
+
+    Raises:
+        TinyDefectsError: there is none; the message names those that are.
+    """
+    known = sorted((path.stem for path in SUITES.glob("*.yaml")), key=lambda one: int(one.rpartition("-")[2]))
+    versions = [one for one in known if name in (one, one.rpartition("-")[0])]
+    if not versions:
+        raise TinyDefectsError(f"--suite {name}: no such suite; {suggest(name, known)}")
+    return versions[-1]
+
+
+def read_suite(name: str) -> dict[str, Any]:
+    """The settings of a suite by name, as text and lists of text."""
+    content: dict[str, Any] = load((SUITES / f"{name}.yaml").read_bytes(), Loader=BaseLoader)
+    return content
 
 
 def parse_whole_numbers(option: str, text: str, *, least: int, most: int) -> tuple[int, ...]:
@@ -236,19 +258,26 @@ class BenchmarkSettings(RunSettings):
     """Run configuration of a benchmark: what is compared, beside where and how.
 
     Attributes:
-        methods: between commas, with their options behind colons.
-        categories: addresses between commas.
+        suite: a protocol by name, of which all is taken that is not given; with its version once it is read.
+        methods: between commas, with their options behind colons; needed without a suite.
+        categories: addresses between commas; needed without a suite.
         resolutions: long sides of the teacher's input in pixels.
         seeds: methods without chance run with the first.
         teacher: `builtin`, or any ViT of timm.
         option: options of loaders, `[DATASET.]NAME=VALUE`.
     """
 
+    suite: str = Field(
+        default="",
+        description="A protocol by name: tiny (a minute), offline (drawn parts) or paper (MVTec AD and VisA); "
+        "'tiny-1' is one version. Options given beside it win.",
+        json_schema_extra={"metavar": "NAME"},
+    )
     methods: Annotated[str, BeforeValidator(_with_commas)] = Field(
-        description="Between commas, 'all' for every one; options behind colons: patchcore:coreset=0.01."
+        default="", description="Between commas, 'all' for every one; options behind colons: patchcore:coreset=0.01."
     )
     categories: Annotated[str, BeforeValidator(_with_commas)] = Field(
-        description="Addresses between commas, e.g. 'mvtec_ad/*,visa/pcb1'."
+        default="", description="Addresses between commas, e.g. 'mvtec_ad/*,visa/pcb1'."
     )
     resolutions: Annotated[tuple[int, ...], BeforeValidator(_resolutions)] = Field(
         default=(1036,),
@@ -267,3 +296,19 @@ class BenchmarkSettings(RunSettings):
         "Repeatable.",
         json_schema_extra=_shown(WHERE, metavar="[DATASET.]NAME=VALUE"),
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_suite(cls, given: Any) -> Any:  # noqa: ANN401 - whatever is validated
+        """What the suite says stands behind what is given, and before the defaults."""
+        if not isinstance(given, Mapping) or not given.get("suite"):
+            return given
+        name = find_suite(str(given["suite"]))
+        return {**read_suite(name), **given, "suite": name}
+
+    @model_validator(mode="after")
+    def _require_subject(self) -> Self:
+        missing = [f"--{name}" for name in ("methods", "categories") if not getattr(self, name)]
+        if missing:
+            raise PydanticCustomError("missing", f"give {' and '.join(missing)}, or a --suite")
+        return self

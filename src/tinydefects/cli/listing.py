@@ -73,7 +73,7 @@ def methods(
     name: Annotated[str | None, typer.Argument(help="One of them, as it is written for 'benchmark --methods'.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List every method that can be compared: paper, what it needs, whether it runs offline; and what is left out.
+    """List every method that can be compared: paper, what it needs, and what is left out.
 
     tinydefects methods
     tinydefects methods procon
