@@ -4,7 +4,7 @@
 #   runs/benchmark.sh DATA [OUT]      DATA holds magnetic_tile/MT_Free, …; parts are drawn beside it; OUT defaults to benchmark
 #   DRY_RUN=1 runs/benchmark.sh DATA  only says what would be done and about how long it takes
 #
-# Stop it whenever you like: the same command goes on. About an hour on two processor cores.
+# Stop it whenever you like: the same command goes on. Hours on two processor cores; METHODS takes fewer.
 # Settings: METHODS, SEEDS, TEACHER, WORKERS, THREADS, COST; RESOLUTIONS and TILE_RESOLUTIONS (long side of the teacher's
 # input, px; scores are at full size); SIZE of the drawn parts, px; N_TRAIN, N_GOOD, N_DEFECT images of each family;
 # N_TILES_TRAIN, N_TILES_GOOD free tiles.
@@ -13,8 +13,9 @@ export PATH="$(dirname "$0")/../.venv/bin:$PATH"
 
 data=${1:?usage: runs/benchmark.sh DATA [OUT]}
 out=${2:-benchmark}
-methods=fbft,fbft_published,fbft_forward,fbft_backward,fbft_sum
-methods+=,patchcore,patchcore_hnsw,anomalydino,subspace,gaussian,local_contrast
+methods=fbft,fbft_published,fbft_forward,fbft_backward,fbft_sum,fbft_whitened
+methods+=,patchcore,patchcore_hnsw,anomalydino,mh_patchcore,procon,rad
+methods+=,subspace,gaussian,noise_discriminator,local_contrast
 shared=(
     --methods "${METHODS:-$methods}" --seeds "${SEEDS:-0,1,2}" --teacher "${TEACHER:-builtin}" --threads "${THREADS:-1}"
     --root "$data" --out "$out/results" --features "$out/features" ${DRY_RUN:+--dry-run}

@@ -13,13 +13,15 @@ export PATH="$(dirname "$0")/../.venv/bin:$PATH"
 dataset=${1:?usage: runs/paper.sh DATASET DATA [OUT]}
 data=${2:?usage: runs/$dataset.sh DATA [OUT]}
 out=${3:-$dataset}
+methods=fbft,fbft_published,fbft_whitened,patchcore,anomalydino,mh_patchcore,procon,rad
+methods+=,subspace,gaussian,noise_discriminator,local_contrast
 options=(--features-limit-gb "${FEATURES_LIMIT_GB:-300}" --workers "${WORKERS:-1}" --threads "${THREADS:-1}")
 [ -z "${TEACHER_WEIGHTS:-}" ] || options+=(--teacher-weights "$TEACHER_WEIGHTS")
 [ -z "${DEVICE:-}" ] || options+=(--device "$DEVICE")
 [ -z "${SHARD:-}" ] || options+=(--shard "$SHARD")
 
 tinydefects benchmark --categories "${CATEGORIES:-$dataset/*}" --root "$data" --out "$out/results" --features "$out/features" \
-    --methods "${METHODS:-fbft,fbft_published,patchcore,anomalydino,subspace,gaussian,local_contrast}" \
+    --methods "${METHODS:-$methods}" \
     --teacher "${TEACHER:-vit_base_patch14_reg4_dinov2}" --resolutions "${RESOLUTIONS:-1036}" --seeds "${SEEDS:-0,1,2}" \
     --cost "${COST:-quick}" "${options[@]}" ${DRY_RUN:+--dry-run} || failed=$?
 
