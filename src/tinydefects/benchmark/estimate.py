@@ -2,7 +2,8 @@
 
 How much a category is for a teacher (images, patches, bytes of features) is exact, from the images' headers. A method's
 seconds come from its finished results, scaled by patches; before there are any, from one timed pass of the teacher on
-this machine and a rough factor of the method.
+this machine and a rough factor of the method. The room that results take and the memory of a worker are those of
+finished jobs, too, as soon as there are some.
 """
 
 import shutil
@@ -28,6 +29,7 @@ from tinydefects.errors import TrainingError
 from tinydefects.methods.catalog import METHODS, parse_method
 from tinydefects.methods.method import INPUT, LEARNING, read_settings
 from tinydefects.results.protocol import NO_RESOLUTION, Job
+from tinydefects.results.result import read_result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,26 +109,44 @@ def shared_grid(teacher: Teacher, size: Size, resolution: int) -> PatchGrid:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """Seconds of a method in passes of the teacher: over an image it learns from, and over one it scores; roughly."""
+    """Seconds of a method in passes of the teacher, roughly.
+
+    Attributes:
+        learning: over an image it learns from.
+        scoring: over an image it scores.
+        once: whatever the number of images.
+        against: over an image it scores, for each image it has learnt from, `MOST_RETRIEVED` at most.
+    """
 
     learning: float
     scoring: float
+    once: float = 0.0
+    against: float = 0.0
 
 
-FBFT = Effort(5.0, 0.1)  # of EPOCHS; measured with the built-in teacher at 384 px, as all of these
+FBFT = Effort(5.0, 0.1)  # of EPOCHS; measured with the built-in teacher at 384 px, as all that are not counted
 EFFORTS: Mapping[str, Effort] = {
     **{name: FBFT for name, kind in METHODS.items() if kind.students},
-    "fbft_whitened": Effort(6 * FBFT.learning, FBFT.scoring),  # a training for each of five folds beside its own
+    "fbft_whitened": Effort(5 * FBFT.learning, FBFT.scoring),  # counted: five folds learn from 4/5 each, beside its own
     "fbft_published": Effort(8.0, 1.1),  # with a pass of its own
     "patchcore": Effort(0.5, 0.3),
     "patchcore_hnsw": Effort(0.7, 0.3),
     "anomalydino": Effort(0.1, 1.1),
+    "gaussian": Effort(0.1, 0.1),
+    "subspace": Effort(0.1, 0.1),
+    # the rest is counted: multiply-adds beside those of a pass, with what PatchCore's take more than counted
+    "procon": Effort(0.3, 0.2),
+    "mh_patchcore": Effort(0.2, 0.1),
+    "rad": Effort(0.1, 0.1, against=0.05),
+    "noise_discriminator": Effort(0.1, 0.1, once=90.0),
 }
+MOST_RETRIEVED = 150  # of RAD, unless told otherwise
 ANY_METHOD = Effort(0.3, 0.3)
 TIMED_IMAGES = {"off": 0, "quick": 40, "mvtec": 6000}  # of a cost sheet, about, all batch sizes together
 SECONDS_PER_MEGAPIXEL = 0.2  # of a method without teacher, and of scoring
 RESULT_BYTES, CROPS_BYTES = 200_000, 1_500_000  # of one result, and of its crops where it has some
 PROCESS_BYTES = 700_000_000  # libraries, and buffers of an image
+MOST_WEIGHED = 10  # results that are read again for the memory they took
 
 Loads = Mapping[tuple[str, DetectorSettings | None], Workload]  # by category and how the teacher sees it
 Rates = Mapping[tuple[str, bool], float]  # seconds a patch, by method and whether it was the first seed
@@ -154,6 +174,7 @@ class Plan:
         feature_bytes: teacher features of everything that is left.
         result_bytes: results that are left.
         memory_bytes: of one worker at most, about.
+        n_stored, n_weighed: finished jobs from which the room of results and the memory are known; 0: guessed.
     """
 
     estimates: tuple[Estimate, ...]
@@ -162,6 +183,8 @@ class Plan:
     feature_bytes: int
     result_bytes: int
     memory_bytes: int
+    n_stored: int = 0
+    n_weighed: int = 0
 
     @property
     def left(self) -> list[Estimate]:
@@ -214,11 +237,14 @@ class _Known:
         name = job.method.partition(":")[0]
         effort = EFFORTS.get(name, ANY_METHOD)
         learning = 0.0 if job.name in self.spared else effort.learning * _share_of_epochs(job, load)
-        patches = learning * load.n_train_patches + effort.scoring * (load.n_patches - load.n_train_patches)
+        scoring_effort = effort.scoring + effort.against * min(load.n_train, MOST_RETRIEVED)
+        patches = learning * load.n_train_patches + scoring_effort * (load.n_patches - load.n_train_patches)
         if share_of(job) is None and METHODS[name].shares_features:  # not this time: a pass of its own over each image
             patches += load.n_patches
-        timing = self.n_timed * (1 + effort.scoring) if job.is_first_seed else 0.0
-        return scoring + timing * self.per_image[job.resolution] + patches * self.per_patch[job.resolution]
+        timing = self.n_timed * (1 + scoring_effort) if job.is_first_seed else 0.0
+        return (
+            scoring + (timing + effort.once) * self.per_image[job.resolution] + patches * self.per_patch[job.resolution]
+        )
 
 
 def plan_jobs(
@@ -246,14 +272,19 @@ def plan_jobs(
         n_timed=TIMED_IMAGES[settings.cost],
     )
     own = {(job.category, seen_by(job)): known.load(job) for job in needing if share_of(job) is None}
+    done = [job for job in jobs if job.name in results]
+    room = _result_bytes(done, settings.out)
+    peaks = _peaks(done, known, settings.out)
     return Plan(
         estimates=tuple(known.estimate(job, is_done=job.name in results) for job in jobs),
         shares={name: known.load(one).n_patches * per_patch[one.resolution] for name, one in shares.items()},
         teacher_seconds=per_image,
         feature_bytes=sum(known.load(one).feature_bytes for one in shares.values())
         + sum(load.feature_bytes for load in own.values()),
-        result_bytes=sum(RESULT_BYTES + CROPS_BYTES * job.is_first_seed for job in left),
-        memory_bytes=_memory(teacher, [known.load(job) for job in left]),
+        result_bytes=sum(room[job.is_first_seed] for job in left),
+        memory_bytes=_memory(teacher, [known.load(job) for job in left], peaks),
+        n_stored=len(done),
+        n_weighed=len(peaks),
     )
 
 
@@ -314,10 +345,39 @@ def _work(load: Workload) -> float:
     return load.n_patches or load.megapixels
 
 
-def _memory(teacher: Teacher | None, loads: Sequence[Workload]) -> int:
-    """Libraries, the teacher, and the training features of the largest category in 32 bit."""
+def _result_bytes(done: Sequence[Job], out: Path) -> Mapping[bool, int]:
+    """Of one result with all its files, by whether it is of the first seed; median of those that are there."""
+    found: dict[bool, list[int]] = {}
+    for job in done:
+        path = out / job.path
+        files = [*path.parent.glob(f"{path.stem}.*"), *path.with_suffix("").rglob("*")]  # the latter are kept maps
+        size = sum(file.stat().st_size for file in files if file.is_file())
+        found.setdefault(job.is_first_seed, []).append(size)
+    guess = {True: RESULT_BYTES + CROPS_BYTES, False: RESULT_BYTES}
+    return guess | {is_first: round(median(sizes)) for is_first, sizes in found.items()}
+
+
+def _peaks(done: Sequence[Job], known: "_Known", out: Path) -> list[tuple[int, int]]:
+    """What workers without a GPU held at most, and the training features of those jobs, in bytes; of the largest."""
+    weighed = sorted((job for job in done if job.is_first_seed), key=lambda job: -known.load(job).training_bytes)
+    costs = [(read_result(out / job.path).run, known.load(job).training_bytes) for job in weighed[:MOST_WEIGHED]]
+    return [
+        (run.cost.peak_memory_bytes, training)
+        for run, training in costs
+        if run is not None and run.cost is not None and not run.cost.device.startswith("cuda")
+    ]
+
+
+def _memory(teacher: Teacher | None, loads: Sequence[Workload], peaks: Sequence[tuple[int, int]]) -> int:
+    """Libraries, the teacher, and the training features of the largest category in 32 bit.
+
+    Where jobs are finished: what the largest of them held, and twice what the training features grow by.
+    """
+    largest = max((load.training_bytes for load in loads), default=0)
+    if peaks:
+        return max(peak + 2 * max(0, largest - training) for peak, training in peaks)
     weights = 0 if teacher is None else sum(one.numel() * one.element_size() for one in teacher.model.parameters())
-    return PROCESS_BYTES + weights + 2 * max((load.training_bytes for load in loads), default=0)
+    return PROCESS_BYTES + weights + 2 * largest
 
 
 def _held_bytes(folder: Path) -> int:

@@ -65,7 +65,9 @@ def _basis(plan: Plan) -> str:
         parts.append("methods with finished results are scaled from those by patches")
     if guessed:
         parts.append(f"{', '.join(guessed)}: rough guesses, a factor of 3 off is possible")
-    return f"times: {'; '.join(parts)}" if parts else "times: nothing is left to do"
+    times = f"times: {'; '.join(parts)}" if parts else "times: nothing is left to do"
+    known = {"results": plan.n_stored, "memory": plan.n_weighed}
+    return times + "".join(f"; {what} as of {n} finished jobs" for what, n in known.items() if n)
 
 
 def plan_numbers(plan: Plan) -> dict[str, object]:
@@ -76,7 +78,10 @@ def plan_numbers(plan: Plan) -> dict[str, object]:
         own = {"category": job.category, "resolution": job.resolution, "method": job.method, "seed": job.seed}
         known = {name: getattr(estimate, name) for name in ("n_train", "n_test", "is_done", "seconds", "measured")}
         rows.append({**own, **known})
-    totals = {name: getattr(plan, name) for name in ("seconds", "feature_bytes", "result_bytes", "memory_bytes")}
+    totals = {
+        name: getattr(plan, name)
+        for name in ("seconds", "feature_bytes", "result_bytes", "memory_bytes", "n_stored", "n_weighed")
+    }
     return {"jobs": rows, **totals}
 
 
