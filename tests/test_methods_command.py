@@ -62,11 +62,9 @@ def test_a_model_of_anomalib_says_what_it_fetches_and_how_to_give_it(methods):
     code, out, _ = methods("anomalib:efficientad")
     text = " ".join(out.split())
     assert code == 0
-    assert (
-        "fetches weights of its teacher from anomalib's releases at github.com, ImageNette from amazonaws.com" in text
-    )
-    assert "from a file: weights=FILE (pretrained_teacher_small.pth) or pre_trained=false, and pictures=FOLDER" in text
-    assert "needs the extra 'anomalib'" in text
+    assert "fetches weights of its teacher from anomalib's releases at github.com" in text
+    assert "from a file: weights=FILE (pretrained_teacher_small.pth), or pre_trained=false for random ones" in text
+    assert "needs the extra 'anomalib'; pictures=FOLDER of anything else" in text
     code, out, _ = methods("anomalib:Ganomaly")
     assert (code, "excluded  gives an image score and no map" in out, "option" in out) == (0, True, False)
 
