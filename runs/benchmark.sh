@@ -13,7 +13,7 @@ export PATH="$(dirname "$0")/../.venv/bin:$PATH"
 
 data=${1:?usage: runs/benchmark.sh DATA [OUT]}
 out=${2:-benchmark}
-methods=fbft,fbft_published,fbft_forward,fbft_backward,fbft_sum,fbft_whitened
+methods=fbft,fbft_published,fbft_forward,fbft_backward,fbft_sum,fbft_v0.1
 methods+=,patchcore,patchcore_hnsw,anomalydino,mh_patchcore,procon,rad
 methods+=,subspace,gaussian,noise_discriminator,local_contrast
 shared=(

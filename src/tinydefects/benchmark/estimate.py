@@ -127,7 +127,7 @@ class Effort:
 FBFT = Effort(5.0, 0.1)  # of EPOCHS; measured with the built-in teacher at 384 px, as all that are not counted
 EFFORTS: Mapping[str, Effort] = {
     **{name: FBFT for name, kind in METHODS.items() if kind.students},
-    "fbft_whitened": Effort(5 * FBFT.learning, FBFT.scoring),  # counted: five folds learn from 4/5 each, beside its own
+    "fbft_v0.1": FBFT,
     "fbft_published": Effort(8.0, 1.1),  # with a pass of its own
     "patchcore": Effort(0.5, 0.3),
     "patchcore_hnsw": Effort(0.7, 0.3),

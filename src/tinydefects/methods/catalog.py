@@ -27,7 +27,6 @@ from tinydefects.methods.patches import PatchMethod, PatchScorer, PatchSource
 from tinydefects.methods.procon import ProConOptions, ProConScorer
 from tinydefects.methods.retrieval import RadOptions, RadScorer
 from tinydefects.methods.subspace import SubspaceOptions, SubspaceScorer
-from tinydefects.methods.whitened import WhitenedFbftMethod, WhitenedOptions
 from tinydefects.methods.whitened_bank import WhitenedBankOptions, WhitenedBankScorer
 
 FBFT = (*INPUT, *LEARNING)
@@ -196,7 +195,8 @@ METHODS: dict[str, MethodKind] = {
     ),
     "fbft_v0.1": MethodKind(
         make=partial(_fbft, preset="v0.1"),
-        summary="the same as in version 0.1: 50 epochs of the students instead of 200 steps",
+        summary="the same as in version 0.1: 50 epochs of the students instead of 200 steps, and maps blurred",
+        paper=OF_FBFT,
         uses_seed=True,
         uses_teacher=True,
         preset="v0.1",
@@ -237,15 +237,6 @@ METHODS: dict[str, MethodKind] = {
         uses_seed=True,
         uses_teacher=True,
         students="fbft",
-        settings=FBFT,
-    ),
-    "fbft_whitened": MethodKind(
-        make=WhitenedFbftMethod,
-        summary="the same, distances measured by how residuals vary on good patches that students have not seen",
-        paper=OF_FBFT,
-        uses_seed=True,
-        uses_teacher=True,
-        options=WhitenedOptions,
         settings=FBFT,
     ),
     "patchcore": MethodKind(
