@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tinydefects.benchmark.cost import measure_cost
+from tinydefects.benchmark.data_digests import digest_data, keep_digests
 from tinydefects.benchmark.leakage import guarded, seal_for_fit, seal_for_predict
-from tinydefects.benchmark.run_folder import SECONDS, SPLIT, Finished, split_digest
+from tinydefects.benchmark.run_folder import SECONDS, SPLIT, Finished
 from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.data.images import category_with_image_bits, find_image_bits
 from tinydefects.data.map_files import Origin, read_photograph
@@ -146,7 +147,8 @@ def run_job(job: Job, settings: RunSettings) -> Result:
     with _one_job, limited_threads(settings.threads):
         seed_all(job.seed)
         category = load_for(settings, job.category, job.options)
-        split = split_digest(category)  # before anything is read: what changes meanwhile no longer fits it
+        data = digest_data(category)  # before anything is read: what changes meanwhile no longer fits it
+        keep_digests(data, settings.out, job.category)
         category, bits = _read_alike(category)
         kind, options = parse_method(job.method)
         looked_up = {MAPS: maps_sha256(options, category)} if job.method.startswith(LOOKED_UP) else {}
@@ -164,7 +166,7 @@ def run_job(job: Job, settings: RunSettings) -> Result:
         seed=job.seed,
         protocol=job.protocol.fingerprint,
         job=job.fingerprint,
-        settings={**own, **looked_up, SPLIT: split, IMAGE_BITS: str(bits)},
+        settings={**own, **looked_up, SPLIT: data.split, IMAGE_BITS: str(bits)},
         n_train=len(category.train),
         fit_seconds=fit_seconds,
         predict_seconds=examinee.seconds,

@@ -3,7 +3,6 @@
 Results are read back without their crops, which are left on disk until the gallery asks.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,9 +13,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from tinydefects.benchmark.board import MethodAt, method_of
+from tinydefects.benchmark.data_digests import split_digest
 from tinydefects.data.json_files import parse_json, read_as, read_bytes, read_json, write_json
 from tinydefects.data.leftovers import settle
-from tinydefects.data.map_files import describe_sample
 from tinydefects.data.sample import Category
 from tinydefects.data.walk import PROTOCOL_FILE, walk
 from tinydefects.errors import ResultError
@@ -89,15 +88,20 @@ def joined(asked: EvaluationProtocol, out: Path) -> EvaluationProtocol:
         return asked
     if not asked.teacher_fingerprint:  # no method of this run needs one
         asked = replace(asked, teacher=stored.teacher, teacher_fingerprint=stored.teacher_fingerprint)
-    differences = _differences(stored, asked)
+    differences = protocol_differences(stored, asked)
     if differences:
         raise ResultError(f"{out}: holds results of another protocol ({'; '.join(differences)}); choose another --out")
+    return union_of(stored, asked)
+
+
+def union_of(first: EvaluationProtocol, second: EvaluationProtocol) -> EvaluationProtocol:
+    """The second protocol with what both enumerate, the first's categories, resolutions and seeds before its own."""
     return replace(
-        asked,
-        categories=_union(stored.categories, asked.categories),
-        options={**stored.options, **asked.options},
-        resolutions=_union(stored.resolutions, asked.resolutions),
-        seeds=_union(stored.seeds, asked.seeds),
+        second,
+        categories=_union(first.categories, second.categories),
+        options={**first.options, **second.options},
+        resolutions=_union(first.resolutions, second.resolutions),
+        seeds=_union(first.seeds, second.seeds),
     )
 
 
@@ -146,20 +150,6 @@ def require_same_images(out: Path, categories: Mapping[str, Category]) -> None:
                 "version made it, which did not look into the files): bring them back, choose another --out, or "
                 f"delete {out / name} to have its results made again"
             )
-
-
-def split_digest(category: Category) -> str:
-    """sha256 over the samples of all three splits, in their order, and the bytes of their images and masks.
-
-    Raises:
-        ImageReadError: a file cannot be read.
-    """
-    digest = hashlib.sha256()
-    for split in (category.train, category.validation, category.test):
-        digest.update(f"split of {len(split)}\n".encode())
-        for sample in split:
-            digest.update(describe_sample(sample).encode())
-    return digest.hexdigest()
 
 
 def write_failure(job: Job, reason: str, traceback: str, out: Path) -> None:
@@ -216,7 +206,7 @@ def _union(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys((*first, *second)))
 
 
-def _differences(stored: EvaluationProtocol, asked: EvaluationProtocol) -> list[str]:
+def protocol_differences(stored: EvaluationProtocol, asked: EvaluationProtocol) -> list[str]:
     """`threshold_rate 0.01 there, 0.001 here`, for everything that must be equal."""
     there, here = stored.decisive(), asked.decisive()
     pairs: list[tuple[str, object, object]] = [

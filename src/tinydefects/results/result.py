@@ -5,6 +5,7 @@ later comparisons resample. They are one set of files, see `together`: a kill le
 """
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -21,7 +22,7 @@ from zipfile import BadZipFile
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, with_config
 
-from tinydefects.data.json_files import first_fault, json_text, null_to_nan, read_file, read_json
+from tinydefects.data.json_files import first_fault, json_text, nan_to_null, null_to_nan, read_file, read_json
 from tinydefects.data.leftovers import replace_together, settle, settle_below
 from tinydefects.data.pixels import cannot_write
 from tinydefects.data.walk import walk
@@ -33,9 +34,12 @@ from tinydefects.results.attachments import pack_crops, pack_tally, unpack_crops
 from tinydefects.results.old_results import add_keys, result_in_our_words, with_members
 from tinydefects.results.protocol import RunRecord
 
-FORMAT = 6  # 1 had neither tally nor intervals, 2 no run record, 3 no keys of groups, 4 peers, 5 exhibits; all are read
+# 1 had neither tally nor intervals, 2 no run record, 3 no keys of groups, 4 peers, 5 exhibits, 6 no digest of itself;
+# all are read.
+FORMAT = 7
 RECORDED_PACKAGES = ("tinydefects", "numpy", "scipy", "pillow", "tifffile", "torch", "timm")
 with_config(ConfigDict(arbitrary_types_allowed=True))(Tally)  # stored and read on its own
+CONTENT = "content_sha256"  # of all that a result file says besides
 TALLY_SUFFIX = ".tally.npz"
 TABLE_SUFFIX = ".defects.csv"
 OLD_TABLE_SUFFIX = ".defects.parquet"  # beside results of 0.1.0
@@ -83,6 +87,7 @@ class _ResultFile(BaseModel):
     format: int
     crops_sha256: str
     tally_sha256: str = ""
+    content_sha256: str = ""
     run: RunRecord | None = None
     outcome: Outcome | None = None
     provenance: Provenance
@@ -137,7 +142,7 @@ def _content(result: Result, packed: bytes, packed_tally: bytes) -> dict[str, An
     evaluation = asdict(replace(result.evaluation, crops=(), tally=None))
     del evaluation["tally"]
     evaluation["crops"] = [asdict(crop.defect) for crop in result.evaluation.crops]
-    return {
+    content = {
         "format": FORMAT,
         "crops_sha256": hashlib.sha256(packed).hexdigest(),
         "tally_sha256": hashlib.sha256(packed_tally).hexdigest() if packed_tally else "",
@@ -146,6 +151,26 @@ def _content(result: Result, packed: bytes, packed_tally: bytes) -> dict[str, An
         **({"outcome": asdict(result.outcome)} if result.outcome else {}),
         "evaluation": evaluation,
     }
+    return {CONTENT: _digest_of(content), **content}
+
+
+def is_as_written(path: Path) -> bool | None:
+    """Whether a result file says what it said when it was written; None for earlier formats, which have no digest.
+
+    It shows damage and careless edits: whoever changes a number on purpose can write a new digest as well.
+
+    Raises:
+        ResultError: the file cannot be read.
+    """
+    content = read_json(path, ResultError, kind="result", way_out="evaluate again")
+    known = content.pop(CONTENT, None) if isinstance(content, dict) else None
+    return None if known is None else bool(known == _digest_of(content))
+
+
+def _digest_of(content: Mapping[str, Any]) -> str:
+    """sha256 of values, whatever the order of the keys and the spaces between them."""
+    text = json.dumps(nan_to_null(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_result(path: Path) -> Result:
