@@ -80,6 +80,10 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
         "evaluating",
         "Compare methods on the same images: differences, their intervals, and which of them can be told from chance.",
     ),
+    "verify": (
+        "sharing",
+        "Check results of anybody: numbers against tallies, fingerprints of protocol, data and weights.",
+    ),
     "submit": (
         "handing_over",
         "Write or check the archive for the evaluation server of MVTec AD 2: float16 maps and thresholded images.",

@@ -196,7 +196,7 @@ def evaluate(
         own_aupros=own_aupros(ranking, tally.area_px, asked.fpr_limits),
     )
     evaluation = _conclude(gathered, scorer, category)
-    evaluation = _with_decisions(evaluation, tally, threshold, image_threshold)
+    evaluation = with_decisions(evaluation, tally, threshold, image_threshold)
     evaluation = _with_aupimo(evaluation, tally, aupimos)
     images_px = np.array(gathered.image_px, dtype=np.int64)
     binned = bin_groups(asked.bins, tally.area_px, images_px, pixel_pitch_mm)
@@ -265,7 +265,7 @@ def _complete_records(gathered: Gathered, scorer: GroupScorer) -> tuple[DefectRe
     )
 
 
-def _with_decisions(evaluation: Evaluation, tally: Tally, threshold: float, image_threshold: float) -> Evaluation:
+def with_decisions(evaluation: Evaluation, tally: Tally, threshold: float, image_threshold: float) -> Evaluation:
     """F1 of pixels and of images at decision thresholds, where these are given."""
     if not np.isnan(threshold):
         place = int(np.flatnonzero(tally.thresholds == lowest_above(threshold))[0])
