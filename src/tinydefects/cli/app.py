@@ -84,6 +84,10 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
         "sharing",
         "Check results of anybody: numbers against tallies, fingerprints of protocol, data and weights.",
     ),
+    "merge": (
+        "sharing",
+        "Put results of several people into one folder, or say why they cannot be compared.",
+    ),
     "submit": (
         "handing_over",
         "Write or check the archive for the evaluation server of MVTec AD 2: float16 maps and thresholded images.",

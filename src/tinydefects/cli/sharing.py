@@ -1,4 +1,4 @@
-"""Results that travel: verify."""
+"""Results that travel: verify, merge."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 
-from tinydefects.cli.options import Json, print_result, show_progress
+from tinydefects.cli.options import Json, print_result, say, show_progress
 from tinydefects.cli.settings_options import GivenWeights, options_of
 from tinydefects.limits import MOST_SEED
 
@@ -54,3 +54,33 @@ def verify(
     print_result(found.numbers(), as_json, *found.lines())
     if found.wrong:
         raise typer.Exit(2)
+
+
+def merge(
+    results: Annotated[list[Path], typer.Argument(help="Two or more folders that a benchmark has written.")],
+    out: Annotated[Path, typer.Option(help="The new folder; it must not be there yet.")],
+    as_json: Json = False,
+) -> None:
+    """Put the results of several people into one folder, unless they cannot be compared; that is said, line by line.
+
+    Refused are another protocol, other images or masks, the same job with other
+    numbers, and whatever 'tinydefects verify' finds wrong. With any refusal nothing
+    is written, and the exit code is 2. Maps are not copied.
+
+    tinydefects merge ours theirs --out board
+    """
+    from dataclasses import asdict
+
+    from tinydefects.benchmark.merge import merge as merge_folders
+
+    with show_progress() as progress:
+        merged = merge_folders(results, out, progress)
+    for remark in merged.remarks:
+        say(remark)
+    again = f", {merged.twice} of them in two folders with equal numbers" if merged.twice else ""
+    lines = merged.refused or [f"{merged.n_results} results in {out}{again}"]
+    print_result(asdict(merged), as_json, *lines)
+    if merged.refused:
+        say(f"{len(merged.refused)} refused; nothing was written")
+        raise typer.Exit(2)
+    say(f"report: tinydefects report {out}")
