@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tinydefects.audit.audit import Audit, agreement, read_audit
 from tinydefects.metrics.records import GroupScores
+from tinydefects.results.published import HEADS, published_rows, read_published
 from tinydefects.results.result import Result, find_results, read_result
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -225,7 +226,15 @@ def mask_loss_table() -> str:
     return "\n".join(lines) + f"\n\n<sub>Long side of the shrunk mask; {made}. Source: `results/mask_loss.json`.</sub>"
 
 
+def published_table() -> str:
+    """Numbers quoted from papers, which nobody measured here."""
+    rows = [HEADS, ["---"] * len(HEADS), *published_rows(read_published(ROOT / "results" / "published.json").numbers)]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*lines, "\n<sub>Quoted, not measured here. Source: `results/published.json`.</sub>"])
+
+
 TABLES = {
+    "published": published_table,
     "audit_rules": audit_rules_table,
     "audit_exact": audit_exact_table,
     "audit_changes": audit_changes_table,
