@@ -185,6 +185,8 @@ def _check_content(path: Path, found: Verification) -> None:
 
 def _check_numbers(path: Path, result: Result, found: Verification) -> bool:
     """Whether they hold, as far as a tally can say."""
+    if result.outcome is not None:
+        found.unchecked["what the thresholds of a calibration achieved, which no tally gives"] += 1
     if result.evaluation.tally is None:
         found.unchecked["numbers, as there is no tally"] += 1
         return True

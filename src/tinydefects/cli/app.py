@@ -88,6 +88,7 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
         "sharing",
         "Put results of several people into one folder, or say why they cannot be compared.",
     ),
+    "paper": ("sharing", "Write what a paper needs: tables, figures, the protocol in words, BibTeX."),
     "submit": (
         "handing_over",
         "Write or check the archive for the evaluation server of MVTec AD 2: float16 maps and thresholded images.",

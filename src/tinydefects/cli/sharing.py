@@ -1,4 +1,4 @@
-"""Results that travel: verify, merge."""
+"""Results that travel: verify, merge, paper."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tinydefects.cli.options import Json, print_result, say, show_progress
 from tinydefects.cli.settings_options import GivenWeights, options_of
-from tinydefects.limits import MOST_SEED
+from tinydefects.limits import MOST_DRAWS, MOST_SEED
 
 
 class VerifySettings(BaseModel):
@@ -84,3 +84,39 @@ def merge(
         say(f"{len(merged.refused)} refused; nothing was written")
         raise typer.Exit(2)
     say(f"report: tinydefects report {out}")
+
+
+class PaperSettings(BaseModel):
+    """What `tinydefects paper` is told besides the results."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    out: Path = Field(default=Path("paper"), description="Folder to write.")
+    published: Path | None = Field(
+        default=None,
+        description="Numbers quoted from papers, for a table of their own; results/published.json is the project's.",
+    )
+    resamples: int = Field(
+        default=2000, ge=100, le=MOST_DRAWS, description="Draws of the images behind intervals and verdicts."
+    )
+
+
+@options_of(PaperSettings)
+def paper(
+    results: Annotated[Path, typer.Argument(help="Folder that a benchmark has written, or a merged one.")],
+    settings: PaperSettings,
+    as_json: Json = False,
+) -> None:
+    """Write what a paper needs: every board as LaTeX, Markdown and CSV, figures, the protocol in words, BibTeX.
+
+    Numbers come with 95 % intervals and marks of what cannot be told from the best.
+    Figures are PDF and SVG, a column wide. example.tex shows all of it.
+
+    tinydefects paper results --out paper --published results/published.json
+    """
+    from tinydefects.report.paper import write_paper
+    from tinydefects.results.published import read_published
+
+    quoted = read_published(settings.published).numbers if settings.published is not None else ()
+    written = write_paper(results, settings.out, published=quoted, n_resamples=settings.resamples)
+    print_result({"written": [str(path) for path in written]}, as_json, *map(str, written))

@@ -137,6 +137,11 @@ def hits_by_diameter(stored: Sequence[StoredResult]) -> tuple[NDArray[np.float64
 
 def csv_link(ranked: Sequence[RankedBoard]) -> str:
     """Every row as comma-separated values inside a URI."""
+    return f"data:text/csv;charset=utf-8,{quote(csv_text(ranked))}"
+
+
+def csv_text(ranked: Sequence[RankedBoard]) -> str:
+    """Every row as comma-separated values: all metrics of all methods, with intervals and verdicts."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     names = ("value", "interval_low", "interval_high", "seed_spread", "n_seeds", "difference_to_best", "corrected_p")
@@ -145,7 +150,7 @@ def csv_link(ranked: Sequence[RankedBoard]) -> str:
         by_name = {method.name: method for method in one.methods}
         for row in one.leaderboard.rows:
             writer.writerow(_csv_row(one, by_name[row.method], row))
-    return f"data:text/csv;charset=utf-8,{quote(buffer.getvalue())}"
+    return buffer.getvalue()
 
 
 def _csv_row(ranked: RankedBoard, method: MethodAt, row: LeaderboardRow) -> list[object]:

@@ -1,0 +1,299 @@
+"""What a paper needs of a benchmark, as files: tables, figures, the protocol in words, and what to cite.
+
+Tables are LaTeX (booktabs), Markdown and CSV. Bold is the best of a column; an equals sign marks what cannot be told
+from it on these images (step-down maximum over all pairs); below a number stands its 95 % interval.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from tinydefects.benchmark.board import NOT_TOLD_MARK, MethodAt, boards, headline_limit
+from tinydefects.benchmark.run_folder import StoredResult, read_benchmark, read_protocol
+from tinydefects.data.pixels import write_whole
+from tinydefects.errors import ResultError
+from tinydefects.metrics.groups import QUARTILES
+from tinydefects.metrics.statistics.comparison import N_RESAMPLES
+from tinydefects.report.leaderboard import Cell, RankedBoard, csv_text, rank_board
+from tinydefects.report.paper_figures import write_figures
+from tinydefects.report.words import CURVE_RULES, format_rate
+from tinydefects.results.protocol import EvaluationProtocol
+from tinydefects.results.published import HEADS, PublishedNumber, published_rows
+
+LATEX_SIGNS = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "ρ": r"$\rho$",
+    "≥": r"$\geq$",
+    "\N{NO-BREAK SPACE}": "~",
+}
+DASH = "–"
+REFERENCES = """@software{{tinydefects,
+  author = {{{{The tinydefects authors}}}},
+  title = {{tinydefects: finding defects a few pixels wide, and measuring how small one can go}},
+  version = {{{version}}},
+  url = {{https://github.com/tinydefects/tinydefects}}
+}}
+
+@article{{costanzino2024fbft,
+  author = {{Costanzino, Alex and Zama Ramirez, Pierluigi and Lisanti, Giuseppe and Di Stefano, Luigi}},
+  title = {{Looking for Tiny Defects via Forward-Backward Feature Transfer}},
+  journal = {{arXiv preprint arXiv:2407.04092}},
+  year = {{2024}}
+}}
+"""
+EXAMPLE = r"""% pdflatex example; bibtex example; pdflatex example; pdflatex example
+\documentclass[twocolumn]{article}
+\usepackage[T1]{fontenc}
+\usepackage{booktabs,graphicx}
+\begin{document}
+\section*{Protocol}
+\input{methods.tex}
+
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    """One column of a table: its heading in plain text, and the cells by method."""
+
+    head: str
+    cells: dict[MethodAt, Cell]
+
+
+def write_paper(
+    results: Path, out: Path, *, published: Sequence[PublishedNumber] = (), n_resamples: int = N_RESAMPLES
+) -> list[Path]:
+    """Write all files into a folder; those of an earlier call are replaced, others left alone.
+
+    Args:
+        results: folder of a benchmark.
+        out: the folder to write.
+        published: numbers quoted from papers, for a table of their own; none writes none.
+        n_resamples: draws of the images behind intervals and verdicts.
+
+    Raises:
+        ResultError: no results of a benchmark, or of different protocols.
+        TinyDefectsError: the folder cannot be written.
+    """
+    protocol = read_protocol(results)
+    if protocol is None:
+        raise ResultError(
+            f"{results}: no benchmark was run here; make one with 'tinydefects benchmark --out {results}'"
+        )
+    stored = read_benchmark(results)
+    ranked = [rank_board(board, n_resamples=n_resamples) for board in boards(stored)]
+    if not ranked:
+        raise ResultError(f"{results}: no category has results of all methods; run or leave out what is missing")
+    texts, figures = {"boards.csv": csv_text(ranked)}, list[Path]()
+    for one in ranked:
+        name = f"board_{one.board.dataset}" + (f"_{one.board.resolution}" if one.board.resolution else "")
+        texts[f"{name}.tex"], texts[f"{name}.md"] = latex_table(one), markdown_table(one)
+        figures += write_figures(one, out, name.replace("board", "figure", 1))
+    paragraph = methods_paragraph(protocol, ranked, stored, n_resamples)
+    texts["methods.md"] = f"{paragraph}\n"
+    texts["methods.tex"] = f"{in_latex(paragraph)}~\\cite{{tinydefects}}\n"
+    texts["references.bib"] = REFERENCES.format(version=metadata.version("tinydefects"))
+    if published:
+        texts["published.tex"], texts["published.md"] = _published_tables(published)
+    texts["example.tex"] = _example([name for name in texts if name.endswith(".tex")], figures)
+    for name, text in texts.items():
+        write_whole(out / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
+    return [*(out / name for name in texts), *figures]
+
+
+def in_latex(text: str) -> str:
+    """Plain text with every sign that LaTeX would take for its own written out."""
+    return "".join(LATEX_SIGNS.get(sign, sign) for sign in text)
+
+
+def _columns(ranked: RankedBoard) -> list[_Column]:
+    limit = headline_limit(ranked.limits)
+    rate = format_rate(limit)
+    quartiles = [
+        _Column(head=f"AUPRO@{rate} {quartile}", cells=ranked.cells(f"aupro_{quartile}@{limit:g}"))
+        for quartile in QUARTILES
+    ]
+    rho = _Column(head=f"ρ@{rate}", cells=ranked.cells(f"rho@{limit:g}"))
+    return [*quartiles, rho, _Column(head="image AUROC", cells=ranked.cells("image_auroc"))]
+
+
+def latex_table(ranked: RankedBoard) -> str:
+    """A `tabular` for booktabs, with what is to be said below it as a comment; two lines a method."""
+    columns = _columns(ranked)
+    times = ranked.milliseconds
+    heads = ["method", *(column.head for column in columns), *(["ms"] if times else [])]
+    lines = [
+        r"% \usepackage{booktabs}",
+        *(f"% {line}" for line in _notes(ranked)),
+        f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
+        r"\toprule",
+        " & ".join(in_latex(head) for head in heads) + r" \\",
+        r"\midrule",
+    ]
+    for method in ranked.methods:
+        cells = [column.cells[method] for column in columns]
+        time = [_milliseconds(times.get(method))] if times else []
+        lines.append(" & ".join([in_latex(method.name), *map(_latex_value, cells), *map(in_latex, time)]) + r" \\")
+        below = [f"\\scriptsize {in_latex(_interval(cell))}" if _interval(cell) else "" for cell in cells]
+        lines.append(" & ".join(["", *below, *([""] if times else [])]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def markdown_table(ranked: RankedBoard) -> str:
+    """The same as Markdown, intervals in brackets, with the notes below."""
+    columns = _columns(ranked)
+    times = ranked.milliseconds
+    heads = ["method", *(column.head for column in columns), *(["ms"] if times else [])]
+    rows = [heads, ["---", *(["---:"] * (len(heads) - 1))]]
+    for method in ranked.methods:
+        cells = [_markdown_value(column.cells[method]) for column in columns]
+        rows.append([_in_markdown(method.name), *cells, *([_milliseconds(times.get(method))] if times else [])])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{table}\n\n{' '.join(_notes(ranked))}\n"
+
+
+def _notes(ranked: RankedBoard) -> list[str]:
+    """What a reader of the table must know, a sentence each."""
+    categories, left_out = ranked.leaderboard.categories, ranked.leaderboard.left_out
+    n_seeds = sorted({row.n_seeds for row in ranked.leaderboard.rows})
+    seeds = f"{n_seeds[0]}" if len(n_seeds) == 1 else f"{n_seeds[0]} to {n_seeds[-1]}"
+    notes = [
+        f"{ranked.board.name}: means over {_counted(len(categories), 'category', 'categories')} "
+        f"({', '.join(categories)}) of means over seeds ({seeds} a method).",
+        "Q1 holds the smallest quarter of the defects of a category, Q2 and Q3 the smaller half and three quarters, "
+        "Q4 all.",
+        f"Bold: the best of a column; {NOT_TOLD_MARK}: cannot be told from it (all pairs of methods tested together, "
+        "5 % a column); no mark: below it.",
+        "In brackets or below: 95 % intervals over images and seeds; categories are fixed.",
+    ]
+    if ranked.milliseconds:
+        notes.append("ms: one image from file to map, the mean over categories of measured medians.")
+    if left_out:
+        notes.append(f"Left out, because not every method has a result there: {', '.join(left_out)}.")
+    if ranked.board.unranked:
+        notes.append(f"Not ranked, too few categories: {', '.join(one.name for one in ranked.board.unranked)}.")
+    return notes
+
+
+def _value(cell: Cell) -> str:
+    return DASH if math.isnan(cell.value) else f"{cell.value:.3f}"
+
+
+def _interval(cell: Cell) -> str:
+    low, high = cell.interval.low, cell.interval.high
+    return "" if math.isnan(low) or math.isnan(high) else f"{low:.3f} – {high:.3f}"
+
+
+def _latex_value(cell: Cell) -> str:
+    value = in_latex(_value(cell))
+    if cell.is_best:
+        return f"\\textbf{{{value}}}"
+    return f"{value}\\rlap{{$^{{{NOT_TOLD_MARK}}}$}}" if cell.may_be_best else value
+
+
+def _markdown_value(cell: Cell) -> str:
+    value = f"**{_value(cell)}**" if cell.is_best else f"{_value(cell)}{f' {NOT_TOLD_MARK}' * cell.may_be_best}"
+    return f"{value} ({_interval(cell)})" if _interval(cell) else value
+
+
+def _milliseconds(known: float | None) -> str:
+    return DASH if known is None else f"{known:.3g}"
+
+
+def _in_markdown(text: str) -> str:
+    return "".join(f"\\{sign}" if sign in r"\|*_`[]" else sign for sign in text)
+
+
+def methods_paragraph(
+    protocol: EvaluationProtocol, ranked: Sequence[RankedBoard], stored: Sequence[StoredResult], n_resamples: int
+) -> str:
+    """The protocol in words, for the section on experiments: what was held equal and how numbers were made."""
+    once = {one.evaluation.category: one.evaluation for one in stored}
+    n_images = sum(evaluation.n_images for evaluation in once.values())
+    n_defects = sum(evaluation.overall.n_defects for evaluation in once.values())
+    methods = {one.run.method for one in stored}
+    resolutions = sorted({one.run.resolution for one in stored} - {0})
+    versions = sorted({one.provenance.versions.get("tinydefects", "unknown") for one in stored})
+    limit, curve = format_rate(headline_limit(protocol.evaluation.fpr_limits)), CURVE_RULES[protocol.evaluation.curve]
+    seeds = ", ".join(map(str, protocol.seeds))
+    sentences = [
+        f"{_counted(len(methods), 'method was', 'methods were')} run by tinydefects {', '.join(versions)} under one "
+        f"protocol (fingerprint {protocol.fingerprint}): the same images, the same scoring, and masks and test images "
+        "out of reach while a method learns.",
+        f"{_counted(len(once), 'category holds', 'categories hold')} {n_images} test images with {n_defects} defects, "
+        "which are 8-connected regions of the masks.",
+        *_teacher_words(protocol, resolutions),
+        "Anomaly maps are scored at each image's own resolution against the untouched mask.",
+        f"AUPRO@{limit} is the area under the per-region overlap for false-positive rates of pixels up to {limit}, "
+        f"divided by {limit} (curve: {curve}); it is reported for all defects (Q4) and for the smallest quarter, half "
+        "and three quarters of the defects of a category (Q1, Q2, Q3), whose areas are at most their 25, 50 and 75 % "
+        "quantile.",
+        "Robustness to size ρ is the mean of these four times the ratio of the smaller to the larger of Q1 and Q4.",
+        f"Numbers are means over categories of means over seeds ({seeds}); intervals are 95 % bootstrap intervals "
+        f"(BCa) over images and seeds with {n_resamples} draws, categories fixed.",
+        "Within a column all pairs of methods are tested together on the same draws (step-down maximum), so that the "
+        "chance of telling any two equal methods apart is 5 %.",
+        *_time_words(ranked, stored),
+    ]
+    return " ".join(sentences)
+
+
+def _counted(n: int, one: str, several: str) -> str:
+    return f"{n} {one if n == 1 else several}"
+
+
+def _teacher_words(protocol: EvaluationProtocol, resolutions: Sequence[int]) -> list[str]:
+    if not resolutions:
+        return []
+    sides = " and ".join(f"{side}" for side in resolutions)
+    known = f" (fingerprint {protocol.teacher_fingerprint[:16]})" if protocol.teacher_fingerprint else ""
+    return [
+        f"Methods on patch features share one frozen network, {protocol.teacher}{known}, whose input has a long side "
+        f"of {sides} pixels."
+    ]
+
+
+def _time_words(ranked: Sequence[RankedBoard], stored: Iterable[StoredResult]) -> list[str]:
+    sheets = [one.run.cost for one in stored if one.run.cost]
+    if not sheets or not any(one.milliseconds for one in ranked):
+        return []
+    places = sorted({f"{sheet.device}, {sheet.threads} thread{'s' * (sheet.threads != 1)}" for sheet in sheets})
+    machines = sorted({one.provenance.machine for one in stored})
+    beside = max(sheet.n_beside for sheet in sheets)
+    bound = f", with up to {beside} other jobs on the machine, so that they are upper bounds" if beside else ""
+    return [
+        "Times are from the file to the map at batch size 1, decoding, network and upsampling included "
+        f"({'; '.join((*places, *machines))}){bound}."
+    ]
+
+
+def _published_tables(published: Sequence[PublishedNumber]) -> tuple[str, str]:
+    """Quoted numbers as LaTeX and Markdown, apart from all that was measured."""
+    told = "Quoted from the named sources, not measured here; each has a rule of its own."
+    rows = published_rows(published)
+    latex = [" & ".join(map(in_latex, row)) + r" \\" for row in (list(HEADS), *rows)]
+    begin = [r"% \usepackage{booktabs}", f"% {told}", r"\begin{tabular}{lllrlllll}", r"\toprule"]
+    lines = [*begin, latex[0], r"\midrule", *latex[1:], r"\bottomrule", r"\end{tabular}", ""]
+    marked = [list(HEADS), ["---"] * len(HEADS), *([_in_markdown(cell) for cell in row] for row in rows)]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in marked)
+    return "\n".join(lines), f"{table}\n\n{told}\n"
+
+
+def _example(names: Iterable[str], figures: Iterable[Path]) -> str:
+    """A document that shows every table and figure once."""
+    parts = [EXAMPLE.rstrip("\n")]
+    for name in names:
+        if name != "methods.tex":
+            table = f"\\resizebox{{\\textwidth}}{{!}}{{\\input{{{name}}}}}"
+            parts.append(f"\\begin{{table*}}\\centering{table}\\caption{{{in_latex(name)}}}\\end{{table*}}")
+    for path in figures:
+        if path.suffix == ".pdf":
+            shown = f"\\includegraphics[width=\\columnwidth]{{{path.name}}}"
+            parts.append(f"\\begin{{figure}}\\centering{shown}\\caption{{{in_latex(path.stem)}}}\\end{{figure}}")
+    return "\n".join([*parts, r"\bibliographystyle{plain}", r"\bibliography{references}", r"\end{document}", ""])

@@ -1,0 +1,206 @@
+"""Files for a paper: tables whose numbers, intervals and marks are the leaderboard's, figures of a column's width."""
+
+import csv
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmark_scene import PROTOCOL
+from command_line import run
+from random_category import random_pairs, random_samples
+from tinydefects.benchmark.board import boards
+from tinydefects.benchmark.run_folder import read_benchmark, write_protocol
+from tinydefects.metrics.evaluation import evaluate
+from tinydefects.metrics.statistics.leaderboard import BEST, NOT_TOLD
+from tinydefects.report.leaderboard import rank_board
+from tinydefects.report.paper import in_latex, write_paper
+from tinydefects.results.protocol import CostSheet, Job, RunRecord, Spread
+from tinydefects.results.published import read_published
+from tinydefects.results.result import Result, describe_run, write_result
+
+pytestmark = pytest.mark.slow
+
+PUBLISHED = Path(__file__).resolve().parents[1] / "results/published.json"
+ASKED = replace(
+    PROTOCOL, categories=("cloth/plain_weave",), options={}, resolutions=(64,), teacher_fingerprint="ab" * 32
+)
+METHODS = {"strong_one:k=1": 6.0, "equal&good": 5.5, "weak": 0.2}
+
+
+def cost_sheet(milliseconds):
+    spread = Spread(median_ms=milliseconds, low_ms=milliseconds, high_ms=milliseconds, n=10)
+    return CostSheet(
+        image_size=(40, 60),
+        device="cpu",
+        threads=1,
+        n_warmup=3,
+        stages={"decode": spread},
+        end_to_end=spread,
+        peak_memory_bytes=10**8,
+        teacher_bytes=10**7,
+        method_bytes=123,
+    )
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("my results")
+    samples = random_samples(tmp_path_factory.mktemp("images"), n_good=12, n_defective=12)
+    write_protocol(ASKED, folder)
+    for number, (method, contrast) in enumerate(METHODS.items()):
+        job = Job(protocol=ASKED, category=ASKED.categories[0], method=method, resolution=64, seed=0)
+        record = RunRecord(
+            method=method,
+            resolution=64,
+            seed=0,
+            protocol=ASKED.fingerprint,
+            job=job.fingerprint,
+            n_train=7,
+            fit_seconds=1.5,
+            predict_seconds=0.25,
+            cost=cost_sheet(12.5) if number < 2 else None,
+        )
+        pairs = random_pairs(samples, seed=number, contrast=contrast)
+        evaluation = evaluate(pairs, ASKED.evaluation.changed(n_resamples=0, contrast=False), category=job.category)
+        write_result(Result(evaluation=evaluation, provenance=describe_run({}), run=record), folder / job.path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(results, tmp_path_factory):
+    out = tmp_path_factory.mktemp("for the paper")
+    write_paper(results, out, published=read_published(PUBLISHED).numbers, n_resamples=200)
+    return out
+
+
+@pytest.fixture(scope="module")
+def ranked(results):
+    (board,) = boards(read_benchmark(results))
+    return rank_board(board, n_resamples=200)
+
+
+def test_the_markdown_table_says_what_the_leaderboard_says(written, ranked):
+    head, _, *rows = (written / "board_cloth_64.md").read_text().splitlines()[:5]
+    assert head.split("|")[1:-1][0].strip() == "method"
+    assert [row.split("|")[1].strip().replace("\\", "") for row in rows] == [one.name for one in ranked.methods]
+    verdicts = []
+    for metric, column in (("aupro_Q1@0.05", 2), ("aupro_Q4@0.05", 5), ("rho@0.05", 6), ("image_auroc", 7)):
+        for line in ranked.leaderboard.of(metric):
+            place = [one.name for one in ranked.methods].index(line.method)
+            cell = rows[place].split("|")[column].strip()
+            verdicts.append(line.verdict)
+            value = f"**{line.value:.3f}**" if line.verdict == BEST else f"{line.value:.3f}"
+            mark = " =" if line.verdict == NOT_TOLD else ""
+            assert cell == f"{value}{mark} ({line.interval.low:.3f} – {line.interval.high:.3f})"
+    assert {BEST, NOT_TOLD, "lower"} <= set(verdicts)  # all three marks were looked at
+
+
+def test_the_latex_table_holds_the_same_and_every_row_has_all_cells(written, ranked):
+    text = (written / "board_cloth_64.tex").read_text()
+    assert "\\usepackage{booktabs}" in text
+    body = text[text.index("\\toprule") : text.index("\\bottomrule")]
+    lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+    n_columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1])
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {n_columns - 1}
+    assert len(lines) == 1 + 2 * len(METHODS)
+    assert text.count("{") == text.count("}")
+    assert r"strong\_one:k=1" in text
+    assert r"equal\&good" in text
+    best = next(one for one in ranked.leaderboard.of("aupro_Q1@0.05") if one.verdict == BEST)
+    assert f"\\textbf{{{best.value:.3f}}}" in text
+    assert f"\\scriptsize {best.interval.low:.3f} -- {best.interval.high:.3f}" in text
+    assert any("$^{=}$" in line for line in lines)
+
+
+def test_the_csv_holds_every_metric_with_its_interval_and_verdict(written, ranked):
+    rows = list(csv.DictReader((written / "boards.csv").read_text().splitlines()))
+    assert len(rows) == len(ranked.leaderboard.rows)
+    for row, known in zip(rows, ranked.leaderboard.rows, strict=True):
+        assert (row["method"], row["metric"], row["verdict"]) == (known.method, known.metric, known.verdict)
+        assert float(row["value"]) == pytest.approx(known.value, rel=1e-5)
+        assert float(row["interval_low"]) == pytest.approx(known.interval.low, rel=1e-5, abs=1e-9)
+
+
+def test_figures_are_a_column_wide_pdf_and_svg_with_letters_as_letters(written, results, tmp_path):
+    svgs, pdfs = (sorted(written.glob(f"figure_cloth_64_*.{form}")) for form in ("svg", "pdf"))
+    assert [path.stem for path in svgs] == [path.stem for path in pdfs]
+    assert len(svgs) == 2
+    for path in svgs:
+        assert float(re.search(r'<svg[^>]* width="([\d.]+)pt"', path.read_text())[1]) == pytest.approx(
+            3.35 * 72, abs=0.1
+        )
+        assert "strong_one" in path.read_text()
+    for path in pdfs:
+        content = path.read_bytes()
+        width = float(re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", content)[1])
+        assert width == pytest.approx(3.35 * 72, abs=0.1)
+        assert b"/Type3" not in content
+    write_paper(results, tmp_path, n_resamples=200)
+    for path in (*svgs, *pdfs):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+    assert not (tmp_path / "published.tex").exists()
+
+
+def test_the_protocol_in_words_says_what_was_held_equal(written):
+    text = (written / "methods.md").read_text()
+    for part in (
+        "3 methods were run by tinydefects",
+        ASKED.fingerprint,
+        "1 category holds 24 test images",
+        "builtin (fingerprint abababababababab), whose input has a long side of 64 pixels",
+        "seeds (0)",
+        "200 draws",
+        "cpu, 1 thread",
+    ):
+        assert part in text
+    assert "\\cite{tinydefects}" in (written / "methods.tex").read_text()
+    keys = re.findall(r"^@\w+\{(\w+),", (written / "references.bib").read_text(), re.MULTILINE)
+    assert keys == ["tinydefects", "costanzino2024fbft"]
+
+
+def test_quoted_numbers_stand_in_a_table_of_their_own(written):
+    quoted = (written / "published.md").read_text()
+    assert "not measured here" in quoted
+    assert quoted.count("\n| ") == 1 + len(read_published(PUBLISHED).numbers)
+    for path in written.glob("board*"):
+        assert "EfficientAD" not in path.read_text()
+    text = (written / "published.tex").read_text()
+    lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {8}
+
+
+def test_the_example_names_every_table_and_figure(written):
+    text = (written / "example.tex").read_text()
+    named = set(re.findall(r"(?:\\input|\\includegraphics\[[^]]*\])\{([^}]*)\}", text))
+    assert named == {path.name for path in written.iterdir() if path.suffix in {".tex", ".pdf"}} - {"example.tex"}
+
+
+def test_signs_that_latex_takes_for_its_own_are_written_out():
+    assert in_latex("50 % of a_b & {c} #1 ~ ^ \\") == (
+        r"50 \% of a\_b \& \{c\} \#1 \textasciitilde{} \textasciicircum{} \textbackslash{}"
+    )
+    assert in_latex("5\N{NO-BREAK SPACE}%") == r"5~\%"
+
+
+def test_the_command_lists_what_it_wrote_and_refuses_what_is_no_benchmark(results, tmp_path, monkeypatch, capsys):
+    code, out, err = run(
+        monkeypatch, capsys, "paper", results, "--out", tmp_path / "paper", "--resamples", 100, "--json"
+    )
+    assert code == 0, err
+    assert {Path(path) for path in json.loads(out)["written"]} == set((tmp_path / "paper").iterdir())
+    (tmp_path / "empty").mkdir()
+    for given, told in (
+        (tmp_path / "empty", "no benchmark was run here"),
+        (tmp_path / "nowhere", "no benchmark was run"),
+    ):
+        code, _, err = run(monkeypatch, capsys, "paper", given, "--out", tmp_path / "other")
+        assert (code, told in err) == (2, True)
+        assert not (tmp_path / "other").exists()
+    code, _, err = run(
+        monkeypatch, capsys, "paper", results, "--out", tmp_path / "other", "--published", tmp_path / "no.json"
+    )
+    assert code == 2
+    assert "no.json: not a readable file of published numbers" in err
