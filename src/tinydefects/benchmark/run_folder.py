@@ -77,6 +77,12 @@ def read_protocol(out: Path) -> EvaluationProtocol | None:
     return stored.protocol
 
 
+def home_of(place: Path) -> Path | None:
+    """The folder that holds the protocol of a result or of a folder of results: itself or one above; None without."""
+    places = (place, *place.absolute().parents) if place.is_dir() else place.absolute().parents
+    return next((folder for folder in places if (folder / PROTOCOL_FILE).exists()), None)
+
+
 def joined(asked: EvaluationProtocol, out: Path) -> EvaluationProtocol:
     """The asked-for protocol with the categories, resolutions and seeds that the folder already holds put first.
 

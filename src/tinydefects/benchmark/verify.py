@@ -19,7 +19,7 @@ from tinydefects.benchmark.data_digests import (
     read_digests,
     split_digest,
 )
-from tinydefects.benchmark.run_folder import FAILED_SUFFIX, SPLIT, read_protocol
+from tinydefects.benchmark.run_folder import FAILED_SUFFIX, SPLIT, home_of, read_protocol
 from tinydefects.data.images import category_with_image_bits
 from tinydefects.data.json_files import parse_json, read_bytes, read_json
 from tinydefects.data.map_files import origin_in, read_header
@@ -139,8 +139,7 @@ def verify(folder: Path, request: Request, progress: Progress) -> Verification:
 
 def _protocol(folder: Path, found: Verification) -> tuple[Path, EvaluationProtocol | None]:
     """The folder that holds the protocol, from the one given upwards, and the protocol if it is as written."""
-    places = (folder, *folder.absolute().parents) if folder.is_dir() else folder.absolute().parents
-    home = next((place for place in places if (place / PROTOCOL_FILE).exists()), None)
+    home = home_of(folder)
     if home is None:
         found.unchecked[f"which protocol was followed, as there is no {PROTOCOL_FILE}"] += 1
         return folder, None

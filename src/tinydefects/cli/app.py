@@ -84,6 +84,7 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
         "sharing",
         "Check results of anybody: numbers against tallies, fingerprints of protocol, data and weights.",
     ),
+    "reproduce": ("sharing", "Run the very job of a result again, and say which numbers moved."),
     "merge": (
         "sharing",
         "Put results of several people into one folder, or say why they cannot be compared.",

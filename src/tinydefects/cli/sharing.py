@@ -1,4 +1,4 @@
-"""Results that travel: verify, merge, paper."""
+"""Results that travel: verify, reproduce, merge, paper."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 from pydantic import BaseModel, ConfigDict, Field
 
 from tinydefects.cli.options import Json, print_result, say, show_progress
-from tinydefects.cli.settings_options import GivenWeights, options_of
+from tinydefects.cli.settings_options import DataFolder, GivenDevice, GivenWeights, options_of
 from tinydefects.limits import MOST_DRAWS, MOST_SEED
 
 
@@ -53,6 +53,44 @@ def verify(
         found = verify_results(results, request, progress)
     print_result(found.numbers(), as_json, *found.lines())
     if found.wrong:
+        raise typer.Exit(2)
+
+
+class ReproduceSettings(BaseModel):
+    """Where `tinydefects reproduce` runs the job again, and how far a number may move."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: DataFolder = Path("data")
+    teacher_weights: GivenWeights = None
+    device: GivenDevice = None
+    tolerance: float = Field(
+        default=1e-6, ge=0, le=1, description="How far a metric may move; sizes in pixels relative to themselves."
+    )
+
+
+@options_of(ReproduceSettings)
+def reproduce(
+    result: Annotated[Path, typer.Argument(help="One result file of a benchmark, in its folder.")],
+    settings: ReproduceSettings,
+    as_json: Json = False,
+) -> None:
+    """Run the very job of a result again, and compare: exit code 2 if a metric moves beyond the tolerance.
+
+    With equal packages, device and threads the numbers are equal; elsewhere those of
+    trained methods move a little, see docs/conventions.md. Nothing is written.
+
+    tinydefects reproduce results/mvtec_ad/screw/1036/fbft/seed_0.json --root data
+    """
+    from tinydefects.benchmark.reproduce import Machine
+    from tinydefects.benchmark.reproduce import reproduce as run_again
+
+    machine = Machine(root=settings.root, weights=settings.teacher_weights, device=settings.device)
+    found = run_again(result, machine)
+    beyond = found.beyond(settings.tolerance)
+    told = {"job": found.job, "metrics": found.metrics, "beyond": list(beyond), "other_images": found.other_images}
+    print_result({**told, "versions": found.versions}, as_json, *found.lines(settings.tolerance))
+    if beyond or found.other_images:
         raise typer.Exit(2)
 
 
