@@ -347,3 +347,16 @@ def test_the_page_names_all_and_its_python_runs(capsys):
     numbers = capsys.readouterr().out.splitlines()
     assert float(numbers[0]) == pytest.approx(names["evaluation"].overall.aupro[1], abs=1e-12)
     assert float(numbers[2]) == pytest.approx(2 * 3 / np.pi**0.5)  # the square of 3 pixels
+
+
+def test_a_type_keeps_its_images_without_an_outline_in_sub_folders():
+    masks, maps = random_arrays()
+    masks.append(np.zeros_like(masks[0]))
+    maps.append(np.full_like(maps[0], -5.0))  # a crack that nobody outlined, scored lowest of all
+    labels = [0] * 3 + [1] * 5
+    flat, nested = (
+        evaluate_arrays(masks, maps, labels=labels, ids=[name.format(n) for n, name in enumerate(names)], n_resamples=0)
+        for names in (["test/good/{}"] * 3 + [crack] * 5 for crack in ("test/crack/{}", "test/crack/lot1/{}"))
+    )
+    assert [group.name for group in nested.by_type] == ["crack"]
+    assert nested.by_type[0].image_auroc == flat.by_type[0].image_auroc == flat.image_auroc

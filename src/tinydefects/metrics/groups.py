@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from tinydefects.data.sample import defect_type_of
 from tinydefects.errors import SettingsError, TinyDefectsError
 from tinydefects.metrics.curves import (
     Curve,
@@ -260,6 +261,6 @@ def images_of(tally: Tally, key: str, members: NDArray[np.bool_]) -> NDArray[np.
     images = np.zeros(tally.is_good.size, dtype=bool)
     images[tally.image_of_defect[members]] = True
     if key.startswith("type:"):
-        types = np.array([name.split("/")[-2:][0] for name in tally.sample_id.tolist()], dtype=np.str_)
+        types = np.array([defect_type_of(name) for name in tally.sample_id.tolist()], dtype=np.str_)
         images |= ~tally.is_good & (types == key.removeprefix("type:"))
     return images
