@@ -1,34 +1,32 @@
 #!/usr/bin/env bash
 # The blind part of docs/study.md: runs/study_blind.sh DATA OUT [PART]...
-# DATA as for runs/study.py. Parts are tiles, boards, drawn, and each with the teacher of version 0.1: tiles_shipped,
-# boards_shipped, drawn_shipped; all of them when none is named. Stop it and start it as you like.
+# DATA as for runs/study.py. Parts are tiles, boards, drawn, drawn_peers, and tiles_shipped and boards_shipped with the
+# teacher that ships; all of them when none is named. Stop it and start it as you like.
 set -euo pipefail
 data=$1 out=$2
 shift 2
-candidates=$(dirname "$0")/../training/candidates
+taught=(--teacher-weights "$(dirname "$0")/../training/candidates/six_minutes.safetensors")
 
-run() { # PART ROOT_OF_CATEGORIES RESOLUTION METHODS WEIGHTS [OPTION]...
-    local part=$1 categories=$2 resolution=$3 methods=$4 weights=$5
-    shift 5
-    tinydefects benchmark --methods "$methods" --categories "$categories" --root "$data" --resolutions "$resolution" \
-        --teacher builtin --teacher-weights "$candidates/$weights.safetensors" --seeds 0,1,2 --out "$out/blind/$part" "$@"
+run() { # PART CATEGORIES RESOLUTION METHODS SEEDS [OPTION]...
+    tinydefects benchmark --methods "$4" --categories "$2" --root "$data" --resolutions "$3" --teacher builtin \
+        --seeds "$5" --out "$out/blind/$1" "${@:6}"
 }
 
 drawn=synthetic/blister,synthetic/brushed_metal,synthetic/machined_part,synthetic/wood_grain,synthetic/woven_fabric
 scene=(--option synthetic.size=384 --option synthetic.seed=12 --option synthetic.n_train=24)
 scene+=(--option synthetic.n_good=16 --option synthetic.n_defect=24)
-all=fbft,fbft_v0.1,gaussian,anomalydino,patchcore:neighbourhood=1
-few=fbft,fbft_v0.1,gaussian
+ours=fbft,fbft_v0.1,gaussian
+neighbours=anomalydino,patchcore:neighbourhood=1
 
-[ $# -gt 0 ] || set -- tiles boards drawn tiles_shipped boards_shipped drawn_shipped
+[ $# -gt 0 ] || set -- tiles boards drawn drawn_peers tiles_shipped boards_shipped
 for part; do
     case $part in
-    tiles) run "$part" folder/tiles_B 320 $all six_minutes ;;
-    boards) run "$part" folder/boards_B 640 $all six_minutes ;;
-    drawn) run "$part" $drawn 384 $all six_minutes "${scene[@]}" ;;
-    tiles_shipped) run "$part" folder/tiles_B 320 $few v0.1 ;;
-    boards_shipped) run "$part" folder/boards_B 640 fbft,gaussian v0.1 ;;
-    drawn_shipped) run "$part" $drawn 384 fbft,gaussian v0.1 "${scene[@]}" ;;
+    tiles) run "$part" folder/tiles_B 320 $ours,$neighbours 0,1,2 "${taught[@]}" ;;
+    boards) run "$part" folder/boards_B 640 $ours 0,1,2 "${taught[@]}" ;;
+    drawn) run "$part" $drawn 384 $ours 0,1,2 "${scene[@]}" "${taught[@]}" ;;
+    drawn_peers) run "$part" $drawn 384 $neighbours 0 "${scene[@]}" "${taught[@]}" ;;
+    tiles_shipped) run "$part" folder/tiles_B 320 $ours 0,1,2 ;;
+    boards_shipped) run "$part" folder/boards_B 640 $ours 0,1,2 ;;
     *) echo "study_blind: $part: no such part; see the head of this script" >&2; exit 2 ;;
     esac
 done

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def collect(out: Path) -> None:
     ]
     blind, differences = blind_part(out / "blind")
     content = {
-        "provenance": describe_run({"seeds": "0, 1, 2"}),
+        "provenance": asdict(describe_run({"seeds": "0, 1, 2"})),
         "choosing": choosing,
         "blind": blind,
         "differences": differences,
