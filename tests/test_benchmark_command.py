@@ -78,7 +78,8 @@ def test_a_dry_run_lists_jobs_and_costs_and_writes_nothing(benchmark, tmp_path):
 
 
 def test_a_dry_run_counts_the_steps_and_epochs_that_students_are_told(benchmark):
-    code, out, err = benchmark("--methods", "fbft_v0.1,fbft:epochs=25,fbft_v0.1:steps=5", "--seeds", "0,1", "--dry-run", "--json")
+    methods = "fbft_v0.1,fbft:epochs=25,fbft_v0.1:steps=5"
+    code, out, err = benchmark("--methods", methods, "--seeds", "0,1", "--dry-run", "--json")
     assert code == 0, err
     full, half, few = (job["seconds"] for job in json.loads(out)["jobs"] if job["seed"] == 1)  # no timing among them
     assert full - half == pytest.approx(5 * (half - few) / 4, rel=1e-6)  # 50, 25 and 5 epochs of 4 images
