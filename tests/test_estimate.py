@@ -52,7 +52,7 @@ def test_room_and_memory_are_those_of_finished_jobs_as_soon_as_there_are_some(tm
     assert (len(results), len(after.left)) == (2, 2)
     assert (after.n_stored, after.n_weighed) == (2, 2)
     assert after.result_bytes == 2 * round(median(sizes))
-    assert after.memory_bytes == max(held)
+    assert after.memory_bytes == pytest.approx(max(held), rel=0.01)  # and what training features differ by
     for path in results:  # the memory of a GPU says nothing of a worker's
         result = read_result(path)
         write_result(replace(result, run=replace(result.run, cost=replace(result.run.cost, device="cuda"))), path)

@@ -82,14 +82,20 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
     ),
     "verify": (
         "sharing",
-        "Check results of anybody: numbers against tallies, fingerprints of protocol, data and weights.",
+        "Check results: numbers against their tallies, fingerprints of protocol, data, weights; exit code 2 if any fails.",
     ),
-    "reproduce": ("sharing", "Run the very job of a result again, and say which numbers moved."),
+    "reproduce": (
+        "sharing",
+        "Run the very job of a result again, and compare: exit code 2 if a metric moves beyond the tolerance.",
+    ),
     "merge": (
         "sharing",
-        "Put results of several people into one folder, or say why they cannot be compared.",
+        "Put the results of several people into one folder, unless they cannot be compared; that is said, line by line.",
     ),
-    "paper": ("sharing", "Write what a paper needs: tables, figures, the protocol in words, BibTeX."),
+    "paper": (
+        "sharing",
+        "Write what a paper needs: every board as LaTeX, Markdown and CSV, figures, the protocol in words, BibTeX.",
+    ),
     "submit": (
         "handing_over",
         "Write or check the archive for the evaluation server of MVTec AD 2: float16 maps and thresholded images.",
