@@ -82,7 +82,7 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
     ),
     "verify": (
         "sharing",
-        "Check results: numbers against their tallies, fingerprints of protocol, data, weights; exit code 2 if any fails.",
+        "Check results: numbers against tallies, fingerprints of protocol, data, weights; exit code 2 if any fails.",
     ),
     "reproduce": (
         "sharing",
@@ -90,7 +90,7 @@ COMMANDS = {  # its module and its line in the help; none is imported before it 
     ),
     "merge": (
         "sharing",
-        "Put the results of several people into one folder, unless they cannot be compared; that is said, line by line.",
+        "Put results of several people into one folder, unless they cannot be compared; that is said, line by line.",
     ),
     "paper": (
         "sharing",

@@ -35,7 +35,7 @@ def verify(
     settings: VerifySettings,
     as_json: Json = False,
 ) -> None:
-    """Check results: numbers against their tallies, fingerprints of protocol, data, weights; exit code 2 if any fails.
+    """Check results: numbers against tallies, fingerprints of protocol, data, weights; exit code 2 if any fails.
 
     Every number is counted again from the stored tally, or must lie within the
     bounds that the tally leaves. One line for each thing that is wrong, naming its
@@ -99,7 +99,7 @@ def merge(
     out: Annotated[Path, typer.Option(help="The new folder; it must not be there yet.")],
     as_json: Json = False,
 ) -> None:
-    """Put the results of several people into one folder, unless they cannot be compared; that is said, line by line.
+    """Put results of several people into one folder, unless they cannot be compared; that is said, line by line.
 
     Refused are another protocol, other images or masks, the same job with other
     numbers, and whatever 'tinydefects verify' finds wrong. With any refusal nothing
