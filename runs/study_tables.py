@@ -67,16 +67,25 @@ def blind_part(folder: Path) -> tuple[Rows, Rows]:
     differences: Rows = []
     for (teacher, category, seed), evaluations in found.items():
         first = found[teacher, category, "0"]
-        for one, other in AGAINST:  # a method without chance has the first seed alone
-            pair = {name: evaluations.get(name, first.get(name)) for name in (one, other)}
+        # A method without chance has the first seed alone.
+        pairs = [{name: evaluations.get(name, first.get(name)) for name in pair} for pair in AGAINST]
+        shipped = found.get(("shipped", category, seed), {}).get("fbft")
+        if teacher != "shipped":
+            pairs.append({f"fbft on {teacher}": evaluations.get("fbft"), "fbft on shipped": shipped})
+        for pair in pairs:
             if all(pair.values()):
-                for told in compare(pair, names=tuple(METRICS)):
-                    differences.append(
-                        {"teacher": teacher, "category": category, "seed": seed, "a": one, "b": other}
-                        | {"metric": told.metric, "difference": told.difference, "corrected_p": told.corrected_p}
-                        | {"low": told.interval.low, "high": told.interval.high}
-                    )
+                differences += told_of(pair, {"teacher": teacher, "category": category, "seed": seed})
     return rows, differences
+
+
+def told_of(pair: dict[str, Any], key: dict[str, str]) -> Rows:
+    """One row a metric."""
+    return [
+        key
+        | {"a": told.a, "b": told.b, "metric": told.metric, "difference": told.difference}
+        | {"corrected_p": told.corrected_p, "low": told.interval.low, "high": told.interval.high}
+        for told in compare(pair, names=tuple(METRICS))
+    ]
 
 
 def choosing_table() -> str:
