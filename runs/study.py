@@ -1,9 +1,9 @@
-"""The study of docs/study.md: python runs/study.py DATA OUT [--blind]
+"""The part of docs/study.md that is chosen on: python runs/study.py DATA OUT; the blind part is `runs/study_blind.sh`.
 
 DATA is what `runs/study_data.py` made; drawn families are drawn below OUT. Every candidate of every category and seed
 is a line of OUT/<teacher>/<category>.jsonl, and those that are there are not computed again: stop it and start it as
 you like. Categories are independent of each other: two processes may share the work by `--categories`. Hours on two
-cores. `--summary FILE` writes the lines of all as one result file, for the tables.
+cores. `runs/study_tables.py` makes one result file of them.
 
 Features of a category are computed once a teacher and lie in memory (3 GB for the boards); one training of the students
 gives the candidates that differ in steps alone.
@@ -14,7 +14,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,11 +22,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
+from study_tables import read_lines
 from torch import Tensor, nn
 
 from tinydefects.data.sample import Sample
 from tinydefects.datasets.catalog import load_category
-from tinydefects.detector.patch_grid import Blur, PatchGrid, image_size
+from tinydefects.detector.patch_grid import Blur, PatchGrid, Size, image_size
 from tinydefects.detector.students import StudentPair, disagreement, pair_loss
 from tinydefects.detector.teacher import Teacher, load_teacher
 from tinydefects.errors import TinyDefectsError
@@ -43,8 +44,7 @@ TEACHERS = {
 DRAWN = {"size": 384, "n_train": 24, "n_good": 16, "n_defect": 24}
 RESOLUTION = {"tiles": 320, "boards": 640, "drawn": 384}
 CHOOSING = ("tiles_A", "boards_A", "circuit_board", "leather", "granite")
-BLIND = ("tiles_B", "boards_B", "blister", "brushed_metal", "machined_part", "wood_grain", "woven_fabric")
-SEED_TO_CHOOSE, SEED_TO_REPORT = 11, 12  # of the drawn families
+DRAWN_SEED = 11  # that of the blind families is another
 SEEDS = (0, 1, 2)
 BLOCKS = (1, 2, 3, 4, 5)  # read of the built-in teacher's six; FBFT's own are 3 and 5
 EPOCHS = 50  # of today's default
@@ -135,7 +135,7 @@ class Scene:
             torch.save(features, kept.with_suffix(".part"))
             kept.with_suffix(".part").replace(kept)
         self.learn, self.test = torch.load(kept)
-        self.grids = [_grid(sample, teacher, resolution) for sample in test]
+        self.grids = [_grid(image_size(sample.image()), teacher, resolution) for sample in test]
         self.masks = [sample.mask() for sample in test]
         self.labels = [int(sample.label != "good") for sample in test]
         self.gaussian = peer_scores(self, "gaussian", 0)
@@ -159,13 +159,13 @@ class Scene:
         return steps or EPOCHS * math.ceil(len(self.learn) / 4)
 
 
-def _grid(sample: Sample, teacher: Teacher, resolution: int) -> PatchGrid:
-    size, patch = image_size(sample.image()), teacher.patch_size
-    return PatchGrid.proportional(size, patch=patch, resolution=resolution, blur="reflect")
+def _grid(size: Size, teacher: Teacher, resolution: int) -> PatchGrid:
+    return PatchGrid.proportional(size, patch=teacher.patch_size, resolution=resolution)
 
 
 def _features(sample: Sample, teacher: Teacher, resolution: int) -> dict[int, Tensor]:
-    pixels = _grid(sample, teacher, resolution).to_pixels(sample.image())
+    image = sample.image()
+    pixels = _grid(image_size(image), teacher, resolution).to_pixels(image)
     blocks = teacher.features(teacher.normalise(pixels[None]))
     return {number: block[0].half() for number, block in zip(teacher.blocks, blocks, strict=True)}
 
@@ -259,8 +259,7 @@ def category(name: str, data: Path, drawn: Path) -> tuple[Sequence[Sample], Sequ
     if kind in ("tiles", "boards"):
         found = load_category(f"folder/{name}", root=data)
         return found.train, found.test, RESOLUTION[kind]
-    seed = SEED_TO_REPORT if name in BLIND else SEED_TO_CHOOSE
-    found = load_category(f"synthetic/{name}", root=drawn, seed=seed, **DRAWN)
+    found = load_category(f"synthetic/{name}", root=drawn, seed=DRAWN_SEED, **DRAWN)
     return found.train, found.test, RESOLUTION["drawn"]
 
 
@@ -270,8 +269,8 @@ class Book:
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text().splitlines() if path.is_file() else []
-        self._known = {(one["candidate"], one["seed"]) for one in map(json.loads, lines)}
+        lines = read_lines(path) if path.is_file() else []
+        self._known = {(one["candidate"], one["seed"]) for one in lines}
 
     def lacks(self, candidate: str, seed: int) -> bool:
         return (candidate, seed) not in self._known
@@ -313,24 +312,35 @@ def study(scene: Scene, book: Book, candidates: Sequence[str], seeds: Sequence[i
                     write(scene, book, f"{name}:{steps}:{combine}", seed, ways[combine], seconds)
 
 
+def some_of(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Reads names between commas."""
+
+    def names(text: str) -> list[str]:
+        found = text.split(",")
+        for name in set(found) - set(known):
+            raise argparse.ArgumentTypeError(f"no {name!r}; there are {', '.join(known)}")
+        return found
+
+    return names
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--blind", action="store_true", help="the blind part: once, at the end")
-    parser.add_argument("--teachers", default=",".join(TEACHERS))
-    parser.add_argument("--categories", default=",".join(CHOOSING), help="with --blind all of the blind ones")
-    parser.add_argument("--candidates", default=",".join(("plain", *PEERS)))
+    parser.add_argument("--teachers", type=some_of(TEACHERS), default=",".join(TEACHERS))
+    parser.add_argument("--categories", type=some_of(CHOOSING), default=",".join(CHOOSING))
+    parser.add_argument("--candidates", type=some_of((*STUDENTS, *PEERS)), default=",".join(("plain", *PEERS)))
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    for teacher_name in given.teachers.split(","):
-        for name in BLIND if given.blind else given.categories.split(","):
+    for teacher_name in given.teachers:
+        for name in given.categories:
             book = Book(given.out / teacher_name / f"{name}.jsonl")
             teacher = load_teacher("builtin", weights=TEACHERS[teacher_name], blocks=BLOCKS, device="cpu")
             learn, test, resolution = category(name, given.data, given.out)
             kept = given.out / "features" / f"{teacher_name}_{name}.pt"
-            study(Scene(learn, test, teacher, resolution, kept), book, given.candidates.split(","), given.seeds)
+            study(Scene(learn, test, teacher, resolution, kept), book, given.candidates, given.seeds)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tinydefects.data.json_files import write_json
+from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.metrics.scores import metrics_of
 from tinydefects.metrics.statistics.comparison import compare
 from tinydefects.results.result import describe_run, find_results, read_result
@@ -29,9 +30,9 @@ Rows = list[dict[str, Any]]
 def collect(out: Path) -> None:
     """Write the file."""
     lines = [
-        {"teacher": path.parent.name, "category": path.stem, **json.loads(line)}
+        {"teacher": path.parent.name, "category": path.stem, **line}
         for path in sorted(out.glob("*/*.jsonl"))
-        for line in path.read_text().splitlines()
+        for line in read_lines(path)
     ]
     by_key: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = {}
     for one in lines:  # a line that came twice counts once
@@ -49,6 +50,18 @@ def collect(out: Path) -> None:
         "differences": differences,
     }
     write_json(FILE, content)
+
+
+def read_lines(path: Path) -> Rows:
+    """What `runs/study.py` wrote of one category.
+
+    Raises:
+        ResultError: a killed run has left a line cut off.
+    """
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise ResultError(f"{path}: a line is cut off; delete it and run again") from error
 
 
 def blind_part(folder: Path) -> tuple[Rows, Rows]:
@@ -180,4 +193,8 @@ STUDY_TABLES = {
 }
 
 if __name__ == "__main__":
-    collect(Path(sys.argv[1]))
+    try:
+        collect(Path(sys.argv[1]))
+    except TinyDefectsError as error:
+        sys.stderr.write(f"study_tables: {error}\n")
+        sys.exit(2)
