@@ -4,14 +4,13 @@
 #   runs/magnetic_tile.sh DATA [OUT]      DATA holds magnetic_tile/MT_Free, MT_Blowhole, … ; OUT defaults to magnetic_tile
 #
 # Stop it whenever you like: teacher features and maps are kept, the same command goes on.
-# Settings: RESOLUTION (long side of the teacher's input, px; maps and scores are at full size), EPOCHS, TEACHER,
-# TEACHER_WEIGHTS.
+# Settings: RESOLUTION (long side of the teacher's input, px; maps and scores are at full size), TEACHER, TEACHER_WEIGHTS.
 set -euo pipefail
 export PATH="$(dirname "$0")/../.venv/bin:$PATH"
 
 data=${1:?usage: runs/magnetic_tile.sh DATA [OUT]}
 out=${2:-magnetic_tile}
-teacher=(--teacher "${TEACHER:-builtin}" --resolution "${RESOLUTION:-320}" --epochs "${EPOCHS:-20}")
+teacher=(--teacher "${TEACHER:-builtin}" --resolution "${RESOLUTION:-320}")
 [ -z "${TEACHER_WEIGHTS:-}" ] || teacher+=(--teacher-weights "$TEACHER_WEIGHTS")
 
 tinydefects inspect magnetic_tile/all --root "$data" --patch-size 8

@@ -19,8 +19,7 @@ from tinydefects.serve.journal import read_journal
 PAGE = Path(__file__).resolve().parents[1] / "docs/to_the_line.md"
 FEW = {
     "size=256": "size=96",
-    "--resolution 256": "--resolution 84",
-    "--epochs 20": "--epochs 3",
+    "--resolution 256": "--resolution 84 --epochs 3",
 }  # as printed, but small
 
 

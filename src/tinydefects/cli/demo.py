@@ -27,7 +27,6 @@ class DemoSettings:
     n_train: int = 16
     n_good: int = 12
     n_defect: int = 24
-    epochs: int = 20
     seed: int = 0
 
 
@@ -55,9 +54,7 @@ def _run_family(folder: Path, family: str, settings: DemoSettings, device: str |
         n_defect=settings.n_defect,
         progress=lambda done, total: progress(f"{family}: draw", done, total),
     )
-    detector = Detector(
-        teacher="builtin", resolution=settings.size, epochs=settings.epochs, seed=settings.seed, device=device
-    )
+    detector = Detector(teacher="builtin", resolution=settings.size, seed=settings.seed, device=device)
     detector.fit(category.train, progress=lambda stage, done, total: progress(f"{family}: {stage}", done, total))
     return evaluate(_predict(detector, category, family, progress), category=category.id)
 
