@@ -1,13 +1,12 @@
-"""What `tinydefects inspect --recall` goes by: python runs/recall.py [DATA]
+"""What `tinydefects inspect --recall` goes by: python runs/recall.py DATA
 
 Reads the hits and misses of FBFT in results/synthetic, results/demo and results/magnetic_tile (`runs/synthetic.py`,
 `make demo`, `runs/magnetic_tile.sh DATA`) and writes src/tinydefects/planner/recall.json: the share found against the
-diameter in patches. DATA holds magnetic_tile/, for the sizes of its photographs. Without DATA only the table in
-docs/can_it_be_seen.md is made anew, from that file. Seconds.
+diameter in patches. DATA holds magnetic_tile/, for the sizes of its photographs. Seconds; then `python runs/tables.py`
+prints the table.
 """
 
 import argparse
-import re
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -29,8 +28,6 @@ from tinydefects.results.result import Result, find_results, read_result
 
 ROOT = Path(__file__).resolve().parents[1]
 RECALL = ROOT / "src" / "tinydefects" / "planner" / "recall.json"
-PAGE = ROOT / "docs" / "can_it_be_seen.md"
-BLOCK = re.compile(r"(<!-- table: recall -->\n).*?(<!-- end -->)", re.DOTALL)
 SOURCES = ("results/synthetic", "results/demo", "results/magnetic_tile/magnetic_tile/all.json")
 PATCH_PX = 8  # of the built-in teacher
 OCTAVES = (0.25, 0.5, 1, 2, 4, 8)  # patches; what is between two is taken together
@@ -150,24 +147,18 @@ def table(measured: MeasuredRecall) -> str:
     return "\n".join(lines) + f"\n\n<sub>{told}. {alarms}; {made}. Source: `src/tinydefects/planner/recall.json`.</sub>"
 
 
-def with_table(page: str, measured: MeasuredRecall) -> str:
-    """The page with the table made anew."""
-    return BLOCK.sub(lambda found: f"{found[1]}{table(measured)}\n{found[2]}", page)
+RECALL_TABLES = {"recall": lambda: table(measured_recall())}
 
 
 def main() -> None:
-    """Measure, if there is DATA, then write."""
+    """Measure, then write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, nargs="?")
-    data = parser.parse_args().data
+    parser.add_argument("data", type=Path)
     try:
-        if data is not None:
-            write_json(RECALL, asdict(measure_recall(data)))
-        measured = measured_recall()
+        write_json(RECALL, asdict(measure_recall(parser.parse_args().data)))
     except TinyDefectsError as error:
         sys.stderr.write(f"recall: {error}\n")
         sys.exit(2)
-    PAGE.write_text(with_table(PAGE.read_text(), measured))
 
 
 if __name__ == "__main__":

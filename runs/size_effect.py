@@ -3,12 +3,12 @@
 With DATA, the folder in which `runs/benchmark.sh` has drawn its parts and that holds magnetic_tile/, the diameters of
 all defects of results/benchmark/summary.json are read from their masks (families that are not there are drawn, seconds
 each), and AUPRO against diameter in patches is written to results/size_effect.json. From this file, with or without
-DATA, docs/pictures/size_{light,dark}.png and the lines below the picture in README.md are made anew. Half a minute.
+DATA, docs/pictures/size_{light,dark}.png are made anew, and by `python runs/tables.py` the lines below the picture in
+README.md. Half a minute.
 The summary holds AUPRO by quarters of the defects, so a point is a quarter: of every category, at one resolution.
 """
 
 import argparse
-import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,8 +29,7 @@ from tinydefects.metrics.groups import disjoint_quartiles
 
 ROOT = Path(__file__).resolve().parents[1]
 SUMMARY, RESULT = ROOT / "results" / "benchmark" / "summary.json", ROOT / "results" / "size_effect.json"
-README, PICTURES = ROOT / "README.md", ROOT / "docs" / "pictures"
-BLOCK = re.compile(r"(<!-- table: size_effect -->\n).*?(<!-- end -->)", re.DOTALL)
+PICTURES = ROOT / "docs" / "pictures"
 PATCH_PX = 8  # of the built-in teacher
 QUARTERS = ("aupro_Q1@0.05", "aupro_only_Q2@0.05", "aupro_only_Q3@0.05", "aupro_only_Q4@0.05")
 OURS, ABLATIONS = "fbft", ("fbft_forward", "fbft_backward", "fbft_sum")
@@ -265,11 +264,6 @@ def best_other(effect: Effect, methods: Sequence[str], point: Point) -> Point:
     return max(same, key=lambda one: one.aupro)
 
 
-def with_text(page: str, effect: Effect) -> str:
-    """The page with the lines below the picture made anew."""
-    return BLOCK.sub(lambda found: f"{found[1]}{told(effect)}\n{found[2]}", page)
-
-
 def read_effect(path: Path) -> Effect:
     """What `measure` came to.
 
@@ -277,6 +271,9 @@ def read_effect(path: Path) -> Effect:
         ResultError: it is not there or cannot be read.
     """
     return read_as(Effect, path, ResultError, kind="result of this script", way_out="give DATA to make it anew")
+
+
+SIZE_TABLES = {"size_effect": lambda: told(read_effect(RESULT))}
 
 
 def main() -> None:
@@ -293,7 +290,6 @@ def main() -> None:
         sys.exit(2)
     for name, theme in THEMES.items():
         draw(effect, theme).savefig(PICTURES / f"size_{name}.png")
-    README.write_text(with_text(README.read_text(), effect))
 
 
 if __name__ == "__main__":

@@ -86,4 +86,3 @@ def test_readme_says_what_the_result_says():
     effect, page = SCRIPT["read_effect"](SCRIPT["RESULT"]), (ROOT / "README.md").read_text()
     assert "docs/pictures/size_dark.png" in page
     assert SCRIPT["told"](effect) in page
-    assert SCRIPT["with_text"](page, effect) == page
