@@ -59,7 +59,7 @@ def judge(category: Category, told: dict[str, object]) -> dict[str, Any]:
                 scores[name].append(score_of(prediction.anomaly_map, share))
             yield sample, prediction
 
-    evaluation = evaluate(pairs(), category=category.id, fpr_limits=(0.05,), n_exhibits=0, n_resamples=0)
+    evaluation = evaluate(pairs(), category=category.id, fpr_limits=(0.05,), n_crops=0, n_resamples=0)
     return {
         "patches": sum(count * h * w for (h, w), count in detector.passes((SIDE, SIDE)).pass_shapes.items()),
         "diameters_px": [one.diameter_px for one in evaluation.defects],

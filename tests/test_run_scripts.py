@@ -1,6 +1,7 @@
 """The scripts behind published tables run from end to end, on a few tiny images in the datasets' own layouts."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from tinydefects.benchmark.summary import read_summary
 from tinydefects.data.pixels import write_png
+from tinydefects.datasets.catalog import load_category
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 TINY = {"TEACHER": "builtin", "RESOLUTIONS": "64", "SEEDS": "0,1", "METHODS": "subspace,local_contrast", "COST": "off"}
@@ -111,3 +113,13 @@ def test_halves_of_the_study_need_their_images(tmp_path):
     assert finished.returncode == 2
     assert "no images; give the folder that holds magnetic_tile/" in finished.stderr
     assert finished.stderr.count("\n") == 1
+
+
+def test_small_defects_are_counted_by_size_for_an_input(tmp_path):
+    script = runpy.run_path(str(RUNS / "small_defects.py"))
+    drawn = {**script["DRAWN"], "size": 64, "n_train": 2, "n_good": 2, "n_defect": 3}
+    judged = script["judge"](load_category("synthetic/machined_part", root=tmp_path, **drawn), {"resolution": 64})
+    row = script["row_of"]("its own size", [judged])
+    assert sum(row["n_defects"]) == len(judged["diameters_px"]) >= 3
+    assert (row["patches"], row["n_good"]) == (64, 2)
+    assert row["image_auroc"].keys() == script["SCORES"].keys()
