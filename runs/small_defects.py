@@ -8,6 +8,7 @@ Shifts and enlarging are measured by `benchmarks/stride.py`.
 """
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -89,12 +90,13 @@ def row_of(name: str, judged: list[dict[str, Any]]) -> dict[str, object]:
         np.array([value for one in judged for value in one[key]]) for key in ("diameters_px", "hits", "aupro_05")
     )
     octave = np.digitize(diameters, EDGES_PX[1:-1])
+    places = [octave == place for place in range(len(EDGES_PX) - 1)]
     return {
         "input": name,
         "patches": judged[0]["patches"],
-        "n_defects": [int((octave == place).sum()) for place in range(len(EDGES_PX) - 1)],
-        "n_found": [int(hits[octave == place].sum()) for place in range(len(EDGES_PX) - 1)],
-        "aupro_05": [float(aupro[octave == place].mean()) for place in range(len(EDGES_PX) - 1)],
+        "n_defects": [int(there.sum()) for there in places],
+        "n_found": [int(hits[there].sum()) for there in places],
+        "aupro_05": [float(aupro[there].mean()) if there.any() else math.nan for there in places],
         "n_alarming": sum(one["n_alarming"] for one in judged),
         "n_good": sum(one["n_good"] for one in judged),
         "image_auroc": {rule: float(np.mean([one["image_auroc"][rule] for one in judged])) for rule in SCORES},
