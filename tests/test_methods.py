@@ -283,11 +283,15 @@ def test_options_stand_behind_the_name():
     assert options == {"coreset": "0.01", "k": "3"}
 
 
-def test_threads_of_the_neighbour_search_are_those_of_torch(tmp_path):
+@pytest.mark.parametrize("name", ["patchcore", "patchcore_hnsw"])
+def test_threads_of_the_neighbour_search_are_those_of_torch_which_keeps_its_own(name, tmp_path):
+    """A bank is built by one thread; were that left so, the teacher would be slower with banks than without."""
     faiss = pytest.importorskip("faiss")
     before = torch.get_num_threads()
-    peer = fitted("patchcore", tmp_path)
     try:
+        torch.set_num_threads(2)
+        peer = fitted(name, tmp_path)
+        assert torch.get_num_threads() == 2
         torch.set_num_threads(1)
         peer.predict(samples_of(tmp_path, (48, 64)))
         assert faiss.omp_get_max_threads() == 1

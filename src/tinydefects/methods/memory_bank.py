@@ -45,8 +45,11 @@ class NearestNeighbours:
         if approximate:
             self._index.hnsw.efConstruction = HNSW_BUILD_DEPTH
             self._index.hnsw.efSearch = HNSW_SEARCH_DEPTH
+        n_threads = torch.get_num_threads()
         faiss.omp_set_num_threads(1)  # a graph built by several threads differs from run to run
         self._index.add(np.ascontiguousarray(bank, dtype=np.float32))
+        faiss.omp_set_num_threads(n_threads)
+        torch.set_num_threads(n_threads)  # where both share one OpenMP, it has been told of one thread, too
         self.size_bytes = int(faiss.serialize_index(self._index).nbytes)
         self.n_vectors = len(bank)
 
