@@ -6,19 +6,14 @@ score is the one that all methods share.
 """
 
 import inspect
-import io
-import logging
 import random
 import tempfile
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any
 
 import numpy as np
@@ -31,16 +26,14 @@ from torch.utils.data import DataLoader, Dataset
 from tinydefects.data.leftovers import scratch_folder
 from tinydefects.data.sample import Prediction, Sample, mean_of_highest
 from tinydefects.datasets.folder import suggest
-from tinydefects.detector.networks import load_timm
 from tinydefects.detector.patch_grid import Size, image_size
 from tinydefects.detector.teacher import best_device
-from tinydefects.errors import MissingExtraError, OfflineError, TinyDefectsError, TrainingError
+from tinydefects.errors import OfflineError, TinyDefectsError, TrainingError
+from tinydefects.methods.anomalib_library import at_work, fetch_nothing_later, load_models, train_model, without_bars
 from tinydefects.methods.input_geometry import InputGeometry, Pixels, learn_geometry
 from tinydefects.methods.known_methods import ANOMALIB_MODELS, AnomalibModel
 from tinydefects.methods.method import MethodInputs
-from tinydefects.privacy import announce, is_offline, without_reporting
-
-_of_the_library: dict[str, Any] = {}  # what it has put in the place of functions of timm
+from tinydefects.privacy import announce, is_offline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +102,7 @@ class AnomalibMethod:
         options = self._options
         if self._facts.fetches and options.pre_trained and not options.weights and not is_offline():
             announce(f"anomalib:{options.model}: anomalib fetches {self._facts.fetches}, if it has none yet")
-        random.seed(self._seed)
-        np.random.seed(self._seed)
-        torch.manual_seed(self._seed)
-        with quiet(), self._named_failures(), at_work(options), scratch_folder(Path(tempfile.gettempdir())) as folder:
+        with self._named_failures(), self._at_work(), scratch_folder(Path(tempfile.gettempdir())) as folder:
             self._model = self._build()
             self._train(samples, str(folder))
         self._model.eval().to(self._device)
@@ -123,13 +113,13 @@ class AnomalibMethod:
         n_held = max(1, len(samples) // 10) if self._facts.holds_out and len(samples) > 1 else 0
         shown = random.Random(self._seed).sample(samples, len(samples)) if n_held else list(samples)
         batches = training_batches(shown[n_held:], n_batch, self._seed, resize)
-        with redirect_stderr(io.StringIO()):  # bars of progress
-            self._n_epochs = train_model(
-                self._model, batches, epochs=self._options.epochs, device=self._device, folder=folder
-            )
-            if n_held:
-                held = training_batches(shown[:n_held], n_batch, self._seed, resize)
-                self._model.eval().to(self._device)
+        self._n_epochs = train_model(
+            self._model, batches, epochs=self._options.epochs, device=self._device, folder=folder
+        )
+        if n_held:
+            held = training_batches(shown[:n_held], n_batch, self._seed, resize)
+            self._model.eval().to(self._device)
+            with without_bars():
                 self._model.model.quantiles.update(self._model.map_norm_quantiles(held))
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
@@ -152,7 +142,7 @@ class AnomalibMethod:
                 batch = torch.stack([as_tensor(image) for image in images]).to(self._device)
             with self._clock("resize"):
                 batch = self._preprocessed(batch)
-            with self._clock("method"), quiet(), at_work(self._options):
+            with self._clock("method"), self._at_work():
                 maps = self._model.model(batch).anomaly_map
             if maps is None:
                 raise TinyDefectsError(
@@ -191,10 +181,14 @@ class AnomalibMethod:
         if side and "input_shape" in known:
             settings["input_shape"] = (side, side)
         model = self._kind(**settings, post_processor=False, evaluator=False, visualizer=False)
-        _fetch_nothing_later(model, options)
+        fetch_nothing_later(model, weights=options.weights, pre_trained=options.pre_trained)
         if model.learning_type.value != "one_class":
             raise TrainingError(f"anomalib:{options.model} does not learn from normal images; choose one that does")
         return model
+
+    def _at_work(self) -> AbstractContextManager[None]:
+        options = self._options
+        return at_work(weights=options.weights, pre_trained=options.pre_trained, seed=self._seed, device=self._device)
 
     @contextmanager
     def _named_failures(self) -> Iterator[None]:
@@ -216,45 +210,6 @@ def _is_of_network(error: BaseException | None) -> bool:
     )
 
 
-@contextmanager
-def at_work(options: AnomalibOptions) -> Iterator[None]:
-    """While the library works: networks of timm start from random weights or from a file where that is asked for.
-
-    The library also changes how timm resamples position embeddings, once and for the whole process. That is undone
-    until it works again, or else our own teacher would see images in another way in every later job.
-    """
-    timm: Any = load_timm()
-    vit, create = timm.models.vision_transformer, timm.create_model
-    resample = vit.resample_abs_pos_embed
-
-    def create_model(name: str, pretrained: bool = False, **more: object) -> object:
-        if pretrained and options.weights is not None:
-            more["pretrained_cfg_overlay"] = {"file": options.weights}
-        return create(name, pretrained=pretrained and options.pre_trained, **more)
-
-    timm.create_model = create_model
-    vit.resample_abs_pos_embed = _of_the_library.get("resample", resample)
-    try:
-        yield
-    finally:
-        _of_the_library["resample"] = vit.resample_abs_pos_embed
-        timm.create_model, vit.resample_abs_pos_embed = create, resample
-
-
-def _fetch_nothing_later(model: Any, options: AnomalibOptions) -> None:  # noqa: ANN401
-    """EfficientAd and Dsr fetch their weights when training begins: a file is put in their place, or nothing."""
-    if not hasattr(model, "prepare_pretrained_model") or (options.pre_trained and options.weights is None):
-        return
-    loads_itself = hasattr(model.model, "load_pretrained_discrete_model_weights")
-    if options.weights is None or loads_itself:
-        model.prepare_pretrained_model = lambda: options.weights
-    else:
-        state = torch.load(options.weights, map_location="cpu", weights_only=True)
-        model.prepare_pretrained_model = lambda: model.model.teacher.load_state_dict(state)
-    if options.weights is None and loads_itself:
-        model.model.load_pretrained_discrete_model_weights = lambda *_: None
-
-
 def _resizing(model: Any) -> Callable[[Tensor], Tensor]:  # noqa: ANN401
     """The resizing that the model's preprocessing begins with, which the library does while it loads images."""
     transform = model.pre_processor.transform
@@ -272,52 +227,13 @@ def _pre_processor(kind: Any, image_px: int | None, crop_px: int | None) -> obje
 
 
 def _model_class(name: str) -> Any:  # noqa: ANN401
-    models = _load_models()
+    models = load_models()
     base = models.AnomalibModule
     known = [one for one in dir(models) if isinstance(kind := getattr(models, one), type) and issubclass(kind, base)]
     known.remove("AnomalibModule")
     if name not in known:
         raise TinyDefectsError(f"anomalib:{name}: there is no such model; {suggest(name, known)}")
     return getattr(models, name)
-
-
-def _load_models() -> ModuleType:
-    try:
-        with quiet(), without_reporting():
-            load_timm()  # repairs torchvision, which the library needs as well
-            import anomalib.models
-    except ImportError as error:
-        raise MissingExtraError("a model of anomalib", "anomalib") from error
-    models: ModuleType = anomalib.models
-    return models
-
-
-def train_model(model: Any, batches: DataLoader[Any], *, epochs: int, device: str, folder: str) -> int:  # noqa: ANN401
-    """Train in place with the library's Engine and return the epochs it took; `folder` takes what the library writes.
-
-    There is no validation: the library's default takes the test images for it, and thresholds from there. Some models
-    ask the trainer for a data module, and how many images its batches hold.
-    """
-    from anomalib.engine import Engine
-
-    base = import_module("lightning.pytorch").LightningDataModule
-    members = {"name": "", "category": "", "train_batch_size": batches.batch_sampler.batch}  # type: ignore[union-attr]
-    data_module = type("TrainingData", (base,), {**members, "train_dataloader": lambda self: batches})()
-
-    kind, _, number = device.partition(":")
-    engine = Engine(
-        accelerator="gpu" if kind == "cuda" else kind,
-        devices=[int(number)] if number else 1,
-        max_epochs=epochs,
-        default_root_dir=folder,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-    )
-    engine.fit(model, datamodule=data_module)
-    return int(engine.trainer.current_epoch)
 
 
 def training_batches(
@@ -356,19 +272,6 @@ class BatchesOfOneSize:
 def as_tensor(image: NDArray[np.uint8]) -> Tensor:
     """(H, W, 3) uint8 as (3, H, W) float32 in [0, 1], as the library reads images."""
     return torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32) / 255.0)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the library's hints on its own workings, which are of no use to whoever compares methods."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 class _TrainingImages(Dataset[Any]):

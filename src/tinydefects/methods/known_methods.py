@@ -1,7 +1,7 @@
 """What is known of methods beside their code: models of anomalib 2.7 by class name, and what is left out on purpose.
 
-What a model fetches, and from where, was read from the library's source; `tests/test_anomalib_method.py` runs each that
-can start from random weights.
+What a model fetches, and from where, was read from the library's source; `tests/test_anomalib_method.py` runs each from
+random weights, and asks some where they would fetch others.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from tinydefects.errors import TinyDefectsError
 
 LIBRARY_LICENCE = "Apache-2.0 (anomalib)"
 FROM_FILE = "weights=FILE, or pre_trained=false for random ones"
-OF_TORCHVISION = "lay the file into TORCH_HOME/hub/checkpoints beforehand"
+OF_THE_HUB = "weights=FILE (its model.safetensors from there), or pre_trained=false for random ones"
 NO_MAP = "gives an image score and no map"
 NOT_FROM_NORMALS = "learns nothing from normal images"
 OF_VIDEOS = "is for videos"
@@ -79,7 +79,7 @@ class AnomalibModel(MethodFacts):
         if weights is not None and not pre_trained:
             raise TinyDefectsError(f"{name}: weights and pre_trained=false exclude each other; leave one out")
         if weights is not None and self.summary and "weights=" not in self.from_file:
-            raise TinyDefectsError(f"{name}: starts from no weights that could be given; {self.from_file}")
+            raise TinyDefectsError(f"{name}: starts from no weights that could be given; leave them out")
         if self.pictures and pictures is None:  # the library would put what it fetches into the current folder
             raise TinyDefectsError(f"{name}: learns from pictures of other things, too; give {self.needs}")
         if pictures is not None and not self.pictures:
@@ -92,7 +92,7 @@ class AnomalibModel(MethodFacts):
 def _on(backbone: str, summary: str, paper: str, *, weights: str = "") -> AnomalibModel:
     """A model on a network of timm; `weights` is what to know of these."""
     what = f"weights of {backbone} from the Hugging Face hub{weights}"
-    return AnomalibModel(summary=summary, paper=paper, fetches=what, from_file=FROM_FILE)
+    return AnomalibModel(summary=summary, paper=paper, fetches=what, from_file=OF_THE_HUB)
 
 
 def _left_out(summary: str, paper: str, reason: str) -> AnomalibModel:
@@ -106,14 +106,14 @@ ANOMALIB_MODELS: Mapping[str, AnomalibModel] = {
         summary="features adapted so that normal ones lie in hyperspheres",
         paper="2206.04325",
         fetches="weights of wide_resnet50_2 from download.pytorch.org",
-        from_file=OF_TORCHVISION,
+        from_file=FROM_FILE,
     ),
     "Cflow": _on("wide_resnet50_2", "likelihood of patches under flows that know their place", "2107.12571"),
     "Csflow": AnomalibModel(
         summary="likelihood under flows that cross scales",
         paper="2110.02855",
         fetches="weights of efficientnet_b5 from download.pytorch.org",
-        from_file=OF_TORCHVISION,
+        from_file=FROM_FILE,
     ),
     "Dfm": _on("resnet50", "what of an image's features lies outside their main directions", "1909.11786"),
     "Dinomaly": _on("vit_base_patch14_reg4_dinov2", "a transformer that rebuilds DINOv2's features", "2405.14325"),
@@ -140,13 +140,15 @@ ANOMALIB_MODELS: Mapping[str, AnomalibModel] = {
         holds_out=True,
     ),
     "Fastflow": _on("resnet18", "likelihood of patches under normalising flows", "2111.07677"),
-    "FoundAD": _on("vit_base_patch14_dinov2", "a projector onto the manifold of normal features", "2510.01934"),
+    "FoundAD": _on("vit_base_patch14_dinov2.lvd142m", "a projector onto the manifold of normal features", "2510.01934"),
     "Fre": _on("resnet50", "how badly features are rebuilt from their main directions", "BMVC 2023"),
-    "GeneralAD": _on("vit_large_patch14_dinov2", "attention that tells features from noised ones", "2407.12427"),
+    "GeneralAD": _on(
+        "vit_large_patch14_dinov2.lvd142m", "attention that tells features from noised ones", "2407.12427"
+    ),
     "Glass": _on("wide_resnet50_2", "a discriminator trained on noise and drawn textures", "2407.09359"),
     "InpFormer": _on("vit_base_patch14_reg4_dinov2", "prototypes taken from the image itself", "2503.02424"),
     "L2BT": _on("vit_base_patch14_reg4_dinov2", "forward-backward feature transfer at 224 px", "2407.04092"),
-    "MHPatchcore": _on("wide_resnet50_2", "nearest neighbours in a whitened bank", "2605.27748"),
+    "MHPatchcore": _on("wide_resnet50_2.tv2_in1k", "nearest neighbours in a whitened bank", "2605.27748"),
     "Padim": _on("resnet18", "a Gaussian for each place", "2011.08785"),
     "Patchcore": _on("wide_resnet50_2", "nearest neighbours in a thinned bank", "2106.08265"),
     "Patchflow": _on("tf_efficientnet_b5", "likelihood of neighbouring patches under flows", "2602.05238"),
@@ -154,13 +156,18 @@ ANOMALIB_MODELS: Mapping[str, AnomalibModel] = {
     "ReverseDistillation": _on("wide_resnet50_2", "a decoder that rebuilds the teacher's features", "2201.10703"),
     "Stfpm": _on("resnet18", "a student that imitates its teacher's features", "2103.04257"),
     "SuperADD": _on("vit_huge_plus_patch16_dinov3", "memory bank of overlapping tiles", "2605.14808", weights=DINO_V3),
-    "Supersimplenet": _on("wide_resnet50_2", "a discriminator of normal and noised features", "2408.03143"),
-    "Uflow": _on("cait_m48_448 and cait_s24_224", "likelihood under a U-shaped flow", "2211.12353"),
+    "Supersimplenet": _on("wide_resnet50_2.tv_in1k", "a discriminator of normal and noised features", "2408.03143"),
+    "Uflow": AnomalibModel(
+        summary="likelihood under a U-shaped flow",
+        paper="2211.12353",
+        fetches="weights of cait_m48_448 and cait_s24_224 from the Hugging Face hub",
+        from_file="backbone=wide_resnet50_2:weights=FILE (both of its own cannot be given), or pre_trained=false",
+    ),
     "UniNet": AnomalibModel(
         summary="contrast between a student and two teachers",
         paper="CVPR 2025",
         fetches="weights of wide_resnet50_2 from download.pytorch.org",
-        from_file=OF_TORCHVISION,
+        from_file=FROM_FILE,
     ),
     "Dfkde": _left_out("density of an image's features", "", NO_MAP),
     "Ganomaly": _left_out("how badly an image is rebuilt by an adversarial network", "1805.06725", NO_MAP),
