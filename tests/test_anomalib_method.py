@@ -1,5 +1,6 @@
 """Models of anomalib through the benchmark's door; needs the extra `anomalib`, no network and no weights."""
 
+import hashlib
 import importlib.util
 import inspect
 import random
@@ -249,6 +250,7 @@ def test_weights_from_a_file_are_those_that_the_model_starts_from(name, suffix, 
     peer.fit(samples_of(tmp_path, *[(48, 64)] * 2))
     held = [value for name, value in peer._model.state_dict().items() if name.endswith("conv1.weight")]
     assert any(torch.equal(value, network.conv1.weight) for value in held)
+    assert peer.settings["weights_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert asked_for == []
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tinydefects.data.leftovers import scratch_folder
+from tinydefects.data.map_files import file_sha256
 from tinydefects.data.sample import Prediction, Sample, mean_of_highest
 from tinydefects.datasets.folder import suggest
 from tinydefects.detector.patch_grid import Size, image_size
@@ -75,6 +76,7 @@ class AnomalibMethod:
         self._device = inputs.device or best_device()
         self._model: Any = None
         self._n_epochs = 0
+        self._weights_sha256 = ""  # of the file that was given
         self._geometries: dict[Size, InputGeometry] = {}
 
     @property
@@ -87,6 +89,7 @@ class AnomalibMethod:
             "trained_epochs": self._n_epochs,
             "preprocessing": " ".join(str(self._model.pre_processor.transform).split()) if self._model else "",
             "unseen_share": unseen,  # outside a centre crop: the lowest score of the map
+            "weights_sha256": self._weights_sha256,
         }
 
     @property
@@ -102,6 +105,8 @@ class AnomalibMethod:
         options = self._options
         if self._facts.fetches and options.pre_trained and not options.weights and not is_offline():
             announce(f"anomalib:{options.model}: anomalib fetches {self._facts.fetches}, if it has none yet")
+        if options.weights:
+            self._weights_sha256 = file_sha256(Path(options.weights))
         with self._named_failures(), self._at_work(), scratch_folder(Path(tempfile.gettempdir())) as folder:
             self._model = self._build()
             self._train(samples, str(folder))
