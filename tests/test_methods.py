@@ -243,6 +243,10 @@ def test_the_room_foretold_is_that_of_the_blocks_that_are_read(tmp_path):
         ("procon:neighbours=5", r"^procon:neighbours=5: neighbours: no such option; .*bank_per_block"),
         ("mh_patchcore:variance=1", r"^mh_patchcore:variance=1: option variance: .* less than 1 \(got '1'\)$"),
         ("mh_patchcore:shrinkage=-1", r"^mh_patchcore:shrinkage=-1: option shrinkage: .* equal to 0 \(got '-1'\)$"),
+        (
+            "gaussian:channels=9",
+            r"^gaussian:channels=9: channels are those of per_position=true: give it, or leave them",
+        ),
         ("rad:k_image=0", r"^rad:k_image=0: option k_image: .* greater than 0 \(got '0'\)$"),
         ("rad:radius=-1", r"^rad:radius=-1: option radius: .* equal to 0 \(got '-1'\)$"),
         ("rad:tile=64", r"^rad:tile=64: tile: no such option"),
@@ -268,6 +272,11 @@ def test_the_room_foretold_is_that_of_the_blocks_that_are_read(tmp_path):
         ("anomalydino:tile=64", r"tile: no such option"),
         ("local_contrast:tile=64", r"tile: no such option; there are none$"),
         ("local_contrast:sigma=3", r"sigma: no such option; there are none$"),
+        ("patchcore:k=1:coreset=0.1:k=3", r"^patchcore:k=1:coreset=0.1:k=3: k is given twice; leave one out$"),
+        ("maps:here:folder=there", r"^maps:here:folder=there: folder is given twice; leave one out$"),
+        ("anomalib:Padim:model=Patchcore", r"model is given twice; leave one out$"),
+        ("subspace:", r"^subspace:: this method is written subspace or subspace:option=value$"),
+        ("subspace::block=later", r"this method is written subspace or subspace:option=value$"),
         ("subspace:0.9", r"^subspace:0.9: this method is written subspace or subspace:option=value$"),
     ],
 )

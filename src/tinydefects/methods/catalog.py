@@ -97,13 +97,16 @@ def parse_method(text: str) -> tuple[MethodKind, dict[str, str]]:
     if name not in METHODS:
         raise TinyDefectsError(f"{name}: no such method; {suggest(name, METHODS)}")
     kind = METHODS[name]
-    argument = ":".join(part for part in parts if not _is_option(part))
-    if bool(argument) != bool(kind.argument):
+    arguments = [part for part in parts if not _is_option(part)]
+    argument = ":".join(arguments)
+    if bool(argument) != bool(kind.argument) or (arguments and not kind.argument):
         expected = f"{name}:{kind.argument.upper()}" if kind.argument else f"{name} or {name}:option=value"
         raise TinyDefectsError(f"{text}: this method is written {expected}")
-    options = {option: value for option, _, value in (part.partition("=") for part in parts if _is_option(part))}
-    if kind.argument:
-        options[kind.argument] = argument
+    options = {kind.argument: argument} if kind.argument else {}
+    for option, _, value in (part.partition("=") for part in parts if _is_option(part)):
+        if option in options:
+            raise TinyDefectsError(f"{text}: {option} is given twice; leave one out")
+        options[option] = value
     try:
         read_options(kind.options, options, beside=kind.settings)
         named = {name: text for name, text in options.items() if name in kind.settings}
