@@ -100,13 +100,16 @@ class PositionGaussianScorer:
                     f"{features.shape[:2]} patches; leave it out"
                 )
             total += features
-            products += features[..., :, None] * features[..., None, :]
+            for row, patches in enumerate(features):
+                products[row] += patches[:, :, None] * patches[:, None, :]
         mean = total / len(images)
-        covariance = products / len(images) - mean[..., :, None] * mean[..., None, :]
-        variance = float(np.trace(covariance, axis1=-2, axis2=-1).mean()) / n_kept
-        covariance += self._options.ridge * (variance if variance > 0 else 1.0) * np.eye(n_kept)
+        variance = float((np.einsum("...cc->...c", products) / len(images) - mean**2).mean())
+        ridge = self._options.ridge * (variance if variance > 0 else 1.0) * np.eye(n_kept)
         self._mean = mean.astype(np.float32)
-        self._precision = np.linalg.inv(covariance).astype(np.float32)
+        self._precision = np.empty(products.shape, np.float32)
+        for row, centre in enumerate(mean):  # as large as all this is, it is held no more often than it must
+            covariance = products[row] / len(images) - centre[:, :, None] * centre[:, None, :] + ridge
+            self._precision[row] = np.linalg.inv(covariance)
 
     def patch_scores(self, blocks: Sequence[Features]) -> Features:
         features = self._described(blocks)
