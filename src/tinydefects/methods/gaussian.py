@@ -77,7 +77,7 @@ class PositionGaussianScorer:
         self._options = options
         self._kept = np.zeros(0, np.intp)
         self._mean = np.zeros((0, 0, 0), np.float32)
-        self._precision = np.zeros((0, 0, 0, 0), np.float32)
+        self._precision: Features = np.zeros((0, 0, 0, 0), np.float32)
 
     @property
     def settings(self) -> Mapping[str, object]:
