@@ -20,7 +20,7 @@ from method_samples import samples_of
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Sample
 from tinydefects.detector.networks import load_timm
-from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
+from tinydefects.errors import MissingExtraError, ScoreError, TinyDefectsError, TrainingError
 from tinydefects.methods.anomalib_library import load_models, own_chance
 from tinydefects.methods.anomalib_method import AnomalibMethod, BatchesOfOneSize
 from tinydefects.methods.catalog import parse_method
@@ -376,6 +376,16 @@ def test_a_model_that_cannot_be_used_is_one_line(text, message, tmp_path):
     with pytest.raises(TinyDefectsError, match=message) as caught:
         use()
     assert "\n" not in str(caught.value)
+
+
+@needs_anomalib
+def test_a_map_that_is_no_number_is_told_of_the_model_and_of_what_it_has_learnt_from(tmp_path):
+    """The variance of what one image shows at a place is nothing divided by nothing."""
+    (one,) = samples_of(tmp_path, (64, 64))
+    peer = make(PADIM, tmp_path)
+    peer.fit([one])
+    with pytest.raises(ScoreError, match=r"^anomalib:Padim: its map holds nan .* on 1 images; give it more of them"):
+        peer.predict([one])
 
 
 @needs_anomalib

@@ -29,7 +29,7 @@ from tinydefects.data.sample import Prediction, Sample, mean_of_highest
 from tinydefects.datasets.folder import suggest
 from tinydefects.detector.patch_grid import Size, image_size
 from tinydefects.detector.teacher import best_device
-from tinydefects.errors import OfflineError, TinyDefectsError, TrainingError
+from tinydefects.errors import OfflineError, ScoreError, TinyDefectsError, TrainingError
 from tinydefects.methods.anomalib_library import at_work, fetch_nothing_later, load_models, train_model, without_bars
 from tinydefects.methods.input_geometry import InputGeometry, Pixels, learn_geometry
 from tinydefects.methods.known_methods import ANOMALIB_MODELS, AnomalibModel
@@ -75,7 +75,7 @@ class AnomalibMethod:
         self._clock = inputs.clock
         self._device = inputs.device or best_device()
         self._model: Any = None
-        self._n_epochs = 0
+        self._n_epochs = self._n_train = 0
         self._weights_sha256 = ""  # of the file that was given
         self._geometries: dict[Size, InputGeometry] = {}
 
@@ -102,7 +102,7 @@ class AnomalibMethod:
     def fit(self, samples: Sequence[Sample]) -> None:
         if not samples:
             raise TrainingError("there are no training images: give defect-free ones, a handful at least")
-        options = self._options
+        options, self._n_train = self._options, len(samples)
         if self._facts.fetches and options.pre_trained and not options.weights and not is_offline():
             announce(f"anomalib:{options.model}: anomalib fetches {self._facts.fetches}, if it has none yet")
         if options.weights:
@@ -155,6 +155,11 @@ class AnomalibMethod:
                 )
         with self._clock("map"):
             drawn = [geometry.to_image(one.reshape(one.shape[-2:]).float().cpu().numpy()) for one in maps]
+            if not all(np.isfinite(one).all() for one in drawn):
+                raise ScoreError(
+                    f"anomalib:{self._options.model}: its map holds nan or infinity, after training on "
+                    f"{self._n_train} images; give it more of them, or other options"
+                )
             return [Prediction(anomaly_map, mean_of_highest(anomaly_map)) for anomaly_map in drawn]
 
     def _geometry(self, size: Size) -> InputGeometry:
