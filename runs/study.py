@@ -16,11 +16,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from study_tables import read_lines
 from torch import Tensor, nn
@@ -135,10 +137,14 @@ class Scene:
             torch.save(features, kept.with_suffix(".part"))
             kept.with_suffix(".part").replace(kept)
         self.learn, self.test = torch.load(kept)
-        self.grids = [_grid(image_size(sample.image()), teacher, resolution) for sample in test]
+        self.grids = [grid_of(image_size(sample.image()), teacher, resolution) for sample in test]
         self.masks = [sample.mask() for sample in test]
         self.labels = [int(sample.label != "good") for sample in test]
-        self.gaussian = peer_scores(self, "gaussian", 0)
+
+    @cached_property
+    def gaussian(self) -> list[Tensor]:
+        """Scores (h, w) of each test image."""
+        return peer_scores(self, "gaussian", 0)
 
     def batches(self, pair: tuple[int, int], how: Students, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Features (N, C) of both blocks, without end."""
@@ -159,13 +165,13 @@ class Scene:
         return steps or EPOCHS * math.ceil(len(self.learn) / 4)
 
 
-def _grid(size: Size, teacher: Teacher, resolution: int) -> PatchGrid:
+def grid_of(size: Size, teacher: Teacher, resolution: int) -> PatchGrid:
     return PatchGrid.proportional(size, patch=teacher.patch_size, resolution=resolution)
 
 
 def _features(sample: Sample, teacher: Teacher, resolution: int) -> dict[int, Tensor]:
     image = sample.image()
-    pixels = _grid(image_size(image), teacher, resolution).to_pixels(image)
+    pixels = grid_of(image_size(image), teacher, resolution).to_pixels(image)
     blocks = teacher.features(teacher.normalise(pixels[None]))
     return {number: block[0].half() for number, block in zip(teacher.blocks, blocks, strict=True)}
 
@@ -236,13 +242,22 @@ def measured(scene: Scene, scores: Sequence[Tensor], blur: Blur) -> dict[str, fl
     """The numbers of docs/study.md, and image AUROC for other scores of an image."""
     drawn = zip(scene.grids, scores, strict=True)
     maps = [replace(grid, blur=blur).to_image(one.numpy()) for grid, one in drawn]
-    found = evaluate_arrays(scene.masks, maps, labels=scene.labels, n_resamples=0, fpr_limits=(0.3, 0.05))
-    smallest = found.cumulative[0].aupro
     image_scores = {
         "highest": [one.max() for one in maps],
         "highest_1_percent": [np.sort(one, axis=None)[-max(1, one.size // 100) :].mean() for one in maps],
         "highest_patch": [one.max() for one in scores],
     }
+    return measured_maps(scene.masks, maps, scene.labels) | {
+        f"image_auroc_{name}": float(roc_auc_score(scene.labels, given)) for name, given in image_scores.items()
+    }
+
+
+def measured_maps(
+    masks: Sequence[NDArray[np.bool_]], maps: Sequence[NDArray[np.float32]], labels: Sequence[int]
+) -> dict[str, float]:
+    """The numbers of docs/study.md."""
+    found = evaluate_arrays(masks, maps, labels=labels, n_resamples=0, fpr_limits=(0.3, 0.05))
+    smallest = found.cumulative[0].aupro
     return {
         "aupro_30": found.overall.aupro[0],
         "aupro_5": found.overall.aupro[1],
@@ -250,7 +265,7 @@ def measured(scene: Scene, scores: Sequence[Tensor], blur: Blur) -> dict[str, fl
         "aupro_Q1_5": smallest[1],
         "rho_30": found.rho[0],
         "image_auroc": found.image_auroc,
-    } | {f"image_auroc_{name}": float(roc_auc_score(scene.labels, given)) for name, given in image_scores.items()}
+    }
 
 
 def category(name: str, data: Path, drawn: Path) -> tuple[Sequence[Sample], Sequence[Sample], int]:
@@ -279,15 +294,8 @@ class Book:
         self._known.add((candidate, seed))
         with self._path.open("a") as file:
             file.write(json.dumps({"candidate": candidate, "seed": seed, **values}) + "\n")
-        print(
-            self._path.parent.name,
-            self._path.stem,
-            candidate,
-            seed,
-            values["aupro_30"],
-            values["aupro_Q1_5"],
-            flush=True,
-        )
+        told = [values.get(name) for name in ("aupro_30", "aupro_Q1_5", "image_auroc")]
+        print(self._path.parent.name, self._path.stem, candidate, seed, *told, flush=True)
 
 
 def write(scene: Scene, book: Book, candidate: str, seed: int, scores: Sequence[Tensor], seconds: float) -> None:

@@ -1,13 +1,14 @@
 """The tables of docs/study.md, run by runs/tables.py; and their file: python runs/study_tables.py OUT
 
-OUT is what `runs/study.py` and `runs/study_blind.sh` wrote; results/study.json takes the mean of every candidate over
-seeds on the data to choose on, and of the blind part every method and seed, and the differences that `compare` finds.
+OUT is what `runs/study.py`, `runs/study_blind.sh` and `runs/study_second.py` wrote; results/study.json takes the mean
+of every candidate over seeds on the data to choose on, and of the blind part every method and seed, and the differences
+that `compare` finds. A round that OUT has nothing of stays in the file as it was.
 """
 
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,32 +25,39 @@ METRICS = {"aupro@0.3": "AUPRO@30", "aupro@0.05": "@5", "aupro_Q1@0.05": "Q1@5",
 LINES = {"aupro_30": "AUPRO@30", "aupro_5": "@5", "aupro_Q1_5": "Q1@5", "image_auroc": "image AUROC"}
 AGAINST = (("fbft", "fbft_v0.1"), ("fbft", "gaussian"))
 CHOOSING = ("tiles_A", "boards_A", "circuit_board", "leather", "granite")
+WORST = ("aupro_30", "image_auroc")
+AS_IT_IS, SCORES = "as it is", "scores of "
 Rows = list[dict[str, Any]]
 
 
 def collect(out: Path) -> None:
     """Write the file."""
-    lines = [
-        {"teacher": path.parent.name, "category": path.stem, **line}
-        for path in sorted(out.glob("*/*.jsonl"))
-        for line in read_lines(path)
-    ]
-    by_key: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = {}
-    for one in lines:  # a line that came twice counts once
-        by_key.setdefault((one["teacher"], one["category"], one["candidate"]), {})[one["seed"]] = one
-    choosing = [
-        {"teacher": teacher, "category": category, "candidate": candidate, "seeds": sorted(seeds)}
-        | {name: math.fsum(one[name] for one in seeds.values()) / len(seeds) for name in LINES}
-        for (teacher, category, candidate), seeds in by_key.items()
-    ]
-    blind, differences = blind_part(out / "blind")
-    content = {
-        "provenance": asdict(describe_run({"seeds": "0, 1, 2"})),
-        "choosing": choosing,
-        "blind": blind,
-        "differences": differences,
-    }
+    content = measured() if FILE.is_file() else {}
+    if first := by_candidate(out):
+        choosing = [
+            key | {"seeds": sorted(seeds)} | {name: mean(one[name] for one in seeds.values()) for name in LINES}
+            for key, seeds in first
+        ]
+        blind, differences = blind_part(out / "blind")
+        provenance = asdict(describe_run({"seeds": "0, 1, 2"}))
+        content |= {"provenance": provenance, "choosing": choosing, "blind": blind, "differences": differences}
+    if second := by_candidate(out / "second"):
+        rows = [
+            key | {name: value for name, value in line.items() if name != "seconds"}  # the load of the machine decides
+            for key, seeds in second
+            for line in seeds.values()
+        ]
+        content["second"] = {"provenance": asdict(describe_run({"seeds": "0, 1, 2"})), "rows": rows}
     write_json(FILE, content)
+
+
+def by_candidate(out: Path) -> list[tuple[dict[str, Any], dict[int, dict[str, Any]]]]:
+    """Teacher, category and candidate, and their lines by seed; a line that came twice counts once."""
+    found: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = {}
+    for path in sorted(out.glob("*/*.jsonl")):
+        for one in read_lines(path):
+            found.setdefault((path.parent.name, path.stem, one["candidate"]), {})[one["seed"]] = one
+    return [(dict(zip(("teacher", "category", "candidate"), key, strict=True)), seeds) for key, seeds in found.items()]
 
 
 def read_lines(path: Path) -> Rows:
@@ -163,11 +171,59 @@ def differences_table() -> str:
     return "\n".join(lines) + note()
 
 
+def second_scores_table() -> str:
+    """One row a score of an image: the mean over categories by method and teacher, and the worst change of any."""
+    rows = [row for row in measured()["second"]["rows"] if row["candidate"].startswith(SCORES)]
+    rules = [name for name in rows[0] if name not in ("teacher", "category", "candidate", "seed")]
+    groups = list(dict.fromkeys((row["candidate"], row["teacher"]) for row in rows))
+    heads = [f"{method.removeprefix(SCORES)}, {teacher}: mean (worst change)" for method, teacher in groups]
+    lines = ["| " + " | ".join(["score of an image", *heads, "mean of all"]) + " |", "|" + "---|" * (len(heads) + 2)]
+    for rule in rules:
+        cells, means = [], []
+        for group in groups:
+            by_category = {
+                name: own
+                for name in CHOOSING
+                if (
+                    own := [
+                        row for row in rows if (row["candidate"], row["teacher"], row["category"]) == (*group, name)
+                    ]
+                )
+            }
+            value = {name: mean(row[rule] for row in own) for name, own in by_category.items()}
+            change = {name: value[name] - mean(row[rules[0]] for row in own) for name, own in by_category.items()}
+            means.append(mean(value.values()))
+            worst = min(change, key=lambda name: change[name])
+            cells.append(f"{means[-1]:.3f} ({change[worst]:+.3f} {worst})")
+        lines.append("| " + " | ".join([rule, *cells, f"{mean(means):.3f}"]) + " |")
+    return "\n".join(lines) + note(measured()["second"])
+
+
+def second_maps_table() -> str:
+    """One row a kind of map and teacher: the deciding metric by category; changes are on the same seeds."""
+    rows = [row for row in measured()["second"]["rows"] if not row["candidate"].startswith(SCORES)]
+    by_key = {(row["teacher"], row["candidate"], row["category"], row["seed"]): row for row in rows}
+    header = ["map", "teacher", *CHOOSING, "change of the mean", *(f"worst change of {LINES[name]}" for name in WORST)]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for teacher, candidate in dict.fromkeys((row["teacher"], row["candidate"]) for row in rows):
+        cells, changes = [], {metric: list[float]() for metric in ("aupro_Q1_5", *WORST)}
+        for name in CHOOSING:
+            own = {seed: row for (*key, seed), row in by_key.items() if key == [teacher, candidate, name]}
+            cells.append(f"{mean(row['aupro_Q1_5'] for row in own.values()):.3f} ({len(own)})" if own else "–")
+            for metric in changes if own else ():
+                before = (by_key[teacher, AS_IT_IS, name, seed][metric] for seed in own)
+                changes[metric].append(mean(row[metric] for row in own.values()) - mean(before))
+        cells.append(f"{mean(changes['aupro_Q1_5']):+.3f}")
+        cells += [f"{min(changes[metric]):+.3f}" for metric in WORST]
+        lines.append("| " + " | ".join([candidate, teacher, *cells]) + " |")
+    return "\n".join(lines) + "\n\nIn brackets the number of seeds." + note(measured()["second"])
+
+
 def key_of(row: dict[str, Any]) -> tuple[str, str, str, str]:
     return row["category"], row["teacher"], row["a"], row["b"]
 
 
-def mean(values: Iterator[float]) -> float:
+def mean(values: Iterable[float]) -> float:
     found = list(values)
     return math.fsum(found) / len(found)
 
@@ -178,9 +234,9 @@ def measured() -> dict[str, Any]:
     return found
 
 
-def note() -> str:
-    """The line under a table."""
-    facts = measured()["provenance"]
+def note(content: dict[str, Any] | None = None) -> str:
+    """The line under a table, of the first round if no other is given."""
+    facts = (content or measured())["provenance"]
     made = f"{facts['created'][:10]}, commit {facts['commit']}, seeds {facts['settings']['seeds']}, {facts['machine']}"
     return f"\n\n<sub>{made}. Source: `{SOURCE}`.</sub>"
 
@@ -190,6 +246,8 @@ STUDY_TABLES = {
     "study_teachers": teachers_table,
     "study_blind": blind_table,
     "study_differences": differences_table,
+    "study_second_scores": second_scores_table,
+    "study_second_maps": second_maps_table,
 }
 
 if __name__ == "__main__":
