@@ -27,6 +27,9 @@ MAPS: dict[str, tuple[float, ...]] = {
     "guided: 0.03": (),
     "guided: 0.1": (),
     "guided: ratio": (),
+    "guided: ratio 0.01": (),
+    "guided: ratio 0.1": (),
+    "guided: ratio of two patches": (),
     "size 0.75 alone": (0.75,),
     "size 1.5 alone": (1.5,),
     "sizes 1 and 0.75: mean": (0.75,),
@@ -86,8 +89,8 @@ def _mean_highest(values: Map, count: float) -> float:
     return float(np.partition(values, -kept, axis=None)[-kept:].mean(dtype=np.float64))
 
 
-def image_scores(picture: Picture, good: Good) -> dict[str, float]:
-    """Every candidate for one image."""
+def image_scores(picture: Picture, good: Good | None) -> dict[str, float]:
+    """Every candidate for one image; without good ones those from its map alone."""
     drawn = picture.anomaly_map
     patch_px = picture.grid.patch_px
     area, size = patch_px**2, drawn.size
@@ -104,7 +107,7 @@ def image_scores(picture: Picture, good: Good) -> dict[str, float]:
         "smoothed by a patch, 0.1 %": _mean_highest(softer[1.0], size * 0.001),
         "smoothed by a patch, highest pixel": float(softer[1.0].max()),
         "0.1 %, by the map's own spread": float((_mean_highest(drawn, size * 0.001) - drawn.mean()) / drawn.std()),
-    } | _against_good(picture.patches, good)
+    } | (_against_good(picture.patches, good) if good else {})
 
 
 def _against_good(patches: Map, good: Good) -> dict[str, float]:
@@ -162,15 +165,15 @@ def _with_contrast(picture: Picture, how: str, contrast: Map, seen: Sequence[Ten
 def _guided(picture: Picture, how: str) -> Map:
     """A linear model of the map by the gray picture in every window of a patch, averaged over windows."""
     gray, drawn = picture.image.mean(axis=2, dtype=np.float64) / 255, picture.anomaly_map.astype(np.float64)
-    side = max(3, round(picture.grid.patch_px))
+    side = max(3, round(picture.grid.patch_px * (2 if how == "ratio of two patches" else 1)))
 
     def box(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(ndimage.uniform_filter(values, side))
 
     mean_gray, mean_map = box(gray), box(drawn)
-    ridge = (0.03 if how == "ratio" else float(how)) ** 2
+    ridge = {"0.1": 0.1, "ratio 0.1": 0.1, "ratio 0.01": 0.01}.get(how, 0.03) ** 2
     slope = (box(gray * drawn) - mean_gray * mean_map) / (box(gray * gray) - mean_gray**2 + ridge)
     guided = box(slope) * gray + box(mean_map - slope * mean_gray)
-    if how == "ratio":
+    if how.startswith("ratio"):
         guided = drawn * np.maximum(guided, 0) / np.maximum(box(mean_map), 1e-9)
     return np.asarray(guided, dtype=np.float32)

@@ -74,7 +74,7 @@ class Place:
         path = self.out / "scores" / f"{self.teacher}_{self.name}{at}_{method}_{seed}.pt"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            found = learn_and_score(self._scene(size, at), method, seed, held_out=size == 1)
+            found = learn_and_score(self._scene(size, at), method, seed, held_out=size == 1 and seed == 0)
             torch.save(found, path.with_suffix(".part"))
             path.with_suffix(".part").replace(path)
             print(time.strftime("%H:%M:%S"), path.stem, flush=True)
@@ -108,26 +108,27 @@ def write_scores(place: Place, book: Book, method: str, seed: int) -> None:
     if not book.lacks(name, seed):
         return
     scored = place.scored(method, seed)
-    good = Good([one.numpy() for one in scored["unseen"]])
+    good = Good([one.numpy() for one in scored["unseen"]]) if scored["unseen"] else None
     pictures = place.pictures(place.test, scored["test"])
     found = [image_scores(one, good) for one in pictures]
     labels = [int(sample.label != "good") for sample in place.test]
     book.write(name, seed, **{rule: float(roc_auc_score(labels, [one[rule] for one in found])) for rule in found[0]})
 
 
-def write_maps(place: Place, book: Book, candidates: Sequence[str], seed: int) -> None:
+def write_maps(place: Place, book: Book, method: str, candidates: Sequence[str], seed: int) -> None:
     """The numbers of every kind of map that is asked for, a line each."""
+    of_method = "" if method == "fbft" else f" ({method})"
     masks = [sample.mask() for sample in place.test]
     labels = [int(sample.label != "good") for sample in place.test]
     for name in candidates:
-        if book.lacks(name, seed):
+        if book.lacks(name + of_method, seed):
             sizes = [1.0, *MAPS[name]]
-            scored = [place.scored("fbft", seed, size) for size in sizes]
+            scored = [place.scored(method, seed, size) for size in sizes]
             pictures = [place.pictures(place.test, one["test"], size) for one, size in zip(scored, sizes, strict=True)]
             begun = time.perf_counter()
             maps = maps_of(name, pictures, [one["seen"] for one in scored], place.learn)
             seconds = time.perf_counter() - begun
-            book.write(name, seed, seconds=seconds, **measured_maps(masks, maps, labels))
+            book.write(name + of_method, seed, seconds=seconds, **measured_maps(masks, maps, labels))
 
 
 def main() -> None:
@@ -136,8 +137,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--teachers", type=some_of(TEACHERS), default="six_minutes,shipped")
     parser.add_argument("--categories", type=some_of(CHOOSING), default=",".join(CHOOSING))
-    parser.add_argument("--methods", type=some_of(METHODS), default=",".join(METHODS), help="whose images are scored")
-    parser.add_argument("--maps", type=some_of(("none", *MAPS)), default=",".join(MAPS), help="of FBFT")
+    parser.add_argument("--methods", type=some_of(METHODS), default=",".join(METHODS))
+    parser.add_argument("--maps", type=some_of(("none", *MAPS)), default=",".join(MAPS))
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -149,7 +150,7 @@ def main() -> None:
                 for method in given.methods:
                     if method == "fbft" or seed == 0:  # a Gaussian is the same for every seed
                         write_scores(place, book, method, seed)
-                write_maps(place, book, [one for one in given.maps if one != "none"], seed)
+                        write_maps(place, book, method, [one for one in given.maps if one != "none"], seed)
 
 
 if __name__ == "__main__":

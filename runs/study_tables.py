@@ -181,19 +181,12 @@ def second_scores_table() -> str:
     for rule in rules:
         cells, means = [], []
         for group in groups:
-            by_category = {
-                name: own
-                for name in CHOOSING
-                if (
-                    own := [
-                        row for row in rows if (row["candidate"], row["teacher"], row["category"]) == (*group, name)
-                    ]
-                )
-            }
-            value = {name: mean(row[rule] for row in own) for name, own in by_category.items()}
-            change = {name: value[name] - mean(row[rules[0]] for row in own) for name, own in by_category.items()}
-            means.append(mean(value.values()))
+            own = [row for row in rows if (row["candidate"], row["teacher"]) == group and rule in row]
+            of = {name: [row for row in own if row["category"] == name] for name in CHOOSING}
+            value = {name: mean(row[rule] for row in found) for name, found in of.items() if found}
+            change = {name: value[name] - mean(row[rules[0]] for row in of[name]) for name in value}
             worst = min(change, key=lambda name: change[name])
+            means.append(mean(value.values()))
             cells.append(f"{means[-1]:.3f} ({change[worst]:+.3f} {worst})")
         lines.append("| " + " | ".join([rule, *cells, f"{mean(means):.3f}"]) + " |")
     return "\n".join(lines) + note(measured()["second"])
@@ -206,12 +199,13 @@ def second_maps_table() -> str:
     header = ["map", "teacher", *CHOOSING, "change of the mean", *(f"worst change of {LINES[name]}" for name in WORST)]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for teacher, candidate in dict.fromkeys((row["teacher"], row["candidate"]) for row in rows):
+        as_it_is = AS_IT_IS + ("" if not candidate.endswith(")") else f" ({candidate.rpartition('(')[2]}")
         cells, changes = [], {metric: list[float]() for metric in ("aupro_Q1_5", *WORST)}
         for name in CHOOSING:
             own = {seed: row for (*key, seed), row in by_key.items() if key == [teacher, candidate, name]}
             cells.append(f"{mean(row['aupro_Q1_5'] for row in own.values()):.3f} ({len(own)})" if own else "–")
             for metric in changes if own else ():
-                before = (by_key[teacher, AS_IT_IS, name, seed][metric] for seed in own)
+                before = (by_key[teacher, as_it_is, name, seed][metric] for seed in own)
                 changes[metric].append(mean(row[metric] for row in own.values()) - mean(before))
         cells.append(f"{mean(changes['aupro_Q1_5']):+.3f}")
         cells += [f"{min(changes[metric]):+.3f}" for metric in WORST]
