@@ -100,7 +100,7 @@ def image_scores(picture: Picture, good: Good | None) -> dict[str, float]:
         "0.3 %": _mean_highest(drawn, size * 0.003),
         "1 %": _mean_highest(drawn, size * 0.01),
         "highest pixel": float(drawn.max()),
-        **{f"{count} patches": _mean_highest(drawn, count * area) for count in (1, 3, 10, 30)},
+        **{f"{count} patch{'es' * (count > 1)}": _mean_highest(drawn, count * area) for count in (1, 3, 10, 30)},
         "0.1 %, 10 patches at least": _mean_highest(drawn, max(size * 0.001, 10 * area)),
         "smoothed by half a patch, 0.1 %": _mean_highest(softer[0.5], size * 0.001),
         "smoothed by half a patch, highest pixel": float(softer[0.5].max()),
