@@ -35,7 +35,7 @@ from torch import Tensor
 from tinydefects.data.sample import Sample
 from tinydefects.detector.patch_grid import image_size
 from tinydefects.detector.students import disagreement
-from tinydefects.detector.teacher import load_teacher
+from tinydefects.detector.teacher import Teacher, load_teacher
 from tinydefects.errors import TinyDefectsError
 
 PAIR = (3, 5)
@@ -90,7 +90,7 @@ class Place:
             found.append(Picture(image=image, grid=grid, patches=one.numpy()))
         return found
 
-    def _teacher(self):  # noqa: ANN202
+    def _teacher(self) -> Teacher:
         return load_teacher("builtin", weights=TEACHERS[self.teacher], blocks=PAIR, device="cpu")
 
     def _scene(self, size: float, at: str) -> Scene:
