@@ -104,7 +104,7 @@ def ablation_table(summary: Summary) -> str:
     """FBFT beside its parts, tested among themselves."""
     parts = []
     for one in summary.boards:
-        if one.family == OURS:
+        if one.family == OURS and not one.at_own_sizes:
             lines = head(f"{one.dataset}, {one.resolution} px", [*HEADLINES.values()])
             for method in by_rank(one.leaderboard):
                 cells = [with_interval(row(one.leaderboard, method, figure)) for figure in HEADLINES]
@@ -115,7 +115,7 @@ def ablation_table(summary: Summary) -> str:
 
 def category_table(figure: str, summary: Summary) -> str:
     """One row a category and resolution, one column a method; bold is the highest, nothing is tested."""
-    boards = [(one.resolution, one.leaderboard) for one in summary.boards if not one.family]
+    boards = [(one.resolution, one.leaderboard) for one in summary.boards if not one.family and not one.at_own_sizes]
     methods = by_rank(summary.board(*largest_board(summary)))
     lines = head("mean over seeds", methods)
     for resolution, board in boards:
@@ -213,13 +213,14 @@ def costs(summary: Summary) -> dict[tuple[str, int], CostSheet]:
 
 def datasets(summary: Summary) -> list[str]:
     """Those that have leaderboards, the one with most categories first."""
-    boards = [one for one in summary.boards if not one.family]
+    boards = [one for one in summary.boards if not one.family and not one.at_own_sizes]
     return list(dict.fromkeys(one.dataset for one in sorted(boards, key=lambda one: -len(one.leaderboard.categories))))
 
 
 def resolutions(summary: Summary, dataset: str) -> list[int]:
-    """Of the leaderboards of a dataset, the highest first."""
-    return sorted({one.resolution for one in summary.boards if one.dataset == dataset}, reverse=True)
+    """Of the leaderboards of a dataset at common sizes, the highest first."""
+    there = {one.resolution for one in summary.boards if one.dataset == dataset and not one.at_own_sizes}
+    return sorted(there, reverse=True)
 
 
 def largest_board(summary: Summary) -> tuple[str, int]:

@@ -58,7 +58,7 @@ def test_published_suites_stay_as_they_are():
     offline, paper = BenchmarkSettings(suite="offline-1"), BenchmarkSettings(suite="paper-1")
     assert (offline.resolutions, offline.seeds, offline.categories) == ((384,), (0, 1, 2), "synthetic/*")
     assert paper.teacher == "vit_base_patch14_reg4_dinov2"
-    assert (paper.resolutions, paper.seeds, paper.categories) == ((1036,), (0, 1, 2), "mvtec_ad/*,visa/*")
+    assert (paper.resolutions, paper.seeds, paper.categories) == ((1036, "own"), (0, 1, 2), "mvtec_ad/*,visa/*")
 
 
 def test_without_methods_or_a_suite_both_are_asked_for(monkeypatch, capsys):

@@ -191,7 +191,7 @@ def test_it_is_small_strict_json_without_pictures_or_tallies(summary, tmp_path):
         ('"n_train":7', '"n_train":"many"', r"field 'rows\.0\.n_train'"),
         ('"verdict":"best"', '"verdict":3', r"field 'boards\.0\.leaderboard\.rows\.0\.verdict'"),
         ('"fingerprint"', '"footprint"', r"field 'fingerprint'"),
-        ('"format": 4', '"format": 9', "newer version"),
+        ('"format": 5', '"format": 9', "newer version"),
         ('"rows": [', '"rows": [[', "not a readable summary"),
     ],
 )

@@ -1,6 +1,6 @@
 """A whole benchmark, from its settings to results in a folder: what the command does, and Python."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from tinydefects.benchmark.run_folder import (
     require_same_images,
     write_protocol,
 )
-from tinydefects.benchmark.run_settings import BenchmarkSettings, RunSettings, parse_resources
+from tinydefects.benchmark.run_settings import OWN, BenchmarkSettings, RunSettings, parse_resources
 from tinydefects.benchmark.runner import run
 from tinydefects.benchmark.selection import (
     Selection,
@@ -37,6 +37,7 @@ from tinydefects.data.mask_checks import check_masks
 from tinydefects.data.sample import Category
 from tinydefects.detector.devices import require_device
 from tinydefects.errors import SettingsError
+from tinydefects.methods.catalog import own_size, parse_method
 from tinydefects.metrics.statistics.leaderboard import Leaderboard
 from tinydefects.progress import Progress
 from tinydefects.results.protocol import EvaluationProtocol
@@ -79,7 +80,7 @@ def run_benchmark(*, dry_run: bool = False, progress: bool = False, **settings: 
     """Do what `tinydefects benchmark` does: run the jobs that have no result yet, and keep each in `out`.
 
     The settings are those of the command, in `BenchmarkSettings`: `suite="tiny"`, or `methods="fbft,gaussian"` and
-    `categories="synthetic/*"`, with `root`, `out`, `resolutions=(384,)`, … With several `workers` a script needs
+    `categories="synthetic/*"`, with `root`, `out`, `resolutions=(384, "own")`, … With several `workers` a script needs
     `if __name__ == "__main__":` around the call, as each is a process that imports it.
 
     Args:
@@ -116,7 +117,12 @@ def prepare(settings: BenchmarkSettings, *, progress: Progress, say: Say = lambd
         remarks.append(line)
         say(line)
 
-    selection = select(_protocol(settings), parse_methods(settings.methods), settings)
+    methods = parse_methods(settings.methods)
+    asked = _protocol(settings, methods)
+    without = [one for one in methods if one not in asked.own_sizes and parse_method(one)[0].uses_teacher]
+    if OWN in settings.resolutions and without:
+        note(f"no published size is known of {', '.join(without)}: not among the results at own sizes")
+    selection = select(asked, methods, settings)
     loaded = load_all(selection, settings)
     finished = _still_valid(selection, loaded, settings, note)
     for category in loaded.values():
@@ -151,13 +157,15 @@ def carry_out(prepared: BenchmarkRun, *, progress: Progress) -> BenchmarkRun:
     )
 
 
-def _protocol(settings: BenchmarkSettings) -> EvaluationProtocol:
+def _protocol(settings: BenchmarkSettings, methods: Sequence[str]) -> EvaluationProtocol:
     """What is asked for, before the folder of results is looked at."""
     found = find_categories(settings.categories, settings.root)
+    own = {one: size for one in methods if (size := own_size(one))} if OWN in settings.resolutions else {}
     return EvaluationProtocol(
         categories=found,
         options=dataset_options(settings.option, found),
-        resolutions=settings.resolutions,
+        resolutions=settings.common_resolutions,
+        own_sizes=own,
         seeds=settings.seeds,
         teacher=settings.teacher,
     )

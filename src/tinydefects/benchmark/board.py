@@ -1,20 +1,20 @@
 """The one leaderboard of a benchmark: who meets whom and in which order, the same for tables, command and page.
 
-A board is one dataset at one resolution; methods that see no teacher's input stand on all boards of their dataset. It
-is ranked by `leaderboard.py` on the categories that all its methods have: no mean runs over other categories
-than the one beside it. p values are corrected for all pairs of methods of a board, so that they depend on who is on it:
-all that rank methods divide them here.
+A board is one dataset at one resolution common to all, or each method at the size it was published with; methods that
+see no teacher's input stand on all boards of their dataset. It is ranked by `leaderboard.py` on the categories that all
+its methods have: no mean runs over other categories than the one beside it. p values are corrected for all pairs of
+methods of a board, so that they depend on who is on it: all that rank methods divide them here.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
 from tinydefects.metrics.statistics.leaderboard import Leaderboard, LeaderboardRow, leaderboard
-from tinydefects.results.protocol import NO_RESOLUTION, CostSheet, RunRecord
+from tinydefects.results.protocol import NO_RESOLUTION, CostSheet, RunRecord, Sizes
 
 HEADLINE_LIMIT = 0.05
 SMALLEST = "aupro_Q1@"
@@ -29,6 +29,9 @@ class Finished(Protocol):
 
     @property
     def run(self) -> RunRecord: ...
+
+    @property
+    def sizes(self) -> Sizes: ...
 
 
 FinishedT = TypeVar("FinishedT", bound=Finished)
@@ -49,13 +52,15 @@ class MethodAt:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Board(Generic[FinishedT]):
-    """The methods of one dataset at one resolution.
+    """The methods of one dataset at one resolution, or each at its own.
 
     Attributes:
-        resolution: of the teacher's input in pixels; 0 where no method sees one.
+        resolution: of the teacher's input in pixels; 0 where no method sees one, and where each has its own.
         results: by method, then by category, one for each seed, ascending.
         missing: methods that lack categories which others of this board have.
         unranked: methods that would leave fewer than half of the categories to rank the others on.
+        at_own_sizes: whether each method stands here at the size it was published with.
+        without_own: names of methods of the other boards of the dataset that have no result at such a size.
     """
 
     dataset: str
@@ -63,6 +68,8 @@ class Board(Generic[FinishedT]):
     results: Mapping[MethodAt, Mapping[str, tuple[FinishedT, ...]]]
     missing: Mapping[MethodAt, tuple[str, ...]]
     unranked: tuple[MethodAt, ...]
+    at_own_sizes: bool = False
+    without_own: tuple[str, ...] = ()
 
     @property
     def methods(self) -> tuple[MethodAt, ...]:
@@ -71,6 +78,8 @@ class Board(Generic[FinishedT]):
     @property
     def name(self) -> str:
         """`mvtec_ad at 384 px`; the dataset alone where resolution plays no part."""
+        if self.at_own_sizes:
+            return f"{self.dataset}, each method at its own size"
         return f"{self.dataset} at {self.resolution} px" if self.resolution else self.dataset
 
     def rank(self, metrics: Sequence[str], *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Leaderboard:
@@ -102,7 +111,8 @@ class Board(Generic[FinishedT]):
 
 
 def boards(finished: Iterable[FinishedT], family: str = "") -> tuple[Board[FinishedT], ...]:
-    """One for each dataset and resolution, datasets with most categories first, then the finest resolution.
+    """One for each dataset and common resolution, and one at own sizes: datasets with most categories first, then the
+    finest resolution, own sizes last.
 
     With a `family`, only methods whose names begin with it: a question of its own, with p values of its own.
     """
@@ -114,11 +124,32 @@ def boards(finished: Iterable[FinishedT], family: str = "") -> tuple[Board[Finis
     found = []
     for dataset in sorted(by_dataset, key=lambda name: -n_categories[name]):
         own = by_dataset[dataset]
-        resolutions = sorted({one.run.resolution for one in own} - {NO_RESOLUTION}, reverse=True) or [NO_RESOLUTION]
-        for resolution in resolutions:
-            there = [one for one in own if one.run.resolution in (resolution, NO_RESOLUTION)]
+        common = [one for one in own if one.sizes.is_common]
+        at_own = [one for one in own if one.sizes.is_own or one.run.resolution == NO_RESOLUTION]
+        has_own = any(one.sizes.is_own for one in at_own)
+        resolutions = {one.run.resolution for one in common} - {NO_RESOLUTION}
+        for resolution in sorted(resolutions, reverse=True) or [NO_RESOLUTION] * (not has_own):
+            there = [one for one in common if one.run.resolution in (resolution, NO_RESOLUTION)]
             found.append(_board(dataset, resolution, there))
+        if has_own:
+            without = {one.run.method for one in common} - {one.run.method for one in at_own}
+            board = _board(dataset, NO_RESOLUTION, at_own)
+            found.append(replace(board, at_own_sizes=True, without_own=tuple(sorted(without))))
     return tuple(found)
+
+
+def beside(
+    ranked: Sequence[tuple[Board[FinishedT], Leaderboard]], board: Board[FinishedT]
+) -> tuple[dict[str, MethodAt], Leaderboard] | None:
+    """The methods at their own sizes, by name, and their leaderboard, to be shown beside a board at a common size.
+
+    None where there are none, or where their means run over other categories.
+    """
+    own = next((one for one in ranked if one[0].at_own_sizes and one[0].dataset == board.dataset), None)
+    categories = next((found.categories for one, found in ranked if one is board), ())
+    if own is None or board.at_own_sizes or own[1].categories != categories:
+        return None
+    return {method.name: method for method in own[0].methods}, own[1]
 
 
 def headline_limit(fpr_limits: Sequence[float]) -> float:

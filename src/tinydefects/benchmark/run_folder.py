@@ -6,7 +6,7 @@ Results are read back without their crops, which are left on disk until the gall
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from tinydefects.data.walk import PROTOCOL_FILE, walk
 from tinydefects.errors import ResultError
 from tinydefects.metrics.scores import Evaluation, metrics_of
 from tinydefects.results.old_results import MethodName, in_our_words
-from tinydefects.results.protocol import PROTOCOL_VERSION, EvaluationProtocol, Job, RunRecord
+from tinydefects.results.protocol import PROTOCOL_VERSION, EvaluationProtocol, Job, RunRecord, Sizes, sizes_of
 from tinydefects.results.result import Provenance, find_results, read_result
 
 FAILED_SUFFIX = ".failed.json"
@@ -84,7 +84,7 @@ def home_of(place: Path) -> Path | None:
 
 
 def joined(asked: EvaluationProtocol, out: Path) -> EvaluationProtocol:
-    """The asked-for protocol with the categories, resolutions and seeds that the folder already holds put first.
+    """The asked-for protocol with the categories, sizes and seeds that the folder already holds put first.
 
     Raises:
         ResultError: the folder holds results of another protocol; the message names what differs.
@@ -101,12 +101,13 @@ def joined(asked: EvaluationProtocol, out: Path) -> EvaluationProtocol:
 
 
 def union_of(first: EvaluationProtocol, second: EvaluationProtocol) -> EvaluationProtocol:
-    """The second protocol with what both enumerate, the first's categories, resolutions and seeds before its own."""
+    """The second protocol with what both enumerate, the first's categories, sizes and seeds before its own."""
     return replace(
         second,
         categories=_union(first.categories, second.categories),
         options={**first.options, **second.options},
         resolutions=_union(first.resolutions, second.resolutions),
+        own_sizes={**first.own_sizes, **second.own_sizes},
         seeds=_union(first.seeds, second.seeds),
     )
 
@@ -222,6 +223,11 @@ def protocol_differences(stored: EvaluationProtocol, asked: EvaluationProtocol) 
         (f"options of {dataset}", stored.options.get(dataset, {}), asked.options.get(dataset, {}))
         for dataset in _datasets(stored) & _datasets(asked)
     ]
+    pairs += [
+        (f"own size of {method} in px", size, asked.own_sizes[method])
+        for method, size in stored.own_sizes.items()
+        if method in asked.own_sizes
+    ]
     return [
         f"{name}: {_plain(one)} there, {_plain(two)} here" for name, one, two in pairs if _plain(one) != _plain(two)
     ]
@@ -239,13 +245,14 @@ def _plain(value: object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoredResult:
-    """One result without its crops; `path` holds `n_crops` of them."""
+    """One result without its crops; `path` holds `n_crops` of them; `sizes` is what the protocol above it says."""
 
     path: Path
     n_crops: int
     evaluation: Evaluation
     provenance: Provenance
     run: RunRecord
+    sizes: Sizes = field(default_factory=Sizes)
 
     @property
     def method(self) -> MethodAt:
@@ -298,7 +305,11 @@ def shared_facts(provenances: Iterable[Provenance]) -> dict[str, str]:
 
 
 def _stored(folder: Path) -> Iterator[StoredResult]:
+    protocols: dict[Path | None, EvaluationProtocol | None] = {None: None}
     for path in find_results(folder):
+        home = home_of(path)
+        if home is not None and home not in protocols:
+            protocols[home] = read_protocol(home)
         result = read_result(path)
         if result.run is not None:
             yield StoredResult(
@@ -307,7 +318,15 @@ def _stored(folder: Path) -> Iterator[StoredResult]:
                 evaluation=replace(result.evaluation, crops=()),
                 provenance=result.provenance,
                 run=result.run,
+                sizes=_sizes(protocols[home], result.run),
             )
+
+
+def _sizes(protocol: EvaluationProtocol | None, run: RunRecord) -> Sizes:
+    """By the protocol above a result, if it is that which the result answers."""
+    if protocol is None or protocol.fingerprint != run.protocol:
+        return Sizes()
+    return sizes_of(protocol, run.method, run.resolution)
 
 
 def _of_one_protocol(every: Iterable[StoredResult], folder: Path) -> list[StoredResult]:

@@ -18,6 +18,7 @@ from tinydefects.limits import MOST_GB, MOST_PIXELS, MOST_SEED
 
 CostChoice = Literal["off", "quick", "mvtec"]
 Allowed = Literal["unmarked", Doubt]
+OWN = "own"  # among resolutions: each method's published input
 LOCAL = "local"  # the cluster of this machine
 MOST_PROCESSES = 1024
 MOST_DIGITS = 6  # of a number of shards
@@ -46,15 +47,15 @@ def read_suite(name: str) -> dict[str, Any]:
     return content
 
 
-def parse_whole_numbers(option: str, text: str, *, least: int, most: int) -> tuple[int, ...]:
-    """Whole numbers between commas, each once.
+def parse_whole_numbers(option: str, text: str, *, least: int, most: int, beside: str = "") -> tuple[int, ...]:
+    """Whole numbers between commas, each once; `beside` is what the message says may be among them, too.
 
     Raises:
         TinyDefectsError: something else, or a number below `least` or above `most`.
     """
     words = parse_words(option, text)
     if not all(word.isdecimal() and len(word) < 20 and least <= int(word) <= most for word in words):
-        raise TinyDefectsError(f"{option} {text}: write whole numbers from {least} to {most} between commas")
+        raise TinyDefectsError(f"{option} {text}: write whole numbers from {least} to {most} between commas{beside}")
     return tuple(dict.fromkeys(int(word) for word in words))
 
 
@@ -104,8 +105,13 @@ def _with_commas(value: Any) -> Any:  # noqa: ANN401 - whatever a file holds
     return ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def _resolutions(value: object) -> tuple[int, ...]:
-    return parse_whole_numbers("--resolutions", str(_with_commas(value)), least=16, most=MOST_PIXELS)
+def _resolutions(value: object) -> tuple[int | str, ...]:
+    text = str(_with_commas(value))
+    words = parse_words("--resolutions", text)
+    numbers = ",".join(word for word in words if word != OWN)
+    also = f", '{OWN}' among them"
+    sides = parse_whole_numbers("--resolutions", numbers, least=16, most=MOST_PIXELS, beside=also) if numbers else ()
+    return (*sides, OWN) if OWN in words else sides
 
 
 def _seeds(value: object) -> tuple[int, ...]:
@@ -261,7 +267,8 @@ class BenchmarkSettings(RunSettings):
         suite: a protocol by name, of which all is taken that is not given; with its version once it is read.
         methods: between commas, with their options behind colons; needed without a suite.
         categories: addresses between commas; needed without a suite.
-        resolutions: long sides of the teacher's input in pixels.
+        resolutions: long sides of the teacher's input in pixels, common to all methods; `own` among them is the size
+            that each method was published with.
         seeds: methods without chance run with the first.
         teacher: `builtin`, or any ViT of timm.
         option: options of loaders, `[DATASET.]NAME=VALUE`.
@@ -279,9 +286,10 @@ class BenchmarkSettings(RunSettings):
     categories: Annotated[str, BeforeValidator(_with_commas)] = Field(
         default="", description="Addresses between commas, e.g. 'mvtec_ad/*,visa/pcb1'."
     )
-    resolutions: Annotated[tuple[int, ...], BeforeValidator(_resolutions)] = Field(
+    resolutions: Annotated[tuple[int | Literal["own"], ...], BeforeValidator(_resolutions)] = Field(
         default=(1036,),
-        description="Long sides of the teacher's input in pixels, between commas.",
+        description="Long sides of the teacher's input in pixels, between commas; 'own' among them is the size that "
+        "each method was published with.",
         json_schema_extra={"metavar": "PX,…", "as_text": True},
     )
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = Field(
@@ -305,6 +313,11 @@ class BenchmarkSettings(RunSettings):
             return given
         name = find_suite(str(given["suite"]))
         return {**read_suite(name), **given, "suite": name}
+
+    @property
+    def common_resolutions(self) -> tuple[int, ...]:
+        """Those of all methods, without `own`."""
+        return tuple(one for one in self.resolutions if one != OWN)
 
     @model_validator(mode="after")
     def _require_subject(self) -> Self:

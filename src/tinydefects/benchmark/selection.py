@@ -146,7 +146,7 @@ def dataset_options(texts: Sequence[str], categories: Sequence[str]) -> dict[str
 def _is_asked(job: Job, asked: EvaluationProtocol, *, seedless: bool) -> bool:
     return (
         job.category in asked.categories
-        and job.resolution in (*asked.resolutions, NO_RESOLUTION)
+        and job.resolution in (*asked.resolutions, NO_RESOLUTION, asked.own_sizes.get(job.method))
         and (seedless or job.seed in asked.seeds)
     )
 

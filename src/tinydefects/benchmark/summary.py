@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tinydefects.benchmark.board import boards
+from tinydefects.benchmark.board import Board, boards
 from tinydefects.benchmark.run_folder import Failure, StoredResult, read_failures, read_numbers, read_protocol
 from tinydefects.data.json_files import first_fault, nan_to_null, null_to_nan, read_json
 from tinydefects.data.pixels import write_whole
@@ -24,7 +24,7 @@ from tinydefects.results.old_results import in_our_words
 from tinydefects.results.protocol import CostSheet, EvaluationProtocol
 from tinydefects.results.result import Provenance
 
-FORMAT = 4  # others have other words: 3 exhibits for crops, 2 peers for methods, 1 standings of entrants for rows
+FORMAT = 5  # 4 had no boards at own sizes, 3 exhibits for crops, 2 peers for methods, 1 standings of entrants for rows
 DECIMALS = 6
 OUR_FAMILY = "fbft"  # with its ablations a board of its own, so that parts are tested against the whole
 SIZES = ("", "_Q1", "_Q2", "_Q3", "_only_Q2", "_only_Q3", "_only_Q4")  # Q1 alone is the cumulative one, Q4 is all
@@ -66,7 +66,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedBoard:
-    """The leaderboard of one dataset at one resolution of the teacher's input.
+    """The leaderboard of one dataset at one resolution of the teacher's input, or each method at its own size.
 
     `family` is empty where all methods take part, else what their names begin with: a method beside its ablations.
     """
@@ -74,6 +74,7 @@ class RankedBoard:
     dataset: str
     resolution: int
     family: str = ""
+    at_own_sizes: bool = False
     leaderboard: Leaderboard
 
 
@@ -85,7 +86,8 @@ class Summary:
         protocol: under which all rows were made.
         fingerprint: of it.
         provenance: of the newest result, with every commit and machine that took part and the settings all share.
-        boards: by dataset and resolution; missing where no category has results of all methods.
+        boards: by dataset and resolution, that at own sizes with resolution 0; missing where no category has results
+            of all methods.
         rows: by category, resolution, method and seed.
         failed: jobs without a result, with the reason.
     """
@@ -97,14 +99,16 @@ class Summary:
     rows: tuple[Row, ...]
     failed: tuple[Failure, ...] = ()
 
-    def board(self, dataset: str, resolution: int, family: str = "") -> Leaderboard:
-        """The leaderboard of a dataset at a resolution, of all methods or of one family.
+    def board(self, dataset: str, resolution: int, family: str = "", *, at_own_sizes: bool = False) -> Leaderboard:
+        """The leaderboard of a dataset at a resolution, of all methods or of one family; 0 for that at own sizes.
 
         Raises:
             ResultError: there is none.
         """
         for one in self.boards:
-            if (one.dataset, one.resolution, one.family) == (dataset, resolution, family):
+            if (one.dataset, one.resolution, one.family) == (dataset, resolution, family) and (
+                one.at_own_sizes == at_own_sizes
+            ):
                 return one.leaderboard
         known = ", ".join(f"{one.dataset} {one.resolution}" for one in self.boards) or "none"
         raise ResultError(f"no leaderboard of {dataset} at {resolution} px; the summary holds {known}")
@@ -196,9 +200,20 @@ def _boards(finished: Sequence[StoredResult], n_resamples: int, seed: int) -> It
     """Those of all methods and of one family; see `board.py`."""
     found = [("", board) for board in boards(finished)]
     found += [(OUR_FAMILY, board) for board in boards(finished, OUR_FAMILY) if len(board.methods) > 1]
-    for family, board in sorted(found, key=lambda one: (one[1].dataset, -one[1].resolution, one[0])):
+    for family, board in sorted(found, key=_place):
         ranked = board.rank(RANKED, n_resamples=n_resamples, seed=seed)
-        yield RankedBoard(dataset=board.dataset, resolution=board.resolution, family=family, leaderboard=ranked)
+        yield RankedBoard(
+            dataset=board.dataset,
+            resolution=board.resolution,
+            family=family,
+            at_own_sizes=board.at_own_sizes,
+            leaderboard=ranked,
+        )
+
+
+def _place(one: tuple[str, Board[StoredResult]]) -> tuple[str, bool, int, str]:
+    family, board = one
+    return board.dataset, board.at_own_sizes, -board.resolution, family
 
 
 def _row(one: StoredResult) -> Row:

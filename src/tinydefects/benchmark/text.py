@@ -1,9 +1,10 @@
 """A benchmark as text: what it will take, how it goes on, and its leaderboards in the end."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from tinydefects.benchmark.board import NOT_TOLD_MARK, Board, FinishedT, headline_rows
+from tinydefects.benchmark.board import NOT_TOLD_MARK, Board, FinishedT, MethodAt, beside, headline_rows
 from tinydefects.benchmark.estimate import Estimate, Plan
 from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.benchmark.runner import Outcome, Task
@@ -19,6 +20,7 @@ SHOWN = {
     "rho@0.05": "rho",
     "image_auroc": "im AUROC",
 }
+BESIDE = ("aupro_Q1@0.05", "aupro_Q4@0.05")  # of what is shown, at own sizes
 LEGEND = "means over categories of means over seeds; = cannot be told from the best; intervals are in the report"
 FIRST_COLUMN = "AUPRO@5 %"
 BAR = "seconds of work (estimate)"
@@ -29,15 +31,24 @@ def describe_plan(plan: Plan) -> str:
     """A row for each job."""
     width = max((len(estimate.job.category) for estimate in plan.estimates), default=8)
     names = max((len(estimate.job.method) for estimate in plan.estimates), default=4)
-    lines = [f"{'category':<{width}}  {'px':>5}  {'method':<{names}}  seed  learn  score  about"]
-    return "\n".join([*lines, *(_row(estimate, width, names) for estimate in plan.estimates)])
+    sizes = max((len(_size(estimate.job)) for estimate in plan.estimates), default=0)
+    lines = [f"{'category':<{width}}  {'px':>{max(5, sizes)}}  {'method':<{names}}  seed  learn  score  about"]
+    return "\n".join([*lines, *(_row(estimate, width, max(5, sizes), names) for estimate in plan.estimates)])
 
 
-def _row(estimate: Estimate, width: int, names: int) -> str:
+def _size(job: Job) -> str:
+    """`384`, `own 224`, or `384 = own` where the common size is the method's own."""
+    shown = shown_resolution(job.resolution)
+    if not job.sizes.is_own:
+        return shown
+    return f"{shown} = own" if job.sizes.is_common else f"own {shown}"
+
+
+def _row(estimate: Estimate, width: int, sizes: int, names: int) -> str:
     job = estimate.job
     state = "done" if estimate.is_done else f"{shown_time(estimate.seconds)}{'' if estimate.measured else ' (guess)'}"
     return (
-        f"{job.category:<{width}}  {shown_resolution(job.resolution):>5}  {job.method:<{names}}  {job.seed:>4}  "
+        f"{job.category:<{width}}  {_size(job):>{sizes}}  {job.method:<{names}}  {job.seed:>4}  "
         f"{estimate.n_train:>5}  {estimate.n_test:>5}  {state}"
     )
 
@@ -76,6 +87,7 @@ def plan_numbers(plan: Plan) -> dict[str, object]:
     for estimate in plan.estimates:
         job = estimate.job
         own = {"category": job.category, "resolution": job.resolution, "method": job.method, "seed": job.seed}
+        own |= asdict(job.sizes)
         known = {name: getattr(estimate, name) for name in ("n_train", "n_test", "is_done", "seconds", "measured")}
         rows.append({**own, **known})
     totals = {
@@ -85,17 +97,36 @@ def plan_numbers(plan: Plan) -> dict[str, object]:
     return {"jobs": rows, **totals}
 
 
-def describe_leaderboard(board: Board[FinishedT], found: Leaderboard) -> str:
-    """One row a method; `=` marks who cannot be told from the best of a column."""
+def describe_leaderboards(ranked: Sequence[tuple[Board[FinishedT], Leaderboard]]) -> str:
+    """All of them, those at a common size with the numbers at each method's own size beside."""
+    return "\n\n".join(describe_leaderboard(board, found, beside(ranked, board)) for board, found in ranked)
+
+
+def describe_leaderboard(
+    board: Board[FinishedT], found: Leaderboard, own: tuple[Mapping[str, MethodAt], Leaderboard] | None = None
+) -> str:
+    """One row a method; `=` marks who cannot be told from the best of a column; `own` is what stands beside."""
     title = f"{board.name}, {len(found.categories)} {'category' if len(found.categories) == 1 else 'categories'}"
     names = [row.method for row in headline_rows(found)]
-    width = max(len(name) for name in (*names, FIRST_COLUMN))
+    labels = {one.name: one.label if board.at_own_sizes else one.name for one in board.methods}
+    width = max(len(name) for name in (*labels.values(), FIRST_COLUMN))
     columns = [{row.method: row for row in found.of(metric)} for metric in SHOWN]
-    lines = [title, f"{FIRST_COLUMN:<{width}}" + "".join(f"{short:>10}  " for short in SHOWN.values())]
-    lines += [f"{name:<{width}}" + "".join(_cell(column[name]) for column in columns) for name in names]
+    cells = {name: "".join(_cell(column[name]) for column in columns) for name in names}
+    heads = "".join(f"{short:>10}  " for short in SHOWN.values())
+    if own is not None:
+        sizes, at_own = own
+        heads += f"{'own px':>8}" + "".join(f"{f'own {SHOWN[metric]}':>10}  " for metric in BESIDE)
+        theirs = [{row.method: row for row in at_own.of(metric)} for metric in BESIDE]
+        for name in names:
+            size = f"{shown_resolution(sizes[name].resolution) if name in sizes else '–':>8}"
+            cells[name] += size + "".join(_cell(of[name]) if name in of else f"{'–':>10}  " for of in theirs)
+    lines = [title, f"{FIRST_COLUMN:<{width}}{heads}"]
+    lines += [f"{labels[name]:<{width}}{cells[name]}" for name in names]
     if found.left_out:
         lines.append(f"left out, because not every method has a result there: {', '.join(found.left_out)}")
     lines += [f"not ranked, too few categories have a result: {one.name}" for one in board.unranked]
+    if board.without_own:
+        lines.append(f"no result at a published size: {', '.join(board.without_own)}")
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -108,6 +139,7 @@ def leaderboard_numbers(board: Board[FinishedT], found: Leaderboard) -> dict[str
     return {
         "dataset": board.dataset,
         "resolution": board.resolution,
+        "own_sizes": {one.name: one.resolution for one in board.methods} if board.at_own_sizes else None,
         "unranked": [one.name for one in board.unranked],
         **asdict(found),
     }

@@ -29,7 +29,7 @@ def benchmark(
     tinydefects benchmark --suite tiny
     tinydefects benchmark --methods fbft,patchcore --categories 'mvtec_ad/*' --dry-run
     tinydefects benchmark --methods all --categories 'synthetic/*' --teacher builtin
-    --resolutions 384 --option synthetic.size=384 --seeds 0,1,2 --workers 2
+    --resolutions 384,own --option synthetic.size=384 --seeds 0,1,2 --workers 2
     """
     from tinydefects.benchmark.benchmark import carry_out, prepare
     from tinydefects.benchmark.text import describe_plan, describe_totals, plan_numbers
@@ -52,11 +52,11 @@ def benchmark(
 
 def _print_leaderboards(done: "BenchmarkRun", as_json: bool) -> None:
     """Those of all results in the folder, as the report shows them: also of methods that this run left alone."""
-    from tinydefects.benchmark.text import LEGEND, describe_leaderboard, leaderboard_numbers
+    from tinydefects.benchmark.text import LEGEND, describe_leaderboards, leaderboard_numbers
 
     ranked = done.leaderboards()
     numbers = [leaderboard_numbers(board, found) for board, found in ranked]
-    text = "\n\n".join(describe_leaderboard(board, found) for board, found in ranked)
+    text = describe_leaderboards(ranked) if ranked else ""
     shard, counts = done.settings.shard, {"finished": len(done.finished), "failed": done.failed}
     nothing = f"shard {shard}: {counts['finished']} jobs finished" if shard else "no results"
     content = {"results": str(done.folder), **counts, "leaderboards": numbers}

@@ -107,6 +107,7 @@ def _numbers(name: str, facts: "MethodFacts", kind: "MethodKind | None") -> dict
         "from_file": facts.from_file or None,
         "offline": facts.offline,
         "chance": None if kind is None else kind.uses_seed,
+        "published_input": asdict(kind.published_input) if kind is not None and kind.published_input else None,
         "options": {} if kind is None or facts.excluded else kind.defaults,
         "excluded": facts.excluded or None,
     }
@@ -148,8 +149,15 @@ def _needs(facts: "MethodFacts", kind: "MethodKind") -> dict[str, str]:
         "weights": weights,
         "offline": "yes, with such weights at hand" if kind.uses_teacher else offline,
         "GPU": gpu,
+        "own size": _own_size(kind),
         "chance": "plays a part: run several seeds" if kind.uses_seed else "plays none: one seed is enough",
     }
+
+
+def _own_size(kind: "MethodKind") -> str:
+    if kind.published_input:
+        return f"{kind.published_input.px} px: {kind.published_input.source}"
+    return "no published size" if kind.uses_teacher else "sees no teacher's input: has no size here, or its own"
 
 
 def _options(name: str, kind: "MethodKind") -> Iterator[str]:

@@ -14,7 +14,14 @@ from tinydefects.methods.discriminator import DiscriminatorOptions, Discriminato
 from tinydefects.methods.fbft import FbftMethod
 from tinydefects.methods.gaussian import GaussianOptions, GaussianScorer, PositionGaussianScorer
 from tinydefects.methods.imported_maps import ImportedMaps, MapsOptions
-from tinydefects.methods.known_methods import ANOMALIB_MODELS, EXCLUDED, LIBRARY_LICENCE, MethodFacts
+from tinydefects.methods.known_methods import (
+    ANOMALIB_MODELS,
+    EXCLUDED,
+    LIBRARY_LICENCE,
+    PUBLISHED_INPUTS,
+    MethodFacts,
+    PublishedInput,
+)
 from tinydefects.methods.local_contrast import LocalContrastMethod
 from tinydefects.methods.memory_bank import (
     AnomalyDinoOptions,
@@ -50,6 +57,7 @@ class MethodKind(MethodFacts):
         options: frozen dataclass of what may stand behind the name.
         settings: names of `DetectorSettings` that may stand there, too.
         preset: of those settings.
+        published_input: of the teacher; None where it sees none, or no size was published.
         argument: the option that is written without its name, `maps:FOLDER`; empty if there is none.
         models: what is known of single values of that option, by value.
     """
@@ -62,6 +70,7 @@ class MethodKind(MethodFacts):
     options: type[Any] = NoOptions
     settings: tuple[str, ...] = ()
     preset: Preset = "default"
+    published_input: PublishedInput | None = None
     argument: str = ""
     models: Mapping[str, MethodFacts] = field(default_factory=dict)
 
@@ -116,6 +125,16 @@ def parse_method(text: str) -> tuple[MethodKind, dict[str, str]]:
     except TinyDefectsError as error:
         raise TinyDefectsError(f"{text}: {error}") from error
     return kind, options
+
+
+def own_size(text: str) -> int:
+    """The side in pixels of the input that a method was published with; 0 where none is known, or options cut tiles.
+
+    Raises:
+        TinyDefectsError: as `parse_method`.
+    """
+    kind, options = parse_method(text)
+    return 0 if "tile" in options or kind.published_input is None else kind.published_input.px
 
 
 def _is_option(part: str) -> bool:
@@ -195,6 +214,7 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         students="fbft",
         settings=FBFT,
+        published_input=PUBLISHED_INPUTS["fbft"],
     ),
     "fbft_v0.1": MethodKind(
         make=partial(_fbft, preset="v0.1"),
@@ -204,6 +224,7 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         preset="v0.1",
         settings=FBFT,
+        published_input=PUBLISHED_INPUTS["fbft"],
     ),
     "fbft_published": MethodKind(
         make=partial(_fbft, preset="published"),
@@ -214,6 +235,7 @@ METHODS: dict[str, MethodKind] = {
         shares_features=False,
         preset="published",
         settings=FBFT,
+        published_input=PUBLISHED_INPUTS["fbft"],
     ),
     "fbft_forward": MethodKind(
         make=partial(_fbft, combine="forward"),
@@ -223,6 +245,7 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         students="fbft",
         settings=FBFT,
+        published_input=PUBLISHED_INPUTS["fbft"],
     ),
     "fbft_backward": MethodKind(
         make=partial(_fbft, combine="backward"),
@@ -232,6 +255,7 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         students="fbft",
         settings=FBFT,
+        published_input=PUBLISHED_INPUTS["fbft"],
     ),
     "fbft_sum": MethodKind(
         make=partial(_fbft, combine="sum"),
@@ -241,6 +265,7 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         students="fbft",
         settings=FBFT,
+        published_input=PUBLISHED_INPUTS["fbft"],
     ),
     "patchcore": MethodKind(
         make=_patchcore,
@@ -251,6 +276,7 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         options=PatchCoreOptions,
         settings=INPUT,
+        published_input=PUBLISHED_INPUTS["patchcore"],
     ),
     "patchcore_hnsw": MethodKind(
         make=partial(_patchcore, approximate=True),
@@ -261,6 +287,7 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         options=PatchCoreOptions,
         settings=INPUT,
+        published_input=PUBLISHED_INPUTS["patchcore"],
     ),
     "anomalydino": MethodKind(
         make=_anomalydino,
@@ -271,6 +298,7 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         options=AnomalyDinoOptions,
         settings=WHOLE,
+        published_input=PUBLISHED_INPUTS["anomalydino"],
     ),
     "mh_patchcore": MethodKind(
         make=_mh_patchcore,
@@ -281,6 +309,7 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         options=WhitenedBankOptions,
         settings=INPUT,
+        published_input=PUBLISHED_INPUTS["mh_patchcore"],
     ),
     "procon": MethodKind(
         make=_procon,
@@ -291,6 +320,7 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         options=ProConOptions,
         settings=INPUT,
+        published_input=PUBLISHED_INPUTS["procon"],
     ),
     "rad": MethodKind(
         make=_rad,
@@ -300,6 +330,7 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         options=RadOptions,
         settings=WHOLE,
+        published_input=PUBLISHED_INPUTS["rad"],
     ),
     "gaussian": MethodKind(
         make=_gaussian,
@@ -309,6 +340,7 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         options=GaussianOptions,
         settings=INPUT,
+        published_input=PUBLISHED_INPUTS["gaussian"],
     ),
     "subspace": MethodKind(
         make=_subspace,
@@ -318,6 +350,7 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         options=SubspaceOptions,
         settings=INPUT,
+        published_input=PUBLISHED_INPUTS["subspace"],
     ),
     "noise_discriminator": MethodKind(
         make=_noise_discriminator,
@@ -327,6 +360,7 @@ METHODS: dict[str, MethodKind] = {
         uses_teacher=True,
         options=DiscriminatorOptions,
         settings=INPUT,
+        published_input=PUBLISHED_INPUTS["noise_discriminator"],
     ),
     "local_contrast": MethodKind(
         make=_local_contrast,

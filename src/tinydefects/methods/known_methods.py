@@ -52,6 +52,32 @@ class MethodFacts:
         return "from a file" if self.from_file else "no"
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedInput:
+    """Side in pixels of the input that a method was published with, and where that is said.
+
+    The whole image is scaled to it here, also where the published code cuts its middle out of a larger one.
+    """
+
+    px: int
+    source: str
+
+
+PUBLISHED_INPUTS: Mapping[str, PublishedInput] = {
+    "fbft": PublishedInput(1036, "the paper, with DINOv2 ViT-B/14"),
+    "patchcore": PublishedInput(224, "the authors' code, with a Wide ResNet-50: the inner 224 of 256 px"),
+    "anomalydino": PublishedInput(
+        448, "the authors' code, unless told otherwise: the shorter side; the paper has 672, too"
+    ),
+    "mh_patchcore": PublishedInput(224, "the authors' settings for MVTec AD, with a Wide ResNet-50"),
+    "procon": PublishedInput(392, "the paper, with DINOv2 ViT-B/14"),
+    "rad": PublishedInput(448, "the paper, with DINOv3: the inner 448 of 512 px"),
+    "gaussian": PublishedInput(224, "PaDiM as anomalib ran it, a Gaussian for each place: the inner 224 of 256 px"),
+    "subspace": PublishedInput(672, "SubspaceAD's documentation, with DINOv2 ViT-g/14"),
+    "noise_discriminator": PublishedInput(256, "SuperSimpleNet's stored results, with a Wide ResNet-50"),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnomalibModel(MethodFacts):
     """A class in `anomalib.models`.

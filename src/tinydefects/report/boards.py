@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinydefects.benchmark.board import MethodAt, milliseconds
+from tinydefects.benchmark.board import MethodAt, beside, milliseconds
 from tinydefects.benchmark.run_folder import StoredResult
 from tinydefects.data.json_files import nan_to_null
 from tinydefects.methods.method import STAGES
@@ -184,7 +184,10 @@ class Curves:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BoardView:
-    """One board as the page shows it: columns of the table by metric, drawings by FPR limit."""
+    """One board as the page shows it: columns of the table by metric, drawings by FPR limit.
+
+    `beside` is what stands beside a common size: by name the method at its own size, with its cells by metric.
+    """
 
     key: str
     ranked: RankedBoard
@@ -194,6 +197,7 @@ class BoardView:
     costs: tuple[CostRow, ...]
     curves: tuple[Curves, ...]
     heat: str
+    beside: Mapping[str, tuple[MethodAt, Mapping[str, Cell]]]
 
     @property
     def unmeasured(self) -> tuple[MethodAt, ...]:
@@ -233,8 +237,10 @@ def shared_rate(stored: Sequence[StoredResult]) -> str:
     return f"{'' if all_alike else 'up to '}{rate_in_words(*most.values())}"
 
 
-def make_view(ranked: RankedBoard, drawn_as: Mapping[MethodAt, Look], key: str) -> BoardView:
-    """All that the page shows of a board, drawn; `key` is the part of the page it stands in."""
+def make_view(
+    ranked: RankedBoard, drawn_as: Mapping[MethodAt, Look], key: str, among: Sequence[RankedBoard] = ()
+) -> BoardView:
+    """All that the page shows of a board, drawn; `key` is the part of the page it stands in, `among` are all boards."""
     limits = ranked.limits
     by_metric = {name: ranked.by_category(name) for name in metric_names(limits)}
     categories = ranked.leaderboard.categories
@@ -253,7 +259,17 @@ def make_view(ranked: RankedBoard, drawn_as: Mapping[MethodAt, Look], key: str) 
         costs=cost_rows(ranked),
         curves=tuple(_curves(ranked, drawn_as, key)),
         heat=json.dumps(nan_to_null(values), separators=(",", ":")).replace("<", "\\u003c"),
+        beside=_beside(ranked, among),
     )
+
+
+def _beside(ranked: RankedBoard, among: Sequence[RankedBoard]) -> dict[str, tuple[MethodAt, Mapping[str, Cell]]]:
+    found = beside([(one.board, one.leaderboard) for one in among], ranked.board)
+    own = next((one for one in among if found and one.leaderboard is found[1]), None)
+    if found is None or own is None:
+        return {}
+    columns = {name: own.cells(name) for name in metric_names(own.limits)}
+    return {name: (method, {metric: of[method] for metric, of in columns.items()}) for name, method in found[0].items()}
 
 
 def _curves(ranked: RankedBoard, drawn_as: Mapping[MethodAt, Look], key: str) -> list[Curves]:

@@ -145,7 +145,9 @@ def csv_text(ranked: Sequence[RankedBoard]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     names = ("value", "interval_low", "interval_high", "seed_spread", "n_seeds", "difference_to_best", "corrected_p")
-    writer.writerow(["method", "resolution_px", "metric", *names, "verdict", "categories", "ms_per_image", "board"])
+    writer.writerow(
+        ["method", "resolution_px", "metric", *names, "verdict", "categories", "ms_per_image", "board", "size"]
+    )
     for one in ranked:
         by_name = {method.name: method for method in one.methods}
         for row in one.leaderboard.rows:
@@ -168,7 +170,15 @@ def _csv_row(ranked: RankedBoard, method: MethodAt, row: LeaderboardRow) -> list
     sheets = ranked.costs.get(method)
     known = f"{milliseconds(sheets):.4g}" if sheets else ""
     head = [method.name, method.resolution or "", row.metric]
-    return [*head, *written, row.verdict, categories, known, ranked.board.name]
+    return [
+        *head,
+        *written,
+        row.verdict,
+        categories,
+        known,
+        ranked.board.name,
+        "own" if ranked.board.at_own_sizes else "common",
+    ]
 
 
 def _cell(row: LeaderboardRow, low: float, span: float) -> Cell:

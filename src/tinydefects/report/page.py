@@ -138,7 +138,8 @@ def _content(
     return {
         "methods": methods,
         "looks": drawn_as,
-        "views": [make_view(one, drawn_as, f"board-{number}") for number, one in enumerate(ranked)],
+        "views": [make_view(one, drawn_as, f"board-{number}", ranked) for number, one in enumerate(ranked)],
+        "sizes": _sizes_in_words(stored),
         "sections": sections,
         "means": means_of(sections) if sections else [],
         "limits": limits,
@@ -162,6 +163,14 @@ def _content(
         "colour_scale": data_uri(encode_crops([colour_shares(np.geomspace(1, RAREST, 256)[None])]), "webp"),
         "csv_link": csv_link(ranked),
     }
+
+
+def _sizes_in_words(stored: Sequence[StoredResult]) -> str:
+    """`at 384 and 256 px, and each at its own size`; empty where no method sees a teacher's input."""
+    common = sorted({one.run.resolution for one in stored if one.sizes.is_common} - {0}, reverse=True)
+    at_own = any(one.sizes.is_own for one in stored)
+    parts = [f"at {' and '.join(map(str, common))} px"] if common else []
+    return ", ".join([*parts, *([f"{'and ' if parts else ''}each at its own size"] if at_own else [])])
 
 
 def _pictured_singles(singles: Sequence[Single], n_before: int) -> list[Pictured]:

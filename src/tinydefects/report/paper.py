@@ -92,7 +92,8 @@ def write_paper(
         raise ResultError(f"{results}: no category has results of all methods; run or leave out what is missing")
     texts, figures = {"boards.csv": csv_text(ranked)}, list[Path]()
     for one in ranked:
-        name = f"board_{one.board.dataset}" + (f"_{one.board.resolution}" if one.board.resolution else "")
+        size = "own" if one.board.at_own_sizes else one.board.resolution
+        name = f"board_{one.board.dataset}" + (f"_{size}" if size else "")
         texts[f"{name}.tex"], texts[f"{name}.md"] = latex_table(one), markdown_table(one)
         figures += write_figures(one, out, name.replace("board", "figure", 1))
     paragraph = methods_paragraph(protocol, ranked, stored, n_resamples)
@@ -139,7 +140,9 @@ def latex_table(ranked: RankedBoard) -> str:
     for method in ranked.methods:
         cells = [column.cells[method] for column in columns]
         time = [_milliseconds(times.get(method))] if times else []
-        lines.append(" & ".join([in_latex(method.name), *map(_latex_value, cells), *map(in_latex, time)]) + r" \\")
+        lines.append(
+            " & ".join([in_latex(_named(ranked, method)), *map(_latex_value, cells), *map(in_latex, time)]) + r" \\"
+        )
         below = [f"\\scriptsize {in_latex(_interval(cell))}" if _interval(cell) else "" for cell in cells]
         lines.append(" & ".join(["", *below, *([""] if times else [])]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
@@ -153,9 +156,16 @@ def markdown_table(ranked: RankedBoard) -> str:
     rows = [heads, ["---", *(["---:"] * (len(heads) - 1))]]
     for method in ranked.methods:
         cells = [_markdown_value(column.cells[method]) for column in columns]
-        rows.append([_in_markdown(method.name), *cells, *([_milliseconds(times.get(method))] if times else [])])
+        rows.append(
+            [_in_markdown(_named(ranked, method)), *cells, *([_milliseconds(times.get(method))] if times else [])]
+        )
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{table}\n\n{' '.join(_notes(ranked))}\n"
+
+
+def _named(ranked: RankedBoard, method: MethodAt) -> str:
+    """With its size in pixels where each has its own."""
+    return method.label if ranked.board.at_own_sizes else method.name
 
 
 def _notes(ranked: RankedBoard) -> list[str]:
@@ -218,7 +228,8 @@ def methods_paragraph(
     n_images = sum(evaluation.n_images for evaluation in once.values())
     n_defects = sum(evaluation.overall.n_defects for evaluation in once.values())
     methods = {one.run.method for one in stored}
-    resolutions = sorted({one.run.resolution for one in stored} - {0})
+    resolutions = sorted({one.run.resolution for one in stored if one.sizes.is_common} - {0})
+    own = sorted({one.method.label for one in stored if one.sizes.is_own})
     versions = sorted({one.provenance.versions.get("tinydefects", "unknown") for one in stored})
     limit, curve = format_rate(headline_limit(protocol.evaluation.fpr_limits)), CURVE_RULES[protocol.evaluation.curve]
     seeds = ", ".join(map(str, protocol.seeds))
@@ -228,7 +239,7 @@ def methods_paragraph(
         "out of reach while a method learns.",
         f"{_counted(len(once), 'category holds', 'categories hold')} {n_images} test images with {n_defects} defects, "
         "which are 8-connected regions of the masks.",
-        *_teacher_words(protocol, resolutions),
+        *_teacher_words(protocol, resolutions, own),
         "Anomaly maps are scored at each image's own resolution against the untouched mask.",
         f"AUPRO@{limit} is the area under the per-region overlap for false-positive rates of pixels up to {limit}, "
         f"divided by {limit} (curve: {curve}); it is reported for all defects (Q4) and for the smallest quarter, half "
@@ -248,14 +259,15 @@ def _counted(n: int, one: str, several: str) -> str:
     return f"{n} {one if n == 1 else several}"
 
 
-def _teacher_words(protocol: EvaluationProtocol, resolutions: Sequence[int]) -> list[str]:
-    if not resolutions:
+def _teacher_words(protocol: EvaluationProtocol, resolutions: Sequence[int], own: Sequence[str]) -> list[str]:
+    if not resolutions and not own:
         return []
-    sides = " and ".join(f"{side}" for side in resolutions)
+    sides = " and ".join(f"{side}" for side in resolutions) + (" pixels" if resolutions else "")
+    sides += f"{', and on boards of their own' if sides else ''} as published ({', '.join(own)} pixels)" if own else ""
     known = f" (fingerprint {protocol.teacher_fingerprint[:16]})" if protocol.teacher_fingerprint else ""
     return [
         f"Methods on patch features share one frozen network, {protocol.teacher}{known}, whose input has a long side "
-        f"of {sides} pixels."
+        f"of {sides}."
     ]
 
 

@@ -33,7 +33,10 @@ class EvaluationProtocol:
         categories: addresses, `dataset/category`.
         options: what the loader of a dataset takes besides, by dataset; they decide the splits, and so each job's
             fingerprint.
-        resolutions: long side of the teacher's input in pixels; scores always count at the image's own size.
+        resolutions: common to all methods, long side of the teacher's input in pixels; scores always count at the
+            image's own size.
+        own_sizes: by method, the long side that it was published with, where jobs run at that besides; a job whose own
+            size is a common one is one job.
         seeds: of everything random in a method; a method without chance runs with the first only.
         teacher: name of the frozen ViT that all methods that need one share.
         teacher_fingerprint: sha256 of its weights.
@@ -45,6 +48,7 @@ class EvaluationProtocol:
     categories: tuple[str, ...]
     options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     resolutions: tuple[int, ...] = (1036,)
+    own_sizes: Mapping[str, int] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     teacher: str = "vit_base_patch14_reg4_dinov2"
     teacher_fingerprint: str = ""
@@ -67,8 +71,8 @@ class EvaluationProtocol:
     def decisive(self) -> dict[str, object]:
         """All that decides a number, by name: everything but pictures and what is merely enumerated.
 
-        Categories with their options, resolutions and seeds stand in each result; adding one leaves the results of the
-        others valid. Settings of the evaluation that the first protocols did not know are there where they differ from
+        Categories with their options, sizes and seeds stand in each result; adding one leaves the results of the others
+        valid. Settings of the evaluation that the first protocols did not know are there where they differ from
         their defaults, so that a protocol without them keeps its fingerprint.
         """
         evaluation = self.evaluation
@@ -128,6 +132,11 @@ class Job:
         return _digest((self.protocol.fingerprint, *own))
 
     @property
+    def sizes(self) -> "Sizes":
+        """Whether its resolution is common to all methods, its method's own, or both."""
+        return sizes_of(self.protocol, self.method, self.resolution)
+
+    @property
     def is_first_seed(self) -> bool:
         """Pictures and cost are kept for the first seed alone."""
         return self.seed == self.protocol.seeds[0]
@@ -144,17 +153,33 @@ def list_jobs(
 
     `seedless` methods get the first seed only, `teacherless` ones run once, whatever the resolutions.
     """
+    of_methods = [size for method, size in protocol.own_sizes.items() if method in methods]
+    every = tuple(dict.fromkeys((*protocol.resolutions, *of_methods))) or (NO_RESOLUTION,)
     jobs = []
-    for category, resolution, method, seed in product(
-        protocol.categories, protocol.resolutions, methods, protocol.seeds
-    ):
+    for category, resolution, method, seed in product(protocol.categories, every, methods, protocol.seeds):
         if method in seedless and seed != protocol.seeds[0]:
             continue
-        if method in teacherless and resolution != protocol.resolutions[0]:
+        if method in teacherless and resolution != every[0]:
+            continue
+        if method not in teacherless and resolution not in (*protocol.resolutions, protocol.own_sizes.get(method)):
             continue
         own = NO_RESOLUTION if method in teacherless else resolution
         jobs.append(Job(protocol=protocol, category=category, method=method, resolution=own, seed=seed))
     return jobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """What a resolution is to a method under a protocol: common to all methods, its own, or both at once."""
+
+    is_common: bool = True
+    is_own: bool = False
+
+
+def sizes_of(protocol: EvaluationProtocol, method: str, resolution: int) -> Sizes:
+    """See `Sizes`; a resolution that the protocol does not know is nobody's own."""
+    is_own = resolution != NO_RESOLUTION and protocol.own_sizes.get(method) == resolution
+    return Sizes(is_common=not is_own or resolution in protocol.resolutions, is_own=is_own)
 
 
 def shown_resolution(resolution: int) -> str:
