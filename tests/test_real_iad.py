@@ -1,12 +1,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dataset_trees import draw
 from tinydefects.data.mask_checks import check_masks
+from tinydefects.data.sample import Prediction
 from tinydefects.datasets.catalog import list_categories, load_category, load_training, parse_options
 from tinydefects.errors import DatasetError, ResolutionMismatchError
+from tinydefects.metrics.evaluation import evaluate
 
 GOOD, WORN = "OK/S0001/toy_0001_OK_C{view}_20231020.jpg", "NG/AK/S0002/toy__0002_NG_AK_C{view}_20231020.jpg"
 TRAINED = "OK/S0009/toy_0009_OK_C{view}_20231021.jpg"
@@ -83,6 +86,20 @@ def test_the_five_views_of_a_part_are_one_group(real_iad):
         "NG/AK/S0002": ["defect"] * 3 + ["good"] * 2,
     }
     assert list_categories("real_iad", real_iad) == ["real_iad/toy"]
+
+
+def test_a_part_is_scored_by_its_views_where_all_of_them_are_there(real_iad):
+    category = load_category("real_iad/toy", root=real_iad)
+    pairs = [(sample, gray(0.9 if "C5" in sample.id and "0002" in sample.id else 0.1)) for sample in category.test]
+    evaluation = evaluate(pairs, n_resamples=0)
+    assert (evaluation.n_parts, evaluation.n_good_parts, evaluation.part_auroc) == (2, 1, 1.0)
+    assert evaluation.image_auroc < 0.5  # the view that tells shows no defect
+    single = load_category("real_iad/toy", root=real_iad, **parse_options("real_iad", ["views=single"]))
+    assert evaluate([(sample, gray(0.1)) for sample in single.test], n_resamples=0).n_parts == 0
+
+
+def gray(score: float) -> Prediction:
+    return Prediction(np.zeros((4, 6), dtype=np.float32), score)
 
 
 def test_ids_say_split_type_part_and_file(real_iad):

@@ -9,11 +9,17 @@ import pytest
 from dataset_trees import draw
 from reference import slow_spro
 from tinydefects.data.pixels import write_png
+from tinydefects.data.sample import Prediction
 from tinydefects.datasets.catalog import load_category
 from tinydefects.datasets.mvtec import read_loco_defects
 from tinydefects.errors import DatasetError, MaskError, ResolutionMismatchError, ScoreError, SettingsError
 from tinydefects.metrics import aupro
-from tinydefects.metrics.saturated import au_spro
+from tinydefects.metrics.evaluation import evaluate
+from tinydefects.metrics.saturated import SaturatedScores, au_spro
+from tinydefects.metrics.scores import metrics_of
+from tinydefects.report.page import write_report
+from tinydefects.results.recount import differences
+from tinydefects.results.result import Result, describe_run, read_result, write_result
 
 ROW = np.array([[True, True, True, True, False, False, False, False]])
 
@@ -125,6 +131,73 @@ def test_saturations_are_those_of_the_dataset_rounded_down_and_no_larger_than_th
     assert read_loco_defects(sample)[0][1] == 24
     good = load_category("mvtec_loco/pushpins", root=loco.parents[1]).test[0]
     assert read_loco_defects(good) == []
+
+
+def loco_pairs(part, seed=0):
+    """Every test image with a map of a few distinct scores; a good and a defective image more than `loco` has."""
+    draw(part / "test/good/1.png", size=(4, 6))
+    draw(part / "test/structural_anomalies/1.png", size=(4, 6))
+    pixels = np.zeros((4, 6), dtype=np.uint8)
+    pixels[3, 1:5] = 254
+    (part / "ground_truth/structural_anomalies/1").mkdir(parents=True)
+    write_png(part / "ground_truth/structural_anomalies/1/000.png", pixels)
+    random = np.random.default_rng(seed)
+    category = load_category("mvtec_loco/pushpins", root=part.parents[1])
+    maps = [random.integers(0, 6, (4, 6)).astype(np.float32) + sample.mask() for sample in category.test]
+    return [(sample, Prediction(one, float(one.max()))) for sample, one in zip(category.test, maps, strict=True)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_evaluate_scores_the_dataset_as_the_function_and_the_restatement_do(loco, seed):
+    pairs = loco_pairs(loco, seed)
+    evaluation = evaluate(pairs, n_resamples=0, fpr_limits=(1.0, 0.3))
+    defects, maps = [read_loco_defects(sample) for sample, _ in pairs], [one.anomaly_map for _, one in pairs]
+    assert evaluation.n_saturated == sum(map(len, defects)) == 3
+    for place, limit in enumerate((1.0, 0.3)):
+        value = evaluation.spro["spro"][place]
+        assert value == pytest.approx(au_spro(defects, maps, fpr_limit=limit), abs=1e-12)
+        assert value == pytest.approx(slow_spro.au_spro(defects, maps, limit), abs=1e-12)
+    values = metrics_of(evaluation)
+    assert values["spro@1"] == evaluation.spro["spro"][0]
+    of_types = [values[f"spro_{kind}@0.3"] for kind in ("logical_anomalies", "structural_anomalies")]
+    assert (2 * of_types[0] + of_types[1]) / 3 == pytest.approx(values["spro@0.3"], abs=1e-12)
+    assert values["spro@0.3"] != pytest.approx(values["aupro@0.3"], abs=1e-3)
+
+
+def test_no_more_scores_of_a_defect_are_kept_than_saturate_it():
+    kept = SaturatedScores()
+    kept.add([(np.ones((30, 40)), 2.5)], np.arange(1200, dtype=np.float32).reshape(30, 40), "a", "b")
+    kept.add([(ROW, 99)], np.ones(ROW.shape, dtype=np.float32), "c", "b")
+    assert [one.tolist() for one in kept.scores] == [[1199, 1198, 1197], [1] * 4]
+    assert [one.tolist() for one in kept.weights] == [pytest.approx([0.4, 0.4, 0.2]), [0.25] * 4]
+    assert kept.scores[0].base is None  # not a view that holds the whole defect
+
+
+@pytest.mark.slow
+def test_what_evaluate_says_of_saturated_defects_is_stored_and_printed(loco, tmp_path):
+    evaluation = evaluate(loco_pairs(loco), n_resamples=20)
+    assert "spro@0.3" not in evaluation.intervals
+    stored = read_result(write_result(Result(evaluation=evaluation, provenance=describe_run({})), tmp_path / "a.json"))
+    assert (stored.evaluation.spro, stored.evaluation.n_saturated) == (evaluation.spro, 3)
+    assert differences(stored.evaluation) == []
+    lines = [line for line in str(evaluation).splitlines() if line.startswith(("spro", "logical", "structural"))]
+    assert [float(line.split()[1]) for line in lines[-3:]] == pytest.approx(
+        [evaluation.spro[name][0] for name in ("spro", "spro_logical_anomalies", "spro_structural_anomalies")],
+        abs=5e-5,
+    )
+    page = write_report(tmp_path / "a.json", tmp_path / "a.html").read_text(encoding="utf-8")
+    assert f">{evaluation.spro['spro'][0]:.3f}</td>" in page
+    assert "sPRO, 3 defects as outlined" in page
+
+
+def test_without_saturations_all_else_is_scored_and_a_remark_says_what_is_missing(loco):
+    (loco / "defects_config.json").unlink()
+    category = load_category("mvtec_loco/pushpins", root=loco.parents[1])
+    assert category.remarks == ("no defects_config.json, so that sPRO is left out",)
+    blank = Prediction(np.arange(24, dtype=np.float32).reshape(4, 6), 0.0)
+    evaluation = evaluate([(sample, blank) for sample in category.test], n_resamples=0)
+    assert (evaluation.n_saturated, evaluation.spro, evaluation.overall.n_defects) == (0, {}, 1)
+    assert not [name for name in metrics_of(evaluation) if "spro" in name]
 
 
 @pytest.mark.parametrize(

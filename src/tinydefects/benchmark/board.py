@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
-from tinydefects.metrics.scores import Evaluation
+from tinydefects.metrics.scores import PART_AUROC, Evaluation
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
 from tinydefects.metrics.statistics.leaderboard import Leaderboard, LeaderboardRow, leaderboard
 from tinydefects.results.protocol import NO_RESOLUTION, CostSheet, RunRecord, Sizes
@@ -82,8 +82,15 @@ class Board(Generic[FinishedT]):
             return f"{self.dataset}, each method at its own size"
         return f"{self.dataset} at {self.resolution} px" if self.resolution else self.dataset
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether all of its results score parts of several views as a whole."""
+        every = (one for by_category in self.results.values() for seeds in by_category.values() for one in seeds)
+        return all(one.evaluation.n_parts for one in every)
+
     def rank(self, metrics: Sequence[str], *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Leaderboard:
-        """All methods on these metrics, by their names: resolution is the board's."""
+        """All methods on these metrics, by their names: resolution is the board's; and on parts, where it has some."""
+        metrics = [*metrics, *([PART_AUROC] if self.has_parts else [])]
         evaluations = {
             method.name: {category: [one.evaluation for one in seeds] for category, seeds in by_category.items()}
             for method, by_category in self.results.items()

@@ -17,7 +17,7 @@ from tinydefects.data.json_files import first_fault, nan_to_null, null_to_nan, r
 from tinydefects.data.pixels import write_whole
 from tinydefects.errors import ResultError
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.scores import FPR_LIMITS, metrics_of
+from tinydefects.metrics.scores import FPR_LIMITS, PART_AUROC, metrics_of
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
 from tinydefects.metrics.statistics.leaderboard import Leaderboard
 from tinydefects.results.old_results import in_our_words
@@ -31,7 +31,7 @@ SIZES = ("", "_Q1", "_Q2", "_Q3", "_only_Q2", "_only_Q3", "_only_Q4")  # Q1 alon
 METRICS = (
     *(f"aupro{size}@{limit:g}" for limit in FPR_LIMITS for size in SIZES),
     *(f"rho@{limit:g}" for limit in FPR_LIMITS),
-    *("image_auroc", "pixel_auroc", "pixel_average_precision", "aupimo", "a50_px", "a90_px", "a90_95_px"),
+    *("image_auroc", PART_AUROC, "pixel_auroc", "pixel_average_precision", "aupimo", "a50_px", "a90_px", "a90_95_px"),
 )
 RANKED = (
     *("aupro_Q1@0.05", "aupro_Q2@0.05", "aupro_Q3@0.05", "aupro@0.05", "rho@0.05"),

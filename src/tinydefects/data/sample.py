@@ -36,6 +36,8 @@ class Sample:
 
     `id` is its place in the category, `split/type/stem` (`test/crack/000`); its anomaly map is stored under the
     same name, which is MVTec's layout. `group` names what must not be split: one part seen under several lightings.
+    `is_view` says that the images of a group are views of one part, which is defective if any of them is, and is scored
+    as a whole: by the highest of their scores.
     `mask_rule` says what masks mean, and `allowed` which doubts about them are no mistake; see `masks.py`.
     `image_bits` is how many bits the values of a 16-bit file fill, see `images.find_image_bits`.
     """
@@ -46,6 +48,7 @@ class Sample:
     mask_paths: tuple[Path, ...] = ()
     mask_rule: MaskRule = "auto"
     group: str | None = None
+    is_view: bool = False
     allowed: frozenset[str] = frozenset()
     image_bits: int = 16
 
@@ -65,6 +68,13 @@ class Sample:
     def memory_bytes(self) -> int:
         """What reading the photograph takes, see `reading_bytes`."""
         return reading_bytes(self.image_path)
+
+    def saturated_defects(self) -> "list[tuple[NDArray[np.bool_], int]] | None":
+        """Each defect with how many of its pixels count as all of it; None where the dataset says nothing of that.
+
+        Such defects are those that somebody outlined one by one: their masks (H, W) may overlap and be in pieces.
+        """
+        return None
 
     def mask(self) -> NDArray[np.bool_]:
         """(H, W) bool at the image's own size, the union of all mask files; all False where there is none.

@@ -3,7 +3,7 @@
 Sources: Bergmann et al., IJCV 129 (2021); Heckler-Kram et al., arXiv 2503.21622; Bergmann et al., IJCV 130 (2022).
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -97,7 +97,8 @@ def load_mvtec_ad2(
 def load_mvtec_loco(name: str, *, root: Path, allow_unmarked: bool = False, training_only: bool = False) -> Category:
     """Several masks for one image, `ground_truth/<type>/<stem>/*.png`; their union is the truth.
 
-    Mask values tell kinds of defect apart (`defects_config.json`); here every value above zero is a defect.
+    Mask values tell kinds of defect apart, whose saturations `defects_config.json` holds: each mask file is a defect
+    for sPRO. Without that file sPRO is left out, and said; for all else every value above zero is a defect.
 
     Raises:
         DatasetError: the category is not under `root`, or is incomplete.
@@ -110,7 +111,22 @@ def load_mvtec_loco(name: str, *, root: Path, allow_unmarked: bool = False, trai
     for kind in (child for own, child in sub_folders(folder / "test").items() if own != "good"):
         test += _loco_defects(kind, folder / "ground_truth" / kind.name, allow_unmarked)
     validation = good_samples(folder / "validation" / "good", "validation/good")
-    return accounted(Category(id=f"mvtec_loco/{name}", train=train, validation=validation, test=test), folder)
+    remarks: tuple[str, ...] = ()
+    if (folder / LOCO_CONFIG).is_file():
+        test = [LocoSample(**{one.name: getattr(sample, one.name) for one in fields(sample)}) for sample in test]
+    else:
+        remarks = (f"no {LOCO_CONFIG}, so that sPRO is left out",)
+    category = Category(id=f"mvtec_loco/{name}", train=train, validation=validation, test=test, remarks=remarks)
+    return accounted(category, folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocoSample(Sample):
+    """A photograph whose mask files are defects of their own, with saturations."""
+
+    def saturated_defects(self) -> list[tuple[NDArray[np.bool_], int]]:
+        """See `read_loco_defects`."""
+        return read_loco_defects(self)
 
 
 class _Saturation(BaseModel):

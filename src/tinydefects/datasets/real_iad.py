@@ -63,7 +63,7 @@ def load_real_iad(
     allow_unmarked: bool = False,
     training_only: bool = False,
 ) -> Category:
-    """The split of the paper; the views of one part share a `group`, `NG/AK/S0001`, so that parts can be scored whole.
+    """The split of the paper; the views of one part share a `group`, `NG/AK/S0001`, and each part is scored whole, too.
 
     Args:
         name: the class.
@@ -87,6 +87,7 @@ def load_real_iad(
         normal=split.meta.normal_class,
         files=dict(walk(folder, IMAGE_SUFFIXES).files),
         allow_unmarked=allow_unmarked or training_only,
+        are_views=views == "all",
     )
     train = listing.samples(split.train, "train")
     test = [] if training_only else listing.samples(split.test, "test")
@@ -106,6 +107,7 @@ class _Listing:
     normal: str
     files: Mapping[str, Path]
     allow_unmarked: bool
+    are_views: bool
 
     def samples(self, images: list[_Image], split: str) -> list[Sample]:
         """One for each image, in the order of their ids."""
@@ -137,6 +139,7 @@ class _Listing:
             mask_paths=(self._find(image.mask_path),) if image.mask_path and not is_good else (),
             mask_rule="above_127",
             group=match["part"],
+            is_view=self.are_views,
         )
 
     def _find(self, name: str) -> Path:

@@ -188,6 +188,7 @@ def evaluate(
         ranking = rank_spooled(gathered.pooled_defect_scores(), normal_scores)
         tally = gathered.tally(ranking, threshold)
         aupimos = image_aupimos(ranking, normal_scores, tally)
+        saturated = gathered.saturated.au_spro(normal_scores, asked.fpr_limits)
     scorer = GroupScorer(
         ranking=ranking,
         tally=tally,
@@ -196,8 +197,9 @@ def evaluate(
         own_aupros=own_aupros(ranking, tally.area_px, asked.fpr_limits),
     )
     evaluation = _conclude(gathered, scorer, category)
-    evaluation = with_decisions(evaluation, tally, threshold, image_threshold)
+    evaluation = with_parts(with_decisions(evaluation, tally, threshold, image_threshold), tally)
     evaluation = _with_aupimo(evaluation, tally, aupimos)
+    evaluation = _with_spro(evaluation, np.array(gathered.saturated.types, dtype=np.str_), saturated)
     images_px = np.array(gathered.image_px, dtype=np.int64)
     binned = bin_groups(asked.bins, tally.area_px, images_px, pixel_pitch_mm)
     highest_good = tally.highest_normal[tally.is_good]
@@ -286,6 +288,28 @@ def with_decisions(evaluation: Evaluation, tally: Tally, threshold: float, image
         )
         evaluation = replace(evaluation, image_threshold=image_threshold, image_f1=image_f1)
     return evaluation
+
+
+def with_parts(evaluation: Evaluation, tally: Tally) -> Evaluation:
+    """The AUROC of parts scored as a whole, where images are views of such."""
+    parts = tally.parts()
+    if not parts.score.size:
+        return replace(evaluation, n_parts=0, n_good_parts=0, part_auroc=np.nan)
+    return replace(
+        evaluation,
+        n_parts=parts.score.size,
+        n_good_parts=int(np.count_nonzero(parts.is_good)),
+        part_auroc=auroc(rank(parts.score[~parts.is_good], [parts.score[parts.is_good]])),
+    )
+
+
+def _with_spro(evaluation: Evaluation, types: NDArray[np.str_], own: NDArray[np.float64]) -> Evaluation:
+    """AU-sPRO of all saturated defects and of those of each type, from (D,) types and (D, L) AU-sPRO of each."""
+    if not types.size:
+        return evaluation
+    members = {"spro": np.ones(types.size, dtype=bool), **{f"spro_{kind}": types == kind for kind in np.unique(types)}}
+    spro = {name: tuple(own[chosen].mean(axis=0).tolist()) for name, chosen in members.items()}
+    return replace(evaluation, n_saturated=types.size, spro=spro)
 
 
 def _with_aupimo(evaluation: Evaluation, tally: Tally, aupimos: NDArray[np.float64]) -> Evaluation:

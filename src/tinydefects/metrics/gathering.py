@@ -18,6 +18,7 @@ from tinydefects.errors import DatasetError, ResolutionMismatchError, ScoreError
 from tinydefects.metrics.defect_signals import contrast_to_noise, own_peaks
 from tinydefects.metrics.ranking import Ranking, Tally, choose_thresholds, count_at_least
 from tinydefects.metrics.records import Crop, DefectRecord
+from tinydefects.metrics.saturated import SaturatedScores
 from tinydefects.metrics.spool import ScoreSpool
 
 SMALLEST_CROP_PX, LARGEST_CROP_PX, MARGIN_PX = 64, 160, 24
@@ -103,6 +104,7 @@ class Gathered:
     records: list[DefectRecord] = field(default_factory=list)
     image_of_defect: list[int] = field(default_factory=list)
     image_px: list[int] = field(default_factory=list)
+    saturated: SaturatedScores = field(default_factory=SaturatedScores)
     n_unmarked: int = 0
     lowest: float = np.inf
     highest: float = -np.inf
@@ -148,6 +150,7 @@ class Gathered:
             image_score=np.array(self.image_scores),
             sample_id=np.array([sample.id for sample in self.samples], dtype=np.str_),
             group=np.array([sample.group or sample.id for sample in self.samples], dtype=np.str_),
+            is_view=np.array([sample.is_view for sample in self.samples], dtype=np.bool_),
         )
 
     def _highest_normal(self, run: int) -> float:
@@ -189,6 +192,8 @@ def _gather_image(gathered: Gathered, sample: Sample, prediction: Prediction) ->
     gathered.normal_scores.add(anomaly_map[~mask] if marked else np.empty(0, np.float32))
     gathered.n_unmarked += not marked
     image: NDArray[np.uint8] | None = None
+    outlined = sample.saturated_defects() if marked else None
+    gathered.saturated.add(outlined or [], anomaly_map, sample.id, sample.defect_type)
     defects = find_defects(mask, next(iter(sample.mask_paths), sample.id)) if marked else []
     require_few(len(gathered.records) + len(defects), "this evaluation")
     for defect, own_peak in zip(defects, own_peaks(anomaly_map, mask, defects), strict=True):

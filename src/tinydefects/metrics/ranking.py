@@ -8,7 +8,7 @@ are drawn are its rows, each a point of the exact curve.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -167,6 +167,15 @@ def _scores_at(ascending: Scores, places: NDArray[np.int64]) -> Scores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Parts:
+    """P parts of several views each: (P,) the image of one view, the highest score of all, whether all are good."""
+
+    first_view: NDArray[np.int64]
+    score: NDArray[np.float64]
+    is_good: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tally:
     """Counts of pixels at G thresholds for I images and D defects, in the order the images came.
 
@@ -184,6 +193,8 @@ class Tally:
         defect_type: (D,) names.
         is_good: (I,) label of each image; image_score: (I,) its score.
         sample_id: (I,) names; group: (I,) images of one scene or part carry one name and are resampled together.
+        is_view: (I,) whether the group of an image is a part that is scored as a whole, by the highest score of its
+            views; (0,) where nothing is known of parts.
     """
 
     thresholds: NDArray[np.float32]
@@ -201,6 +212,17 @@ class Tally:
     image_score: NDArray[np.float64]
     sample_id: NDArray[np.str_]
     group: NDArray[np.str_]
+    is_view: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
+
+    def parts(self) -> "Parts":
+        """The parts that are scored as a whole, none where no image is a view of one."""
+        views = np.flatnonzero(self.is_view)
+        _, first, part = np.unique(self.group[views], return_index=True, return_inverse=True)
+        score = np.full(first.size, -np.inf)
+        np.maximum.at(score, part, self.image_score[views])
+        is_good = np.ones(first.size, dtype=np.bool_)
+        np.logical_and.at(is_good, part, self.is_good[views])
+        return Parts(first_view=views[first], score=score, is_good=is_good)
 
 
 def choose_thresholds(ranking: Ranking, decision_threshold: float = float("nan")) -> NDArray[np.float32]:

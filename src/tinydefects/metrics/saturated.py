@@ -5,7 +5,9 @@ with area A and saturation s, a map that marks n of its pixels finds min(n / s, 
 along its whole length. With s = A for every region this is PRO.
 """
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinydefects.errors import DatasetError, MaskError, ResolutionMismatchError, ScoreError, SettingsError
-from tinydefects.metrics.curves import exact_curve
+from tinydefects.metrics.curves import exact_curve, level_areas
 from tinydefects.metrics.ranking import rank_spooled
 from tinydefects.metrics.spool import ScoreSpool
 
@@ -52,13 +54,57 @@ def au_spro(defects: Iterable[Sequence[Defect]], maps: Iterable[ArrayLike], *, f
             is_normal = np.ones(anomaly_map.shape, dtype=bool)
             for defect in found:
                 mask, saturation_px = _defect(defect, anomaly_map.shape, place)
-                descending = np.sort(anomaly_map[mask])[::-1]
-                scores.append(descending)
-                weights.append(np.diff(np.minimum(np.arange(descending.size + 1) / saturation_px, 1.0)))
+                found_scores, found_weights = saturating(anomaly_map[mask], saturation_px)
+                scores.append(found_scores)
+                weights.append(found_weights)
                 is_normal &= ~mask
             normal_scores.add(anomaly_map[is_normal])
         weight = np.concatenate(weights) / max(1, len(weights) - 1)
         return exact_curve(rank_spooled(np.concatenate(scores), normal_scores), weight).area(fpr_limit=fpr_limit)
+
+
+def saturating(scores: NDArray[np.float32], saturation_px: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Of a defect's (A,) scores those that saturate it, descending, and what share of it each adds, in all 1.
+
+    `saturation_px` is at least 1 and at most A; the lower scores add nothing.
+    """
+    descending = np.sort(scores)[::-1][: math.ceil(saturation_px)].copy()
+    return descending, np.diff(np.minimum(np.arange(descending.size + 1) / saturation_px, 1.0))
+
+
+@dataclass(slots=True)
+class SaturatedScores:
+    """What a stream of images leaves of their saturated defects: a few scores of each, in memory.
+
+    `types` is that of each defect; `scores` and `weights` are those of `saturating`.
+    """
+
+    types: list[str] = field(default_factory=list)
+    scores: list[NDArray[np.float32]] = field(default_factory=list)
+    weights: list[NDArray[np.float64]] = field(default_factory=list)
+
+    def add(self, defects: Sequence[Defect], anomaly_map: NDArray[np.float32], sample_id: str, kind: str) -> None:
+        """Take in the defects of one image with its (H, W) map.
+
+        Raises:
+            MaskError, ResolutionMismatchError: a defect that cannot be scored.
+        """
+        for number, defect in enumerate(defects):
+            mask, saturation_px = _defect(defect, anomaly_map.shape, f"{sample_id}, defect {number}")
+            scores, weights = saturating(anomaly_map[mask], saturation_px)
+            self.types.append(kind)
+            self.scores.append(scores)
+            self.weights.append(weights)
+
+    def au_spro(self, normal_scores: ScoreSpool, fpr_limits: Sequence[float]) -> NDArray[np.float64]:
+        """(D, L) AU-sPRO of each defect alone, whose mean over any of them is theirs; nan without a normal pixel."""
+        if not self.scores:
+            return np.empty((0, len(fpr_limits)))
+        ranking = rank_spooled(np.concatenate(self.scores), normal_scores)
+        shares = np.concatenate(self.weights)
+        starts = np.cumsum([0, *(one.size for one in self.scores[:-1])])
+        columns = [level_areas(ranking, fpr_limit=limit)[ranking.level] * shares for limit in fpr_limits]
+        return np.stack([np.add.reduceat(column, starts) for column in columns], axis=1)
 
 
 def _map(values: ArrayLike, place: int) -> NDArray[np.float32]:
@@ -68,13 +114,12 @@ def _map(values: ArrayLike, place: int) -> NDArray[np.float32]:
     return anomaly_map
 
 
-def _defect(defect: Defect, shape: tuple[Any, ...], place: int) -> tuple[NDArray[np.bool_], float]:
+def _defect(defect: Defect, shape: tuple[Any, ...], place: int | str) -> tuple[NDArray[np.bool_], float]:
     mask, saturation_px = np.asarray(defect[0], dtype=bool), float(defect[1])
+    named = (f"maps[{place}]", f"defects[{place}]") if isinstance(place, int) else (place, place)
     if mask.shape != shape:
-        raise ResolutionMismatchError(f"maps[{place}]: is {shape}, the mask of a defect {mask.shape}; resample the map")
+        raise ResolutionMismatchError(f"{named[0]}: is {shape}, the mask of a defect {mask.shape}; resample the map")
     area = int(np.count_nonzero(mask))
     if not area or not saturation_px >= 1:
-        raise MaskError(
-            f"defects[{place}]: a defect of {area} pixels with saturation {saturation_px:g}; both are at least 1"
-        )
+        raise MaskError(f"{named[1]}: a defect of {area} pixels with saturation {saturation_px:g}; both are at least 1")
     return mask, min(saturation_px, area)

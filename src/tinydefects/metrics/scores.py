@@ -24,8 +24,10 @@ from tinydefects.notebook import number, paragraphs, table, whisker
 FPR_LIMITS = (0.30, 0.10, 0.05, 0.01)
 FEW_DEFECTS, FEW_IMAGES = 10, 5
 UNKNOWN = Interval(low=float("nan"), high=float("nan"))
+PART_AUROC = "part_auroc"  # of datasets that know parts of several views
 WHOLE_TOLD = {
     "image_auroc": "image AUROC",
+    PART_AUROC: "part AUROC (sample-level)",
     "image_average_precision": "image AP",
     "image_best_f1": "image best F1 (oracle threshold)",
     "image_f1": "image F1 at the given threshold",
@@ -37,17 +39,8 @@ WHOLE_TOLD = {
     "aupimo": "AUPIMO",
 }
 WHOLE = (
-    "pixel_auroc",
-    "pixel_average_precision",
-    "pixel_best_f1",
-    "pixel_f1",
-    "seg_f1",
-    "aupimo",
-    "image_auroc",
-    "image_average_precision",
-    "image_best_f1",
-    "image_f1",
-    "image_fpr_at_95_tpr",
+    *("pixel_auroc", "pixel_average_precision", "pixel_best_f1", "pixel_f1", "seg_f1", "aupimo"),
+    *("image_auroc", "image_average_precision", "image_best_f1", "image_f1", "image_fpr_at_95_tpr"),
 )
 SIZES = ("a50_px", "a90_px", "a90_95_px")
 
@@ -59,6 +52,9 @@ class Evaluation:
     Attributes:
         curve_rule: `exact` (tie-aware, every threshold), `published_99` (the 99-point rule of published tables) or
             `normal_thresholds` (what that rule tends to with ever more points).
+        n_parts, n_good_parts: parts of several views, where the dataset has such, and those without a defective view.
+        part_auroc: AUROC of parts, each scored by the highest image score of its views: Real-IAD's sample level.
+        spro: AU-sPRO at each limit (`saturated.py`), by name: of all `n_saturated` defects of MVTec LOCO, of each type.
         n_unmarked_images: defective images whose mask is empty; they count for the image numbers, their pixels nowhere.
         overall: all defects.
         cumulative: Q1, Q2, Q3, Q4 as published: areas up to the 25, 50, 75, 100 % quantile; Q4 is all.
@@ -114,6 +110,11 @@ class Evaluation:
     image_threshold: float = float("nan")
     image_f1: float = float("nan")
     image_fpr_at_95_tpr: float = float("nan")
+    n_parts: int = 0
+    n_good_parts: int = 0
+    part_auroc: float = float("nan")
+    n_saturated: int = 0
+    spro: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     detectability: Detectability = field(default_factory=Detectability)
     bins: tuple[SizeBins, ...] = ()
     pixel_pitch_mm: float = float("nan")
@@ -147,6 +148,7 @@ def summary(evaluation: Evaluation) -> str:
         f"{'rho':<{width}}{_numbers(evaluation.rho)}           mean(Q1..Q4) * min(Q1, Q4) / max(Q1, Q4)",
         *_intervals("rho", evaluation, width),
         *(line for group in by_name for line in _rows(group, evaluation, width)),
+        *_saturated(evaluation, width),
     ]
     by_pixel = [
         f"pixel AUROC {_number('pixel_auroc', evaluation)}  AP {_number('pixel_average_precision', evaluation)}  "
@@ -160,6 +162,7 @@ def summary(evaluation: Evaluation) -> str:
         f"image AUROC {_number('image_auroc', evaluation)}  AP {_number('image_average_precision', evaluation)}  "
         f"best F1 {_number('image_best_f1', evaluation)} (oracle threshold)  "
         f"FPR at 95 % TPR {_number('image_fpr_at_95_tpr', evaluation)}",
+        *_parts(evaluation),
         *(by_pixel if outlined else _by_type(evaluation)),
         *_decisions(evaluation),
         *_detected(evaluation),
@@ -176,7 +179,11 @@ def html_summary(evaluation: Evaluation) -> str:
     rows.insert(len(evaluation.cumulative), ["rho", *_html_numbers("rho", evaluation.rho, evaluation), "", ""])
     limits = [f"AUPRO at {100 * limit:g} %" for limit in evaluation.fpr_limits]
     by_group = table(["", *limits, "defects", "area, px"], rows, caption=_heading(evaluation))
-    given = {"pixel_f1": evaluation.threshold, "image_f1": evaluation.image_threshold}
+    given = {
+        "pixel_f1": evaluation.threshold,
+        "image_f1": evaluation.image_threshold,
+        PART_AUROC: evaluation.part_auroc,
+    }
     whole = [_html_whole(name, evaluation) for name in WHOLE_TOLD if given.get(name, 0) == given.get(name, 0)]
     legend = "Q1 is the smallest quarter of the defects, Q4 is all; in small: 95 % intervals, images resampled"
     remarks = [legend, *_detected(evaluation), *_cautions(evaluation)]
@@ -224,6 +231,18 @@ def nothing_outlined(evaluation: Evaluation) -> str:
     return f"{why}: AUPRO, rho, pixel AUROC, AUPIMO and sizes are undefined"
 
 
+def _parts(evaluation: Evaluation) -> list[str]:
+    n_good, n_all = evaluation.n_good_parts, evaluation.n_parts
+    told = f"{WHOLE_TOLD[PART_AUROC]} {_number(PART_AUROC, evaluation)}: {n_good} good and {n_all - n_good} defective"
+    return [f"{told} parts, each by the highest score of its views"] if n_all else []
+
+
+def _saturated(evaluation: Evaluation, width: int) -> list[str]:
+    rows = [f"{name.removeprefix('spro_'):<{width}}{_numbers(own)}" for name, own in evaluation.spro.items()]
+    told = f"{evaluation.n_saturated:>9}  as outlined, each up to its saturation"
+    return [rows[0] + told, *(rows[1:] if len(rows) > 2 else [])] if rows else []
+
+
 def _by_type(evaluation: Evaluation) -> list[str]:
     """Image AUROC of each type, for categories that have nothing else to tell them apart by; one type needs no line."""
     types = evaluation.by_type if len(evaluation.by_type) > 1 else ()
@@ -236,10 +255,8 @@ def _by_type(evaluation: Evaluation) -> list[str]:
 
 def _decisions(evaluation: Evaluation) -> list[str]:
     """F1 at the thresholds that were given; often nothing."""
-    decided = [
-        ("pixel", "pixel_f1", " (SegF1)", evaluation.threshold),
-        ("image", "image_f1", "", evaluation.image_threshold),
-    ]
+    pixel = ("pixel", "pixel_f1", " (SegF1)", evaluation.threshold)
+    decided = [pixel, ("image", "image_f1", "", evaluation.image_threshold)]
     return [
         f"{kind} F1{name} {_number(metric, evaluation)}, scores above {threshold:g}"
         for kind, metric, name, threshold in decided
@@ -302,7 +319,11 @@ def metrics_of(evaluation: Evaluation) -> dict[str, float]:
         for limit, aupro in zip(evaluation.fpr_limits, group.aupro, strict=True):
             values[f"aupro{group.suffix}@{short(limit)}"] = aupro
     values |= {f"rho@{short(limit)}": rho for limit, rho in zip(evaluation.fpr_limits, evaluation.rho, strict=True)}
+    for name, spro in evaluation.spro.items():
+        values |= {f"{name}@{short(limit)}": one for limit, one in zip(evaluation.fpr_limits, spro, strict=True)}
     values |= {name: getattr(evaluation, name) for name in WHOLE}
+    if evaluation.n_parts:
+        values[PART_AUROC] = evaluation.part_auroc
     values |= {name: getattr(evaluation.detectability.fit, name) for name in SIZES}
     return values | {f"image_auroc{group.suffix}": group.image_auroc for group in groups if group.suffix}
 

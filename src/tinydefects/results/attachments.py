@@ -70,6 +70,7 @@ def unpack_tally(packed: bytes) -> Tally:
     with np.load(io.BytesIO(packed), allow_pickle=False) as stored:
         known = dict(stored)
     known.setdefault("own_peak", np.full_like(known["peak"], np.nan))  # before format 4 of results nobody looked
+    known.setdefault("is_view", np.empty(0, dtype=np.bool_))  # before format 8 nobody asked
     arrays: dict[str, NDArray[Any]] = {field.name: known[field.name] for field in fields(Tally)}
     for name in STEPPED:
         arrays[name] = np.cumsum(arrays[name], axis=1, dtype=np.int32)

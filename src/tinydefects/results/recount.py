@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tinydefects.data.sample import defect_type_of
 from tinydefects.metrics.curves import FPR_BOUNDS, auroc, average_precision, best_f1, fpr_at_tpr
 from tinydefects.metrics.detectability import measure_detectability
-from tinydefects.metrics.evaluation import with_decisions
+from tinydefects.metrics.evaluation import with_decisions, with_parts
 from tinydefects.metrics.groups import GroupScorer, bin_groups, quartile_areas, rho, size_and_type_groups
 from tinydefects.metrics.ranking import Ranking, Tally, rank
 from tinydefects.metrics.records import GroupScores
@@ -170,7 +170,8 @@ def _recounted(evaluation: Evaluation, tally: Tally) -> Evaluation:
             for number, (record, name) in enumerate(zip(evaluation.defects, names, strict=True))
         ),
     )
-    return with_decisions(counted, tally, evaluation.threshold, evaluation.image_threshold)
+    decided = with_decisions(counted, tally, evaluation.threshold, evaluation.image_threshold)
+    return with_parts(decided, tally)
 
 
 def _groups(evaluation: Evaluation, tally: Tally) -> list[GroupScores]:

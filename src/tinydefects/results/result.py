@@ -34,9 +34,9 @@ from tinydefects.results.attachments import pack_crops, pack_tally, unpack_crops
 from tinydefects.results.old_results import add_keys, result_in_our_words, with_members
 from tinydefects.results.protocol import RunRecord
 
-# 1 had neither tally nor intervals, 2 no run record, 3 no keys of groups, 4 peers, 5 exhibits, 6 no digest of itself;
-# all are read.
-FORMAT = 7
+# 1 had neither tally nor intervals, 2 no run record, 3 no keys of groups, 4 peers, 5 exhibits, 6 no digest of itself,
+# 7 no parts; all are read.
+FORMAT = 8
 RECORDED_PACKAGES = ("tinydefects", "numpy", "scipy", "pillow", "tifffile", "torch", "timm")
 with_config(ConfigDict(arbitrary_types_allowed=True))(Tally)  # stored and read on its own
 CONTENT = "content_sha256"  # of all that a result file says besides

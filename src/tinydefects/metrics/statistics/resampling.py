@@ -61,7 +61,9 @@ class Resampler:
             np.array([*plan.members.values()]).astype(np.float64).reshape(len(plan.members), len(self._share))
         )
         self._holds = self._members_by_image()
-        self._image_levels = _ImageLevels(tally)
+        self._image_levels = _ImageLevels(tally.image_score, tally.is_good)
+        self._parts = tally.parts()
+        self._part_levels = _ImageLevels(self._parts.score, self._parts.is_good)
         self._threshold_place = int(np.searchsorted(-tally.thresholds, -plan.threshold, side="left")) - 1
 
     def under(self, weights: Array, names: Collection[str] = ()) -> dict[str, Array]:
@@ -96,6 +98,7 @@ class Resampler:
                 ("pixel", "seg"): lambda: self._pixels(weights, normal, rate),
                 ("aupimo",): lambda: {"aupimo": self._aupimo(weights)},
                 ("image",): lambda: self._images(weights),
+                ("part",): lambda: self._of_parts(weights),
                 ("a50", "a90"): lambda: self._sizes(weights),
             }
             asked = (kind for kind in kinds if not names or any(name.startswith(kind) for name in names))
@@ -168,16 +171,23 @@ class Resampler:
         metrics |= {f"image_auroc{name}": in_group[:, n] for n, name in enumerate(self._plan.members) if name}
         return metrics | levels.metrics(weights, self._plan.image_threshold)
 
+    def _of_parts(self, weights: Array) -> dict[str, Array]:
+        """A part is drawn as often as any of its views: they are one group."""
+        if not self._parts.score.size:
+            return {}
+        drawn = weights[:, self._parts.first_view]
+        return {"part_auroc": _mean(self._part_levels.share_beaten(drawn), drawn * ~self._parts.is_good)}
+
 
 class _ImageLevels:
-    """Images in order of their score, equal scores together: K levels, the highest first."""
+    """Images, or parts, in order of their (I,) score, equal scores together: K levels, the highest first."""
 
-    def __init__(self, tally: Tally) -> None:
-        self.scores, level = np.unique(-tally.image_score, return_inverse=True)
+    def __init__(self, score: Array, is_good: NDArray[np.bool_]) -> None:
+        self.scores, level = np.unique(-score, return_inverse=True)
         self._order = np.argsort(level, kind="stable")
         self._starts = np.searchsorted(level[self._order], np.arange(self.scores.size))
         self._level = level
-        self._is_good = tally.is_good
+        self._is_good = is_good
 
     def _at_least(self, weights: Array) -> tuple[Array, Array]:
         """Weighted number of good and of defective images that reach each level, (B, K) each."""

@@ -24,7 +24,7 @@ from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 from tinydefects.metrics.groups import images_of
 from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.records import Interval
-from tinydefects.metrics.scores import SIZES, Evaluation, groups_of, metrics_of
+from tinydefects.metrics.scores import PART_AUROC, SIZES, Evaluation, groups_of, metrics_of
 from tinydefects.metrics.statistics.resampling import Array, Plan, Resampler
 
 LEVEL = 0.95
@@ -110,8 +110,12 @@ def exact_interval(n_found: float, n: int) -> tuple[float, float]:
 def n_trials(metric: str, tally: Tally, plan: Plan) -> int:
     """How many independent pairs of a good and a defective image stand behind a metric: the fewer of the two.
 
-    Images of one group are one. AUPRO and metrics of pixels find their normal pixels in defective images as well.
+    Images of one group are one, and a part counts once whatever its views. AUPRO and metrics of pixels find their
+    normal pixels in defective images as well.
     """
+    if metric == PART_AUROC:
+        is_good = tally.parts().is_good
+        return int(min(np.count_nonzero(is_good), np.count_nonzero(~is_good)))
     everything = np.ones(tally.area_px.size, dtype=bool)
     behind = ~tally.is_good if metric.startswith("image_") else images_of(tally, "", everything)
     for suffix, members in plan.members.items():
