@@ -25,14 +25,15 @@ from tinydefects.benchmark.run_folder import divide_results, read_benchmark, sha
 from tinydefects.benchmark.summary import RANKED, summarise
 from tinydefects.benchmark.text import SHOWN, describe_leaderboard
 from tinydefects.errors import ResultError
+from tinydefects.methods.method import STAGES
 from tinydefects.metrics.evaluation import EvaluationSettings, evaluate
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.statistics.leaderboard import LeaderboardRow
-from tinydefects.report.boards import cost_rows, undominated
+from tinydefects.report.boards import undominated
 from tinydefects.report.crops import RAREST, CropStore, NormalShares, colour_shares, encode_crops
 from tinydefects.report.figures import mean_pro_curve, pod_figure, size_figure
 from tinydefects.report.gallery import Gallery, defect_crops, pictured_results
-from tinydefects.report.leaderboard import csv_link, metric_names, rank_board
+from tinydefects.report.leaderboard import cost_rows, cost_texts, csv_link, metric_names, rank_board
 from tinydefects.report.page import write_report
 from tinydefects.report.theme import looks, short_name, spread_out
 from tinydefects.results.protocol import EvaluationProtocol, Job
@@ -322,6 +323,25 @@ def test_costs_are_means_over_the_categories_that_most_methods_were_timed_in(sto
     assert TWILL in ranked.leaderboard.categories
     assert {len(sheets) for sheets in ranked.costs.values()} == {1}
     assert {row.method for row in cost_rows(ranked)} == {STRONG, WEAK, PLAIN}
+
+
+def test_times_by_stage_memory_and_size_are_in_every_form_of_the_board(page, ranked, stored):
+    rows = csv.DictReader(io.StringIO(unquote(csv_link([ranked]).partition(",")[2])))
+    row = next(row for row in rows if row["method"] == "strong")
+    stages = {name: row[f"{name}_ms"] for name in STAGES}
+    assert stages == {"decode": "", "resize": "", "transfer": "", "teacher": "1.667", "method": "1.667", "map": ""}
+    assert [row[name] for name in ("rest_ms", "best_batch_ms_per_image", "peak_memory_mb", "teacher_mb", "own_mb")] == [
+        *("1.667", "1.667", "100", "20", "1.235")
+    ]
+    heads, texts = cost_texts(ranked)
+    assert heads[:4] == ["method", "teacher ms", "method ms", "rest ms"]
+    assert texts[0] == ["strong", "1.67", "1.67", "1.67", "5", "1.67", "100", "20", "1.23"]
+    lines = describe_leaderboard(boards(stored)[0], ranked.board.rank([*SHOWN], n_resamples=20)).splitlines()
+    assert re.findall(r"\S+", lines[1])[-2:] == ["ms", "MB"]
+    assert re.findall(r"\S+", lines[2])[-2:] == ["5", "21.2"]
+    shown = re.search(r'<table class="sortable ranks">.*?</table>', page, flags=re.DOTALL)[0]
+    assert 'data-value="21234567">21</td>' in shown
+    assert 'title="to the device and back, normalising included">transfer</button>' in page
 
 
 def test_who_was_never_timed_has_no_row(stored):

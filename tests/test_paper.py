@@ -124,6 +124,19 @@ def test_the_csv_holds_every_metric_with_its_interval_and_verdict(written, ranke
         assert float(row["interval_low"]) == pytest.approx(known.interval.low, rel=1e-5, abs=1e-9)
 
 
+def test_costs_have_a_table_of_their_own(written):
+    head, _, first, *_ = (written / "costs_cloth_64.md").read_text().splitlines()
+    cells = [cell.strip() for cell in head.split("|")[1:-1]]
+    assert cells[:3] == ["method", "decode ms", "rest ms"]
+    assert cells[-3:] == ["peak MB", "teacher MB", "own MB"]
+    assert [cell.strip() for cell in first.split("|")[-4:-1]] == ["100", "10", "0.000123"]
+    body = (written / "costs_cloth_64.tex").read_text()
+    lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert len(lines) == 1 + 2  # one was not timed
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {len(cells) - 1}
+    assert "costs_cloth_64.tex" in (written / "example.tex").read_text()
+
+
 def test_figures_are_a_column_wide_pdf_and_svg_with_letters_as_letters(written, results, tmp_path):
     svgs, pdfs = (sorted(written.glob(f"figure_cloth_64_*.{form}")) for form in ("svg", "pdf"))
     assert [path.stem for path in svgs] == [path.stem for path in pdfs]

@@ -4,13 +4,23 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from tinydefects.benchmark.board import NOT_TOLD_MARK, Board, FinishedT, MethodAt, beside, headline_rows
+from tinydefects.benchmark.board import (
+    NOT_TOLD_MARK,
+    Board,
+    FinishedT,
+    MethodAt,
+    beside,
+    headline_rows,
+    milliseconds,
+    timed_sheets,
+)
 from tinydefects.benchmark.estimate import Estimate, Plan
 from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.benchmark.runner import Outcome, Task
+from tinydefects.metrics.scores import PART_AUROC
 from tinydefects.metrics.statistics.leaderboard import NOT_TOLD, Leaderboard, LeaderboardRow
 from tinydefects.progress import Progress
-from tinydefects.results.protocol import Job, shown_resolution
+from tinydefects.results.protocol import CostSheet, Job, shown_resolution
 
 SHOWN = {
     "aupro_Q1@0.05": "Q1",
@@ -22,6 +32,9 @@ SHOWN = {
 }
 BESIDE = ("aupro_Q1@0.05", "aupro_Q4@0.05")  # of what is shown, at own sizes
 LEGEND = "means over categories of means over seeds; = cannot be told from the best; intervals are in the report"
+COST_LEGEND = (
+    "ms: one image from file to map, by stages in the report; MB: the shared teacher and what the method keeps"
+)
 FIRST_COLUMN = "AUPRO@5 %"
 BAR = "seconds of work (estimate)"
 N_NAMED = 3  # running jobs that a line names
@@ -110,9 +123,15 @@ def describe_leaderboard(
     names = [row.method for row in headline_rows(found)]
     labels = {one.name: one.label if board.at_own_sizes else one.name for one in board.methods}
     width = max(len(name) for name in (*labels.values(), FIRST_COLUMN))
-    columns = [{row.method: row for row in found.of(metric)} for metric in SHOWN]
+    shown = SHOWN | ({PART_AUROC: "part AUROC"} if board.has_parts else {})
+    columns = [{row.method: row for row in found.of(metric)} for metric in shown]
     cells = {name: "".join(_cell(column[name]) for column in columns) for name in names}
-    heads = "".join(f"{short:>10}  " for short in SHOWN.values())
+    heads = "".join(f"{short:>10}  " for short in shown.values())
+    sheets = timed_sheets(board.cost_sheets(found.categories))
+    if sheets:
+        heads += f"{'ms':>8}{'MB':>8}  "
+        for method in board.methods:
+            cells[method.name] += _costs(sheets.get(method, ()))
     if own is not None:
         sizes, at_own = own
         heads += f"{'own px':>8}" + "".join(f"{f'own {SHOWN[metric]}':>10}  " for metric in BESIDE)
@@ -128,6 +147,14 @@ def describe_leaderboard(
     if board.without_own:
         lines.append(f"no result at a published size: {', '.join(board.without_own)}")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _costs(sheets: Sequence[CostSheet]) -> str:
+    """Milliseconds for one image, and all that is kept to predict: the shared teacher, and what the method adds."""
+    if not sheets:
+        return f"{'–':>8}{'–':>8}  "
+    model = max(sheet.teacher_bytes + sheet.method_bytes for sheet in sheets) / 1e6
+    return f"{milliseconds(sheets):>8.3g}{model:>8.3g}  "
 
 
 def _cell(row: LeaderboardRow) -> str:

@@ -52,7 +52,7 @@ def benchmark(
 
 def _print_leaderboards(done: "BenchmarkRun", as_json: bool) -> None:
     """Those of all results in the folder, as the report shows them: also of methods that this run left alone."""
-    from tinydefects.benchmark.text import LEGEND, describe_leaderboards, leaderboard_numbers
+    from tinydefects.benchmark.text import COST_LEGEND, LEGEND, describe_leaderboards, leaderboard_numbers
 
     ranked = done.leaderboards()
     numbers = [leaderboard_numbers(board, found) for board, found in ranked]
@@ -60,4 +60,4 @@ def _print_leaderboards(done: "BenchmarkRun", as_json: bool) -> None:
     shard, counts = done.settings.shard, {"finished": len(done.finished), "failed": done.failed}
     nothing = f"shard {shard}: {counts['finished']} jobs finished" if shard else "no results"
     content = {"results": str(done.folder), **counts, "leaderboards": numbers}
-    print_result(content, as_json, f"{text}\n{LEGEND}" if ranked else nothing)
+    print_result(content, as_json, f"{text}\n{LEGEND}\n{COST_LEGEND}" if ranked else nothing)

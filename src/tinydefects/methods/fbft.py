@@ -74,7 +74,9 @@ class FbftMethod:
         with clock("transfer"):
             earlier, later = (block.to(device) for block in blocks)
         with clock("method"):
-            return self.patch_scores(earlier, later).float().cpu().numpy()
+            scores = self.patch_scores(earlier, later).float()
+        with clock("transfer"):
+            return scores.cpu().numpy()
 
     def _digest(self, samples: Sequence[Sample]) -> str:
         """Of all that the students depend on: settings, teacher and the training pixels in their order."""

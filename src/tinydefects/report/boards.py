@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinydefects.benchmark.board import MethodAt, beside, milliseconds
+from tinydefects.benchmark.board import MethodAt, beside
 from tinydefects.benchmark.run_folder import StoredResult
 from tinydefects.data.json_files import nan_to_null
-from tinydefects.methods.method import STAGES
 from tinydefects.metrics.detectability import Detectability
 from tinydefects.metrics.groups import QUARTILES
+from tinydefects.metrics.scores import PART_AUROC
 from tinydefects.report.figures import INCHES_A_LABEL, WIDE_INCHES, mean_pro_curve, pod_figure, pro_figure, size_figure
-from tinydefects.report.leaderboard import Cell, RankedBoard, first_seeds, metric_names
+from tinydefects.report.leaderboard import Cell, CostRow, RankedBoard, cost_rows, first_seeds, metric_names
 from tinydefects.report.theme import LABEL_POINTS, STAND_INS, Look, height_points, short_name, spread_out, themed_svg
 from tinydefects.report.words import rate_in_words
-from tinydefects.results.protocol import CostSheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,72 +26,6 @@ if TYPE_CHECKING:
 Points = Mapping[MethodAt, tuple[float, float]]  # ms and AUPRO
 
 TITLES = {"Q1": "Q1, smallest", "Q4": "Q4, all"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CostRow:
-    """Times in ms for one image at batch 1 unless said otherwise; the memory of the category that takes most.
-
-    Attributes:
-        stages: by name, those that the method has in every category.
-        end_to_end: from file to map and score; `quartiles` its lower and upper quartile.
-        best_batch_ms: at the batch size that is fastest in each category; `best_batches` are these sizes.
-        n_beside: the most jobs that ran on the machine at the same time; above 0, times are upper bounds.
-    """
-
-    method: MethodAt
-    stages: Mapping[str, float]
-    end_to_end: float
-    quartiles: tuple[float, float]
-    best_batch_ms: float
-    best_batches: tuple[int, ...]
-    peak_memory_bytes: int
-    teacher_bytes: int
-    own_bytes: int
-    place: str
-    n_beside: int
-
-    @property
-    def rest(self) -> float:
-        """What the stages leave of the whole."""
-        return max(0.0, self.end_to_end - sum(self.stages.values()))
-
-
-def cost_rows(ranked: RankedBoard) -> tuple[CostRow, ...]:
-    """A row for each method that was measured in every timed category, the fastest first."""
-    rows = [_row(method, ranked.costs[method]) for method in ranked.methods if method in ranked.costs]
-    return tuple(sorted(rows, key=lambda row: row.end_to_end))
-
-
-def _row(method: MethodAt, sheets: Sequence[CostSheet]) -> CostRow:
-    stages = [stage for stage in STAGES if all(stage in sheet.stages for sheet in sheets)]
-    best = [sheet.by_batch.get(sheet.best_batch, sheet.end_to_end).median_ms for sheet in sheets]
-    return CostRow(
-        method=method,
-        stages={stage: _mean([sheet.stages[stage].median_ms for sheet in sheets]) for stage in stages},
-        end_to_end=milliseconds(sheets),
-        quartiles=(
-            _mean([sheet.end_to_end.low_ms for sheet in sheets]),
-            _mean([sheet.end_to_end.high_ms for sheet in sheets]),
-        ),
-        best_batch_ms=_mean(best),
-        best_batches=tuple(sorted({sheet.best_batch for sheet in sheets})),
-        peak_memory_bytes=max(sheet.peak_memory_bytes for sheet in sheets),
-        teacher_bytes=max(sheet.teacher_bytes for sheet in sheets),
-        own_bytes=max(sheet.method_bytes for sheet in sheets),
-        place="; ".join(sorted({_place(sheet) for sheet in sheets})),
-        n_beside=max(sheet.n_beside for sheet in sheets),
-    )
-
-
-def _place(sheet: CostSheet) -> str:
-    height, width = sheet.image_size
-    threads = f", {sheet.threads} thread{'s' * (sheet.threads != 1)}"
-    return f"{sheet.device}{threads}, images of {height} x {width} px"
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
 
 
 def cost_figure(ranked: RankedBoard, limit: float, drawn_as: Mapping[MethodAt, Look], key: str) -> str:
@@ -243,6 +176,7 @@ def make_view(
     """All that the page shows of a board, drawn; `key` is the part of the page it stands in, `among` are all boards."""
     limits = ranked.limits
     by_metric = {name: ranked.by_category(name) for name in metric_names(limits)}
+    parts = [PART_AUROC] if ranked.board.has_parts else []
     categories = ranked.leaderboard.categories
     values = {
         name: [[round(by_category.get(one, np.nan), 4) for one in categories] for by_category in by_method.values()]
@@ -251,7 +185,7 @@ def make_view(
     return BoardView(
         key=key,
         ranked=ranked,
-        columns={name: ranked.cells(name) for name in metric_names(limits)},
+        columns={name: ranked.cells(name) for name in (*metric_names(limits), *parts)},
         size_svgs={limit: size_figure(ranked, limit, drawn_as, f"{key}-size-{limit:g}") for limit in limits},
         cost_svgs={limit: cost_figure(ranked, limit, drawn_as, f"{key}-cost-{limit:g}") for limit in limits}
         if ranked.costs

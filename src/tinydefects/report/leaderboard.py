@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 
 from tinydefects.benchmark.board import Board, MethodAt, headline_limit, headline_rows, milliseconds, timed_sheets
 from tinydefects.benchmark.run_folder import StoredResult
+from tinydefects.methods.method import STAGES
 from tinydefects.metrics.groups import QUARTILES
 from tinydefects.metrics.hit_miss import SizeFit, fit_sizes
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.statistics.leaderboard import BEST, LOWER, NOT_TOLD, Leaderboard, LeaderboardRow
 from tinydefects.report.words import format_rate
 from tinydefects.results.protocol import CostSheet
+
+MEMORY_HEADS = ("peak_memory_mb", "teacher_mb", "own_mb")
+COST_HEADS = (*(f"{stage}_ms" for stage in STAGES), "rest_ms", "best_batch_ms_per_image", *MEMORY_HEADS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +139,77 @@ def hits_by_diameter(stored: Sequence[StoredResult]) -> tuple[NDArray[np.float64
     return np.array([diameter for diameter, _ in pairs]), np.array([hit for _, hit in pairs], dtype=bool)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostRow:
+    """Times in ms for one image at batch 1 unless said otherwise; the memory of the category that takes most.
+
+    Attributes:
+        stages: by name, those that the method has in every category.
+        end_to_end: from file to map and score; `quartiles` its lower and upper quartile.
+        best_batch_ms: at the batch size that is fastest in each category; `best_batches` are these sizes.
+        n_beside: the most jobs that ran on the machine at the same time; above 0, times are upper bounds.
+    """
+
+    method: MethodAt
+    stages: Mapping[str, float]
+    end_to_end: float
+    quartiles: tuple[float, float]
+    best_batch_ms: float
+    best_batches: tuple[int, ...]
+    peak_memory_bytes: int
+    teacher_bytes: int
+    own_bytes: int
+    place: str
+    n_beside: int
+
+    @property
+    def rest(self) -> float:
+        """What the stages leave of the whole."""
+        return max(0.0, self.end_to_end - sum(self.stages.values()))
+
+    @property
+    def model_bytes(self) -> int:
+        """Everything that has to be kept to predict: the shared teacher, and what the method adds to it."""
+        return self.teacher_bytes + self.own_bytes
+
+
+def cost_rows(ranked: RankedBoard) -> tuple[CostRow, ...]:
+    """A row for each method that was measured in every timed category, the fastest first."""
+    rows = [_row(method, ranked.costs[method]) for method in ranked.methods if method in ranked.costs]
+    return tuple(sorted(rows, key=lambda row: row.end_to_end))
+
+
+def _row(method: MethodAt, sheets: Sequence[CostSheet]) -> CostRow:
+    stages = [stage for stage in STAGES if all(stage in sheet.stages for sheet in sheets)]
+    best = [sheet.by_batch.get(sheet.best_batch, sheet.end_to_end).median_ms for sheet in sheets]
+    return CostRow(
+        method=method,
+        stages={stage: _mean([sheet.stages[stage].median_ms for sheet in sheets]) for stage in stages},
+        end_to_end=milliseconds(sheets),
+        quartiles=(
+            _mean([sheet.end_to_end.low_ms for sheet in sheets]),
+            _mean([sheet.end_to_end.high_ms for sheet in sheets]),
+        ),
+        best_batch_ms=_mean(best),
+        best_batches=tuple(sorted({sheet.best_batch for sheet in sheets})),
+        peak_memory_bytes=max(sheet.peak_memory_bytes for sheet in sheets),
+        teacher_bytes=max(sheet.teacher_bytes for sheet in sheets),
+        own_bytes=max(sheet.method_bytes for sheet in sheets),
+        place="; ".join(sorted({_place(sheet) for sheet in sheets})),
+        n_beside=max(sheet.n_beside for sheet in sheets),
+    )
+
+
+def _place(sheet: CostSheet) -> str:
+    height, width = sheet.image_size
+    threads = f", {sheet.threads} thread{'s' * (sheet.threads != 1)}"
+    return f"{sheet.device}{threads}, images of {height} x {width} px"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
 def csv_link(ranked: Sequence[RankedBoard]) -> str:
     """Every row as comma-separated values inside a URI."""
     return f"data:text/csv;charset=utf-8,{quote(csv_text(ranked))}"
@@ -150,9 +225,33 @@ def csv_text(ranked: Sequence[RankedBoard]) -> str:
     )
     for one in ranked:
         by_name = {method.name: method for method in one.methods}
+        costs = {row.method: _csv_costs(row) for row in cost_rows(one)}
         for row in one.leaderboard.rows:
-            writer.writerow(_csv_row(one, by_name[row.method], row))
+            method = by_name[row.method]
+            writer.writerow([*_csv_row(one, method, row), *costs.get(method, [""] * len(COST_HEADS))])
     return buffer.getvalue()
+
+
+def _csv_costs(row: CostRow) -> list[str]:
+    """As `COST_HEADS` says; nothing for a stage that the method does not have."""
+    stages = [f"{row.stages[stage]:.4g}" if stage in row.stages else "" for stage in STAGES]
+    sizes = (row.peak_memory_bytes, row.teacher_bytes, row.own_bytes)
+    return [*stages, f"{row.rest:.4g}", f"{row.best_batch_ms:.4g}", *(f"{size / 1e6:.4g}" for size in sizes)]
+
+
+def cost_texts(ranked: RankedBoard) -> tuple[list[str], list[list[str]]]:
+    """Times, memory and sizes as a table of text: its headings, and a row for each method that was timed."""
+    stages = [stage for stage in STAGES if any(stage in row.stages for row in cost_rows(ranked))]
+    heads = ["method", *(f"{stage} ms" for stage in stages), "rest ms", "file to map ms", "best batch ms"]
+    heads += ["peak MB", "teacher MB", "own MB"]
+    rows = []
+    for row in cost_rows(ranked):
+        times = [row.stages.get(stage, math.nan) for stage in stages]
+        numbers = [*times, row.rest, row.end_to_end, row.best_batch_ms]
+        numbers += [size / 1e6 for size in (row.peak_memory_bytes, row.teacher_bytes, row.own_bytes)]
+        label = row.method.label if ranked.board.at_own_sizes else row.method.name
+        rows.append([label, *("–" if math.isnan(number) else f"{number:.3g}" for number in numbers)])
+    return heads, rows
 
 
 def _csv_row(ranked: RankedBoard, method: MethodAt, row: LeaderboardRow) -> list[object]:

@@ -29,7 +29,7 @@ from tinydefects.report.gallery import Gallery, Pictured, pictured_results
 from tinydefects.report.leaderboard import csv_link, rank_board
 from tinydefects.report.sections import make_section, means_of, with_hits
 from tinydefects.report.theme import looks
-from tinydefects.report.words import CURVE_RULES, DETECTION_RULES, format_rate, format_score, rate_in_words
+from tinydefects.report.words import CURVE_RULES, DETECTION_RULES, STAGE_WORDS, format_rate, format_score, rate_in_words
 from tinydefects.results.result import Provenance, Result, read_result, telling_parts
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ def _content(
         "headline_limit": headline_limit(limits),
         "quartiles": QUARTILES,
         "stages": STAGES,
+        "stage_words": STAGE_WORDS,
         "not_told_mark": NOT_TOLD_MARK,
         "stored": stored,
         "evaluations": {one.evaluation.category: one.evaluation for one in stored},

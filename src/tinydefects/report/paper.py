@@ -16,7 +16,7 @@ from tinydefects.data.pixels import write_whole
 from tinydefects.errors import ResultError
 from tinydefects.metrics.groups import QUARTILES
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
-from tinydefects.report.leaderboard import Cell, RankedBoard, csv_text, rank_board
+from tinydefects.report.leaderboard import Cell, RankedBoard, cost_texts, csv_text, rank_board
 from tinydefects.report.paper_figures import write_figures
 from tinydefects.report.words import CURVE_RULES, format_rate
 from tinydefects.results.protocol import EvaluationProtocol
@@ -95,6 +95,9 @@ def write_paper(
         size = "own" if one.board.at_own_sizes else one.board.resolution
         name = f"board_{one.board.dataset}" + (f"_{size}" if size else "")
         texts[f"{name}.tex"], texts[f"{name}.md"] = latex_table(one), markdown_table(one)
+        if one.costs:
+            costs = name.replace("board", "costs", 1)
+            texts[f"{costs}.tex"], texts[f"{costs}.md"] = cost_tables(one)
         figures += write_figures(one, out, name.replace("board", "figure", 1))
     paragraph = methods_paragraph(protocol, ranked, stored, n_resamples)
     texts["methods.md"] = f"{paragraph}\n"
@@ -166,6 +169,22 @@ def markdown_table(ranked: RankedBoard) -> str:
 def _named(ranked: RankedBoard, method: MethodAt) -> str:
     """With its size in pixels where each has its own."""
     return method.label if ranked.board.at_own_sizes else method.name
+
+
+def cost_tables(ranked: RankedBoard) -> tuple[str, str]:
+    """Times by stage, memory and size of the model, as LaTeX and Markdown, the fastest first."""
+    heads, rows = cost_texts(ranked)
+    told = (
+        f"{ranked.board.name}: ms an image at batch size 1 by stage, means over categories of measured medians; rest "
+        "is what the stages leave of the whole; peak memory is that of prediction; own is what a method keeps beside "
+        "the teacher."
+    )
+    latex = [" & ".join(map(in_latex, row)) + r" \\" for row in (heads, *rows)]
+    begin = [r"% \usepackage{booktabs}", f"% {told}", f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule"]
+    lines = [*begin, latex[0], r"\midrule", *latex[1:], r"\bottomrule", r"\end{tabular}", ""]
+    marked = [heads, ["---", *(["---:"] * (len(heads) - 1))], *([_in_markdown(row[0]), *row[1:]] for row in rows)]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in marked)
+    return "\n".join(lines), f"{table}\n\n{told}\n"
 
 
 def _notes(ranked: RankedBoard) -> list[str]:

@@ -23,6 +23,14 @@ DETECTION_RULES = {
     "peak_at_pixel_fpr": "its highest pixel is flagged while at most this share of all normal pixels is",
     "half_at_pixel_fpr": "half of its pixels are flagged while at most this share of all normal pixels is",
 }
+STAGE_WORDS = {
+    "decode": "from the file to pixels",
+    "resize": "to the size of the network’s input",
+    "transfer": "to the device and back, normalising included",
+    "teacher": "the shared frozen network, the backbone",
+    "method": "what the method computes from its features",
+    "map": "from patches to the image’s own pixels, and the image score",
+}
 CURVE_RULES = {
     "exact": "every distinct score is a threshold, ties together",
     "published_99": "the 99-point rule that published tables were computed with",
