@@ -183,7 +183,8 @@ def rows_of_command(text):
     for line in text.splitlines()[2:]:
         numbers = re.findall(r" (\d\.\d{4})( =)?", line)
         name = re.split(r" +\d\.\d{4}", line)[0]
-        rows[name] = [(float(number), mark.strip()) for number, mark in numbers[:4]]
+        if numbers:  # and no remark
+            rows[name] = [(float(number), mark.strip()) for number, mark in numbers[:4]]
     return rows
 
 

@@ -147,6 +147,7 @@ def test_a_board_at_a_common_size_holds_no_result_at_an_own_one(found):
     assert set(common.methods) == {*at_64, plain}
     assert set(own.methods) == {MethodAt(name="strong", resolution=32), MethodAt(name="weak", resolution=64), plain}
     assert (common.without_own, own.without_own) == ((), ("sizeless",))
+    assert (common.of_no_size, own.of_no_size) == (("plain",), ())
 
 
 def test_results_without_their_protocol_stand_by_their_sizes(folder, tmp_path):
@@ -165,7 +166,7 @@ def test_a_common_size_is_one_also_where_it_is_some_methods_own(folder, tmp_path
 
 
 def test_the_text_shows_both_sizes_in_one_row(found):
-    (common, _), (own, at_own) = found
+    _, (own, at_own) = found
     assert beside(found, own) is None
     rows = {line.split()[0]: line for line in describe_leaderboards(found).split("\n\n")[0].splitlines()[2:]}
     expected = {row.method: row.value for row in at_own.of("aupro_Q1@0.05")}
@@ -176,7 +177,8 @@ def test_the_text_shows_both_sizes_in_one_row(found):
     second = describe_leaderboards(found).split("\n\n")[1]
     assert re.search(r"^strong 32 ", second, flags=re.MULTILINE)
     assert "no result at a published size: sizeless" in second
-    assert len(common.methods) == len(rows)
+    assert "not at 64 px, as the teacher's input is not theirs: plain" in describe_leaderboards(found)
+    assert set(rows) == {"strong", "weak", "sizeless", "plain", "not"}
 
 
 def test_means_over_other_categories_are_not_shown_beside(folder):

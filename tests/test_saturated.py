@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from tinydefects.metrics import aupro
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.saturated import SaturatedScores, au_spro
 from tinydefects.metrics.scores import metrics_of
+from tinydefects.metrics.statistics.resampling import Resampler
+from tinydefects.metrics.statistics.uncertainty import plan_of
 from tinydefects.report.page import write_report
-from tinydefects.results.recount import differences
+from tinydefects.results.recount import differences, interval_differences
 from tinydefects.results.result import Result, describe_run, read_result, write_result
 
 ROW = np.array([[True, True, True, True, False, False, False, False]])
@@ -166,20 +169,37 @@ def test_evaluate_scores_the_dataset_as_the_function_and_the_restatement_do(loco
 
 def test_no_more_scores_of_a_defect_are_kept_than_saturate_it():
     kept = SaturatedScores()
-    kept.add([(np.ones((30, 40)), 2.5)], np.arange(1200, dtype=np.float32).reshape(30, 40), "a", "b")
-    kept.add([(ROW, 99)], np.ones(ROW.shape, dtype=np.float32), "c", "b")
+    kept.add([(np.ones((30, 40)), 2.5)], np.arange(1200, dtype=np.float32).reshape(30, 40), "a", 0)
+    kept.add([(ROW, 99)], np.ones(ROW.shape, dtype=np.float32), "c", 3)
     assert [one.tolist() for one in kept.scores] == [[1199, 1198, 1197], [1] * 4]
     assert [one.tolist() for one in kept.weights] == [pytest.approx([0.4, 0.4, 0.2]), [0.25] * 4]
     assert kept.scores[0].base is None  # not a view that holds the whole defect
+    assert (kept.image, kept.saturation_px) == ([0, 3], [2.5, 4])
+    assert kept.at_least(np.array([1198, 1], dtype=np.float32)).tolist() == [[2, 3], [0, 4]]
+
+
+def test_under_weights_an_image_counts_with_its_defects_as_often_as_it_is_drawn(loco):
+    pairs = loco_pairs(loco)
+    evaluation = evaluate(pairs, n_resamples=0, fpr_limits=(1.0, 0.3))
+    n_times = [2, 1, 3, 1]
+    again = [pair for pair, n in zip(pairs, n_times, strict=True) for _ in range(n)]
+    defects, maps = [read_loco_defects(sample) for sample, _ in again], [one.anomaly_map for _, one in again]
+    drawn = Resampler(evaluation.tally, plan_of(evaluation)).under(np.array([n_times], dtype=np.float64), ["spro@1"])
+    assert set(drawn) == {name for name in metrics_of(evaluation) if name.startswith("spro")}
+    for limit in (1.0, 0.3):
+        assert drawn[f"spro@{limit:g}"][0] == pytest.approx(slow_spro.au_spro(defects, maps, limit), abs=2e-3)
 
 
 @pytest.mark.slow
 def test_what_evaluate_says_of_saturated_defects_is_stored_and_printed(loco, tmp_path):
     evaluation = evaluate(loco_pairs(loco), n_resamples=20)
-    assert "spro@0.3" not in evaluation.intervals
+    assert set(evaluation.intervals) >= {"spro@0.3", "spro_logical_anomalies@0.05"}
     stored = read_result(write_result(Result(evaluation=evaluation, provenance=describe_run({})), tmp_path / "a.json"))
     assert (stored.evaluation.spro, stored.evaluation.n_saturated) == (evaluation.spro, 3)
     assert differences(stored.evaluation) == []
+    assert interval_differences(stored.evaluation, n_resamples=20, seed=0) == []
+    edited = replace(stored.evaluation, spro={**evaluation.spro, "spro": (1.0, *evaluation.spro["spro"][1:])})
+    assert [one.place for one in differences(edited)] == ["spro.spro[0]"]
     lines = [line for line in str(evaluation).splitlines() if line.startswith(("spro", "logical", "structural"))]
     assert [float(line.split()[1]) for line in lines[-3:]] == pytest.approx(
         [evaluation.spro[name][0] for name in ("spro", "spro_logical_anomalies", "spro_structural_anomalies")],

@@ -83,14 +83,23 @@ class Board(Generic[FinishedT]):
         return f"{self.dataset} at {self.resolution} px" if self.resolution else self.dataset
 
     @property
-    def has_parts(self) -> bool:
-        """Whether all of its results score parts of several views as a whole."""
-        every = (one for by_category in self.results.values() for seeds in by_category.values() for one in seeds)
-        return all(one.evaluation.n_parts for one in every)
+    def of_no_size(self) -> tuple[str, ...]:
+        """Names of methods that stand on a board of some size and see no teacher's input: it is not theirs."""
+        return tuple(one.name for one in self.methods if self.resolution and not one.resolution)
+
+    @property
+    def own_metrics(self) -> dict[str, str]:
+        """Metrics that this dataset has beside those of all, with a heading: of whole parts, of saturated defects."""
+        every = [one for by_category in self.results.values() for seeds in by_category.values() for one in seeds]
+        limit = headline_limit(every[0].evaluation.fpr_limits)
+        found = {PART_AUROC: "part AUROC"} if all(one.evaluation.n_parts for one in every) else {}
+        if all(one.evaluation.n_saturated for one in every):
+            found[f"spro@{limit:g}"] = f"sPRO@{100 * limit:g} %"
+        return found
 
     def rank(self, metrics: Sequence[str], *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Leaderboard:
-        """All methods on these metrics, by their names: resolution is the board's; and on parts, where it has some."""
-        metrics = [*metrics, *([PART_AUROC] if self.has_parts else [])]
+        """All methods on these metrics, by their names: resolution is the board's; and on those of `own_metrics`."""
+        metrics = [*dict.fromkeys((*metrics, *self.own_metrics))]
         evaluations = {
             method.name: {category: [one.evaluation for one in seeds] for category, seeds in by_category.items()}
             for method, by_category in self.results.items()

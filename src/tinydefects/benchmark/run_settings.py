@@ -317,7 +317,7 @@ class BenchmarkSettings(RunSettings):
     @property
     def common_resolutions(self) -> tuple[int, ...]:
         """Those of all methods, without `own`."""
-        return tuple(one for one in self.resolutions if one != OWN)
+        return tuple(one for one in self.resolutions if isinstance(one, int))
 
     @model_validator(mode="after")
     def _require_subject(self) -> Self:

@@ -30,7 +30,7 @@ OUR_FAMILY = "fbft"  # with its ablations a board of its own, so that parts are 
 SIZES = ("", "_Q1", "_Q2", "_Q3", "_only_Q2", "_only_Q3", "_only_Q4")  # Q1 alone is the cumulative one, Q4 is all
 METRICS = (
     *(f"aupro{size}@{limit:g}" for limit in FPR_LIMITS for size in SIZES),
-    *(f"rho@{limit:g}" for limit in FPR_LIMITS),
+    *(f"{stem}@{limit:g}" for stem in ("rho", "spro") for limit in FPR_LIMITS),
     *("image_auroc", PART_AUROC, "pixel_auroc", "pixel_average_precision", "aupimo", "a50_px", "a90_px", "a90_95_px"),
 )
 RANKED = (

@@ -17,7 +17,6 @@ from tinydefects.benchmark.board import (
 from tinydefects.benchmark.estimate import Estimate, Plan
 from tinydefects.benchmark.run_settings import RunSettings
 from tinydefects.benchmark.runner import Outcome, Task
-from tinydefects.metrics.scores import PART_AUROC
 from tinydefects.metrics.statistics.leaderboard import NOT_TOLD, Leaderboard, LeaderboardRow
 from tinydefects.progress import Progress
 from tinydefects.results.protocol import CostSheet, Job, shown_resolution
@@ -123,7 +122,7 @@ def describe_leaderboard(
     names = [row.method for row in headline_rows(found)]
     labels = {one.name: one.label if board.at_own_sizes else one.name for one in board.methods}
     width = max(len(name) for name in (*labels.values(), FIRST_COLUMN))
-    shown = SHOWN | ({PART_AUROC: "part AUROC"} if board.has_parts else {})
+    shown = SHOWN | board.own_metrics
     columns = [{row.method: row for row in found.of(metric)} for metric in shown]
     cells = {name: "".join(_cell(column[name]) for column in columns) for name in names}
     heads = "".join(f"{short:>10}  " for short in shown.values())
@@ -144,6 +143,10 @@ def describe_leaderboard(
     if found.left_out:
         lines.append(f"left out, because not every method has a result there: {', '.join(found.left_out)}")
     lines += [f"not ranked, too few categories have a result: {one.name}" for one in board.unranked]
+    if board.of_no_size:
+        lines.append(
+            f"not at {board.resolution} px, as the teacher's input is not theirs: {', '.join(board.of_no_size)}"
+        )
     if board.without_own:
         lines.append(f"no result at a published size: {', '.join(board.without_own)}")
     return "\n".join(line.rstrip() for line in lines)

@@ -199,7 +199,7 @@ def evaluate(
     evaluation = _conclude(gathered, scorer, category)
     evaluation = with_parts(with_decisions(evaluation, tally, threshold, image_threshold), tally)
     evaluation = _with_aupimo(evaluation, tally, aupimos)
-    evaluation = _with_spro(evaluation, np.array(gathered.saturated.types, dtype=np.str_), saturated)
+    evaluation = _with_spro(evaluation, tally, saturated)
     images_px = np.array(gathered.image_px, dtype=np.int64)
     binned = bin_groups(asked.bins, tally.area_px, images_px, pixel_pitch_mm)
     highest_good = tally.highest_normal[tally.is_good]
@@ -303,13 +303,11 @@ def with_parts(evaluation: Evaluation, tally: Tally) -> Evaluation:
     )
 
 
-def _with_spro(evaluation: Evaluation, types: NDArray[np.str_], own: NDArray[np.float64]) -> Evaluation:
-    """AU-sPRO of all saturated defects and of those of each type, from (D,) types and (D, L) AU-sPRO of each."""
-    if not types.size:
-        return evaluation
-    members = {"spro": np.ones(types.size, dtype=bool), **{f"spro_{kind}": types == kind for kind in np.unique(types)}}
+def _with_spro(evaluation: Evaluation, tally: Tally, own: NDArray[np.float64]) -> Evaluation:
+    """AU-sPRO of all outlined defects and of those of each type, from the (S, L) AU-sPRO of each."""
+    members = tally.outlined_by_name()
     spro = {name: tuple(own[chosen].mean(axis=0).tolist()) for name, chosen in members.items()}
-    return replace(evaluation, n_saturated=types.size, spro=spro)
+    return replace(evaluation, n_saturated=len(own), spro=spro)
 
 
 def _with_aupimo(evaluation: Evaluation, tally: Tally, aupimos: NDArray[np.float64]) -> Evaluation:

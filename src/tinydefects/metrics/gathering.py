@@ -151,6 +151,9 @@ class Gathered:
             sample_id=np.array([sample.id for sample in self.samples], dtype=np.str_),
             group=np.array([sample.group or sample.id for sample in self.samples], dtype=np.str_),
             is_view=np.array([sample.is_view for sample in self.samples], dtype=np.bool_),
+            outlined_at_least=self.saturated.at_least(thresholds),
+            saturation_px=np.array(self.saturated.saturation_px, dtype=np.float64),
+            image_of_outlined=np.array(self.saturated.image, dtype=np.int64),
         )
 
     def _highest_normal(self, run: int) -> float:
@@ -193,7 +196,7 @@ def _gather_image(gathered: Gathered, sample: Sample, prediction: Prediction) ->
     gathered.n_unmarked += not marked
     image: NDArray[np.uint8] | None = None
     outlined = sample.saturated_defects() if marked else None
-    gathered.saturated.add(outlined or [], anomaly_map, sample.id, sample.defect_type)
+    gathered.saturated.add(outlined or [], anomaly_map, sample.id, len(gathered.samples) - 1)
     defects = find_defects(mask, next(iter(sample.mask_paths), sample.id)) if marked else []
     require_few(len(gathered.records) + len(defects), "this evaluation")
     for defect, own_peak in zip(defects, own_peaks(anomaly_map, mask, defects), strict=True):

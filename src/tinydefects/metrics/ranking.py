@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinydefects.data.sample import defect_type_of
 from tinydefects.metrics.spool import ScoreSpool, ascending
 
 Scores = NDArray[np.floating[Any]]
@@ -195,6 +196,9 @@ class Tally:
         sample_id: (I,) names; group: (I,) images of one scene or part carry one name and are resampled together.
         is_view: (I,) whether the group of an image is a part that is scored as a whole, by the highest score of its
             views; (0,) where nothing is known of parts.
+        saturation_px: (S,) of the defects as they were outlined, where they have saturations (`saturated.py`), how many
+            pixels count as all of each; image_of_outlined: (S,) row of its image; outlined_at_least: (S, G) how many of
+            its highest-scoring pixels, so many as saturate it, score at least each threshold.
     """
 
     thresholds: NDArray[np.float32]
@@ -213,6 +217,24 @@ class Tally:
     sample_id: NDArray[np.str_]
     group: NDArray[np.str_]
     is_view: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
+    outlined_at_least: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int32))
+    saturation_px: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    image_of_outlined: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    def saturated_shares(self) -> NDArray[np.float64]:
+        """(S, G + 1) share of each outlined defect found between two thresholds, and below the last; in all 1."""
+        n_kept = np.ceil(self.saturation_px)[:, None]
+        counts = np.concatenate([self.outlined_at_least.reshape(len(n_kept), -1), n_kept], axis=1)
+        found = np.minimum(counts / self.saturation_px[:, None], 1.0)
+        return np.asarray(np.diff(found, prepend=0.0))
+
+    def outlined_by_name(self) -> dict[str, NDArray[np.bool_]]:
+        """Of the outlined defects (S,) bool of all, `spro`, and of each type, `spro_TYPE`; empty without any."""
+        types = np.array(
+            [defect_type_of(one) for one in self.sample_id[self.image_of_outlined].tolist()], dtype=np.str_
+        )
+        by_type = {f"spro_{kind}": types == kind for kind in np.unique(types)}
+        return {"spro": np.ones(types.size, dtype=bool), **by_type} if types.size else {}
 
     def parts(self) -> "Parts":
         """The parts that are scored as a whole, none where no image is a view of one."""

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinydefects.errors import DatasetError, MaskError, ResolutionMismatchError, ScoreError, SettingsError
 from tinydefects.metrics.curves import exact_curve, level_areas
-from tinydefects.metrics.ranking import rank_spooled
+from tinydefects.metrics.ranking import count_at_least, rank_spooled
 from tinydefects.metrics.spool import ScoreSpool
 
 Defect = tuple[ArrayLike, float]  # its mask (H, W), of one region or several, and the pixels that count as all of it
@@ -76,14 +76,17 @@ def saturating(scores: NDArray[np.float32], saturation_px: float) -> tuple[NDArr
 class SaturatedScores:
     """What a stream of images leaves of their saturated defects: a few scores of each, in memory.
 
-    `types` is that of each defect; `scores` and `weights` are those of `saturating`.
+    Attributes:
+        image: number of the image of each defect; saturation_px: how many of its pixels count as all of it.
+        scores, weights: of each defect, as `saturating` gives them.
     """
 
-    types: list[str] = field(default_factory=list)
+    image: list[int] = field(default_factory=list)
+    saturation_px: list[float] = field(default_factory=list)
     scores: list[NDArray[np.float32]] = field(default_factory=list)
     weights: list[NDArray[np.float64]] = field(default_factory=list)
 
-    def add(self, defects: Sequence[Defect], anomaly_map: NDArray[np.float32], sample_id: str, kind: str) -> None:
+    def add(self, defects: Sequence[Defect], anomaly_map: NDArray[np.float32], sample_id: str, image: int) -> None:
         """Take in the defects of one image with its (H, W) map.
 
         Raises:
@@ -92,12 +95,18 @@ class SaturatedScores:
         for number, defect in enumerate(defects):
             mask, saturation_px = _defect(defect, anomaly_map.shape, f"{sample_id}, defect {number}")
             scores, weights = saturating(anomaly_map[mask], saturation_px)
-            self.types.append(kind)
+            self.image.append(image)
+            self.saturation_px.append(saturation_px)
             self.scores.append(scores)
             self.weights.append(weights)
 
+    def at_least(self, thresholds: NDArray[np.float32]) -> NDArray[np.int32]:
+        """(S, G) how many of the kept scores of each defect are at least each threshold."""
+        counts = [count_at_least(scores[::-1], thresholds) for scores in self.scores]
+        return np.array(counts, dtype=np.int32).reshape(len(counts), thresholds.size)
+
     def au_spro(self, normal_scores: ScoreSpool, fpr_limits: Sequence[float]) -> NDArray[np.float64]:
-        """(D, L) AU-sPRO of each defect alone, whose mean over any of them is theirs; nan without a normal pixel."""
+        """(S, L) AU-sPRO of each defect alone, whose mean over any of them is theirs; nan without a normal pixel."""
         if not self.scores:
             return np.empty((0, len(fpr_limits)))
         ranking = rank_spooled(np.concatenate(self.scores), normal_scores)

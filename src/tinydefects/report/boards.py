@@ -13,7 +13,6 @@ from tinydefects.benchmark.run_folder import StoredResult
 from tinydefects.data.json_files import nan_to_null
 from tinydefects.metrics.detectability import Detectability
 from tinydefects.metrics.groups import QUARTILES
-from tinydefects.metrics.scores import PART_AUROC
 from tinydefects.report.figures import INCHES_A_LABEL, WIDE_INCHES, mean_pro_curve, pod_figure, pro_figure, size_figure
 from tinydefects.report.leaderboard import Cell, CostRow, RankedBoard, cost_rows, first_seeds, metric_names
 from tinydefects.report.theme import LABEL_POINTS, STAND_INS, Look, height_points, short_name, spread_out, themed_svg
@@ -176,7 +175,6 @@ def make_view(
     """All that the page shows of a board, drawn; `key` is the part of the page it stands in, `among` are all boards."""
     limits = ranked.limits
     by_metric = {name: ranked.by_category(name) for name in metric_names(limits)}
-    parts = [PART_AUROC] if ranked.board.has_parts else []
     categories = ranked.leaderboard.categories
     values = {
         name: [[round(by_category.get(one, np.nan), 4) for one in categories] for by_category in by_method.values()]
@@ -185,7 +183,7 @@ def make_view(
     return BoardView(
         key=key,
         ranked=ranked,
-        columns={name: ranked.cells(name) for name in (*metric_names(limits), *parts)},
+        columns={name: ranked.cells(name) for name in (*metric_names(limits), *ranked.board.own_metrics)},
         size_svgs={limit: size_figure(ranked, limit, drawn_as, f"{key}-size-{limit:g}") for limit in limits},
         cost_svgs={limit: cost_figure(ranked, limit, drawn_as, f"{key}-cost-{limit:g}") for limit in limits}
         if ranked.costs

@@ -203,6 +203,9 @@ def _notes(ranked: RankedBoard) -> list[str]:
     ]
     if ranked.milliseconds:
         notes.append("ms: one image from file to map, the mean over categories of measured medians.")
+    if ranked.board.of_no_size:
+        names = ", ".join(ranked.board.of_no_size)
+        notes.append(f"Not at {ranked.board.resolution} px, as the teacher's input is not theirs: {names}.")
     if left_out:
         notes.append(f"Left out, because not every method has a result there: {', '.join(left_out)}.")
     if ranked.board.unranked:

@@ -6,7 +6,7 @@ to threshold, most of which are 0.
 """
 
 import io
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.records import Crop
 from tinydefects.metrics.scores import Evaluation
 
-STEPPED = ("normal_at_least", "defect_at_least")  # of a tally
+STEPPED = {"normal_at_least", "defect_at_least", "outlined_at_least"}  # of a tally
 with_config(ConfigDict(arbitrary_types_allowed=True))(Crop)  # its arrays are checked when they are read again
 
 
@@ -70,9 +70,12 @@ def unpack_tally(packed: bytes) -> Tally:
     with np.load(io.BytesIO(packed), allow_pickle=False) as stored:
         known = dict(stored)
     known.setdefault("own_peak", np.full_like(known["peak"], np.nan))  # before format 4 of results nobody looked
-    known.setdefault("is_view", np.empty(0, dtype=np.bool_))  # before format 8 nobody asked
-    arrays: dict[str, NDArray[Any]] = {field.name: known[field.name] for field in fields(Tally)}
-    for name in STEPPED:
+    arrays: dict[str, NDArray[Any]] = {
+        field.name: known[field.name]
+        for field in fields(Tally)
+        if field.name in known or field.default_factory is MISSING  # before format 8 no parts and no saturations
+    }
+    for name in STEPPED & arrays.keys():
         arrays[name] = np.cumsum(arrays[name], axis=1, dtype=np.int32)
     return Tally(**arrays)
 

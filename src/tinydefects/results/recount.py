@@ -150,6 +150,7 @@ def _recounted(evaluation: Evaluation, tally: Tally) -> Evaluation:
         image_average_precision=average_precision(images),
         image_best_f1=best_f1(images),
         image_fpr_at_95_tpr=fpr_at_tpr(images, percent=95),
+        n_saturated=tally.saturation_px.size,
         aupimo=math.fsum(aupimos) / len(aupimos) if aupimos else math.nan,
         detectability=measure_detectability(
             evaluation.defects,
@@ -238,6 +239,12 @@ def _bounds(evaluation: Evaluation, tally: Tally) -> Iterator[tuple[str, float, 
             for number, record in enumerate(evaluation.defects):
                 place = f"defects[{number}].aupro[{column}]"
                 yield place, record.aupro[column], float(lows[number]), float(highs[number])
+    for name, chosen in tally.outlined_by_name().items():
+        own = tally.saturated_shares()[chosen].mean(axis=0)
+        for column, limit in enumerate(evaluation.fpr_limits):
+            low, high = (float(own @ np.maximum(0, 1 - rate / limit)) for rate in (reached, before))
+            stored = evaluation.spro[name][column] if name in evaluation.spro else math.inf
+            yield f"spro.{name}[{column}]", stored, low, high
     yield from _pixel_bounds(evaluation, known, reached * n_normal, before * n_normal)
     yield from _aupimo_bounds(evaluation, tally, share * areas[:, None])
     seen = (*tally.peak.tolist(), *tally.highest_normal[~np.isnan(tally.highest_normal)].tolist())

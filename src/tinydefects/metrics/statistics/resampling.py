@@ -63,6 +63,8 @@ class Resampler:
         self._holds = self._members_by_image()
         self._image_levels = _ImageLevels(tally.image_score, tally.is_good)
         self._parts = tally.parts()
+        self._outlined = tally.outlined_by_name()
+        self._outlined_share = tally.saturated_shares() if self._outlined else np.empty((0, 0))
         self._part_levels = _ImageLevels(self._parts.score, self._parts.is_good)
         self._threshold_place = int(np.searchsorted(-tally.thresholds, -plan.threshold, side="left")) - 1
 
@@ -99,6 +101,7 @@ class Resampler:
                 ("aupimo",): lambda: {"aupimo": self._aupimo(weights)},
                 ("image",): lambda: self._images(weights),
                 ("part",): lambda: self._of_parts(weights),
+                ("spro",): lambda: self._spro(weights, rate),
                 ("a50", "a90"): lambda: self._sizes(weights),
             }
             asked = (kind for kind in kinds if not names or any(name.startswith(kind) for name in names))
@@ -170,6 +173,16 @@ class Resampler:
         in_group = (defective * beaten) @ self._holds / (defective @ self._holds)
         metrics |= {f"image_auroc{name}": in_group[:, n] for n, name in enumerate(self._plan.members) if name}
         return metrics | levels.metrics(weights, self._plan.image_threshold)
+
+    def _spro(self, weights: Array, rate: Array) -> dict[str, Array]:
+        by_defect = weights[:, self._tally.image_of_outlined]
+        metrics: dict[str, Array] = {}
+        for limit in self._plan.fpr_limits if self._outlined else ():
+            area = found_area(rate, limit) @ self._outlined_share.T
+            for name, chosen in self._outlined.items():
+                drawn = by_defect[:, chosen]
+                metrics[f"{name}@{short(limit)}"] = (drawn * area[:, chosen]).sum(axis=1) / drawn.sum(axis=1)
+        return metrics
 
     def _of_parts(self, weights: Array) -> dict[str, Array]:
         """A part is drawn as often as any of its views: they are one group."""

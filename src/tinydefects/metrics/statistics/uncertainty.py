@@ -118,6 +118,9 @@ def n_trials(metric: str, tally: Tally, plan: Plan) -> int:
         return int(min(np.count_nonzero(is_good), np.count_nonzero(~is_good)))
     everything = np.ones(tally.area_px.size, dtype=bool)
     behind = ~tally.is_good if metric.startswith("image_") else images_of(tally, "", everything)
+    if metric.startswith("spro"):
+        members = tally.outlined_by_name()[metric.rpartition("@")[0]]
+        behind = np.isin(np.arange(tally.is_good.size), tally.image_of_outlined[members])
     for suffix, members in plan.members.items():
         if suffix and metric == f"image_auroc{suffix}":
             behind = plan.images.get(suffix, images_of(tally, "", members))
