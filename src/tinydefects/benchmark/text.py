@@ -128,7 +128,7 @@ def describe_leaderboard(
     heads = "".join(f"{short:>10}  " for short in shown.values())
     sheets = timed_sheets(board.cost_sheets(found.categories))
     if sheets:
-        heads += f"{'ms':>8}{'MB':>8}  "
+        heads += f"{'ms':>9}{'MB':>9}  "
         for method in board.methods:
             cells[method.name] += _costs(sheets.get(method, ()))
     if own is not None:
@@ -155,9 +155,9 @@ def describe_leaderboard(
 def _costs(sheets: Sequence[CostSheet]) -> str:
     """Milliseconds for one image, and all that is kept to predict: the shared teacher, and what the method adds."""
     if not sheets:
-        return f"{'–':>8}{'–':>8}  "
+        return f"{'–':>9}{'–':>9}  "
     model = max(sheet.teacher_bytes + sheet.method_bytes for sheet in sheets) / 1e6
-    return f"{milliseconds(sheets):>8.3g}{model:>8.3g}  "
+    return "".join(f"{f'{one:.3g}' if one < 1000 else f'{one:.0f}':>9}" for one in (milliseconds(sheets), model)) + "  "
 
 
 def _cell(row: LeaderboardRow) -> str:
