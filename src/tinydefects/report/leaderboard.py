@@ -220,9 +220,8 @@ def csv_text(ranked: Sequence[RankedBoard]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     names = ("value", "interval_low", "interval_high", "seed_spread", "n_seeds", "difference_to_best", "corrected_p")
-    writer.writerow(
-        ["method", "resolution_px", "metric", *names, "verdict", "categories", "ms_per_image", "board", "size"]
-    )
+    told = ("verdict", "categories", "ms_per_image", "board", "size")
+    writer.writerow(["method", "resolution_px", "metric", *names, *told, *COST_HEADS])
     for one in ranked:
         by_name = {method.name: method for method in one.methods}
         costs = {row.method: _csv_costs(row) for row in cost_rows(one)}
