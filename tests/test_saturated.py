@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from command_line import run
 from dataset_trees import draw
 from reference import slow_spro
 from tinydefects.data.pixels import write_png
@@ -208,6 +209,20 @@ def test_what_evaluate_says_of_saturated_defects_is_stored_and_printed(loco, tmp
     page = write_report(tmp_path / "a.json", tmp_path / "a.html").read_text(encoding="utf-8")
     assert f">{evaluation.spro['spro'][0]:.3f}</td>" in page
     assert "sPRO, 3 defects as outlined" in page
+
+
+def test_the_command_gives_it_from_maps_on_disk(loco, tmp_path, monkeypatch, capsys):
+    pairs = loco_pairs(loco)
+    for sample, prediction in pairs:
+        path = tmp_path / "maps/pushpins" / f"{sample.id}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, prediction.anomaly_map)
+    asked = ("evaluate", tmp_path / "maps", "mvtec_loco/pushpins", "--root", loco.parents[1], "--out", tmp_path / "out")
+    code, out, err = run(monkeypatch, capsys, *asked, "--image-score", "max", "--crops", "0")
+    assert code == 0, err
+    defects, maps = [read_loco_defects(sample) for sample, _ in pairs], [one.anomaly_map for _, one in pairs]
+    told = next(line for line in out.splitlines() if line.startswith("spro"))
+    assert float(told.split()[1]) == pytest.approx(slow_spro.au_spro(defects, maps, 0.3), abs=5e-5)
 
 
 def test_without_saturations_all_else_is_scored_and_a_remark_says_what_is_missing(loco):

@@ -28,12 +28,17 @@ NEVER_LOSSY = frozenset({".png", ".bmp"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RememberedSample(Sample):
-    """A sample whose mask was read before: `size` (H, W), the top left corner of `bits`, and them."""
+    """A sample, `source`, whose mask was read before: `size` (H, W), the top left corner of `bits`, and them."""
 
     size: tuple[int, int]
     corner: tuple[int, int]
     bits: NDArray[np.uint8] = field(repr=False, compare=False)  # (h, w / 8), packed along the rows
     width: int
+    source: Sample = field(repr=False, compare=False)
+
+    def saturated_defects(self) -> list[tuple[NDArray[np.bool_], int]] | None:
+        """Those of the sample itself, whose files tell them apart."""
+        return self.source.saturated_defects()
 
     def mask(self) -> NDArray[np.bool_]:
         """(H, W) bool, what reading the files gave."""
@@ -119,7 +124,7 @@ def _remembered(sample: Sample, mask: NDArray[np.bool_]) -> RememberedSample:
     inside = mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1] if rows.size else mask[:0, :0]
     known = {one.name: getattr(sample, one.name) for one in fields(Sample)}
     bits, size = np.packbits(inside, axis=1), (mask.shape[0], mask.shape[1])
-    return RememberedSample(**known, size=size, corner=(top, left), bits=bits, width=inside.shape[1])
+    return RememberedSample(**known, size=size, corner=(top, left), bits=bits, width=inside.shape[1], source=sample)
 
 
 def _within(limit_bytes: int, samples: Mapping[str, Sample]) -> dict[str, Sample]:
