@@ -22,7 +22,7 @@ options=(--features-limit-gb "${FEATURES_LIMIT_GB:-300}" --workers "${WORKERS:-1
 
 tinydefects benchmark --categories "${CATEGORIES:-$dataset/*}" --root "$data" --out "$out/results" --features "$out/features" \
     --methods "${METHODS:-$methods}" \
-    --teacher "${TEACHER:-vit_base_patch14_reg4_dinov2}" --resolutions "${RESOLUTIONS:-1036}" --seeds "${SEEDS:-0,1,2}" \
+    --teacher "${TEACHER:-vit_base_patch14_reg4_dinov2}" --resolutions "${RESOLUTIONS:-1036,own}" --seeds "${SEEDS:-0,1,2}" \
     --cost "${COST:-quick}" "${options[@]}" ${DRY_RUN:+--dry-run} || failed=$?
 
 [ -z "${DRY_RUN:-}${SHARD:-}" ] || exit "${failed:-0}"

@@ -124,20 +124,19 @@ class Effort:
     against: float = 0.0
 
 
-FBFT = Effort(5.0, 0.1)  # of EPOCHS; measured with the built-in teacher at 384 px, as all that are not counted
+FBFT = Effort(5.0, 0.1)  # of EPOCHS; all with the built-in teacher at 384 px, by `benchmarks/efforts.py` and job times
 EFFORTS: Mapping[str, Effort] = {
     **{name: FBFT for name, kind in METHODS.items() if kind.students},
     "fbft_v0.1": FBFT,
     "fbft_published": Effort(8.0, 1.1),  # with a pass of its own
-    "patchcore": Effort(0.5, 0.3),
+    "patchcore": Effort(1.0, 0.8),
     "patchcore_hnsw": Effort(0.7, 0.3),
     "anomalydino": Effort(0.1, 1.1),
     "gaussian": Effort(0.1, 0.1),
     "subspace": Effort(0.1, 0.1),
-    # the rest is counted: multiply-adds beside those of a pass, with what PatchCore's take more than counted
-    "procon": Effort(0.3, 0.2),
-    "mh_patchcore": Effort(0.2, 0.1),
-    "rad": Effort(0.1, 0.1, against=0.05),
+    "procon": Effort(1.0, 0.5),
+    "mh_patchcore": Effort(0.2, 0.15),
+    "rad": Effort(0.05, 0.05, against=0.03),
     "noise_discriminator": Effort(0.1, 0.1, once=90.0),
 }
 MOST_RETRIEVED = 150  # of RAD, unless told otherwise
