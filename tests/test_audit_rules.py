@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from audit_scene import noisy_scene, store
+from tinydefects.audit.curve_rules import area_up_to_last_sample
 from tinydefects.audit.rescoring import METRICS, audit_pairs
-from tinydefects.audit.rules import EXACT, Rule, area_up_to_last_sample, clamped, resized, standard_rules, stretched
+from tinydefects.audit.rules import EXACT, Rule, clamped, resized, standard_rules, stretched
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import DatasetError, ResolutionMismatchError
@@ -23,33 +25,9 @@ LIMITS = (0.3, 0.1, 0.05, 0.01)
 CURVE_RULES = ("points_99", "thresholds_200", "last_sample", "bins_50")
 
 
-def store(folder: Path, name: str, mask: np.ndarray) -> Sample:
-    """A sample whose image is black; good when the mask is empty."""
-    write_png(folder / f"{name}.png", np.zeros((*mask.shape, 3), dtype=np.uint8))
-    write_png(folder / f"{name}_mask.png", mask)
-    return Sample(
-        id=f"test/{'pit' if mask.any() else 'good'}/{name}",
-        image_path=folder / f"{name}.png",
-        label="defect" if mask.any() else "good",
-        mask_paths=(folder / f"{name}_mask.png",),
-    )
-
-
 @pytest.fixture
 def noisy_pairs(tmp_path):
-    """Six images of two sizes with defects of 1 to 30 px and two good ones; maps of noise, higher on defects."""
-    rng = np.random.default_rng(0)
-    pairs = []
-    for number in range(8):
-        mask = np.zeros((40, 60) if number % 2 else (32, 32), dtype=bool)
-        if number < 6:
-            mask[3 : 4 + number, 5:10] = True
-            mask[2:6, 14:17] = True  # beside the other, so that their rows take turns
-            mask[25, 20] = mask[26, 21] = True  # one defect of two pixels that touch at a corner
-        noise = rng.gamma(2.0, 0.2, mask.shape)
-        anomaly_map = (noise + mask * rng.random(mask.shape)).astype(np.float32)
-        pairs.append((store(tmp_path, str(number), mask), Prediction(anomaly_map, float(anomaly_map.max()))))
-    return pairs
+    return noisy_scene(tmp_path)
 
 
 @pytest.fixture
@@ -303,10 +281,10 @@ def test_most_rules_change_nothing_on_perfect_maps_of_large_defects(perfect_pair
 
 def test_every_rule_names_who_uses_it_and_names_are_unique():
     rules = standard_rules()
-    assert len({rule.name for rule in rules}) == len(rules) == 14
+    assert len({rule.name for rule in rules}) == len(rules) == 20
     assert all(rule.does and rule.used_by for rule in rules)
     assert rules[0].name == EXACT
-    assert len(standard_rules(input_px=256)) == 11  # both sizes are one
+    assert len(standard_rules(input_px=256)) == 17  # both sizes are one
 
 
 def test_a_map_of_another_size_is_refused_before_any_rule_resizes_it(tmp_path):

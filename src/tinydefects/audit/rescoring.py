@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tinydefects.audit.rules import Connectivity, Mask, Rule, SeenPixels
+from tinydefects.audit.curve_rules import SeenPixels
+from tinydefects.audit.rules import Connectivity, Mask, NormalPixels, Rule
 from tinydefects.data.sample import Prediction, Sample
 from tinydefects.errors import DatasetError
 from tinydefects.metrics.curves import auroc, pixel_weights
@@ -40,18 +41,20 @@ def audit_pairs(pairs: Iterable[tuple[Sample, Prediction]], rules: Sequence[Rule
     Raises:
         ResolutionMismatchError, DatasetError, ScoreError: as `evaluate`, before any rule is applied.
     """
-    looks = dict.fromkeys((rule.view, rule.connectivity) for rule in rules)
+    looks = dict.fromkeys((rule.view, rule.connectivity, rule.normal_pixels) for rule in rules)
     with ExitStack() as stack:
         gathered = {look: _Gathered(normal_scores=stack.enter_context(ScoreSpool())) for look in looks}
         for sample, prediction in pairs:
             anomaly_map, mask = checked_pair(sample, prediction)
             at_full_size = Prediction(anomaly_map, prediction.score)
-            for (view, connectivity), one in gathered.items():
-                one.add(sample, *view(at_full_size, mask), is_marked=bool(mask.any()), connectivity=connectivity)
+            is_marked = bool(mask.any())
+            for (view, connectivity, normal_pixels), one in gathered.items():
+                seen_so = view(at_full_size, mask)
+                one.add(sample, *seen_so, is_marked=is_marked, connectivity=connectivity, normal_pixels=normal_pixels)
         if not any(one.good_scores or one.defective_scores for one in gathered.values()):
             raise DatasetError("nothing to audit: there is no pair of sample and prediction; check the test split")
         seen = {look: one.seen() for look, one in gathered.items()}
-        return {rule.name: _figures(rule, seen[rule.view, rule.connectivity]) for rule in rules}
+        return {rule.name: _figures(rule, seen[rule.view, rule.connectivity, rule.normal_pixels]) for rule in rules}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,7 +70,14 @@ class _Gathered:
     high: float = -np.inf
 
     def add(
-        self, sample: Sample, prediction: Prediction, mask: Mask, *, is_marked: bool, connectivity: Connectivity
+        self,
+        sample: Sample,
+        prediction: Prediction,
+        mask: Mask,
+        *,
+        is_marked: bool,
+        connectivity: Connectivity,
+        normal_pixels: NormalPixels,
     ) -> None:
         scores = prediction.anomaly_map
         self.low, self.high = min(self.low, float(scores.min())), max(self.high, float(scores.max()))
@@ -75,7 +85,8 @@ class _Gathered:
         (self.good_scores if is_good else self.defective_scores).append(prediction.score)
         if not is_good and not is_marked:
             return
-        self.normal_scores.add(scores[~mask])
+        if normal_pixels == "all" or (normal_pixels == "of_good") == is_good:
+            self.normal_scores.add(scores[~mask])
         labels, _ = ndimage.label(mask, structure=ndimage.generate_binary_structure(2, connectivity // 4))
         regions = labels[mask]
         self.defect_scores.append(scores[mask][np.argsort(regions, kind="stable")])
@@ -95,13 +106,19 @@ class _Gathered:
 
 def _figures(rule: Rule, seen: SeenPixels) -> dict[str, float]:
     """The values of `METRICS`, in that order."""
-    quartiles = cumulative_quartiles(seen.areas_px)
-    curves = rule.curves(seen, [pixel_weights(seen.areas_px, members) for members in quartiles])
-    whole = curves[-1]
+    weights = [pixel_weights(seen.areas_px, members) for members in cumulative_quartiles(seen.areas_px)]
+    curves = [] if rule.curves_up_to else rule.curves(seen, weights)
+
+    def area(quartile: int, limit: float) -> float:
+        if rule.curves_up_to:
+            (curve,) = rule.curves_up_to(seen, weights[quartile : quartile + 1], limit)
+            return rule.area(curve, limit)
+        return rule.area(curves[quartile], limit)
+
     values = [
-        *(rule.area(whole, limit) for limit in FPR_LIMITS),
-        rule.area(curves[0], 0.05),
-        rho([rule.area(curve, 0.3) for curve in curves]),
+        *(area(len(weights) - 1, limit) for limit in FPR_LIMITS),
+        area(0, 0.05),
+        rho([area(quartile, 0.3) for quartile in range(len(weights))]),
         *rule.pixels(seen),
         auroc(seen.images),
         float(seen.areas_px.size),

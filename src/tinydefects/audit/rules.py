@@ -1,11 +1,12 @@
-"""The rules that other work has scored with, as one list, the exact one first, and the curves that they take.
+"""The rules that other work has scored with, as one list, the exact one first.
 
-A rule differs from the exact one in one respect only: what it does to maps and masks before (`view`), which pixels it
-joins to regions, how it samples the PRO curve, or how it takes the area. Sources are named where they were looked up.
+A rule differs from the exact one in one respect: what it does to maps and masks before (`view`), which pixels it joins
+to regions, whose normal pixels it counts, how it samples the PRO curve, or how it takes areas. The two that sample at
+quantiles join regions by sides alone as well, as their sources do. Sources are named where they were looked up.
 This is the one file where a mask changes its size: it repeats what others did, and no result of ours passes through it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -13,139 +14,34 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tinydefects.audit.curve_rules import (
+    AreaRule,
+    CurvesRule,
+    LimitedCurvesRule,
+    PixelRule,
+    area_up_to_last_sample,
+    area_up_to_limit,
+    binned_pixels,
+    closed_binned_curves,
+    closed_linear_curves,
+    exact_curves,
+    exact_pixels,
+    linear_curves,
+    published_curves,
+    roc_curves,
+    standardised_area,
+    top_64_quantile_curves,
+    top_500_quantile_curves,
+    trapezoid_pixels,
+)
 from tinydefects.data.sample import Prediction
-from tinydefects.metrics.curves import Curve, auroc, average_precision, exact_curve, published_curve
-from tinydefects.metrics.ranking import Ranking
-from tinydefects.metrics.spool import ScoreSpool
 
-Weights = NDArray[np.float64]  # (M,), one a defect pixel; they sum to 1
 Mask: TypeAlias = NDArray[np.bool_]
 View = Callable[[Prediction, Mask], tuple[Prediction, Mask]]
 MaskFilter = Literal["nearest", "bilinear_any", "bilinear_half"]
 Connectivity = Literal[4, 8]
+NormalPixels = Literal["all", "of_good", "of_defective"]
 EXACT = "exact"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SeenPixels:
-    """All pixels of a category as one rule sees them.
-
-    Attributes:
-        ranking: the M defect pixels among the normal ones.
-        defect_scores: (M,) float32, region after region.
-        areas_px: (D,) pixels of each region.
-        normal_scores: still open, so that a rule can count at thresholds of its own.
-        score_range: lowest and highest score of any map.
-        images: the scores of defective images among those of good ones.
-    """
-
-    ranking: Ranking
-    defect_scores: NDArray[np.float32]
-    areas_px: NDArray[np.int64]
-    normal_scores: ScoreSpool
-    score_range: tuple[float, float]
-    images: Ranking
-
-
-CurvesRule = Callable[[SeenPixels, Sequence[Weights]], list[Curve]]
-AreaRule = Callable[[Curve, float], float]
-PixelRule = Callable[[SeenPixels], tuple[float, float]]
-
-
-def exact_curves(seen: SeenPixels, weights: Sequence[Weights]) -> list[Curve]:
-    """Every threshold there is, ties on the diagonal."""
-    return [exact_curve(seen.ranking, one) for one in weights]
-
-
-def published_curves(seen: SeenPixels, weights: Sequence[Weights]) -> list[Curve]:
-    """99 thresholds at equally spaced ranks of the normal pixels."""
-    return [published_curve(seen.ranking, one) for one in weights]
-
-
-def linear_curves(seen: SeenPixels, weights: Sequence[Weights]) -> list[Curve]:
-    """200 thresholds evenly from the lowest score up to one step below the highest; found is what is above.
-
-    The bare samples, without (0, 0): the highest threshold already lets pixels through.
-    """
-    thresholds = np.linspace(*seen.score_range, 200, endpoint=False, dtype=np.float32)
-    return _sampled_curves(seen, weights, thresholds, at_threshold="missed")
-
-
-def closed_linear_curves(seen: SeenPixels, weights: Sequence[Weights]) -> list[Curve]:
-    """The same 200 samples between (0, 0) and (1, 1)."""
-    return [_closed(curve) for curve in linear_curves(seen, weights)]
-
-
-def binned_curves(seen: SeenPixels, weights: Sequence[Weights]) -> list[Curve]:
-    """The edges of 50 equal bins from the lowest to the highest score; found is what reaches the edge."""
-    thresholds = np.linspace(*seen.score_range, 51, dtype=np.float32)
-    return _sampled_curves(seen, weights, thresholds, at_threshold="found")
-
-
-def closed_binned_curves(seen: SeenPixels, weights: Sequence[Weights]) -> list[Curve]:
-    """The same 51 samples from (0, 0) on."""
-    return [_closed(curve) for curve in binned_curves(seen, weights)]
-
-
-def area_up_to_limit(curve: Curve, fpr_limit: float) -> float:
-    """The area up to the limit, straight between samples, divided by the limit."""
-    return curve.area(fpr_limit=fpr_limit)
-
-
-def area_up_to_last_sample(curve: Curve, fpr_limit: float) -> float:
-    """The area between the first and the last sample below the limit, divided by the last one's rate.
-
-    Nan when fewer than two samples lie below it.
-    """
-    inside = curve.fpr < fpr_limit
-    fpr = curve.fpr[inside]
-    if fpr.size < 2 or fpr[-1] == 0:
-        return float("nan")
-    return float(np.trapezoid(curve.recall[inside], fpr) / fpr[-1])
-
-
-def exact_pixels(seen: SeenPixels) -> tuple[float, float]:
-    """Pixel AUROC and average precision over all thresholds."""
-    return auroc(seen.ranking), average_precision(seen.ranking)
-
-
-def binned_pixels(seen: SeenPixels) -> tuple[float, float]:
-    """Pixel AUROC and the area under precision against recall, by trapezoids over the edges of 50 bins."""
-    n_defect, n_normal = seen.ranking.n_defect, seen.ranking.n_normal
-    if not n_defect or not n_normal:
-        return float("nan"), float("nan")
-    (roc,) = binned_curves(seen, [np.full(n_defect, 1 / n_defect)])
-    found, false = roc.recall * n_defect, roc.fpr * n_normal
-    precision = np.divide(found, found + false, out=np.ones_like(found), where=found + false > 0)
-    return _closed(roc).area(fpr_limit=1.0), float(np.trapezoid(precision, roc.recall))
-
-
-def _sampled_curves(
-    seen: SeenPixels,
-    weights: Sequence[Weights],
-    thresholds: NDArray[np.float32],
-    *,
-    at_threshold: Literal["found", "missed"],
-) -> list[Curve]:
-    """One sample for each of the ascending thresholds; pixels that equal one are found at it, or missed."""
-    n_normal = int(seen.normal_scores.sizes.sum())
-    if not seen.defect_scores.size or not n_normal:
-        return [Curve(fpr=np.empty(0), recall=np.empty(0)) for _ in weights]
-    rejected = seen.normal_scores.count_below(thresholds, or_tied=at_threshold == "missed").sum(axis=0)
-    order = np.argsort(seen.defect_scores)
-    missed = np.searchsorted(seen.defect_scores[order], thresholds, "left" if at_threshold == "found" else "right")
-    curves = []
-    for one in weights:
-        lost = np.concatenate([[0.0], np.cumsum(one[order])])
-        recall = 1 - lost[missed] / lost[-1]
-        curves.append(Curve(fpr=1 - rejected[::-1] / n_normal, recall=recall[::-1]))
-    return curves
-
-
-def _closed(curve: Curve) -> Curve:
-    if not curve.fpr.size:
-        return curve
-    return Curve(fpr=np.concatenate([[0.0], curve.fpr, [1.0]]), recall=np.concatenate([[0.0], curve.recall, [1.0]]))
 
 
 def unchanged(prediction: Prediction, mask: Mask) -> tuple[Prediction, Mask]:
@@ -193,14 +89,20 @@ def _resized_mask(mask: Mask, size: tuple[int, int], mask_filter: MaskFilter) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One way to score: `does` says how it differs from the exact way, `used_by` where it is found."""
+    """One way to score: `does` says how it differs from the exact way, `used_by` where it is found.
+
+    `normal_pixels` says whose are counted: those of all images, of good ones, or of defective ones. A rule whose
+    thresholds depend on the limit has `curves_up_to` in place of `curves`.
+    """
 
     name: str
     does: str
     used_by: str
     view: View = unchanged
     connectivity: Connectivity = 8
+    normal_pixels: NormalPixels = "all"
     curves: CurvesRule = exact_curves
+    curves_up_to: LimitedCurvesRule | None = None
     area: AreaRule = area_up_to_limit
     pixels: PixelRule = exact_pixels
 
@@ -232,8 +134,47 @@ CURVE_RULES = (
         curves=closed_binned_curves,
         pixels=binned_pixels,
     ),
+    Rule(
+        name="quantiles_500",
+        does="PRO curve of 500 even quantiles of the normal pixels down to the limit, on regions of 4-connectivity",
+        used_by="imgad 0.6",
+        connectivity=4,
+        curves_up_to=top_500_quantile_curves,
+    ),
+    Rule(
+        name="quantiles_64",
+        does="PRO curve of 64 even quantiles down to twice the limit, on regions of 4-connectivity",
+        used_by="r4m-t1n/l2bt_mvtecad2",
+        connectivity=4,
+        curves_up_to=top_64_quantile_curves,
+    ),
+    Rule(
+        name="partial_roc",
+        does="ROC curve of all pixels in place of PRO, its partial area standardised: chance is 0.5",
+        used_by="the test script of SuperADD, whose table calls it AU; scikit-learn's roc_auc_score with max_fpr",
+        curves=roc_curves,
+        area=standardised_area,
+    ),
+    Rule(
+        name="trapezoid_ap",
+        does="pixel AP by trapezoids, points of equal recall from the worst to the best",
+        used_by="anomalib up to 2.6, whose AUPR is step-wise since 2.7",
+        pixels=trapezoid_pixels,
+    ),
 )
 OTHER_RULES = (
+    Rule(
+        name="defective_only",
+        does="pixels of defective images alone; no good image counts",
+        used_by="the test script of SuperADD unless told otherwise; SubspaceAD for its AU-PRO (its issue 11)",
+        normal_pixels="of_defective",
+    ),
+    Rule(
+        name="good_normals",
+        does="false positives counted on good images alone",
+        used_by="AUPIMO takes its rate so; here under the numbers of this table",
+        normal_pixels="of_good",
+    ),
     Rule(
         name="connectivity_4",
         does="pixels that touch at a corner belong to two regions",
@@ -255,7 +196,10 @@ OTHER_RULES = (
 )
 MASK_FILTERS: dict[MaskFilter, tuple[str, str]] = {
     "nearest": ("mask by nearest neighbour", "anomalib, at the network's input"),
-    "bilinear_any": ("mask bilinear, then above 0", "Dinomaly and INP-Former, whose readmes call it an error"),
+    "bilinear_any": (
+        "mask bilinear, then above 0",
+        "Dinomaly and INP-Former, whose readmes call it an error; SuperADD's test script at the size of its maps",
+    ),
     "bilinear_half": ("mask bilinear, then above one half", "Dinomaly's readme calls it common practice"),
 }
 
