@@ -95,7 +95,7 @@ def top_64_quantile_curves(seen: SeenPixels, weights: Sequence[Weights], fpr_lim
 
 def roc_curves(seen: SeenPixels, weights: Sequence[Weights]) -> list[Curve]:
     """The exact ROC curve: every pixel of the group weighs the same, so large defects decide."""
-    return [exact_curve(seen.ranking, (one > 0) / max(1, np.count_nonzero(one))) for one in weights]
+    return [exact_curve(seen.ranking, (one > 0) / max(1, int(np.count_nonzero(one)))) for one in weights]
 
 
 def normal_quantiles(normal_scores: ScoreSpool, shares: NDArray[np.float64]) -> NDArray[np.float64]:
