@@ -249,8 +249,13 @@ def cost_texts(ranked: RankedBoard) -> tuple[list[str], list[list[str]]]:
         numbers = [*times, row.rest, row.end_to_end, row.best_batch_ms]
         numbers += [size / 1e6 for size in (row.peak_memory_bytes, row.teacher_bytes, row.own_bytes)]
         label = row.method.label if ranked.board.at_own_sizes else row.method.name
-        rows.append([label, *("–" if math.isnan(number) else f"{number:.3g}" for number in numbers)])
+        rows.append([label, *map(three_digits, numbers)])
     return heads, rows
+
+
+def three_digits(number: float) -> str:
+    """And all of those before the point; a dash for none."""
+    return "–" if math.isnan(number) else f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _csv_row(ranked: RankedBoard, method: MethodAt, row: LeaderboardRow) -> list[object]:

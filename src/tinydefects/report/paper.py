@@ -7,7 +7,6 @@ from it on these images (step-down maximum over all pairs); below a number stand
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from tinydefects.benchmark.board import NOT_TOLD_MARK, MethodAt, boards, headline_limit
@@ -16,46 +15,22 @@ from tinydefects.data.pixels import write_whole
 from tinydefects.errors import ResultError
 from tinydefects.metrics.groups import QUARTILES
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
-from tinydefects.report.leaderboard import Cell, RankedBoard, cost_texts, csv_text, rank_board
+from tinydefects.report.latex import (
+    QUOTED,
+    example_document,
+    in_latex,
+    published_latex,
+    published_notes_latex,
+    references,
+)
+from tinydefects.report.leaderboard import Cell, RankedBoard, cost_texts, csv_text, rank_board, three_digits
 from tinydefects.report.paper_figures import write_figures
 from tinydefects.report.words import CURVE_RULES, format_rate
 from tinydefects.results.protocol import EvaluationProtocol
 from tinydefects.results.published import HEADS, PublishedNumber, published_rows
 
-LATEX_SIGNS = {
-    "\\": r"\textbackslash{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "–": "--",
-    "ρ": r"$\rho$",
-    "≥": r"$\geq$",
-    "\N{NO-BREAK SPACE}": "~",
-}
 DASH = "–"
-REFERENCES = """@software{{tinydefects,
-  author = {{{{The tinydefects authors}}}},
-  title = {{tinydefects: finding defects a few pixels wide, and measuring how small one can go}},
-  version = {{{version}}},
-  url = {{https://github.com/tinydefects/tinydefects}}
-}}
-
-@article{{costanzino2024fbft,
-  author = {{Costanzino, Alex and Zama Ramirez, Pierluigi and Lisanti, Giuseppe and Di Stefano, Luigi}},
-  title = {{Looking for Tiny Defects via Forward-Backward Feature Transfer}},
-  journal = {{arXiv preprint arXiv:2407.04092}},
-  year = {{2024}}
-}}
-"""
-EXAMPLE = r"""% pdflatex example; bibtex example; pdflatex example; pdflatex example
-\documentclass[twocolumn]{article}
-\usepackage[T1]{fontenc}
-\usepackage{booktabs,graphicx}
-\begin{document}
-\section*{Protocol}
-\input{methods.tex}
-
-"""
+BY = "run by tinydefects"  # where the citation goes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,30 +65,33 @@ def write_paper(
     ranked = [rank_board(board, n_resamples=n_resamples) for board in boards(stored)]
     if not ranked:
         raise ResultError(f"{results}: no category has results of all methods; run or leave out what is missing")
-    texts, figures = {"boards.csv": csv_text(ranked)}, list[Path]()
+    texts, captions, figures = {"boards.csv": csv_text(ranked)}, dict[str, str](), list[Path]()
     for one in ranked:
         size = "own" if one.board.at_own_sizes else one.board.resolution
         name = f"board_{one.board.dataset}" + (f"_{size}" if size else "")
         texts[f"{name}.tex"], texts[f"{name}.md"] = latex_table(one), markdown_table(one)
+        captions[f"{name}.tex"] = " ".join(_notes(one))
         if one.costs:
             costs = name.replace("board", "costs", 1)
             texts[f"{costs}.tex"], texts[f"{costs}.md"] = cost_tables(one)
+            captions[f"{costs}.tex"] = _cost_note(one)
         figures += write_figures(one, out, name.replace("board", "figure", 1))
     paragraph = methods_paragraph(protocol, ranked, stored, n_resamples)
     texts["methods.md"] = f"{paragraph}\n"
-    texts["methods.tex"] = f"{in_latex(paragraph)}~\\cite{{tinydefects}}\n"
-    texts["references.bib"] = REFERENCES.format(version=metadata.version("tinydefects"))
+    texts["references.bib"], keys = references({one.run.method for one in stored})
+    texts["methods.tex"] = in_latex(paragraph).replace(BY, f"{BY}~\\cite{{{keys}}}", 1) + "\n"
     if published:
-        texts["published.tex"], texts["published.md"] = _published_tables(published)
-    texts["example.tex"] = _example([name for name in texts if name.endswith(".tex")], figures)
+        texts["published.md"], texts["published_notes.tex"] = (
+            _published_markdown(published),
+            published_notes_latex(published),
+        )
+        for dataset, table in published_latex(published).items():
+            texts[f"published_{dataset}.tex"] = table
+            captions[f"published_{dataset}.tex"] = f"{dataset}. {QUOTED}"
+    texts["example.tex"] = example_document(captions, figures, has_published=bool(published))
     for name, text in texts.items():
         write_whole(out / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
     return [*(out / name for name in texts), *figures]
-
-
-def in_latex(text: str) -> str:
-    """Plain text with every sign that LaTeX would take for its own written out."""
-    return "".join(LATEX_SIGNS.get(sign, sign) for sign in text)
 
 
 def _columns(ranked: RankedBoard) -> list[_Column]:
@@ -129,20 +107,22 @@ def _columns(ranked: RankedBoard) -> list[_Column]:
 
 def latex_table(ranked: RankedBoard) -> str:
     """A `tabular` for booktabs, with what is to be said below it as a comment; two lines a method."""
-    columns = _columns(ranked)
-    times = ranked.milliseconds
-    heads = ["method", *(column.head for column in columns), *(["ms"] if times else [])]
+    columns, times = _columns(ranked), ranked.milliseconds
+    rate, n_sizes = in_latex(format_rate(headline_limit(ranked.limits))), len(QUARTILES)
+    others = [in_latex(column.head) for column in columns[n_sizes:]] + (["ms"] if times else [])
     lines = [
         r"% \usepackage{booktabs}",
-        *(f"% {line}" for line in _notes(ranked)),
-        f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
+        *(f"% {' '.join(line.split())}" for line in _notes(ranked)),
+        f"\\begin{{tabular}}{{l{'r' * (n_sizes + len(others))}}}",
         r"\toprule",
-        " & ".join(in_latex(head) for head in heads) + r" \\",
+        f" & \\multicolumn{{{n_sizes}}}{{c}}{{AUPRO@{rate}}}{' & ' * len(others)} \\\\",
+        f"\\cmidrule(lr){{2-{1 + n_sizes}}}",
+        " & ".join(["method", *QUARTILES, *others]) + r" \\",
         r"\midrule",
     ]
     for method in ranked.methods:
         cells = [column.cells[method] for column in columns]
-        time = [_milliseconds(times.get(method))] if times else []
+        time = [three_digits(times.get(method, math.nan))] if times else []
         lines.append(
             " & ".join([in_latex(_named(ranked, method)), *map(_latex_value, cells), *map(in_latex, time)]) + r" \\"
         )
@@ -160,7 +140,7 @@ def markdown_table(ranked: RankedBoard) -> str:
     for method in ranked.methods:
         cells = [_markdown_value(column.cells[method]) for column in columns]
         rows.append(
-            [_in_markdown(_named(ranked, method)), *cells, *([_milliseconds(times.get(method))] if times else [])]
+            [_in_markdown(_named(ranked, method)), *cells, *([three_digits(times.get(method, math.nan))] if times else [])]
         )
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{table}\n\n{' '.join(_notes(ranked))}\n"
@@ -174,17 +154,21 @@ def _named(ranked: RankedBoard, method: MethodAt) -> str:
 def cost_tables(ranked: RankedBoard) -> tuple[str, str]:
     """Times by stage, memory and size of the model, as LaTeX and Markdown, the fastest first."""
     heads, rows = cost_texts(ranked)
-    told = (
-        f"{ranked.board.name}: ms an image at batch size 1 by stage, means over categories of measured medians; rest "
-        "is what the stages leave of the whole; peak memory is that of prediction; own is what a method keeps beside "
-        "the teacher."
-    )
+    told = _cost_note(ranked)
     latex = [" & ".join(map(in_latex, row)) + r" \\" for row in (heads, *rows)]
     begin = [r"% \usepackage{booktabs}", f"% {told}", f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule"]
     lines = [*begin, latex[0], r"\midrule", *latex[1:], r"\bottomrule", r"\end{tabular}", ""]
     marked = [heads, ["---", *(["---:"] * (len(heads) - 1))], *([_in_markdown(row[0]), *row[1:]] for row in rows)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in marked)
     return "\n".join(lines), f"{table}\n\n{told}\n"
+
+
+def _cost_note(ranked: RankedBoard) -> str:
+    return (
+        f"{ranked.board.name}: ms an image at batch size 1 by stage, means over categories of measured medians; rest "
+        "is what the stages leave of the whole; peak memory is that of prediction; own is what a method keeps beside "
+        "the teacher."
+    )
 
 
 def _notes(ranked: RankedBoard) -> list[str]:
@@ -224,9 +208,11 @@ def _interval(cell: Cell) -> str:
 
 def _latex_value(cell: Cell) -> str:
     value = in_latex(_value(cell))
-    if cell.is_best:
-        return f"\\textbf{{{value}}}"
-    return f"{value}\\rlap{{$^{{{NOT_TOLD_MARK}}}$}}" if cell.may_be_best else value
+    mark = f"$^{{{NOT_TOLD_MARK}}}$"
+    if cell.may_be_best and not cell.is_best:
+        return value + mark
+    bold = f"\\textbf{{{value}}}" if cell.is_best else value
+    return f"{bold}\\hphantom{{{mark}}}"
 
 
 def _markdown_value(cell: Cell) -> str:
@@ -234,12 +220,8 @@ def _markdown_value(cell: Cell) -> str:
     return f"{value} ({_interval(cell)})" if _interval(cell) else value
 
 
-def _milliseconds(known: float | None) -> str:
-    return DASH if known is None else f"{known:.3g}"
-
-
 def _in_markdown(text: str) -> str:
-    return "".join(f"\\{sign}" if sign in r"\|*_`[]" else sign for sign in text)
+    return "".join(f"\\{sign}" if sign in r"\|*_`[]<>" else sign for sign in " ".join(text.split()))
 
 
 def methods_paragraph(
@@ -256,7 +238,7 @@ def methods_paragraph(
     limit, curve = format_rate(headline_limit(protocol.evaluation.fpr_limits)), CURVE_RULES[protocol.evaluation.curve]
     seeds = ", ".join(map(str, protocol.seeds))
     sentences = [
-        f"{_counted(len(methods), 'method was', 'methods were')} run by tinydefects {', '.join(versions)} under one "
+        f"{_counted(len(methods), 'method was', 'methods were')} {BY} {', '.join(versions)} under one "
         f"protocol (fingerprint {protocol.fingerprint}): the same images, the same scoring, and masks and test images "
         "out of reach while a method learns.",
         f"{_counted(len(once), 'category holds', 'categories hold')} {n_images} test images with {n_defects} defects, "
@@ -307,27 +289,8 @@ def _time_words(ranked: Sequence[RankedBoard], stored: Iterable[StoredResult]) -
     ]
 
 
-def _published_tables(published: Sequence[PublishedNumber]) -> tuple[str, str]:
-    """Quoted numbers as LaTeX and Markdown, apart from all that was measured."""
-    told = "Quoted from the named sources, not measured here; each has a rule of its own."
-    rows = published_rows(published)
-    latex = [" & ".join(map(in_latex, row)) + r" \\" for row in (list(HEADS), *rows)]
-    begin = [r"% \usepackage{booktabs}", f"% {told}", r"\begin{tabular}{lllrlllll}", r"\toprule"]
-    lines = [*begin, latex[0], r"\midrule", *latex[1:], r"\bottomrule", r"\end{tabular}", ""]
-    marked = [list(HEADS), ["---"] * len(HEADS), *([_in_markdown(cell) for cell in row] for row in rows)]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in marked)
-    return "\n".join(lines), f"{table}\n\n{told}\n"
-
-
-def _example(names: Iterable[str], figures: Iterable[Path]) -> str:
-    """A document that shows every table and figure once."""
-    parts = [EXAMPLE.rstrip("\n")]
-    for name in names:
-        if name != "methods.tex":
-            table = f"\\resizebox{{\\textwidth}}{{!}}{{\\input{{{name}}}}}"
-            parts.append(f"\\begin{{table*}}\\centering{table}\\caption{{{in_latex(name)}}}\\end{{table*}}")
-    for path in figures:
-        if path.suffix == ".pdf":
-            shown = f"\\includegraphics[width=\\columnwidth]{{{path.name}}}"
-            parts.append(f"\\begin{{figure}}\\centering{shown}\\caption{{{in_latex(path.stem)}}}\\end{{figure}}")
-    return "\n".join([*parts, r"\bibliographystyle{plain}", r"\bibliography{references}", r"\end{document}", ""])
+def _published_markdown(published: Sequence[PublishedNumber]) -> str:
+    """Quoted numbers, apart from all that was measured."""
+    rows = [[_in_markdown(cell) for cell in row] for row in published_rows(published)]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (list(HEADS), ["---"] * len(HEADS), *rows))
+    return f"{table}\n\n{QUOTED}\n"

@@ -101,7 +101,8 @@ def _draw_sizes(figure: "Figure", ranked: RankedBoard) -> None:
 
 
 def _name(method: MethodAt) -> str:
-    return short_name(MethodAt(name=method.name, resolution=0))
+    """Dollars written out: two of them would be taken for a formula."""
+    return short_name(MethodAt(name=method.name, resolution=0)).replace("$", r"\$")
 
 
 def _light_grid(axes: "Axes", axis: Any) -> None:  # noqa: ANN401 - matplotlib's literal

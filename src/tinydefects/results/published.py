@@ -81,9 +81,13 @@ def read_published(path: Path) -> Published:
     return read_as(Published, path, ResultError, kind="file of published numbers", way_out="mend the file")
 
 
+def in_order(numbers: Sequence[PublishedNumber]) -> list[PublishedNumber]:
+    """By dataset, metric and value, the highest first."""
+    return sorted(numbers, key=lambda one: (one.dataset, one.metric, -one.value, one.method))
+
+
 def published_rows(numbers: Sequence[PublishedNumber]) -> list[list[str]]:
-    """The cells of a table under `HEADS`, by dataset, metric and value, the highest first."""
-    ordered = sorted(numbers, key=lambda one: (one.dataset, one.metric, -one.value, one.method))
+    """The cells of a table under `HEADS`, in that order."""
     return [
         [
             one.method,
@@ -96,5 +100,5 @@ def published_rows(numbers: Sequence[PublishedNumber]) -> list[list[str]]:
             one.source,
             one.read_in,
         ]
-        for one in ordered
+        for one in in_order(numbers)
     ]
