@@ -186,3 +186,15 @@ def test_what_is_no_file_is_written_to_and_never_replaced(tmp_path):
     assert pipe.is_fifo()
     with pytest.raises(TinyDefectsError, match=r"cannot write \(Is a directory\)"):
         write_whole(tmp_path, lambda file: file.write(b"whole"))
+
+
+def test_a_set_that_is_a_link_is_left_alone_and_so_is_what_it_leads_to(tmp_path):
+    """Results that somebody sends may hold one; to read them must not move or remove a file elsewhere."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/letter.txt").write_text("dear")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/.seed_0.ready").symlink_to(tmp_path / "mine")
+    leftovers.settle(tmp_path / "theirs", "seed_0")
+    leftovers.settle_below(tmp_path / "theirs")
+    assert names(tmp_path / "mine") == ["letter.txt"]
+    assert names(tmp_path / "theirs") == [".seed_0.ready"]

@@ -196,9 +196,12 @@ def settle_below(folder: Path) -> None:
 
 
 def finish(folder: Path, name: str) -> None:
-    """Move a set that counts already to its places; another process may be doing the same."""
+    """Move a set that counts already to its places; another process may be doing the same.
+
+    A link is no set of ours: in somebody's results it could lead to any folder, whose files would be moved.
+    """
     ready = folder / f".{name}{READY}"
-    if not ready.is_dir():
+    if ready.is_symlink() or not ready.is_dir():
         return
     for path in sorted(ready.iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
         with contextlib.suppress(FileNotFoundError):  # moved by another process just now
