@@ -140,7 +140,11 @@ def markdown_table(ranked: RankedBoard) -> str:
     for method in ranked.methods:
         cells = [_markdown_value(column.cells[method]) for column in columns]
         rows.append(
-            [_in_markdown(_named(ranked, method)), *cells, *([three_digits(times.get(method, math.nan))] if times else [])]
+            [
+                _in_markdown(_named(ranked, method)),
+                *cells,
+                *([three_digits(times.get(method, math.nan))] if times else []),
+            ]
         )
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{table}\n\n{' '.join(_notes(ranked))}\n"

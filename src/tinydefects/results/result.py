@@ -37,6 +37,7 @@ from tinydefects.results.protocol import RunRecord
 # 1 had neither tally nor intervals, 2 no run record, 3 no keys of groups, 4 peers, 5 exhibits, 6 no digest of itself,
 # 7 no parts; all are read.
 FORMAT = 8
+FIRST_WITH_DIGEST = 7
 RECORDED_PACKAGES = ("tinydefects", "numpy", "scipy", "pillow", "tifffile", "torch", "timm")
 with_config(ConfigDict(arbitrary_types_allowed=True))(Tally)  # stored and read on its own
 CONTENT = "content_sha256"  # of all that a result file says besides
@@ -155,7 +156,7 @@ def _content(result: Result, packed: bytes, packed_tally: bytes) -> dict[str, An
 
 
 def is_as_written(path: Path) -> bool | None:
-    """Whether a result file says what it said when it was written; None for earlier formats, which have no digest.
+    """Whether a result file says what it said when it was written; None for formats before 7, which have no digest.
 
     It shows damage and careless edits: whoever changes a number on purpose can write a new digest as well.
 
@@ -163,8 +164,11 @@ def is_as_written(path: Path) -> bool | None:
         ResultError: the file cannot be read.
     """
     content = read_json(path, ResultError, kind="result", way_out="evaluate again")
-    known = content.pop(CONTENT, None) if isinstance(content, dict) else None
-    return None if known is None else bool(known == _digest_of(content))
+    if not isinstance(content, dict):
+        return None
+    known, form = content.pop(CONTENT, None), content.get("format")
+    is_earlier = isinstance(form, int) and form < FIRST_WITH_DIGEST
+    return None if known is None and is_earlier else bool(known == _digest_of(content))
 
 
 def _digest_of(content: Mapping[str, Any]) -> str:
