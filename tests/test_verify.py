@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -286,3 +287,100 @@ def test_nothing_to_verify_is_one_line(monkeypatch, capsys, tmp_path):
     code, _, err = run(monkeypatch, capsys, "verify", tmp_path / "nowhere", "-q")
     assert code == 2
     assert "nowhere: no results here" in err
+
+
+def tally_of(path: Path, change) -> None:
+    """Change the arrays of a tally, and what the result says of that file, as a forger would."""
+    tally = path.with_suffix(".tally.npz")
+    with np.load(tally) as stored:
+        arrays = dict(stored)
+    change(arrays)
+    np.savez_compressed(tally, **arrays)
+    digest = hashlib.sha256(tally.read_bytes()).hexdigest()
+    rewrite(path, lambda content: content.update(tally_sha256=digest))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("image_of_defect", lambda numbers: numbers + 10**12),
+        ("image_of_defect", lambda numbers: -numbers - 1),
+        ("image_of_defect", lambda numbers: numbers.astype(float)),
+        ("peak", lambda numbers: numbers.astype(str)),
+        ("image_score", lambda numbers: numbers.astype(complex)),
+        ("sample_id", lambda names: np.arange(names.size)),
+        ("area_px", lambda numbers: numbers * 0),
+        ("thresholds", lambda numbers: numbers[::-1]),
+        ("n_normal", lambda numbers: numbers[:-1]),
+    ],
+)
+def test_a_tally_that_is_none_is_a_line_and_not_a_crash(copy, verify, name, change):
+    tally_of(copy / PLACE, lambda arrays: arrays.update({name: change(arrays[name])}))
+    (line,) = verify(copy)["wrong"]
+    assert line.startswith(f"{copy / PLACE}: not a readable result (ValueError: ")
+    assert "tally" in line
+
+
+def test_an_array_that_promises_a_terabyte_is_refused_before_memory_is_set_aside(copy, verify):
+    tally = (copy / PLACE).with_suffix(".tally.npz")
+    with np.load(tally) as stored, zipfile.ZipFile(copy / "new.npz", "w") as new:
+        for name in stored.files:
+            with new.open(f"{name}.npy", "w") as file:
+                if name != "peak":
+                    np.lib.format.write_array(file, stored[name])
+                else:
+                    header = {"descr": "<f4", "fortran_order": False, "shape": (2**38,)}
+                    np.lib.format.write_array_header_1_0(file, header)
+    (copy / "new.npz").replace(tally)
+    digest = hashlib.sha256(tally.read_bytes()).hexdigest()
+    rewrite(copy / PLACE, lambda content: content.update(tally_sha256=digest))
+    (line,) = verify(copy)["wrong"]
+    assert "peak.npy promises more than it holds" in line
+
+
+def test_one_strange_result_does_not_keep_others_from_being_looked_at(copy, verify):
+    shutil.copytree(copy / CATEGORY, copy / "other/brushed_metal")
+    rewrite(copy / PLACE, set_at("evaluation", "detectability", "rule", by=lambda _: "by feel"))
+    found = verify(copy)
+    assert found["n_results"] == 2
+    assert any(line.startswith(f"{copy / PLACE}: does not fit its tally (detection rule") for line in found["wrong"])
+    assert any(line.startswith(f"{copy / 'other'}") for line in found["wrong"])
+
+
+def test_a_result_of_this_version_without_a_digest_was_changed(copy, verify):
+    rewrite(copy / PLACE, lambda content: content.pop("content_sha256"))
+    (line,) = verify(copy)["wrong"]
+    assert line.startswith(f"{copy / PLACE}: was changed after it was written")
+
+
+def test_a_pixel_pitch_that_is_not_the_protocols_is_named(copy, verify):
+    rewrite(copy / PLACE, set_at("evaluation", "pixel_pitch_mm", by=lambda _: 0.05))
+    (line,) = verify(copy)["wrong"]
+    assert "bins or pixel pitch are not those of the protocol" in line
+
+
+def test_a_table_of_defects_that_says_something_else_is_named(copy, verify):
+    path = copy / PLACE
+    write_result(read_result(path), path, with_table=True)
+    assert verify(copy)["checked"]["table of defects"] == 1
+    table = path.with_suffix(".defects.csv")
+    table.write_text(table.read_text().replace("pit", "pot", 1))
+    (line,) = verify(copy)["wrong"]
+    assert line == f"{table}: is not the table of {path.name}; remove it"
+
+
+def test_strange_bits_of_an_image_are_a_line(copy, made, verify):
+    rewrite(copy / PLACE, set_at("run", "settings", "image_bits", by=lambda _: "many"))
+    (line,) = verify(copy, "--root", made / "data")["wrong"]
+    assert "cannot be scored again from its maps" in line
+
+
+def test_options_that_a_loader_does_not_have_are_a_line(copy, made, verify):
+    rewrite(copy / PROTOCOL_PLACE, set_at("protocol", "options", "synthetic", by=lambda old: {**old, "root": "/"}))
+    lines = verify(copy, "--root", made / "data")["wrong"]
+    assert any("the protocol gives the option 'root', which synthetic does not have" in line for line in lines)
+
+
+def test_a_protocol_without_a_seed_is_named(copy, verify):
+    rewrite(copy / PROTOCOL_PLACE, set_at("protocol", "seeds", by=lambda _: []))
+    assert any(line.endswith("names no seed; ask for it again") for line in verify(copy)["wrong"])

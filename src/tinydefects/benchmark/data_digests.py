@@ -15,8 +15,8 @@ from tinydefects.data.json_files import read_as, write_json
 from tinydefects.data.map_files import describe_sample, file_sha256
 from tinydefects.data.mask_checks import allowing
 from tinydefects.data.sample import Category, Sample
-from tinydefects.datasets.catalog import load_category
-from tinydefects.errors import ImageReadError, ResultError, TinyDefectsError
+from tinydefects.datasets.catalog import load_category, option_kinds, parse_address
+from tinydefects.errors import DatasetError, ImageReadError, ResultError, TinyDefectsError
 
 DATA_FILE = "data.json"
 PARTS = ("train", "validation", "test")
@@ -117,7 +117,9 @@ class Categories:
         if address not in self._loaded:
             unmarked = "unmarked" in allowed
             try:
-                category = load_category(address, root=self._root, allow_unmarked=unmarked, **options)
+                category = load_category(
+                    address, root=self._root, allow_unmarked=unmarked, **known_options(address, options)
+                )
                 self._loaded[address] = allowing(category, allowed)
             except TinyDefectsError as error:
                 self._loaded[address] = error
@@ -125,6 +127,19 @@ class Categories:
         if isinstance(loaded, TinyDefectsError):
             raise loaded
         return loaded
+
+
+def known_options(address: str, options: Mapping[str, object]) -> Mapping[str, object]:
+    """Options of a loader as somebody's protocol has them, once it is known that the loader takes them.
+
+    Raises:
+        DatasetError: it has no such option.
+    """
+    dataset = parse_address(address)[0]
+    strange = [name for name in options if name not in option_kinds(dataset)]
+    if strange:
+        raise DatasetError(f"{address}: the protocol gives the option {strange[0]!r}, which {dataset} does not have")
+    return options
 
 
 def changed_files(category: Category, stored: DataDigests) -> list[str]:

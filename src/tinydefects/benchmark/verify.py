@@ -5,6 +5,7 @@ where maps were kept and the data is at hand, is scored again from the maps. Not
 writes a tally to fit: it shows damage, edits and mistakes, and that what was sent belongs together.
 """
 
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -29,12 +30,12 @@ from tinydefects.data.walk import PROTOCOL_FILE, walk
 from tinydefects.errors import MissingExtraError, ResultError, TinyDefectsError
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.progress import Progress
-from tinydefects.results.protocol import EvaluationProtocol, Job, RunRecord
+from tinydefects.results.attachments import is_table_of
+from tinydefects.results.protocol import EvaluationProtocol, Job
 from tinydefects.results.recount import differences, interval_differences, unequal
-from tinydefects.results.result import Result, find_results, is_as_written, read_result
+from tinydefects.results.result import TABLE_SUFFIX, Result, find_results, is_as_written, read_result
 
 N_SAMPLED = 5
-BUILTIN = "builtin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +122,7 @@ def verify(folder: Path, request: Request, progress: Progress) -> Verification:
             continue
         found.n_results += 1
         _check_content(path, found)
+        _check_table(path, result, found)
         holds = _check_numbers(path, result, found)
         if result.run is None:
             found.unchecked["protocol and data, as no benchmark made the result"] += 1
@@ -151,6 +153,8 @@ def _protocol(folder: Path, found: Verification) -> tuple[Path, EvaluationProtoc
         found.wrong.append(str(error))
         return home, None
     assert protocol is not None
+    if not protocol.seeds:
+        found.wrong.append(f"{path}: names no seed; ask for it again")
     if told != protocol.fingerprint:
         found.wrong.append(f"{path}: says fingerprint {told}, its settings give {protocol.fingerprint}: it was changed")
     else:
@@ -182,6 +186,15 @@ def _check_content(path: Path, found: Verification) -> None:
         found.wrong.append(f"{path}: was changed after it was written (its digest is of other content)")
 
 
+def _check_table(path: Path, result: Result, found: Verification) -> None:
+    table = path.with_suffix(TABLE_SUFFIX)
+    holds = is_table_of(result.evaluation, table) if table.exists() else None
+    found.checked["table of defects"] += holds is True
+    found.unchecked["table of defects, whose columns are of another version"] += table.exists() and holds is None
+    if holds is False:
+        found.wrong.append(f"{table}: is not the table of {path.name}; remove it")
+
+
 def _check_numbers(path: Path, result: Result, found: Verification) -> bool:
     """Whether they hold, as far as a tally can say."""
     if result.outcome is not None:
@@ -191,7 +204,7 @@ def _check_numbers(path: Path, result: Result, found: Verification) -> bool:
         return True
     try:
         faults = [str(one) for one in differences(result.evaluation)]
-    except (ValueError, IndexError, KeyError) as error:
+    except (TinyDefectsError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError) as error:
         faults = [f"does not fit its tally ({error})"]
     if faults:
         found.wrong.append(f"{path}: {_several(faults)}")
@@ -212,20 +225,19 @@ def _check_job(path: Path, home: Path, result: Result, protocol: EvaluationProto
             f"({protocol.fingerprint})"
         )
         return
-    job = _job(run, evaluation.category, protocol)
+    name, method, resolution, seed = evaluation.category, run.method, run.resolution, run.seed
+    job = Job(protocol=protocol, category=name, method=method, resolution=resolution, seed=seed)
     settings, decisive = result.provenance.settings, protocol.decisive()
     faults = [
         f"its record says {name} {settings[name]}, the protocol {value}"
         for name, value in decisive.items()
         if name in settings and settings[name] != str(value)
     ]
-    rule = (evaluation.detectability.rule, evaluation.detectability.rate)
-    if (evaluation.fpr_limits, evaluation.curve_rule, rule) != (
-        protocol.evaluation.fpr_limits,
-        protocol.evaluation.curve,
-        (decisive["detection_rule"], decisive["false_alarm_rate"]),
-    ):
-        faults.append("its limits, curve or detection rule are not those of the protocol")
+    asked, pitch_mm, found_by = protocol.evaluation, evaluation.pixel_pitch_mm, evaluation.detectability
+    made = (evaluation.fpr_limits, evaluation.curve_rule, found_by.rule, found_by.rate, evaluation.bins)
+    due = (asked.fpr_limits, asked.curve, decisive["detection_rule"], decisive["false_alarm_rate"], asked.bins)
+    if made != due or asked.pixel_pitch_mm != (None if math.isnan(pitch_mm) else pitch_mm):
+        faults.append("its limits, curve, detection rule, bins or pixel pitch are not those of the protocol")
     if run.job != job.fingerprint:
         faults.append(f"answers another job than {job.name} with the options that the protocol names")
     elif (home / job.path).absolute() != path.absolute():
@@ -248,10 +260,6 @@ def _seen(path: Path, result: Result, protocol: EvaluationProtocol | None) -> _S
         versions=tuple(sorted(facts.versions.items())),
         commit=facts.commit,
     )
-
-
-def _job(run: RunRecord, category: str, protocol: EvaluationProtocol) -> Job:
-    return Job(protocol=protocol, category=category, method=run.method, resolution=run.resolution, seed=run.seed)
 
 
 def _check_sampled(
@@ -279,7 +287,7 @@ def _check_sampled(
             faults_of_maps = _rescored(
                 result, maps, categories.load(seen.category, seen.options, seen.allowed), protocol
             )
-        except TinyDefectsError as error:
+        except (TinyDefectsError, ValueError) as error:
             faults_of_maps = [f"cannot be scored again from its maps: {error}"]
         if faults_of_maps:
             found.wrong.append(f"{path}: {_several(faults_of_maps)}")
@@ -353,7 +361,7 @@ def _check_files(
 def _check_weights(home: Path, protocol: EvaluationProtocol, weights: Path | None, found: Verification) -> None:
     if not protocol.teacher_fingerprint:
         return  # no method needed one
-    if weights is None and protocol.teacher != BUILTIN:
+    if weights is None and protocol.teacher != "builtin":
         found.unchecked[f"weights of {protocol.teacher}: give --teacher-weights FILE"] += 1
         return
     try:
@@ -366,9 +374,8 @@ def _check_weights(home: Path, protocol: EvaluationProtocol, weights: Path | Non
     except TinyDefectsError as error:
         found.wrong.append(str(error))
         return
-    if own == protocol.teacher_fingerprint:
-        found.checked["weights of the teacher"] += 1
-    else:
+    found.checked["weights of the teacher"] += (holds := own == protocol.teacher_fingerprint)
+    if not holds:
         known, here = protocol.teacher_fingerprint[:12], weights or "this version"
         found.wrong.append(f"{home / PROTOCOL_FILE}: the teacher's weights are {known}, those of {here} {own[:12]}")
 
