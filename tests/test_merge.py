@@ -189,3 +189,67 @@ def test_a_disk_that_cannot_be_written_leaves_nothing(merge, copies, tmp_path):
     code, _, err = merge(*copies, out=tmp_path / "file/board")
     assert code == 2
     assert str(tmp_path / "file/board") in err
+
+
+def test_a_link_among_what_somebody_sends_is_refused(merge, copies, tmp_path):
+    """Its content would be copied from this machine into a board that is passed on."""
+    (tmp_path / "secret.txt").write_text("mine")
+    table = (copies[1] / job_of(THEIRS, "weak").path).with_suffix(".defects.csv")
+    table.symlink_to(tmp_path / "secret.txt")
+    lines = refused(merge, tmp_path, *copies)
+    assert f"{table}: is a link; a merge takes files alone, so put the file here or remove the link" in lines
+    table.unlink()
+    (copies[1] / "cloth/twill").rename(tmp_path / "elsewhere")
+    (copies[1] / "cloth/twill").symlink_to(tmp_path / "elsewhere")
+    assert refused(merge, tmp_path, *copies)[-1].startswith(f"{copies[1] / 'cloth/twill'}: is a link")
+
+
+def test_a_folder_that_is_itself_a_link_is_taken(merge, copies, tmp_path):
+    (tmp_path / "link").symlink_to(copies[1])
+    assert merge(copies[0], tmp_path / "link")[0] == 0
+
+
+def test_a_table_of_defects_is_written_anew(merge, copies, tmp_path):
+    path = copies[1] / job_of(THEIRS, "weak").path
+    write_result(read_result(path), path, with_table=True)
+    table = path.with_suffix(".defects.csv")
+    assert merge(*copies)[0] == 0
+    assert (tmp_path / "board" / table.relative_to(copies[1])).read_bytes() == table.read_bytes()
+    table.write_text(table.read_text() + "and more\n")
+    assert f"{table}: is not the table of {path.name}; remove it" in refused_at(merge, tmp_path / "other", *copies)
+
+
+def refused_at(merge, out, *folders):
+    code, told, _ = merge(*folders, out=out)
+    assert (code, out.exists()) == (2, False)
+    return told.splitlines()
+
+
+def test_one_name_for_two_methods_is_refused_whatever_the_categories(merge, copies, tmp_path):
+    """A default that changed from version to version: the mean over categories would be of no method."""
+    for number, (folder, blur) in enumerate(zip(copies, ("none", "5"), strict=True)):
+        protocol = read_protocol(folder)
+        category = "cloth/plain" if number == 0 else "cloth/twill"
+        path = folder / job_of(protocol, "blurred", category).path
+        write_job(folder, job_of(protocol, "blurred", category), random_pairs(random_samples(tmp_path)))
+        result = read_result(path)
+        settings = {**result.run.settings, "blur": blur, "n_vectors": str(number)}
+        versions = {**result.provenance.versions, "tinydefects": f"0.{number + 1}.0"}
+        made = replace(result.provenance, versions=versions)
+        write_result(replace(result, provenance=made, run=replace(result.run, settings=settings)), path)
+    (line,) = refused(merge, tmp_path, *copies)
+    assert "blurred was made with blur 5, in " in line
+    assert "with blur none: two methods under one name" in line
+
+
+def test_a_failed_job_whose_category_leads_elsewhere_is_left_out(merge, copies, tmp_path):
+    (failure,) = copies[1].rglob("third/*.failed.json")
+    content = json.loads(failure.read_text())
+    failure.write_text(json.dumps({**content, "category": "../../their results/cloth/plain"}))
+    (tmp_path / "deep/deeper").mkdir(parents=True)
+    (tmp_path / "their results").rename(tmp_path / "deep/their results")
+    code, _, err = merge(copies[0], tmp_path / "deep/their results", out=tmp_path / "deep/deeper/board")
+    assert code == 0, err
+    assert {path.name for path in (tmp_path / "deep").iterdir()} == {"their results", "deeper"}
+    assert {path.name for path in (tmp_path / "deep/deeper").iterdir()} == {"board"}
+    assert read_failures(tmp_path / "deep/deeper/board") == []

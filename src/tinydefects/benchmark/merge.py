@@ -6,7 +6,7 @@ that was killed leaves nothing that could be taken for whole.
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,14 +23,17 @@ from tinydefects.benchmark.run_folder import (
 from tinydefects.benchmark.verify import Request, verify
 from tinydefects.data.leftovers import scratch_folder
 from tinydefects.data.pixels import cannot_write
+from tinydefects.data.walk import walk
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.progress import Progress
+from tinydefects.results.attachments import write_defect_table
 from tinydefects.results.protocol import EvaluationProtocol, Job
 from tinydefects.results.recount import unequal
 from tinydefects.results.result import TABLE_SUFFIX, TALLY_SUFFIX, Result, find_results, numbers_of, read_result
 
-SUFFIXES = (".json", ".npz", TALLY_SUFFIX, TABLE_SUFFIX)  # of a result and what lies beside it
+SUFFIXES = (".json", ".npz", TALLY_SUFFIX)  # of a result, each checked against the first
+OF_DATA = {"split", "image_bits", "seed", "n_vectors", "approximate", "trained_epochs", "unseen_share", "preprocessing"}
 TOLD_VERSIONS = ("tinydefects", "numpy", "torch")
 
 
@@ -68,6 +71,8 @@ class _Known:
     evaluation: Evaluation
     split: str
     versions: str
+    made: tuple[str, str]  # version and commit of this package
+    settings: Mapping[str, str]
 
 
 def merge(folders: Sequence[Path], out: Path, progress: Progress) -> Merged:
@@ -111,15 +116,25 @@ def _source(folder: Path, merged: Merged, progress: Progress) -> _Source:
     if protocol is None:
         raise ResultError(f"{folder}: holds no protocol, so that nobody knows what its numbers can be compared with")
     found = verify(folder, Request(n_sampled=0), progress)
-    merged.refused += found.wrong
+    merged.refused += [*found.wrong, *_links_in(folder)]
     merged.remarks += [f"{folder}: {remark}" for remark in found.remarks]
     return _Source(folder=folder, protocol=protocol, paths=tuple(find_results(folder)))
+
+
+def _links_in(folder: Path) -> list[str]:
+    """Somebody else's links would bring files of this machine into what is passed on."""
+    links: dict[Path, None] = {}
+    for _, path in walk(folder, {".json", ".npz", ".csv"}, with_own=True).files:
+        places = [path, *path.parents][: len(path.relative_to(folder).parts)]
+        links |= dict.fromkeys(place for place in places if place.is_symlink())
+    return [f"{path}: is a link; a merge takes files alone, so put the file here or remove the link" for path in links]
 
 
 def _choose(sources: Sequence[_Source], merged: Merged) -> dict[Path, Path]:
     """Which file to take for each place in the new folder; refusals go into `merged`."""
     known: dict[Path, _Known] = {}
     of_category: dict[str, _Known] = {}
+    of_method: dict[tuple[str, int], _Known] = {}
     for source in sources:
         for path in source.paths:
             result = read_result(path)
@@ -130,6 +145,9 @@ def _choose(sources: Sequence[_Source], merged: Merged) -> dict[Path, Path]:
             place = _place(source, result)
             category = result.evaluation.category
             reason = _other_data(of_category.setdefault(category, own), own, sources)
+            reason = reason or _other_settings(
+                of_method.setdefault((result.run.method, result.run.resolution), own), own, result.run.method
+            )
             if not reason and place in known:
                 reason = _other_numbers(known[place], own)
                 merged.twice += not reason
@@ -152,6 +170,8 @@ def _known(path: Path, result: Result) -> _Known:
         evaluation=result.evaluation,
         split=result.run.settings.get(SPLIT, ""),
         versions=", ".join(named),
+        made=(versions.get("tinydefects", ""), result.provenance.commit),
+        settings={name: value for name, value in result.run.settings.items() if name not in OF_DATA},
     )
 
 
@@ -183,6 +203,22 @@ def _other_data(first: _Known, own: _Known, sources: Sequence[_Source]) -> str:
 def _digests_of(one: _Known, category: str, sources: Sequence[_Source]) -> DataDigests | None:
     folder = next(source.folder for source in sources if one.path in source.paths)
     return read_digests(folder / category / DATA_FILE)
+
+
+def _other_settings(first: _Known, own: _Known, method: str) -> str:
+    """Why two results of one method are not of the same method: a default may change from version to version."""
+    if first.made == own.made:
+        return ""  # the name decides the settings
+    names = [name for name in dict.fromkeys((*first.settings, *own.settings)) if not name.startswith("made_by.")]
+    found = [(name, first.settings.get(name, "unknown"), own.settings.get(name, "unknown")) for name in names]
+    other = next((one for one in found if one[1] != one[2]), None)
+    if other is None:
+        return ""
+    name, there, here = other
+    return (
+        f"{own.path}: {method} was made with {name} {here}, in {first.path} with {name} {there}: two methods under one "
+        "name; have one of them made again with the other's version, or name the setting"
+    )
 
 
 def _first_change(first: DataDigests, other: DataDigests) -> str:
@@ -220,6 +256,8 @@ def _write(sources: Sequence[_Source], taken: dict[Path, Path], out: Path, merge
                 for suffix in SUFFIXES:
                     if path.with_suffix(suffix).exists():
                         _copy(path.with_suffix(suffix), (new / place).with_suffix(suffix))
+                if path.with_suffix(TABLE_SUFFIX).exists():
+                    write_defect_table(read_result(path).evaluation, (new / place).with_suffix(TABLE_SUFFIX))
                 if path.with_suffix("").is_dir():
                     merged.remarks.append(f"{path.with_suffix('')}: maps stay where they are")
             _copy_beside(sources, set(taken), new)
@@ -246,7 +284,8 @@ def _copy_beside(sources: Sequence[_Source], places: set[Path], new: Path) -> No
                 seed=failure.seed,
             )
             told = job.path.with_suffix(FAILED_SUFFIX)
-            if job.path not in places and (source.folder / told).exists():
+            is_within = not told.is_absolute() and ".." not in told.parts  # a category is text that somebody wrote
+            if is_within and job.path not in places and (source.folder / told).exists():
                 (new / told).parent.mkdir(parents=True, exist_ok=True)
                 _copy(source.folder / told, new / told)
 
