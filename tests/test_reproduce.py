@@ -8,10 +8,11 @@ import pytest
 from benchmark_scene import CATEGORY, PROTOCOL, SCENE, jobs_for, settings_in
 from command_line import run
 from tinydefects.benchmark.processes import InThisProcess
-from tinydefects.benchmark.run_folder import write_protocol
+from tinydefects.benchmark.run_folder import read_protocol, write_protocol
 from tinydefects.benchmark.runner import run as run_jobs
 from tinydefects.data.pixels import write_png
 from tinydefects.datasets.catalog import load_category
+from tinydefects.results.protocol import Job
 
 pytestmark = pytest.mark.slow
 
@@ -85,3 +86,34 @@ def test_what_names_no_job_is_one_line(copy, reproduce):
     (copy / "out/protocol.json").unlink()
     code, _, err = reproduce(copy)
     assert code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("threads", "many"), ("threads", "-1"), ("threads", "1e9"), ("allowed", "everything")]
+)
+def test_a_record_that_no_run_can_follow_is_one_line(copy, reproduce, name, value):
+    path = copy / "out" / PLACE
+    content = json.loads(path.read_text())
+    content["provenance"]["settings"][name] = value
+    path.write_text(json.dumps(content))
+    code, _, err = reproduce(copy)
+    told = err.splitlines()[-1]
+    assert (code, f"{path}: cannot be run again as it says it was made: field '{name}" in told) == (2, True), err
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"seeds": []}, "names no seed"), ({"options": {"synthetic": {**SCENE, "root": "/"}}}, "the option 'root'")],
+)
+def test_a_protocol_that_no_run_can_follow_is_one_line(copy, reproduce, change, told):
+    path = copy / "out/protocol.json"
+    content = json.loads(path.read_text())
+    content["protocol"] |= change
+    path.write_text(json.dumps(content))
+    protocol = read_protocol(copy / "out")
+    job = Job(protocol=protocol, category=CATEGORY, method="local_contrast", resolution=0, seed=0)
+    result = json.loads((copy / "out" / PLACE).read_text())
+    result["run"]["job"] = job.fingerprint
+    (copy / "out" / PLACE).write_text(json.dumps(result))
+    code, _, err = reproduce(copy)
+    assert (code, told in err.splitlines()[-1]) == (2, True), err

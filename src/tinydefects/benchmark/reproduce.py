@@ -5,9 +5,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from tinydefects.benchmark.data_digests import known_options
 from tinydefects.benchmark.job import run_job
 from tinydefects.benchmark.run_folder import SPLIT, home_of, read_protocol
 from tinydefects.benchmark.run_settings import RunSettings
+from tinydefects.data.json_files import first_fault
 from tinydefects.errors import ResultError
 from tinydefects.metrics.scores import metrics_of
 from tinydefects.results.protocol import EvaluationProtocol, Job
@@ -76,16 +80,21 @@ def reproduce(path: Path, machine: Machine) -> Reproduction:
     assert result.run is not None
     settings = result.provenance.settings
     with tempfile.TemporaryDirectory() as folder:
-        given = {
+        given: dict[str, object] = {
             "root": machine.root,
             "out": Path(folder),
             "teacher_weights": machine.weights,
             "device": machine.device,
-            "threads": int(settings.get("threads", "1")),
+            "threads": settings.get("threads", "1"),
             "allowed": tuple(settings.get("allowed", "").split()),
             "cost": "off",
         }
-        again = run_job(job, RunSettings.model_validate(given))
+        try:
+            run_settings = RunSettings.model_validate(given)
+        except ValidationError as error:
+            raise ResultError(f"{path}: cannot be run again as it says it was made: {first_fault(error)}") from error
+        known_options(job.category, job.options)
+        again = run_job(job, run_settings)
     assert again.run is not None
     stored, now = metrics_of(result.evaluation), metrics_of(again.evaluation)
     there, here = result.provenance.versions, again.provenance.versions
@@ -107,6 +116,8 @@ def _job_of(path: Path, result: Result) -> Job:
     protocol: EvaluationProtocol | None = read_protocol(home) if home else None
     if protocol is None:
         raise ResultError(f"{path}: no protocol.json lies above it; keep results in the folder of their benchmark")
+    if not protocol.seeds:
+        raise ResultError(f"{home}/protocol.json: names no seed; ask for it again")
     category = result.evaluation.category
     job = Job(protocol=protocol, category=category, method=run.method, resolution=run.resolution, seed=run.seed)
     if run.job != job.fingerprint:
