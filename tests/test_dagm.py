@@ -112,3 +112,11 @@ def test_training_needs_no_test_folder(dagm):
     for path in sorted((dagm / "DAGM_KaggleUpload/Class1/Test").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     assert ids(load_training("dagm/Class1", root=dagm).train) == ["train/good/0576", "train/good/0578"]
+
+
+def test_an_image_that_is_listed_twice_is_refused(dagm):
+    """Good in one line and defective in another: either would be a guess."""
+    path = dagm / "DAGM_KaggleUpload/Class1/Test/Label/Labels.txt"
+    path.write_text(path.read_text() + "1\t1\t0001.PNG\t0\t0001_label.PNG\n")
+    with pytest.raises(DatasetError, match=r"Labels\.txt: line 5 lists 0001 again"):
+        load_category("dagm/Class1", root=dagm)

@@ -195,6 +195,14 @@ def test_a_part_on_both_sides_is_said(real_iad):
     assert "1 part with views in training and in test, first OK/S0009" in remarks
 
 
+def test_an_image_on_both_sides_is_refused(real_iad):
+    split = json.loads(split_of(real_iad).read_text())
+    split["test"].append(split["train"][0])
+    split_of(real_iad).write_text(json.dumps(split))
+    with pytest.raises(DatasetError, match=r"toy\.json: lists .*S0009/.* for training and for test"):
+        load_category("real_iad/toy", root=real_iad)
+
+
 def test_a_missing_split_class_or_dataset_is_said_with_the_places_tried(real_iad, tmp_path):
     with pytest.raises(DatasetError, match=r"real_iad/tyo: no such class in .*did you mean toy"):
         load_category("real_iad/tyo", root=real_iad)

@@ -195,3 +195,20 @@ def test_the_command_says_what_it_wrote_and_what_comes_next(tmp_path, monkeypatc
     code, _, err = run(monkeypatch, capsys, "unpack", tmp_path / "hub", "--root", tmp_path / "data")
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith("tinydefects: ")
+
+
+@pytest.mark.parametrize("second", ["newer/screw.test-00000-of-00001", "screw.test-00001-of-00002"])
+def test_two_packings_of_one_category_are_refused_instead_of_one_being_taken(tmp_path, second):
+    folder = write_mvtec(tmp_path / "packed")
+    write(folder / f"{second}.parquet", MVTEC["test-00000-of-00001"][:2])
+    with pytest.raises(DatasetError, match="keep one packing"):
+        unpack(folder, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_label_that_is_no_number_is_one_line(tmp_path):
+    rows = [{**row, "label": [row["label"]]} for row in MVTEC["test-00000-of-00001"]]
+    folder = write_mvtec(tmp_path / "packed")
+    write(folder / "data/screw.test-00000-of-00001.parquet", rows)
+    with pytest.raises(DatasetError, match=r"has the label \[0\], expected 0 \(good\) or 1"):
+        unpack(folder, tmp_path / "data")

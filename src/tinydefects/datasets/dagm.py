@@ -101,5 +101,8 @@ def _read_list(path: Path) -> dict[str, bool]:
             continue
         if len(cells) < 3 or cells[1] not in {"0", "1"}:
             raise DatasetError(f"{path}: line {number} is {line[:40]!r}, not number, 0 or 1, name; unpack it again")
-        listed[nfc(Path(cells[2]).stem)] = cells[1] == "1"
+        stem = nfc(Path(cells[2]).stem)
+        if stem in listed:
+            raise DatasetError(f"{path}: line {number} lists {stem} again; unpack it again")
+        listed[stem] = cells[1] == "1"
     return listed

@@ -91,6 +91,9 @@ def load_real_iad(
     )
     train = listing.samples(split.train, "train")
     test = [] if training_only else listing.samples(split.test, "test")
+    both = {sample.image_path for sample in train} & {sample.image_path for sample in test}
+    if both:
+        raise DatasetError(f"{split_file}: lists {min(both)} for training and for test; fetch realiad_jsons again")
     shared = sorted({str(sample.group) for sample in train} & {str(sample.group) for sample in test})
     if shared:
         remarks.append(f"{counted('part', len(shared))} with views in training and in test, first {shared[0]}")

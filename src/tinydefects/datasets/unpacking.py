@@ -104,9 +104,14 @@ def _files_of(source: Path) -> dict[str, dict[str, list[Path]]]:
     n_parts: dict[tuple[str, str], int] = {}
     for path in sorted(source.rglob("*.parquet")):
         match = PACKED.fullmatch(path.name)
-        if match is not None:
-            found[match["category"]][match["split"]][int(match["part"])] = path
-            n_parts[match["category"], match["split"]] = int(match["n_parts"])
+        if match is None:
+            continue
+        category, split, part, n_all = match["category"], match["split"], int(match["part"]), int(match["n_parts"])
+        parts = found[category][split]
+        if part in parts or n_parts.setdefault((category, split), n_all) != n_all:
+            other = parts.get(part) or next(iter(parts.values()))
+            raise DatasetError(f"{path}: the same part as {other}, or of another number of parts; keep one packing")
+        parts[part] = path
     if not found:
         raise DatasetError(f"{source}: no file such as screw.test-00000-of-00001.parquet here or below; check the path")
     for category, splits in found.items():
@@ -152,7 +157,7 @@ def _written(path: Path, rows: Sequence[Row], packing: _Packing) -> Iterator[tup
 
 def _kind_of(row: Row, packing: _Packing, split: str, category: str, where: str) -> str:
     """`good`, or the folder of its type of defect."""
-    if row["label"] not in {0, 1}:
+    if not isinstance(row["label"], int | float) or row["label"] not in {0, 1}:
         raise DatasetError(f"{where} has the label {row['label']!r}, expected 0 (good) or 1; fetch the file again")
     is_good = row["label"] == 0
     if not is_good and split == "train":
