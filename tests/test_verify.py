@@ -384,3 +384,18 @@ def test_options_that_a_loader_does_not_have_are_a_line(copy, made, verify):
 def test_a_protocol_without_a_seed_is_named(copy, verify):
     rewrite(copy / PROTOCOL_PLACE, set_at("protocol", "seeds", by=lambda _: []))
     assert any(line.endswith("names no seed; ask for it again") for line in verify(copy)["wrong"])
+
+
+def test_a_test_image_that_is_learnt_from_is_told(made, tmp_path, verify):
+    settings = settings_in(tmp_path)
+    shutil.copytree(made / "data", settings.root)
+    category = load_category(CATEGORY, root=settings.root, **SCENE)
+    shutil.copy(category.test[0].image_path, category.train[1].image_path)
+    write_protocol(PROTOCOL, settings.out)
+    (outcome,) = run_jobs(jobs_for("local_contrast"), settings, InThisProcess(), n_at_once=lambda: 1)
+    assert not outcome.reason
+    found = verify(settings.out)
+    assert found["wrong"] == []
+    told = f"1 of the test images of {CATEGORY} are images to learn from as well, first {category.test[0].id}"
+    assert told in found["remarks"]
+    assert not any("learn from" in remark for remark in verify(made / "out")["remarks"])

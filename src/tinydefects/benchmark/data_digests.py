@@ -70,6 +70,19 @@ def split_digest(category: Category) -> str:
     return digest_data(category).split
 
 
+def in_both(digests: DataDigests, category: str) -> list[str]:
+    """A remark where test images are, byte for byte, among those that are learnt from: then memory is enough."""
+    learnt = {_image_digest(line) for part in (digests.train, digests.validation) for line in part.values()}
+    again = [name for name, line in digests.test.items() if _image_digest(line) in learnt]
+    told = f"of the test images of {category} are images to learn from as well, first {again[0]}" if again else ""
+    return [f"{len(again)} {told}"] if again else []
+
+
+def _image_digest(line: str) -> str:
+    """The first digest in what `describe_sample` says; masks follow."""
+    return line.rpartition("[")[2].partition(",")[0].strip("']")
+
+
 def keep_digests(digests: DataDigests, out: Path, category: str) -> None:
     """Write them beside the results of the category unless they lie there already.
 

@@ -17,6 +17,7 @@ from tinydefects.benchmark.data_digests import (
     Categories,
     DataDigests,
     changed_files,
+    in_both,
     read_digests,
     split_digest,
 )
@@ -35,8 +36,6 @@ from tinydefects.results.protocol import EvaluationProtocol, Job
 from tinydefects.results.recount import differences, interval_differences, unequal
 from tinydefects.results.result import TABLE_SUFFIX, Result, find_results, is_as_written, read_result
 
-N_SAMPLED = 5
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -51,7 +50,7 @@ class Request:
 
     root: Path | None = None
     weights: Path | None = None
-    n_sampled: int = N_SAMPLED
+    n_sampled: int = 5
     seed: int = 0
 
 
@@ -328,11 +327,11 @@ def _check_data(home: Path, seen: list[_Seen], categories: Categories, found: Ve
         path, stored = home / name / DATA_FILE, None
         try:
             stored = read_digests(path)
+            lacking = f"digest of each single file, as there is no {DATA_FILE} beside the results"
+            found.unchecked[lacking] += stored is None
+            found.remarks += in_both(stored, name) if stored else []
         except ResultError as error:
             found.wrong.append(str(error))
-        else:
-            if stored is None:
-                found.unchecked[f"digest of each single file, as there is no {DATA_FILE} beside the results"] += 1
         made = stored.split if stored else Counter(one.split for one in results).most_common(1)[0][0]
         others = [one for one in results if one.split != made]
         of = path if stored else "the other results"
