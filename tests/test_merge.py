@@ -253,3 +253,23 @@ def test_a_failed_job_whose_category_leads_elsewhere_is_left_out(merge, copies, 
     assert {path.name for path in (tmp_path / "deep").iterdir()} == {"their results", "deeper"}
     assert {path.name for path in (tmp_path / "deep/deeper").iterdir()} == {"board"}
     assert read_failures(tmp_path / "deep/deeper/board") == []
+
+
+@pytest.mark.parametrize("within", ["source in source", "board in source", "source in board"])
+def test_folders_within_each_other_are_refused(merge, copies, tmp_path, within):
+    """What lies below a folder belongs to it: results would be counted twice, then and ever after."""
+    if within == "source in source":
+        copies[1] = copies[1].rename(copies[0] / "theirs")
+    out = {"board in source": copies[0] / "board", "source in board": tmp_path}.get(within, tmp_path / "board")
+    before = contents(tmp_path)
+    code, _, err = merge(*copies, out=out)
+    assert (code, "lies in another of the folders" in err.splitlines()[-1]) == (2, True), err
+    assert contents(tmp_path) == before
+
+
+def test_two_methods_that_share_a_place_are_not_taken_for_one(merge, copies, tmp_path):
+    """`a:b` and `a_b` are written alike in a path; with equal numbers one of them would be dropped."""
+    for folder, protocol, method in zip(copies, (OURS, THEIRS), ("a:b", "a_b"), strict=True):
+        write_job(folder, job_of(protocol, method), random_pairs(random_samples(tmp_path / "images"), seed=9))
+    (line,) = refused(merge, tmp_path, *copies)
+    assert line.endswith("would lie in the same place")

@@ -71,6 +71,7 @@ class _Known:
     evaluation: Evaluation
     split: str
     versions: str
+    job: str
     made: tuple[str, str]  # version and commit of this package
     settings: Mapping[str, str]
 
@@ -84,6 +85,10 @@ def merge(folders: Sequence[Path], out: Path, progress: Progress) -> Merged:
     """
     if len({folder.resolve() for folder in folders}) < 2:
         raise ResultError("merge: give two folders of results or more, each once")
+    places = [folder.resolve() for folder in (*folders, out)]
+    for number, place in enumerate(places):
+        if any(place.is_relative_to(other) for other in (*places[:number], *places[number + 1 :])):
+            raise ResultError(f"{[*folders, out][number]}: lies in another of the folders; give folders side by side")
     if out.exists() or out.is_symlink():
         raise ResultError(f"{out}: is there already, and a merge overwrites nothing; choose another --out")
     merged = Merged()
@@ -150,6 +155,7 @@ def _choose(sources: Sequence[_Source], merged: Merged) -> dict[Path, Path]:
             )
             if not reason and place in known:
                 reason = _other_numbers(known[place], own)
+                reason = reason or _other_job(known[place], own)
                 merged.twice += not reason
             if reason:
                 merged.refused.append(reason)
@@ -170,6 +176,7 @@ def _known(path: Path, result: Result) -> _Known:
         evaluation=result.evaluation,
         split=result.run.settings.get(SPLIT, ""),
         versions=", ".join(named),
+        job=result.run.job,
         made=(versions.get("tinydefects", ""), result.provenance.commit),
         settings={name: value for name, value in result.run.settings.items() if name not in OF_DATA},
     )
@@ -230,6 +237,11 @@ def _first_change(first: DataDigests, other: DataDigests) -> str:
         if one.get(name) != two.get(name)
     ]
     return f"{changed[0]}, in all {len(changed)}" if changed else "their order differs"
+
+
+def _other_job(first: _Known, own: _Known) -> str:
+    """Why two results of one place are of different jobs: signs that no path holds are written as others there."""
+    return "" if first.job == own.job else f"{own.path}: another job than {first.path} would lie in the same place"
 
 
 def _other_numbers(first: _Known, own: _Known) -> str:
