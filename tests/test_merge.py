@@ -245,7 +245,7 @@ def test_one_name_for_two_methods_is_refused_whatever_the_categories(merge, copi
 def test_a_failed_job_whose_category_leads_elsewhere_is_left_out(merge, copies, tmp_path):
     (failure,) = copies[1].rglob("third/*.failed.json")
     content = json.loads(failure.read_text())
-    failure.write_text(json.dumps({**content, "category": "../../their results/cloth/plain"}))
+    failure.write_text(json.dumps({**content, "category": "../../deep/their results/cloth/plain"}))
     (tmp_path / "deep/deeper").mkdir(parents=True)
     (tmp_path / "their results").rename(tmp_path / "deep/their results")
     code, _, err = merge(copies[0], tmp_path / "deep/their results", out=tmp_path / "deep/deeper/board")
