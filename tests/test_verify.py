@@ -332,8 +332,7 @@ def test_an_array_that_promises_a_terabyte_is_refused_before_memory_is_set_aside
                     header = {"descr": "<f4", "fortran_order": False, "shape": (2**38,)}
                     np.lib.format.write_array_header_1_0(file, header)
     (copy / "new.npz").replace(tally)
-    digest = hashlib.sha256(tally.read_bytes()).hexdigest()
-    rewrite(copy / PLACE, lambda content: content.update(tally_sha256=digest))
+    rewrite(copy / PLACE, lambda content: content.update(tally_sha256=hashlib.sha256(tally.read_bytes()).hexdigest()))
     (line,) = verify(copy)["wrong"]
     assert "peak.npy promises more than it holds" in line
 
