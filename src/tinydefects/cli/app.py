@@ -31,6 +31,10 @@ MENDABLE, OUR_FAULT, NOBODY_READS = 2, 70, 141
 REPORT_TO = "https://github.com/tinydefects/tinydefects/issues"
 COMMANDS = {  # its module and its line in the help; none is imported before it is asked for
     "demo": ("detecting", "Draw parts with defects of known size, learn, find and score them; needs no download."),
+    "draw": (
+        "drawing",
+        "Draw parts with defects of exactly known size: photographs, masks and splits as MVTec AD lays them out.",
+    ),
     "datasets": (
         "listing",
         "List every dataset: licence, where to get it, and what of it is found under --root. Fetches nothing.",

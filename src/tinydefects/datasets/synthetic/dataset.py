@@ -9,13 +9,13 @@ import difflib
 import hashlib
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from tinydefects.data.json_files import read_as, write_json
 from tinydefects.data.pixels import write_png
@@ -26,6 +26,7 @@ from tinydefects.datasets.synthetic.defects import (
     DEFECT_KINDS,
     MINIMUM_CONTRAST,
     Planted,
+    least_change,
     plant,
 )
 from tinydefects.datasets.synthetic.surfaces import PAINTERS, Scene, draw_scene
@@ -37,9 +38,45 @@ FORMAT_VERSION = 1  # raised with every change of what is drawn, so that old fol
 SMALLEST_SIDE_PX, LARGEST_SIDE_PX = 64, 4096
 LARGEST_AREA_SHARE = 0.10
 MOST_IMAGES = 100_000  # of one kind
+SWEEP_CLEARANCE = 1 / 8  # of the longer side, between defects of a sweep: how far glow is followed when maps are scored
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 Series = Literal["train", "good", "defect"]
+Areas = Literal["log-uniform", "uniform"]
 Progress = Callable[[int, int], None]
+
+
+class Sweep(BaseModel):
+    """A grid of sizes and contrasts: `repeats` defects of each pair, `per_image` of them well apart on a photograph.
+
+    `diameters_px` are those of discs of the same area; `contrasts` are mean changes in gray levels of 255.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    diameters_px: tuple[float, ...]
+    contrasts: tuple[float, ...]
+    repeats: int
+    per_image: int
+
+    @property
+    def n_defects(self) -> int:
+        """All of them."""
+        return len(self.diameters_px) * len(self.contrasts) * self.repeats
+
+    @property
+    def n_images(self) -> int:
+        """How many photographs they take."""
+        return -(-self.n_defects // self.per_image)
+
+    def cell(self, number: int) -> tuple[int, float]:
+        """Area in pixels and contrast of one of `n_defects`, counted cell by cell, then again for each repeat."""
+        row, column = divmod(number % (len(self.diameters_px) * len(self.contrasts)), len(self.contrasts))
+        return disc_area_px(self.diameters_px[row]), self.contrasts[column]
+
+
+def disc_area_px(diameter_px: float) -> int:
+    """The area of a disc in whole pixels, one at least."""
+    return max(1, round(math.pi * diameter_px**2 / 4))
 
 
 class Settings(BaseModel):
@@ -57,6 +94,16 @@ class Settings(BaseModel):
     min_area_px: int
     max_area_share: float
     format_version: int = FORMAT_VERSION
+    kinds: tuple[str, ...] = DEFECT_KINDS
+    areas: Areas = "log-uniform"
+    sweep: Sweep | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Fields that came later are left out at their defaults: what was drawn before keeps its name and its bytes."""
+        told: dict[str, object] = handler(self)
+        later = {"kinds": DEFECT_KINDS, "areas": "log-uniform", "sweep": None}
+        return {name: value for name, value in told.items() if name not in later or getattr(self, name) != later[name]}
 
     @property
     def fingerprint(self) -> str:
@@ -128,7 +175,7 @@ def load_synthetic(
         min_area_px=min_area_px,
         max_area_share=max_area_share,
     )
-    _check(settings)
+    check_settings(settings)
     folder = Path(root) / "synthetic" / f"{name}-{settings.fingerprint}"
     if not _is_whole(folder, settings):
         _draw(folder, settings, progress)
@@ -146,26 +193,40 @@ def draw_defective(settings: Settings, index: int) -> tuple[NDArray[np.uint8], N
     """The defective image of this index: pixels (H, W, C), its mask (H, W), and what was planted.
 
     Raises:
-        DatasetError: the first defect finds no room on the part.
+        DatasetError: the first defect finds no room on the part; of a sweep, any.
     """
     rng = _generator(settings, 4, index)
-    kind, _ = _kind_and_number(index)
+    kind, _ = _kind_and_number(settings, index)
     scene = draw_clean(settings, "defect", index)
-    start = _generator(settings, 5).random() + index * GOLDEN_RATIO  # spreads the sizes evenly over any few images
-    places = [start, *(rng.random() for _ in range(rng.choice(3, p=[0.5, 0.3, 0.2])))]
-    areas_px = [_area_px(settings, place % 1.0) for place in places]
-    image, mask, planted = plant(rng, scene, kind, areas_px)
-    if not planted or planted[0].area_px != areas_px[0]:
+    if settings.sweep is not None:
+        cells = _cells_of(settings, settings.sweep, index)
+        areas_px, must_fit = [area_px for area_px, _ in cells], len(cells)
+        clearance_px = round(max(scene.part.shape) * SWEEP_CLEARANCE)
+        image, mask, planted = plant(rng, scene, kind, areas_px, [one for _, one in cells], clearance_px=clearance_px)
+    else:
+        start = _generator(settings, 5).random() + index * GOLDEN_RATIO  # spreads the sizes evenly over any few images
+        places = [start, *(rng.random() for _ in range(rng.choice(3, p=[0.5, 0.3, 0.2])))]
+        areas_px, must_fit = [_area_px(settings, place % 1.0) for place in places], 1
+        image, mask, planted = plant(rng, scene, kind, areas_px)
+    if [one.area_px for one in planted[:must_fit]] != areas_px[:must_fit]:
+        too_large = "use fewer on an image, or smaller diameters" if settings.sweep else "use a smaller max_area_share"
         raise DatasetError(
-            f"synthetic/{settings.family}: a {kind} of {areas_px[0]} pixels finds no room in image {index}; "
-            "use a smaller max_area_share"
+            f"synthetic/{settings.family}: a {kind} of {areas_px[0]} pixels finds no room in image {index}; {too_large}"
         )
     return image, mask, planted
 
 
+def _cells_of(settings: Settings, sweep: Sweep, index: int) -> list[tuple[int, float]]:
+    """Areas and contrasts on one photograph of a sweep, the largest first, as these find room least easily."""
+    order = _generator(settings, 6).permutation(sweep.n_defects)[index * sweep.per_image :][: sweep.per_image]
+    return sorted((sweep.cell(int(number)) for number in order), reverse=True)
+
+
 def _area_px(settings: Settings, place: float) -> int:
-    """`place` in [0, 1) on a logarithmic scale between the smallest and the largest area."""
+    """`place` in [0, 1) between the smallest and the largest area, on the scale that the settings say."""
     smallest, largest = settings.min_area_px, settings.max_area_px
+    if settings.areas == "uniform":
+        return min(largest, round(smallest + place * (largest - smallest)))
     return min(largest, max(smallest, round(smallest * math.pow(largest / smallest, place))))
 
 
@@ -174,15 +235,15 @@ def _generator(settings: Settings, *stream: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([settings.seed, family, *stream]))
 
 
-def _kind_and_number(index: int) -> tuple[str, int]:
+def _kind_and_number(settings: Settings, index: int) -> tuple[str, int]:
     """Defective images take the kinds in turn."""
-    number, kind = divmod(index, len(DEFECT_KINDS))
-    return DEFECT_KINDS[kind], number
+    number, kind = divmod(index, len(settings.kinds))
+    return settings.kinds[kind], number
 
 
-def _ids(settings: Settings) -> list[str]:
+def sample_ids(settings: Settings) -> list[str]:
     """Sample ids of the whole category: train, good, then defective by index."""
-    defective = (_kind_and_number(index) for index in range(settings.n_defect))
+    defective = (_kind_and_number(settings, index) for index in range(settings.n_defect))
     return [
         *(f"train/good/{index:03d}" for index in range(settings.n_train)),
         *(f"test/good/{index:03d}" for index in range(settings.n_good)),
@@ -190,38 +251,64 @@ def _ids(settings: Settings) -> list[str]:
     ]
 
 
-def _image_path(folder: Path, sample_id: str) -> Path:
+def image_path(folder: Path, sample_id: str) -> Path:
+    """Where an image of a drawn category lies."""
     return folder / f"{sample_id}.png"
 
 
-def _mask_paths(folder: Path, sample_id: str) -> tuple[Path, ...]:
+def mask_paths(folder: Path, sample_id: str) -> tuple[Path, ...]:
+    """Where its mask lies; none for a good image."""
     _, kind, stem = sample_id.split("/")
     return () if kind == "good" else (folder / "ground_truth" / kind / f"{stem}_mask.png",)
 
 
 def _draw(folder: Path, settings: Settings, progress: Progress | None) -> None:
     """Every image and mask, then the manifest."""
-    ids = _ids(settings)
+    ids = sample_ids(settings)
     records = []
     for place, sample_id in enumerate(ids):
-        records.append(_draw_one(folder, settings, sample_id, place))
+        records.append(draw_one(folder, settings, sample_id, place))
         if progress is not None:
             progress(place + 1, len(ids))
-    write_json(folder / "manifest.json", Manifest(settings=settings, images=tuple(records)))
+    write_manifest(folder, settings, records)
 
 
-def _draw_one(folder: Path, settings: Settings, sample_id: str, place: int) -> ImageRecord:
-    """The image at this place of `_ids`, on disk."""
+def write_manifest(folder: Path, settings: Settings, records: Sequence[ImageRecord]) -> None:
+    """The manifest of a folder of which every image and mask is there.
+
+    Raises:
+        TinyDefectsError: the folder cannot be written.
+    """
+    manifest = Manifest(settings=settings, images=tuple(records))
+    if settings.sweep is not None:
+        swept, kept = settings.sweep.contrasts, round(max(settings.height, settings.width) * SWEEP_CLEARANCE)
+        manifest = Manifest(
+            settings=settings,
+            minimum_contrast=least_change(min(swept)),
+            contrast_ranges={settings.kinds[0]: (min(swept), max(swept))},
+            clearance_px=kept,
+            images=tuple(records),
+        )
+    write_json(folder / "manifest.json", manifest)
+
+
+def draw_one(folder: Path, settings: Settings, sample_id: str, place: int) -> ImageRecord:
+    """The image at this place of `sample_ids`, on disk.
+
+    Raises:
+        DatasetError: its defects find no room.
+        TinyDefectsError: the folder cannot be written.
+    """
     index = place - settings.n_train - settings.n_good
     planted: list[Planted] = []
     if index >= 0:
         image, mask, planted = draw_defective(settings, index)
-        write_png(_mask_paths(folder, sample_id)[0], mask)
+        write_png(mask_paths(folder, sample_id)[0], mask)
     elif place < settings.n_train:
         image = draw_clean(settings, "train", place).image
     else:
         image = draw_clean(settings, "good", place - settings.n_train).image
-    write_png(_image_path(folder, sample_id), image[..., 0] if image.shape[2] == 1 else image)
+    write_png(image_path(folder, sample_id), image[..., 0] if image.shape[2] == 1 else image)
     return ImageRecord(id=sample_id, defects=tuple(_record(defect) for defect in planted))
 
 
@@ -245,19 +332,19 @@ def _is_whole(folder: Path, settings: Settings) -> bool:
     if manifest is None or manifest.settings != settings:
         return False
     ids = [image.id for image in manifest.images]
-    files = (path for i in ids for path in (_image_path(folder, i), *_mask_paths(folder, i)))
-    return ids == _ids(settings) and all(path.is_file() for path in files)
+    files = (path for i in ids for path in (image_path(folder, i), *mask_paths(folder, i)))
+    return ids == sample_ids(settings) and all(path.is_file() for path in files)
 
 
 def _category(folder: Path, settings: Settings) -> Category:
     samples = [
         Sample(
             id=sample_id,
-            image_path=_image_path(folder, sample_id),
+            image_path=image_path(folder, sample_id),
             label="good" if sample_id.split("/")[1] == "good" else "defect",
-            mask_paths=_mask_paths(folder, sample_id),
+            mask_paths=mask_paths(folder, sample_id),
         )
-        for sample_id in _ids(settings)
+        for sample_id in sample_ids(settings)
     ]
     n_train = settings.n_train
     return Category(id=f"synthetic/{settings.family}", train=samples[:n_train], test=samples[n_train:])
@@ -275,7 +362,7 @@ def _settings(name: str, size: tuple[int, int] | int, **numbers: float) -> Setti
     raise DatasetError(f"synthetic/{name}: {reason}")
 
 
-def _check(settings: Settings) -> None:
+def check_settings(settings: Settings) -> None:
     """Refuse what cannot be drawn, in one line that says what can.
 
     Raises:

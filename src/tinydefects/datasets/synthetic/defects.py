@@ -36,23 +36,31 @@ class Planted:
 
 
 def plant(
-    rng: Generator, scene: Scene, kind: str, areas_px: Sequence[int]
+    rng: Generator,
+    scene: Scene,
+    kind: str,
+    areas_px: Sequence[int],
+    contrasts: Sequence[float] | None = None,
+    *,
+    clearance_px: int = CLEARANCE_PX,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[Planted]]:
     """The scene with defects of one kind and these areas: image (H, W, C), mask (H, W) and what was planted.
 
-    Defects keep `CLEARANCE_PX` clear pixels between them. One that finds no room is left out, never shrunk.
+    Defects keep `clearance_px` clear pixels between them. One that finds no room is left out, never shrunk.
+    `contrasts` are the mean changes in gray levels, one for each area, which are met but for rounding and where black
+    or white ends them; drawn for each kind when left out.
     """
     image = scene.image.copy()
     mask = np.zeros(scene.part.shape, dtype=bool)
     allowed = scene.part.copy()
     planted = []
-    for area_px in areas_px:
+    for number, area_px in enumerate(areas_px):
         region = _place(rng, kind, area_px, allowed)
         if region is None:
             continue
-        planted.append(_paint(rng, image, scene, kind, region))
+        planted.append(_paint(rng, image, scene, kind, region, contrasts[number] if contrasts else None))
         mask[region.box] |= region.pixels
-        _keep_clear(allowed, region)
+        _keep_clear(allowed, region, clearance_px)
     return image, mask, planted
 
 
@@ -70,27 +78,37 @@ def _place(rng: Generator, kind: str, area_px: int, allowed: NDArray[np.bool_]) 
     return None
 
 
-def _keep_clear(allowed: NDArray[np.bool_], region: Region) -> None:
+def _keep_clear(allowed: NDArray[np.bool_], region: Region, clearance_px: int) -> None:
     rows, columns = (
-        slice(max(0, cut.start - CLEARANCE_PX), min(length, cut.stop + CLEARANCE_PX))
+        slice(max(0, cut.start - clearance_px), min(length, cut.stop + clearance_px))
         for cut, length in zip(region.box, allowed.shape, strict=True)
     )
     blocked = np.zeros(allowed.shape, dtype=bool)[rows, columns]
     top, left = region.box[0].start - rows.start, region.box[1].start - columns.start
     blocked[top : top + region.pixels.shape[0], left : left + region.pixels.shape[1]] = region.pixels
-    for _ in range(CLEARANCE_PX):
+    for _ in range(clearance_px):
         blocked = grown(blocked)
     allowed[rows, columns] &= ~blocked
 
 
-def _paint(rng: Generator, image: NDArray[np.uint8], scene: Scene, kind: str, region: Region) -> Planted:
-    """Change exactly the region's pixels of the image."""
+def least_change(contrast: float) -> int:
+    """What every pixel of a defect of a given contrast changes by at least, in gray levels."""
+    return max(1, min(MINIMUM_CONTRAST, math.floor(contrast / 4)))
+
+
+def _paint(
+    rng: Generator, image: NDArray[np.uint8], scene: Scene, kind: str, region: Region, asked: float | None
+) -> Planted:
+    """Change exactly the region's pixels of the image, by the contrast asked for or one of the kind's range."""
     clean = scene.image[region.box][region.pixels].astype(np.float32)
     low, high = CONTRAST_RANGES[kind]
-    contrast = math.exp(rng.uniform(math.log(low), math.log(high)))
+    contrast = math.exp(rng.uniform(math.log(low), math.log(high))) if asked is None else asked
     change = _change(rng, kind, clean, region, contrast, scene.beneath)
+    if asked is not None:
+        change *= np.float32(asked / max(float(np.abs(change).max(axis=1).mean(dtype=np.float64)), 1e-6))
+    least = MINIMUM_CONTRAST if asked is None else least_change(asked)
     preferred = 1 if float(change.mean()) > 0 else -1
-    painted = _visible(clean, np.clip(np.rint(clean + change), 0, 255), preferred)
+    painted = _visible(clean, np.clip(np.rint(clean + change), 0, 255), preferred, least)
     image[region.box][region.pixels] = painted.astype(np.uint8)
     rows, columns = np.flatnonzero(region.pixels.any(axis=1)), np.flatnonzero(region.pixels.any(axis=0))
     top, left = region.box[0].start, region.box[1].start
@@ -105,12 +123,12 @@ def _paint(rng: Generator, image: NDArray[np.uint8], scene: Scene, kind: str, re
     )
 
 
-def _visible(clean: Field, painted: Field, preferred: int) -> Field:
-    """Pixels (n, C), each moved at least `MINIMUM_CONTRAST` from the clean one, the preferred way if it has room."""
-    weak = np.abs(painted - clean).max(axis=1) < MINIMUM_CONTRAST
-    room_up, room_down = clean.min(axis=1) <= 255 - MINIMUM_CONTRAST, clean.max(axis=1) >= MINIMUM_CONTRAST
+def _visible(clean: Field, painted: Field, preferred: int, least: int) -> Field:
+    """Pixels (n, C), each moved at least `least` from the clean one, the preferred way if it has room."""
+    weak = np.abs(painted - clean).max(axis=1) < least
+    room_up, room_down = clean.min(axis=1) <= 255 - least, clean.max(axis=1) >= least
     up = room_up & ~room_down | (room_up if preferred > 0 else False)
-    step = np.where(up, MINIMUM_CONTRAST, -MINIMUM_CONTRAST).astype(np.float32)[:, None]
+    step = np.where(up, least, -least).astype(np.float32)[:, None]
     return np.where(weak[:, None], np.clip(clean + step, 0, 255), painted)
 
 

@@ -1,0 +1,417 @@
+"""Drawn parts as an ordinary dataset: `OUT/FAMILY` in MVTec's layout, its manifest, sums of all files, and a card.
+
+While it is drawn, `drawing.jsonl` says in its first line what is drawn, then one line a finished image; the card is
+written last, and that file goes. So a drawing that was stopped is known, and goes on where it was.
+"""
+
+import contextlib
+import math
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from tinydefects.data.leftovers import present
+from tinydefects.data.map_files import file_sha256
+from tinydefects.data.pixels import cannot_write, write_whole
+from tinydefects.data.walk import counted
+from tinydefects.datasets.folder import suggest
+from tinydefects.datasets.synthetic.card import CARD, Drawing, read_drawing, read_sums, write_card, write_sums
+from tinydefects.datasets.synthetic.dataset import (
+    LARGEST_AREA_SHARE,
+    MOST_IMAGES,
+    SYNTHETIC_FAMILIES,
+    Areas,
+    ImageRecord,
+    Settings,
+    Sweep,
+    check_settings,
+    disc_area_px,
+    draw_one,
+    image_path,
+    mask_paths,
+    sample_ids,
+    write_manifest,
+)
+from tinydefects.errors import DatasetError, TinyDefectsError
+from tinydefects.limits import MOST_SEED
+from tinydefects.progress import Report
+
+JOURNAL = "drawing.jsonl"
+ALL = "all"
+MOST_STEPS, MOST_REPEATS, MOST_PER_IMAGE = 64, 1000, 9
+OF_SWEEPS = ("diameters", "contrasts", "repeats", "per_image")
+NOT_OF_SWEEPS = ("n_defect", "min_area_px", "max_area_share", "areas")
+Kind = Literal["crack", "foreign", "missing", "pit", "scratch", "smudge", "stain"]
+
+
+def _two(between: str, example: str) -> BeforeValidator:
+    """Two numbers with something between them, `8x8`; one alone counts twice."""
+
+    def read(value: object) -> object:
+        parts = value.lower().split(between) if isinstance(value, str) else value
+        given = list(parts) if isinstance(parts, list | tuple) else [parts, parts]
+        if len(given) != 2 or "" in given:
+            raise ValueError(f"write two numbers, as {example}")
+        return given
+
+    return BeforeValidator(read)
+
+
+def _in_sweep(metavar: str) -> dict[str, object]:
+    return {"panel": "Sweep", "metavar": metavar, "as_text": True}
+
+
+class DrawSettings(BaseModel):
+    """What `tinydefects draw` draws of each family, and where it writes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    out: Path = Field(description="The folder to make: OUT/FAMILY/train/good and so on, and a card.")
+    size: Annotated[tuple[int, int], _two("x", "512x768")] = Field(
+        default=(512, 512),
+        description="Height x width of a photograph in pixels, or the side of a square; 64 to 4096.",
+        json_schema_extra={"metavar": "HxW", "as_text": True},
+    )
+    n_train: int = Field(default=40, ge=0, le=MOST_IMAGES, description="Good photographs to learn from.")
+    n_good: int = Field(default=20, ge=0, le=MOST_IMAGES, description="Good photographs to test on.")
+    n_defect: int = Field(
+        default=40, ge=0, le=MOST_IMAGES, description="Defective photographs; a sweep counts its own."
+    )
+    kinds: tuple[Kind, ...] = Field(
+        default=(),
+        description="A kind of defect; all in turn when left out. Repeatable.",
+        json_schema_extra={"flag": "--kind"},
+    )
+    min_area_px: int = Field(default=1, ge=1, description="Area of the smallest defect in pixels.")
+    max_area_share: float = Field(
+        default=LARGEST_AREA_SHARE, gt=0, le=LARGEST_AREA_SHARE, description="Of the largest, as a share of the image."
+    )
+    areas: Areas = Field(default="log-uniform", description="How areas spread between the smallest and the largest.")
+    seed: int = Field(default=0, ge=0, le=MOST_SEED, description="Seed of everything random.")
+    sweep: Annotated[tuple[int, int], _two("x", "8x8")] | None = Field(
+        default=None,
+        description="One kind over a grid of so many diameters x contrasts, evenly spaced in their logarithms.",
+        json_schema_extra=_in_sweep("8x8"),
+    )
+    diameters: Annotated[tuple[float, float], _two(",", "2,48")] = Field(
+        default=(2.0, 48.0),
+        description="Smallest and largest, in pixels, of discs of the same area.",
+        json_schema_extra=_in_sweep("PX,PX"),
+    )
+    contrasts: Annotated[tuple[float, float], _two(",", "4,96")] = Field(
+        default=(4.0, 96.0),
+        description="Faintest and strongest: mean change in gray levels of 255.",
+        json_schema_extra=_in_sweep("GRAY,GRAY"),
+    )
+    repeats: int = Field(
+        default=4, ge=1, le=MOST_REPEATS, description="Defects of each pair.", json_schema_extra={"panel": "Sweep"}
+    )
+    per_image: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_PER_IMAGE,
+        description="Defects on one photograph, an eighth of its longer side apart.",
+        json_schema_extra={"panel": "Sweep"},
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "DrawSettings":
+        """A sweep decides sizes itself, and nothing else has its settings."""
+        fields = type(self).model_fields
+        for name in OF_SWEEPS if self.sweep is None else NOT_OF_SWEEPS:
+            if getattr(self, name) == fields[name].default:  # a file of all settings holds those of sweeps, too
+                continue
+            flag = f"--{name.replace('_', '-')}"
+            raise ValueError(
+                f"{flag}: is of a sweep; add --sweep 8x8, or leave it out"
+                if self.sweep is None
+                else f"{flag}: a sweep decides it by --diameters, --contrasts and --repeats; leave it out"
+            )
+        if self.sweep is None:
+            return self
+        if len(self.kinds) != 1:
+            raise ValueError("--sweep: draws one kind of defect; name it, such as --kind pit")
+        if not all(2 <= steps <= MOST_STEPS for steps in self.sweep):
+            raise ValueError(f"--sweep: give 2 to {MOST_STEPS} diameters and contrasts, as 8x8")
+        if not 1 <= self.diameters[0] < self.diameters[1] < math.inf:
+            raise ValueError("--diameters: give two, the smaller first, from 1 px on, as 2,48")
+        if not 1 <= self.contrasts[0] < self.contrasts[1] <= 255:
+            raise ValueError("--contrasts: give two, the fainter first, of 1 to 255 gray levels, as 4,96")
+        return self
+
+    def of(self, family: str) -> Settings:
+        """What decides the bytes of one family.
+
+        Raises:
+            DatasetError: it cannot be drawn.
+        """
+        sweep = self._swept()
+        (height, width), (smallest, largest) = self.size, self.diameters
+        settings = Settings(
+            family=family,
+            seed=self.seed,
+            height=height,
+            width=width,
+            n_train=self.n_train,
+            n_good=self.n_good,
+            n_defect=sweep.n_images if sweep else self.n_defect,
+            min_area_px=disc_area_px(smallest) if sweep else self.min_area_px,
+            max_area_share=self.max_area_share,
+            kinds=self.kinds or Settings.model_fields["kinds"].default,
+            areas=self.areas,
+            sweep=sweep,
+        )
+        check_settings(settings)
+        if sweep and disc_area_px(largest) > settings.max_area_px:
+            most = math.floor(2 * math.sqrt(settings.max_area_px / math.pi))
+            raise DatasetError(
+                f"--diameters: {largest:g} px is more than {LARGEST_AREA_SHARE:.0%} of {height} x {width} pixels; use "
+                f"{most} at most, or a larger --size"
+            )
+        return settings
+
+    def _swept(self) -> Sweep | None:
+        if self.sweep is None:
+            return None
+        diameters_px, contrasts = (
+            tuple(round(low * (high / low) ** (step / (steps - 1)), 3) for step in range(steps))
+            for steps, (low, high) in zip(self.sweep, (self.diameters, self.contrasts), strict=True)
+        )
+        return Sweep(diameters_px=diameters_px, contrasts=contrasts, repeats=self.repeats, per_image=self.per_image)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawingPlan:
+    """What is drawn, and of it what an earlier run has left: records and sums of files by (family, sample id)."""
+
+    out: Path
+    drawing: Drawing
+    done: Mapping[tuple[str, str], "DrawnImage"]
+    is_whole: bool
+
+    @property
+    def n_images(self) -> int:
+        """All photographs of all families."""
+        return sum(len(sample_ids(settings)) for settings in self.drawing.settings)
+
+
+class DrawnImage(BaseModel):
+    """A line of the journal: an image that lies there whole, and the sha256 of its files by their paths below OUT."""
+
+    family: str
+    record: ImageRecord
+    sums: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawSummary:
+    """What was drawn, or would be.
+
+    Attributes:
+        folders: photographs in each folder of a family, all families together.
+        n_drawn: of `n_images`, those that this run drew; the rest was there.
+        n_bytes, seconds: of all; expected from a few where nothing is written.
+        examples: some defective photographs.
+    """
+
+    families: tuple[str, ...]
+    folders: Mapping[str, int]
+    n_images: int
+    n_drawn: int
+    n_bytes: int
+    seconds: float
+    examples: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        folders = ", ".join(f"{name} ({count})" for name, count in self.folders.items())
+        return "\n".join(
+            [
+                f"{counted('photograph', self.n_images)} of {', '.join(self.families)}, {self.n_bytes / 1e6:,.1f} MB",
+                f"folders: {folders}",
+                *(f"example: {line}" for line in self.examples),
+            ]
+        )
+
+
+def plan_drawing(families: Sequence[str], settings: DrawSettings) -> DrawingPlan:
+    """What would be drawn, and how much of it lies there.
+
+    Raises:
+        DatasetError: an unknown family, a setting that cannot be drawn, or a folder that holds something else.
+    """
+    names = SYNTHETIC_FAMILIES if ALL in families else tuple(dict.fromkeys(families))
+    for name in names:
+        if name not in SYNTHETIC_FAMILIES:
+            raise DatasetError(f"{name}: no such family; {suggest(name, [*SYNTHETIC_FAMILIES, ALL])}")
+    drawing = Drawing(settings=tuple(settings.of(name) for name in names))
+    out = settings.out
+    if out.is_file() or (out.is_dir() and any(not one.name.startswith(".") for one in out.iterdir())):
+        if (out / CARD).is_file():
+            _require_same(out, read_drawing(out), drawing)
+            return DrawingPlan(out=out, drawing=drawing, done={}, is_whole=True)
+        if (out / JOURNAL).is_file():
+            return DrawingPlan(out=out, drawing=drawing, done=_read_journal(out, drawing), is_whole=False)
+        raise DatasetError(f"--out {out}: is there and not an empty folder; name a new one, or remove this one first")
+    return DrawingPlan(out=out, drawing=drawing, done={}, is_whole=False)
+
+
+def look(plan: DrawingPlan) -> DrawSummary:
+    """Draw a few images of each family aside and say what all would take; nothing stays.
+
+    Raises:
+        DatasetError: a defect finds no room.
+    """
+    if plan.is_whole:
+        return _summary(plan, n_drawn=0, n_bytes=_check_whole(plan), seconds=0.0)
+    n_bytes, seconds, examples = 0.0, 0.0, []
+    for settings in plan.drawing.settings:
+        ids, n_clean = sample_ids(settings), settings.n_train + settings.n_good
+        tried = [range(n_clean)[:1], range(n_clean, len(ids))[:: max(1, settings.n_defect // 3)][:3]]
+        for places, n_alike in zip(tried, (n_clean, settings.n_defect), strict=True):
+            if not places:
+                continue
+            start = time.perf_counter()
+            with tempfile.TemporaryDirectory() as folder:
+                records = [draw_one(Path(folder), settings, ids[place], place) for place in places]
+                sizes = [path.stat().st_size for path in Path(folder).rglob("*.png")]
+            n_bytes += sum(sizes) * n_alike / len(places)
+            seconds += (time.perf_counter() - start) * n_alike / len(places)
+            examples += [f"{settings.family}/{record.id}: {_in_words(record)}" for record in records if record.defects]
+    return _summary(plan, n_drawn=0, n_bytes=round(n_bytes), seconds=seconds, examples=tuple(examples[:6]))
+
+
+def write(plan: DrawingPlan, report: Report) -> DrawSummary:
+    """Draw what is missing, then manifests, sums and the card; `report` is called with (family, done, total).
+
+    Raises:
+        DatasetError: a defect finds no room, or what lies there whole is no longer as it was drawn.
+        TinyDefectsError: the folder cannot be written.
+    """
+    if plan.is_whole:
+        n_bytes = _check_whole(plan)
+        (plan.out / JOURNAL).unlink(missing_ok=True)  # the run that wrote the card may have died before it did this
+        return _summary(plan, n_drawn=0, n_bytes=n_bytes, seconds=0.0)
+    start, done = time.perf_counter(), dict(plan.done)
+    try:
+        with present(plan.out):
+            lines = [plan.drawing.model_dump_json(), *(one.model_dump_json() for one in done.values())]
+            write_whole(plan.out / JOURNAL, lambda file: file.write("".join(f"{one}\n" for one in lines).encode()))
+            for settings in plan.drawing.settings:
+                _draw_family(plan, settings, done, report)
+            sums = _with_manifests(plan, done)
+            write_sums(plan.out, sums)
+            write_card(plan.out, plan.drawing)
+            (plan.out / JOURNAL).unlink()
+    except OSError as error:
+        raise TinyDefectsError(cannot_write(plan.out, error)) from error
+    n_bytes = sum((plan.out / name).stat().st_size for name in sums)
+    n_drawn = plan.n_images - len(plan.done)
+    return _summary(plan, n_drawn=n_drawn, n_bytes=n_bytes, seconds=time.perf_counter() - start)
+
+
+def _draw_family(
+    plan: DrawingPlan, settings: Settings, done: dict[tuple[str, str], DrawnImage], report: Report
+) -> None:
+    """The images of a family that are not done, each a line of the journal as soon as its files are whole."""
+    folder, ids = plan.out / settings.family, sample_ids(settings)
+    for place, sample_id in enumerate(ids):
+        if (settings.family, sample_id) not in done:
+            record = draw_one(folder, settings, sample_id, place)
+            paths = (image_path(folder, sample_id), *mask_paths(folder, sample_id))
+            sums = {path.relative_to(plan.out).as_posix(): file_sha256(path) for path in paths}
+            drawn = DrawnImage(family=settings.family, record=record, sums=sums)
+            done[settings.family, sample_id] = drawn
+            with (plan.out / JOURNAL).open("a", encoding="utf-8") as journal:
+                journal.write(f"{drawn.model_dump_json()}\n")
+        report(settings.family, place + 1, len(ids))
+
+
+def _with_manifests(plan: DrawingPlan, done: Mapping[tuple[str, str], DrawnImage]) -> dict[str, str]:
+    """The manifest of each family, written; the sums of all files by their paths."""
+    sums = {name: digest for one in done.values() for name, digest in one.sums.items()}
+    for settings in plan.drawing.settings:
+        folder = plan.out / settings.family
+        write_manifest(folder, settings, [done[settings.family, one].record for one in sample_ids(settings)])
+        sums[f"{settings.family}/manifest.json"] = file_sha256(folder / "manifest.json")
+    return dict(sorted(sums.items()))
+
+
+def _read_journal(out: Path, drawing: Drawing) -> dict[tuple[str, str], DrawnImage]:
+    """What an earlier run has finished, as far as its files are as they were written; a torn last line is left out.
+
+    Raises:
+        DatasetError: another drawing lies there.
+    """
+    first, *lines = (out / JOURNAL).read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    try:
+        begun = Drawing.model_validate_json(first)
+    except ValidationError as error:
+        raise DatasetError(f"{out / JOURNAL}: not readable; name a new folder, or remove this one first") from error
+    _require_same(out, begun, drawing)
+    done = {}
+    for line in lines:
+        with contextlib.suppress(ValidationError):
+            one = DrawnImage.model_validate_json(line)
+            if all(_is_as_written(out / name, digest) for name, digest in one.sums.items()):
+                done[one.family, one.record.id] = one
+    return done
+
+
+def _is_as_written(path: Path, digest: str) -> bool:
+    return path.is_file() and file_sha256(path) == digest
+
+
+def _require_same(out: Path, there: Drawing, asked: Drawing) -> None:
+    """Refuse to mix drawings: of other settings, or drawn with what may draw other bytes."""
+    if there.settings != asked.settings:
+        raise DatasetError(f"--out {out}: holds another drawing; name a new folder, or remove this one first")
+    for name, version in asked.versions.items():
+        if there.versions.get(name) != version:
+            raise DatasetError(
+                f"--out {out}: was drawn with {name} {there.versions.get(name, 'unknown')}, here is {version}, which "
+                "may draw other bytes; name a new folder, or remove this one first"
+            )
+
+
+def _check_whole(plan: DrawingPlan) -> int:
+    """The bytes of a drawing that lies there whole.
+
+    Raises:
+        DatasetError: a file is missing or no longer as it was drawn.
+    """
+    sums = read_sums(plan.out)
+    changed = [name for name, digest in sums.items() if not _is_as_written(plan.out / name, digest)]
+    if changed:
+        raise DatasetError(
+            f"{plan.out / changed[0]}: missing, or not as it was drawn ({counted('such file', len(changed))}); remove "
+            f"{plan.out / CARD} and draw into a new folder"
+        )
+    return sum((plan.out / name).stat().st_size for name in sums)
+
+
+def _summary(
+    plan: DrawingPlan, *, n_drawn: int, n_bytes: int, seconds: float, examples: tuple[str, ...] = ()
+) -> DrawSummary:
+    folders = Counter(one.rpartition("/")[0] for settings in plan.drawing.settings for one in sample_ids(settings))
+    return DrawSummary(
+        families=tuple(settings.family for settings in plan.drawing.settings),
+        folders=dict(folders),
+        n_images=plan.n_images,
+        n_drawn=n_drawn,
+        n_bytes=n_bytes,
+        seconds=seconds,
+        examples=examples,
+    )
+
+
+def _in_words(record: ImageRecord) -> str:
+    return ", ".join(
+        f"{one.kind} of {one.area_px} px ({2 * math.sqrt(one.area_px / math.pi):.1f} across), {one.contrast:.0f} levels"
+        for one in record.defects
+    )
