@@ -73,7 +73,7 @@ CONTEXT: dict[str, Any] = {
 
 def versions_here() -> dict[str, str]:
     """What may change a byte of a drawing: the packages, and the widest instructions that numpy finds here."""
-    found = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[index]
+    found = np.show_config(mode="dicts")["SIMD Extensions"]
     told = {}
     for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):  # a checkout need not be installed

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -63,7 +63,7 @@ def _two(between: str, example: str) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-def _in_sweep(metavar: str) -> dict[str, object]:
+def _in_sweep(metavar: str) -> dict[str, Any]:
     return {"panel": "Sweep", "metavar": metavar, "as_text": True}
 
 
