@@ -201,7 +201,8 @@ def fit_sizes(diameters_px: Floats, hits: NDArray[np.bool_]) -> SizeFit:
     share = counts["n_hits"] / counts["n_defects"]
     null_deviance = -2 * hits.size * (share * math.log(share) + (1 - share) * math.log1p(-share))
     a50, a90, a90_95, remarks = _sizes_found(table, best)
-    lack_of_fit_p = _hosmer_lemeshow(table, best)
+    chance = np.asarray(expit(best[0] + best[1] * table.size))
+    lack_of_fit_p = hosmer_lemeshow(table.n_hits, table.n_defects, chance)
     if lack_of_fit_p < 0.05:
         remarks.append(f"a logistic curve fits badly (Hosmer-Lemeshow p = {lack_of_fit_p:.2g})")
     if hits.size < HANDBOOK_DEFECTS:
@@ -315,20 +316,18 @@ def _upper_a90(table: HitTable, best: Floats) -> float:
     return float(sizes.max())
 
 
-def _hosmer_lemeshow(table: HitTable, best: Floats) -> float:
-    """P of Hosmer and Lemeshow's (1980) test over up to ten groups of size, five defects each at least.
+def hosmer_lemeshow(n_hits: Floats, n_defects: Floats, chance: Floats) -> float:
+    """P of Hosmer and Lemeshow's (1980) test over up to ten groups, five defects each at least.
 
-    Groups are cut by rank; defects of one size stay together. nan with fewer than three groups.
+    (U,) hits, defects and fitted chances, in the order that groups are cut from by rank; what stands in one entry stays
+    together. nan with fewer than three groups.
     """
-    n = table.n_defects.sum()
+    n = n_defects.sum()
     n_groups = min(10, int(n // 5))
-    middle_rank = np.cumsum(table.n_defects) - table.n_defects / 2
+    middle_rank = np.cumsum(n_defects) - n_defects / 2
     group = np.minimum((middle_rank / n * n_groups).astype(int), max(n_groups - 1, 0))
-    size = np.bincount(group, table.n_defects)
-    hits, expected = (
-        np.bincount(group, values)[size > 0]
-        for values in (table.n_hits, table.n_defects * expit(best[0] + best[1] * table.size))
-    )
+    size = np.bincount(group, n_defects)
+    hits, expected = (np.bincount(group, values)[size > 0] for values in (n_hits, n_defects * chance))
     size = size[size > 0]
     if size.size < 3:
         return math.nan
