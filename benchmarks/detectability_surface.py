@@ -35,6 +35,14 @@ def experiment(random: np.random.Generator, n_defects: int) -> list[float]:
 
 def main(n_experiments: int) -> None:
     """Print and write one row a size of set and contrast."""
+    settings = {
+        "intercept": INTERCEPT,
+        "size_slope": SIZE_SLOPE,
+        "contrast_slope": CONTRAST_SLOPE,
+        "experiments": n_experiments,
+        "seed": SEED,
+    }
+    provenance = describe_run(settings)  # before anything slow: of the files that run
     rows = []
     for n_defects in (60, 120, 240):
         random = np.random.default_rng(SEED)
@@ -52,14 +60,7 @@ def main(n_experiments: int) -> None:
             }
             rows.append(row)
             print(", ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
-    settings = {
-        "intercept": INTERCEPT,
-        "size_slope": SIZE_SLOPE,
-        "contrast_slope": CONTRAST_SLOPE,
-        "experiments": n_experiments,
-        "seed": SEED,
-    }
-    write_json(RESULT, {"rows": rows, "provenance": asdict(describe_run(settings))})
+    write_json(RESULT, {"rows": rows, "provenance": asdict(provenance)})
 
 
 if __name__ == "__main__":
