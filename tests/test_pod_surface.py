@@ -64,7 +64,7 @@ def test_the_lowest_pod_is_the_end_of_its_likelihood_profile(surface, diameter, 
     best = at @ [surface.fit.intercept, surface.fit.size_slope, surface.fit.contrast_slope]
     width = best - lowest_odds(surface, at)
     assert pod[0, 0] == pytest.approx(expit(best), rel=1e-6)
-    assert best - math.log(low[0, 0] / (1 - low[0, 0])) == pytest.approx(width, rel=1 / 400)
+    assert best - math.log(low[0, 0] / (1 - low[0, 0])) == pytest.approx(width, rel=1 / 250)
 
 
 def test_a90_95_is_where_the_lowest_pod_reaches_nine_in_ten(surface):
@@ -72,7 +72,7 @@ def test_a90_95_is_where_the_lowest_pod_reaches_nine_in_ten(surface):
         sizes = surface.sizes_at(contrast)
         pod, low = surface.pod(np.array([sizes.a50_px, sizes.a90_px, sizes.a90_95_px]), np.array([contrast]))
         assert pod[0, :2] == pytest.approx([0.5, 0.9], abs=1e-9)
-        assert low[0, 2] == pytest.approx(0.9, abs=1e-3)
+        assert low[0, 2] == pytest.approx(0.9, abs=2e-3)
         assert sizes.a50_px < sizes.a90_px < sizes.a90_95_px
 
 

@@ -32,7 +32,8 @@ from tinydefects.metrics.hit_miss import (
 
 LEAST_CONTRAST = 0.1  # a tenth of the noise: what is fainter, 0 included, is invisible, and 0 has no logarithm
 LEAST_SPAN = 2.0  # of sizes and of contrasts, between the 5th and the 95th percentile: a surface needs both
-N_DIRECTIONS = 1500  # evenly over the sphere, at most 0.07 apart from any: bounds are off by a 400th of their width
+MOST_AT_ONCE = 1_000_000  # numbers in memory
+N_DIRECTIONS = 800  # evenly over the sphere, none more than 0.09 from one: bounds are off by a 250th of their width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,17 +221,25 @@ def _contour(design: Floats, hits: NDArray[np.bool_], best: Floats) -> Floats:
     chance = expit(design @ best)
     information = (design * (chance * (1 - chance))[:, None]).T @ design
     rays = _directions() @ np.linalg.inv(np.linalg.cholesky(information))
+    n_parts = math.ceil(rays.shape[0] * hits.size / MOST_AT_ONCE)
+    return np.concatenate([best + _passing(part, design, hits, best) * part for part in np.array_split(rays, n_parts)])
+
+
+def _passing(rays: Floats, design: Floats, hits: NDArray[np.bool_], best: Floats) -> Floats:
+    """(A, 1) how far along each of (A, 3) rays the deviance passes the cut."""
     along, odds = rays @ design.T, design @ best
     lowest = _deviances(best[None], design, hits)[0]
     radius = np.full(len(rays), math.sqrt(CUT))
     for _ in range(MAX_STEPS):
         there = odds + radius[:, None] * along
-        excess = 2 * (np.logaddexp(0, there) - hits * there).sum(axis=1) - lowest - CUT
-        step = excess / (2 * (along * (expit(there) - hits)).sum(axis=1))
+        shrunk = np.exp(-np.abs(there))  # of which both the deviance and its slope are made
+        excess = 2 * (np.log1p(shrunk) + np.maximum(there, 0) - hits * there).sum(axis=1) - lowest - CUT
+        chance = np.where(there > 0, 1, shrunk) / (1 + shrunk)
+        step = excess / (2 * (along * (chance - hits)).sum(axis=1))
         radius -= step
-        if np.abs(step).max() < 1e-8:
+        if np.abs(step).max() < 1e-5:  # the next one would be about its square
             break
-    return np.asarray(best + radius[:, None] * rays)
+    return np.asarray(radius[:, None])
 
 
 def _directions() -> Floats:

@@ -15,6 +15,7 @@ from tinydefects.metrics.detectability import Detectability
 from tinydefects.metrics.groups import QUARTILES
 from tinydefects.report.figures import INCHES_A_LABEL, WIDE_INCHES, mean_pro_curve, pod_figure, pro_figure, size_figure
 from tinydefects.report.leaderboard import Cell, CostRow, RankedBoard, cost_rows, first_seeds, metric_names
+from tinydefects.report.surface_figure import MOST_PANELS, surface_of, surface_svg
 from tinydefects.report.theme import LABEL_POINTS, STAND_INS, Look, height_points, short_name, spread_out, themed_svg
 from tinydefects.report.words import rate_in_words
 
@@ -107,11 +108,15 @@ def _name_points(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
-    """PRO and POD of all methods, of one category or of all categories of a board together."""
+    """PRO and POD of all methods, of one category or of all categories of a board together.
+
+    The surface over size and contrast is drawn once a board, of what comes first there: it says little of few defects.
+    """
 
     name: str
     pro_svg: str
     pod_svg: str
+    surface_svg: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -219,6 +224,15 @@ def _curves(ranked: RankedBoard, drawn_as: Mapping[MethodAt, Look], key: str) ->
                 name=name,
                 pro_svg=pro_figure(curves, ranked.limits, drawn_as, f"{key}-pro-{number}", name),
                 pod_svg=pod_figure(stored, drawn_as, f"{key}-pod-{number}", name),
+                surface_svg="" if number else _surfaces(stored, f"{key}-surface", name),
             )
         )
     return drawn
+
+
+def _surfaces(stored: Mapping[MethodAt, Sequence[StoredResult]], key: str, name: str) -> str:
+    """The surfaces of the first methods, side by side."""
+    first = list(stored.items())[:MOST_PANELS]
+    found = {short_name(method): surface_of([one.evaluation for one in results]) for method, results in first}
+    panels = {method: surface for method, surface in found.items() if surface is not None}
+    return surface_svg(panels, key, f"Detection by size and contrast, {name}")

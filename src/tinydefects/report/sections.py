@@ -19,6 +19,7 @@ from tinydefects.metrics.records import DefectRecord, GroupScores
 from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.statistics.uncertainty import exact_interval
 from tinydefects.report.figures import diameter_figure, quartile_figure
+from tinydefects.report.surface_figure import surface_of, surface_svg
 from tinydefects.report.theme import STAND_INS, label_diameters, themed_svg
 from tinydefects.report.words import headline, rate_in_words
 
@@ -199,6 +200,8 @@ class Section:
     pro_svg: str
     detection_svg: str
     size_svg: str
+    surface_svg: str = ""
+    surface_remarks: tuple[str, ...] = ()
     outcome: Outcome | None = None
 
     @property
@@ -267,6 +270,7 @@ def with_hits(evaluation: Evaluation) -> Evaluation:
 def make_section(evaluation: Evaluation, name: str, number: int, outcome: Outcome | None = None) -> Section:
     """Sentences and pictures of an evaluation `with_hits`, the `number`-th of the page."""
     key, defects, hits = f"category-{number}", evaluation.defects, evaluation.detectability.hits
+    surface = surface_of([evaluation])
     return Section(
         key=key,
         name=name,
@@ -278,6 +282,10 @@ def make_section(evaluation: Evaluation, name: str, number: int, outcome: Outcom
         pro_svg=quartile_figure(evaluation, f"{key}-pro"),
         detection_svg=detection_figure(evaluation, evaluation.detectability, f"{key}-detection"),
         size_svg=diameter_figure(evaluation, f"{key}-size"),
+        surface_svg=surface_svg(
+            {} if surface is None else {"": surface}, f"{key}-surface", f"Detection by size and contrast in {name}"
+        ),
+        surface_remarks=() if surface is None else surface.fit.remarks,
         outcome=outcome,
     )
 
