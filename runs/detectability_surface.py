@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from tinydefects.benchmark.benchmark import run_benchmark
 from tinydefects.data.json_files import write_json
 from tinydefects.datasets.synthetic.dataset import read_manifest
-from tinydefects.datasets.synthetic.drawing import DrawSettings, plan_drawing, write
+from tinydefects.datasets.synthetic.draw_settings import DrawSettings
+from tinydefects.datasets.synthetic.drawing import plan_drawing, write
 from tinydefects.metrics.pod_surface import PodSurface
 from tinydefects.report.surface_figure import draw_surfaces, panels_inches
 from tinydefects.results.result import find_results, read_result

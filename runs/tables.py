@@ -254,6 +254,7 @@ TABLES = {
     **runpy.run_path(str(ROOT / "runs" / "defect_tables.py"))["DEFECT_TABLES"],
     **runpy.run_path(str(ROOT / "runs" / "recall.py"))["RECALL_TABLES"],
     **runpy.run_path(str(ROOT / "runs" / "size_effect.py"))["SIZE_TABLES"],
+    **runpy.run_path(str(ROOT / "runs" / "surface_tables.py"))["SURFACE_TABLES"],
 }
 
 

@@ -16,7 +16,8 @@ from tinydefects.datasets.catalog import load_category
 from tinydefects.datasets.synthetic import drawing as module
 from tinydefects.datasets.synthetic.card import CARD, SUMS, read_sums
 from tinydefects.datasets.synthetic.dataset import draw_clean, load_synthetic, read_manifest
-from tinydefects.datasets.synthetic.drawing import DrawSettings, look, plan_drawing, write
+from tinydefects.datasets.synthetic.draw_settings import DrawSettings
+from tinydefects.datasets.synthetic.drawing import look, plan_drawing, write
 from tinydefects.errors import DatasetError
 
 SMALL = {"size": "64x96", "n_train": 2, "n_good": 1, "n_defect": 3}

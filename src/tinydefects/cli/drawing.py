@@ -8,7 +8,7 @@ import typer
 
 from tinydefects.cli.options import Json, print_result, say, show_progress
 from tinydefects.cli.settings_options import options_of
-from tinydefects.datasets.synthetic.drawing import DrawSettings
+from tinydefects.datasets.synthetic.draw_settings import DrawSettings
 
 
 @options_of(DrawSettings)
