@@ -34,8 +34,10 @@ def measured_source(rows: list[dict[str, Any]]) -> str:
     first, facts = rows[0], rows[0]["provenance"]
     alarms = ", ".join(f"{row['n_alarming_images']} of {row['n_good_images']} ({row['method']})" for row in rows)
     commits = ", ".join(dict.fromkeys(row["provenance"]["commit"] for row in rows))
+    told = [f"{row['method']}: {remark}" for row in rows for remark in row["fit"]["remarks"]]
+    said = f"{'; '.join(told)}. " if told else ""
     return (
-        f"\n<sub>a50 / a90 / a90/95 in px; good images alarming, {100 * first['rate']:g} % allowed: {alarms}. "
+        f"\n<sub>a50 / a90 / a90/95 in px; good images alarming, {100 * first['rate']:g} % allowed: {alarms}. {said}"
         f"{facts['created'][:10]}, commit {commits}, seed 0, {facts['machine']}. "
         "Source: `results/detectability_surface.json`.</sub>"
     )
