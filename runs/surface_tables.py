@@ -34,7 +34,11 @@ def measured_source(rows: list[dict[str, Any]]) -> str:
     first, facts = rows[0], rows[0]["provenance"]
     alarms = ", ".join(f"{row['n_alarming_images']} of {row['n_good_images']} ({row['method']})" for row in rows)
     commits = ", ".join(dict.fromkeys(row["provenance"]["commit"] for row in rows))
-    told = [f"{row['method']}: {remark}" for row in rows for remark in row["fit"]["remarks"]]
+    by_remark: dict[str, list[str]] = {}
+    for row in rows:
+        for remark in row["fit"]["remarks"]:
+            by_remark.setdefault(remark, []).append(row["method"])
+    told = [f"{'all' if len(who) == len(rows) else ', '.join(who)}: {remark}" for remark, who in by_remark.items()]
     said = f"{'; '.join(told)}. " if told else ""
     return (
         f"\n<sub>a50 / a90 / a90/95 in px; good images alarming, {100 * first['rate']:g} % allowed: {alarms}. {said}"
