@@ -86,3 +86,4 @@ def test_the_page_of_a_benchmark_sets_methods_side_by_side_once(tmp_path):
     assert page.count(f"<h3>{HEADING}, all 2 categories</h3>") == 1
     (figure,) = re.findall(r'aria-label="Detection by size and contrast, all 2 categories".*?</svg>', page, re.DOTALL)
     assert len(re.findall(r">(?:strong|weak) 64<", figure)) == 2
+    assert re.search(r" (?:strong|weak) 64: \d+ defects; the handbook asks for 60 for size alone\.", page)

@@ -117,6 +117,7 @@ class Curves:
     pro_svg: str
     pod_svg: str
     surface_svg: str
+    surface_remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -219,20 +220,23 @@ def _curves(ranked: RankedBoard, drawn_as: Mapping[MethodAt, Look], key: str) ->
         taking_part = [one for one in ranked.methods if board.results[one].keys() >= set(categories)]
         stored = {one: first_seeds(board, one, categories) for one in taking_part}
         curves = {one: mean_pro_curve(results, ranked.limits) for one, results in stored.items()}
+        surface, remarks = ("", ()) if number else _surfaces(stored, f"{key}-surface", name)
         drawn.append(
             Curves(
                 name=name,
                 pro_svg=pro_figure(curves, ranked.limits, drawn_as, f"{key}-pro-{number}", name),
                 pod_svg=pod_figure(stored, drawn_as, f"{key}-pod-{number}", name),
-                surface_svg="" if number else _surfaces(stored, f"{key}-surface", name),
+                surface_svg=surface,
+                surface_remarks=remarks,
             )
         )
     return drawn
 
 
-def _surfaces(stored: Mapping[MethodAt, Sequence[StoredResult]], key: str, name: str) -> str:
-    """The surfaces of the first methods, side by side."""
+def _surfaces(stored: Mapping[MethodAt, Sequence[StoredResult]], key: str, name: str) -> tuple[str, tuple[str, ...]]:
+    """The surfaces of the first methods, side by side, and what is to be remarked of each."""
     first = list(stored.items())[:MOST_PANELS]
     found = {short_name(method): surface_of([one.evaluation for one in results]) for method, results in first}
     panels = {method: surface for method, surface in found.items() if surface is not None}
-    return surface_svg(panels, key, f"Detection by size and contrast, {name}")
+    remarks = tuple(f"{method}: {one}" for method, surface in panels.items() for one in surface.fit.remarks)
+    return surface_svg(panels, key, f"Detection by size and contrast, {name}"), remarks
