@@ -20,7 +20,7 @@ CHANCE = (1e-4 - 1e-5) / math.log(10)
 class FakeSample:
     """A sample whose mask is at hand."""
 
-    mask_paths, group = (), None
+    mask_paths, group, is_view = (), None, False
 
     def __init__(self, name, mask, label="defect"):
         self.id, self.label, self._mask = f"test/spot/{name}", label, np.asarray(mask, dtype=bool)
@@ -31,6 +31,9 @@ class FakeSample:
 
     def image(self):
         return np.zeros((*self._mask.shape, 3), np.uint8)
+
+    def saturated_defects(self):
+        return None
 
 
 def pairs(defective, good):
