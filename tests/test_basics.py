@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 COMMANDS = (
     *("demo", "inspect", "fit", "predict", "evaluate", "benchmark", "audit", "report", "compare", "submit", "export"),
     *("calibrate", "watch", "monitor", "update", "serve", "import-masks", "datasets", "unpack", "methods", "config"),
-    *("verify", "merge", "paper", "reproduce"),
+    *("verify", "merge", "paper", "reproduce", "draw"),
 )
 PLAN = ("inspect", "--image-size", "300x400", "--defect-px", 4)
 

@@ -27,7 +27,7 @@ from tinydefects.cli import app as cli
 from tinydefects.cli import demo
 from tinydefects.submission.layout import N_PRIVATE_IMAGES
 demo.DemoSettings = partial(
-    demo.DemoSettings, families=("brushed_metal",), size=96, n_train=2, n_good=2, n_defect=2, epochs=1
+    demo.DemoSettings, families=("brushed_metal",), size=96, n_train=2, n_good=2, n_defect=2
 )
 N_PRIVATE_IMAGES["can"] = 2
 codes = []
