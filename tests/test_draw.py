@@ -159,6 +159,33 @@ def test_other_versions_do_not_go_on_with_a_drawing(tmp_path):
         drawn(tmp_path)
 
 
+@pytest.mark.parametrize("second", [SMALL, {**SMALL, "seed": 5}])
+def test_two_runs_do_not_draw_into_one_folder_at_once(tmp_path, monkeypatch, second):
+    """Or the sums in the card would be those of one, and files those of the other."""
+    draw_one, refused = module.draw_one, []
+
+    def draw_while_another_wants_to(folder, settings, sample_id, place):
+        if place == 2:
+            with pytest.raises(DatasetError, match=r"--out .*two: another run draws there") as error:
+                write(plans[1], lambda *_: None)
+            refused.append(str(error.value))
+        return draw_one(folder, settings, sample_id, place)
+
+    chosen = [DrawSettings.model_validate({"out": tmp_path / "two", **one}) for one in (SMALL, second)]
+    plans = [plan_drawing(["granite"], one) for one in chosen]
+    monkeypatch.setattr(module, "draw_one", draw_while_another_wants_to)
+    write(plans[0], lambda *_: None)
+    assert len(refused) == 1
+    drawn(tmp_path / "one")
+    assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
+    if second == SMALL:
+        assert write(plans[1], lambda *_: None).n_drawn == 0
+    else:
+        with pytest.raises(DatasetError, match="holds another drawing"):  # planned while the folder was empty
+            write(plans[1], lambda *_: None)
+    assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
+
+
 @pytest.mark.slow
 def test_killed_anywhere_it_is_never_taken_for_whole_and_goes_on(tmp_path):
     few = {"size": 64, "n_train": 1, "n_good": 0, "n_defect": 1}

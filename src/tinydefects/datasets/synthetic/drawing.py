@@ -9,13 +9,13 @@ import math
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from tinydefects.data.leftovers import present
+from tinydefects.data.leftovers import lock, present
 from tinydefects.data.map_files import file_sha256
 from tinydefects.data.pixels import cannot_write, write_whole
 from tinydefects.data.walk import counted
@@ -36,6 +36,7 @@ from tinydefects.errors import DatasetError, TinyDefectsError
 from tinydefects.progress import Report
 
 JOURNAL = "drawing.jsonl"
+LOCK = ".drawing.lock"
 ALL = "all"
 
 
@@ -102,8 +103,15 @@ def plan_drawing(families: Sequence[str], settings: DrawSettings) -> DrawingPlan
     for name in names:
         if name not in SYNTHETIC_FAMILIES:
             raise DatasetError(f"{name}: no such family; {suggest(name, [*SYNTHETIC_FAMILIES, ALL])}")
-    drawing = Drawing(settings=tuple(settings.of(name) for name in names))
-    out = settings.out
+    return _planned(settings.out, Drawing(settings=tuple(settings.of(name) for name in names)))
+
+
+def _planned(out: Path, drawing: Drawing) -> DrawingPlan:
+    """What of a drawing lies there already.
+
+    Raises:
+        DatasetError: the folder holds something else.
+    """
     if out.is_file() or (out.is_dir() and any(not one.name.startswith(".") for one in out.iterdir())):
         if (out / CARD).is_file():
             _require_same(out, read_drawing(out), drawing)
@@ -143,26 +151,46 @@ def write(plan: DrawingPlan, report: Report) -> DrawSummary:
     """Draw what is missing, then manifests, sums and the card; `report` is called with (family, done, total).
 
     Raises:
-        DatasetError: a defect finds no room, or what lies there whole is no longer as it was drawn.
+        DatasetError: another run draws there, a defect finds no room, or what lies there whole is not as it was drawn.
         TinyDefectsError: the folder cannot be written.
     """
-    if plan.is_whole:
-        n_bytes = _check_whole(plan)
-        (plan.out / JOURNAL).unlink(missing_ok=True)  # the run that wrote the card may have died before it did this
-        return _summary(plan, n_drawn=0, n_bytes=n_bytes, seconds=0.0)
-    start, done = time.perf_counter(), dict(plan.done)
     try:
-        with present(plan.out):
-            lines = [plan.drawing.model_dump_json(), *(one.model_dump_json() for one in done.values())]
-            write_whole(plan.out / JOURNAL, lambda file: file.write("".join(f"{one}\n" for one in lines).encode()))
-            for settings in plan.drawing.settings:
-                _draw_family(plan, settings, done, report)
-            sums = _with_manifests(plan, done)
-            write_sums(plan.out, sums)
-            write_card(plan.out, plan.drawing)
-            (plan.out / JOURNAL).unlink()
+        if not plan.is_whole:
+            with present(plan.out), _alone_in(plan.out):
+                plan = _planned(plan.out, plan.drawing)  # another run may have drawn there since
+                if not plan.is_whole:
+                    return _draw(plan, report)
     except OSError as error:
         raise TinyDefectsError(cannot_write(plan.out, error)) from error
+    n_bytes = _check_whole(plan)
+    for name in (JOURNAL, LOCK):  # the run that wrote the card may have died before it removed them
+        (plan.out / name).unlink(missing_ok=True)
+    return _summary(plan, n_drawn=0, n_bytes=n_bytes, seconds=0.0)
+
+
+@contextlib.contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """No other run draws into this folder in the block: of two drawings at once the sums would hold for neither."""
+    with (out / LOCK).open("ab") as file:
+        if lock(file) is False:
+            raise DatasetError(f"--out {out}: another run draws there; wait for its end, or name a new folder")
+        try:
+            yield
+        finally:
+            file.close()  # an open file cannot be removed on Windows
+            (out / LOCK).unlink(missing_ok=True)
+
+
+def _draw(plan: DrawingPlan, report: Report) -> DrawSummary:
+    start, done = time.perf_counter(), dict(plan.done)
+    lines = [plan.drawing.model_dump_json(), *(one.model_dump_json() for one in done.values())]
+    write_whole(plan.out / JOURNAL, lambda file: file.write("".join(f"{one}\n" for one in lines).encode()))
+    for settings in plan.drawing.settings:
+        _draw_family(plan, settings, done, report)
+    sums = _with_manifests(plan, done)
+    write_sums(plan.out, sums)
+    write_card(plan.out, plan.drawing)
+    (plan.out / JOURNAL).unlink(missing_ok=True)  # a run that found the card may have removed it
     n_bytes = sum((plan.out / name).stat().st_size for name in sums)
     n_drawn = plan.n_images - len(plan.done)
     return _summary(plan, n_drawn=n_drawn, n_bytes=n_bytes, seconds=time.perf_counter() - start)
