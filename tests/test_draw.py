@@ -1,5 +1,6 @@
 """`tinydefects draw`: an ordinary dataset with a card, whole or known as half drawn; sweeps keep their grid."""
 
+import errno
 import hashlib
 import json
 import math
@@ -101,6 +102,14 @@ def test_the_same_drawing_again_draws_nothing_and_finds_what_changed(whole):
     with pytest.raises(DatasetError, match=r"crack.000\.png: missing, or not as it was drawn \(1 such file\)"):
         drawn(whole, "granite", "machined_part")
     path.write_bytes(before)
+
+
+def test_a_whole_drawing_is_checked_where_it_may_only_be_read(whole, monkeypatch):
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert drawn(whole, "granite", "machined_part").n_drawn == 0
 
 
 @pytest.mark.parametrize("changed", [{"seed": 5}, {"n_train": 3}, {"kinds": ["pit"]}])
@@ -295,6 +304,25 @@ def test_the_command_draws_looks_and_names_the_next_step(monkeypatch, capsys, tm
     assert "next: tinydefects inspect mvtec_ad/granite --root " in err
     code, out, _ = run(monkeypatch, capsys, "draw", *wishes)
     assert (code, "was there already" in out) == (0, True)
+
+
+TINY = ("--size", 64, "--n-train", 1, "--n-good", 0, "--n-defect", 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc, where nobody can write")
+def test_only_the_folder_itself_has_to_be_writable(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(monkeypatch, capsys, "draw", "granite", "--out", "/proc/self/cwd", *TINY)
+    assert (code, "written: /proc/self/cwd" in out) == (0, True), err
+    assert (tmp_path / CARD).is_file()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    code, out, err = run(monkeypatch, capsys, "draw", "granite", "--out", tmp_path / "file" / "new", *TINY)
+    assert (code, out) == (2, "")
+    assert "cannot write (Not a directory); free space or choose another folder" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

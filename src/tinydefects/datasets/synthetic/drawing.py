@@ -164,7 +164,8 @@ def write(plan: DrawingPlan, report: Report) -> DrawSummary:
         raise TinyDefectsError(cannot_write(plan.out, error)) from error
     n_bytes = _check_whole(plan)
     for name in (JOURNAL, LOCK):  # the run that wrote the card may have died before it removed them
-        (plan.out / name).unlink(missing_ok=True)
+        if (plan.out / name).exists():  # a folder that may only be read refuses to remove even what is not there
+            (plan.out / name).unlink(missing_ok=True)
     return _summary(plan, n_drawn=0, n_bytes=n_bytes, seconds=0.0)
 
 
