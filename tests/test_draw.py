@@ -232,6 +232,17 @@ def test_kinds_and_area_scale_are_those_asked_for(tmp_path):
     assert medians["log"] == pytest.approx(math.sqrt(10 * 327), rel=0.15)
 
 
+def test_what_is_named_twice_is_drawn_once(tmp_path):
+    """Two kinds of one name would be numbered alike, and the second photograph replace the first."""
+    wishes = {"size": 64, "n_train": 0, "n_good": 0, "n_defect": 4}
+    summary = drawn(tmp_path, "granite", "granite", **wishes, kinds=["pit", "stain", "pit"])
+    assert (summary.n_images, summary.families) == (4, ("granite",))
+    ids = [one.id for one in read_manifest(tmp_path / "granite").images]
+    assert ids == ["test/pit/000", "test/stain/000", "test/pit/001", "test/stain/001"]
+    sweep = DrawSettings.model_validate({"out": tmp_path, **SWEEP, "kinds": ["pit", "pit"]})
+    assert sweep.of("granite").kinds == ("pit",)
+
+
 def test_a_sweep_holds_every_pair_as_often_as_asked_and_meets_its_contrast(swept):
     manifest = read_manifest(swept / "machined_part")
     defects = [defect for one in manifest.images for defect in one.defects]
@@ -329,6 +340,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(monkeypatch, capsys, tmp_path)
     ("arguments", "words"),
     [
         (("granit",), "granit: no such family; did you mean granite?"),
+        (("all", "granit"), "granit: no such family; did you mean granite?"),
         (("granite", "--sweep", "8x8"), "--sweep: draws one kind of defect; name it, such as --kind pit"),
         (("granite", "--size", "40"), "the size is 40 x 40"),
         (("granite", "--min-area-px", "0"), "--min-area-px"),

@@ -109,7 +109,7 @@ class DrawSettings(BaseModel):
             )
         if self.sweep is None:
             return self
-        if len(self.kinds) != 1:
+        if len(set(self.kinds)) != 1:
             raise ValueError("--sweep: draws one kind of defect; name it, such as --kind pit")
         if not all(2 <= steps <= MOST_STEPS for steps in self.sweep):
             raise ValueError(f"--sweep: give 2 to {MOST_STEPS} diameters and contrasts, as 8x8")
@@ -137,7 +137,7 @@ class DrawSettings(BaseModel):
             n_defect=sweep.n_images if sweep else self.n_defect,
             min_area_px=disc_area_px(smallest) if sweep else self.min_area_px,
             max_area_share=self.max_area_share,
-            kinds=self.kinds or Settings.model_fields["kinds"].default,
+            kinds=tuple(dict.fromkeys(self.kinds)) or Settings.model_fields["kinds"].default,
             areas=self.areas,
             sweep=sweep,
         )

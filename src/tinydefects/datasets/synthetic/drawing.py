@@ -99,10 +99,11 @@ def plan_drawing(families: Sequence[str], settings: DrawSettings) -> DrawingPlan
     Raises:
         DatasetError: an unknown family, a setting that cannot be drawn, or a folder that holds something else.
     """
+    known = (*SYNTHETIC_FAMILIES, ALL)
+    for name in families:
+        if name not in known:
+            raise DatasetError(f"{name}: no such family; {suggest(name, known)}")
     names = SYNTHETIC_FAMILIES if ALL in families else tuple(dict.fromkeys(families))
-    for name in names:
-        if name not in SYNTHETIC_FAMILIES:
-            raise DatasetError(f"{name}: no such family; {suggest(name, [*SYNTHETIC_FAMILIES, ALL])}")
     return _planned(settings.out, Drawing(settings=tuple(settings.of(name) for name in names)))
 
 
