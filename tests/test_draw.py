@@ -14,6 +14,7 @@ from killed import killed_at_each_step
 from tinydefects.data.defects import find_defects
 from tinydefects.data.pixels import read_image
 from tinydefects.datasets.catalog import load_category
+from tinydefects.datasets.synthetic import dataset
 from tinydefects.datasets.synthetic import drawing as module
 from tinydefects.datasets.synthetic.card import CARD, SUMS, read_sums
 from tinydefects.datasets.synthetic.dataset import draw_clean, load_synthetic, read_manifest
@@ -302,6 +303,18 @@ def test_a_diameter_without_room_is_refused_before_anything_is_drawn(tmp_path):
     with pytest.raises(DatasetError, match="--diameters: 100 px is more than 10% of 128 x 128 pixels; use 45 at most"):
         drawn(tmp_path / "out", **{**SWEEP, "diameters": "2,100"})
     assert not (tmp_path / "out").exists()
+
+
+def test_the_defect_that_finds_no_room_is_the_one_that_is_named(monkeypatch, tmp_path):
+    plant = dataset.plant
+
+    def all_but_the_last(*given: object, **more: object) -> tuple[object, object, list[object]]:
+        image, mask, planted = plant(*given, **more)
+        return image, mask, planted[:-1]
+
+    monkeypatch.setattr(dataset, "plant", all_but_the_last)
+    with pytest.raises(DatasetError, match="a pit of 3 pixels finds no room in image 0; use fewer on an image"):
+        drawn(tmp_path, **SWEEP)  # of 201, 201 and 3
 
 
 def test_the_command_draws_looks_and_names_the_next_step(monkeypatch, capsys, tmp_path):

@@ -288,7 +288,7 @@ def test_progress_counts_every_image_once(tmp_path):
     ("name", "changes", "words"),
     [
         ("granit", {}, "did you mean granite"),
-        ("x", {}, "choose one of blister, brushed_metal"),
+        ("x", {}, "there are blister, brushed_metal"),
         ("granite", {"size": 63}, "63 x 63"),
         ("granite", {"size": (64, 4097)}, "64 x 4097"),
         ("granite", {"seed": -1}, "seed is -1"),

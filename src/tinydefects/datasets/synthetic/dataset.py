@@ -5,11 +5,11 @@ index) alone, so that order and number do not matter. `manifest.json` is written
 as half drawn and is drawn again.
 """
 
-import difflib
 import hashlib
 import math
 import zlib
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Valid
 from tinydefects.data.json_files import read_as, write_json
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Category, Sample
+from tinydefects.datasets.folder import suggest
 from tinydefects.datasets.synthetic.defects import (
     CLEARANCE_PX,
     CONTRAST_RANGES,
@@ -210,8 +211,10 @@ def draw_defective(settings: Settings, index: int) -> tuple[NDArray[np.uint8], N
         image, mask, planted = plant(rng, scene, kind, areas_px)
     if [one.area_px for one in planted[:must_fit]] != areas_px[:must_fit]:
         too_large = "use fewer on an image, or smaller diameters" if settings.sweep else "use a smaller max_area_share"
+        pairs = zip_longest(areas_px, (one.area_px for one in planted))
+        area_px = next(wanted for wanted, found in pairs if wanted != found)
         raise DatasetError(
-            f"synthetic/{settings.family}: a {kind} of {areas_px[0]} pixels finds no room in image {index}; {too_large}"
+            f"synthetic/{settings.family}: a {kind} of {area_px} pixels finds no room in image {index}; {too_large}"
         )
     return image, mask, planted
 
@@ -369,10 +372,8 @@ def check_settings(settings: Settings) -> None:
         DatasetError: see above.
     """
     if settings.family not in PAINTERS:
-        near = difflib.get_close_matches(settings.family, SYNTHETIC_FAMILIES, n=1)
-        guess = f" (did you mean {near[0]}?)" if near else ""
         raise DatasetError(
-            f"synthetic/{settings.family}: no such family{guess}; choose one of {', '.join(SYNTHETIC_FAMILIES)}"
+            f"synthetic/{settings.family}: no such family; {suggest(settings.family, SYNTHETIC_FAMILIES)}"
         )
     limits = f"each side is {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX} pixels"
     complaints = {
