@@ -124,6 +124,7 @@ def test_what_cannot_be_fitted_says_why(change, words):
     assert not surface.is_fitted
     assert math.isnan(surface.fit.size_slope)
     assert math.isnan(surface.sizes_at(4.0).a90_px)
+    assert all(np.isnan(one).all() for one in surface.pod(np.array([2.0, 4.0, 8.0]), np.array([1.0, 4.0])))
     assert [words in remark for remark in surface.fit.remarks] == [True]
 
 

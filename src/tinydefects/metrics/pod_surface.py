@@ -85,7 +85,7 @@ class PodSurface:
         self.diameters_px, self.hits = diameters_px[known], hits[known]
         self.contrasts = np.maximum(contrasts[known], LEAST_CONTRAST)
         self._scales = (centre_and_scale(self.diameters_px), centre_and_scale(self.contrasts))
-        self._believed = np.empty((0, 3))
+        self._best, self._believed = np.full(3, np.nan), np.full((1, 3), np.nan)
         remarks = _counted_remarks(int((~known).sum()), int((contrasts[known] < LEAST_CONTRAST).sum()))
         n_defects, n_hits = int(self.hits.size), int(np.count_nonzero(self.hits))
         design = self._design(self.diameters_px, self.contrasts)
@@ -112,10 +112,13 @@ class PodSurface:
     @property
     def is_fitted(self) -> bool:
         """Whether there is a surface; if not, the remarks say why."""
-        return self._believed.size > 0
+        return bool(np.isfinite(self._best).all())
 
     def pod(self, diameters_px: Floats, contrasts: Floats) -> tuple[Floats, Floats]:
-        """(C, D) POD at (D,) diameters and (C,) contrasts, and the lowest that is believed with 95 % confidence."""
+        """(C, D) POD at (D,) diameters and (C,) contrasts, and the lowest believed with 95 % confidence; nan unfitted.
+
+        Both are of the model, which says so of sizes and contrasts that nobody has seen, too.
+        """
         across, down = np.meshgrid(diameters_px, contrasts)
         where = self._design(across.ravel(), down.ravel())
         low = np.concatenate([(part @ self._believed.T).min(axis=1) for part in np.array_split(where, 32)])
