@@ -107,6 +107,18 @@ def test_sizes_are_known_only_where_something_was_seen(surface):
     assert math.isnan(faint.a90_95_px) or faint.a90_95_px <= 2 * surface.diameters_px.max()
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_size_hardly_matters_no_size_is_known_and_nothing_overflows():
+    diameters, contrasts = (part.ravel() for part in np.meshgrid([2.0, 4.0, 8.0, 16.0], [1.0, 2.0, 4.0]))
+    diameters, contrasts = np.tile(diameters, 301), np.tile(contrasts, 301)
+    hits = np.arange(diameters.size) // 12 % 2 == 0
+    hits[12 + 11] = True  # the largest and strongest is found once more than the others: a slope just above 0
+    surface = PodSurface(diameters, contrasts, hits)
+    assert 0 < surface.fit.size_slope < 0.01
+    sizes = surface.sizes_at(1.0)
+    assert [math.isnan(one) for one in (sizes.a90_px, sizes.a90_95_px)] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

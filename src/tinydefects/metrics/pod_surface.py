@@ -135,10 +135,11 @@ class PodSurface:
         believed = self._believed[:, 0] + self._believed[:, 2] * faint
         never = self._believed[:, 1].min() <= 0
         upper = math.inf if never else float(((LOG_ODDS_90 - believed) / self._believed[:, 1]).max())
-        sizes = [
-            _within(float(np.exp(np.float64(centre + scale * size))), self.diameters_px)
-            for size in (-start / slope, (LOG_ODDS_90 - start) / slope, upper)
-        ]
+        with np.errstate(over="ignore"):  # a surface that hardly rises
+            sizes = [
+                _within(float(np.exp(np.float64(centre + scale * size))), self.diameters_px)
+                for size in (-start / slope, (LOG_ODDS_90 - start) / slope, upper)
+            ]
         return FoundSizes(a50_px=sizes[0], a90_px=sizes[1], a90_95_px=sizes[2])
 
     def _design(self, diameters_px: Floats, contrasts: Floats) -> Floats:
