@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import chi2
 
+from tinydefects.errors import SettingsError
 from tinydefects.metrics.hit_miss import CUT, LOG_ODDS_90, fit_sizes
 from tinydefects.metrics.pod_surface import LEAST_CONTRAST, PodSurface, spans_both
 
@@ -161,6 +162,16 @@ def test_defects_without_contrast_are_left_out_and_invisible_ones_count_as_faint
         "1 without a contrast left out",
         "1 of a contrast below 0.1 counted as 0.1",
     )
+
+
+def test_contrasts_with_a_sign_and_sizes_of_nothing_are_refused():
+    """Every dark defect would count as invisible, and a size of 0 bend the whole surface."""
+    diameters, contrasts, hits = sets()
+    with pytest.raises(SettingsError, match=r"the lowest contrast is -3; give \|inside - around\|, 0 or more"):
+        PodSurface(diameters, np.append(contrasts[:-1], -3.0), hits)
+    for wrong in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(SettingsError, match="every diameter must be above 0 px and finite"):
+            PodSurface(np.append(diameters[:-1], wrong), contrasts, hits)
 
 
 def test_a_surface_needs_both_sizes_and_contrasts():

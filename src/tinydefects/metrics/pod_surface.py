@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from scipy.special import chdtrc, expit
 
+from tinydefects.errors import SettingsError
 from tinydefects.metrics.hit_miss import (
     CUT,
     FEWEST_DEFECTS,
@@ -72,8 +73,12 @@ class PodSurface:
 
     Args:
         diameters_px: (n,) above 0.
-        contrasts: (n,) at least 0; defects without one (nan) are left out, those below `LEAST_CONTRAST` count as it.
+        contrasts: (n,) at least 0, of bright and dark defects alike; defects without one (nan) are left out, those
+            below `LEAST_CONTRAST` count as it.
         hits: (n,) whether each defect was detected.
+
+    Raises:
+        SettingsError: diameters or contrasts that are out of these bounds.
 
     Attributes:
         diameters_px, contrasts, hits: of the defects that were taken, so counted.
@@ -81,6 +86,10 @@ class PodSurface:
     """
 
     def __init__(self, diameters_px: Floats, contrasts: Floats, hits: NDArray[np.bool_]) -> None:
+        if not (np.isfinite(diameters_px) & (diameters_px > 0)).all():
+            raise SettingsError("every diameter must be above 0 px and finite")
+        if (contrasts < 0).any():
+            raise SettingsError(f"the lowest contrast is {np.nanmin(contrasts):g}; give |inside - around|, 0 or more")
         known = np.isfinite(contrasts)
         self.diameters_px, self.hits = diameters_px[known], hits[known]
         self.contrasts = np.maximum(contrasts[known], LEAST_CONTRAST)
