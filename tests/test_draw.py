@@ -258,6 +258,17 @@ def test_a_sweep_holds_every_pair_as_often_as_asked_and_meets_its_contrast(swept
     assert [len(one.defects) for one in manifest.images if one.id.startswith("test/pit")] == [3, 3, 3, 3]
 
 
+def test_contrasts_beyond_black_are_counted_and_said(swept, tmp_path):
+    """Granite is about 145 bright: dark pits change it by 60, never by 200."""
+    wishes = {**SWEEP, "size": 64, "sweep": "2x2", "diameters": "2,8", "contrasts": "60,200", "repeats": 1}
+    first, again = drawn(tmp_path / "deep", **wishes), drawn(tmp_path / "deep", **wishes)
+    assert (first.n_fainter, again.n_fainter, again.n_drawn) == (2, 2, 0)
+    assert "fainter than asked by more than a tenth, as black or white ended them: 2 defects" in str(first)
+    met = drawn(swept, "machined_part", **SWEEP)
+    assert met.n_fainter == 0
+    assert "fainter" not in str(met)
+
+
 def test_what_a_sweep_says_is_what_its_pixels_show(swept):
     """Area, box and contrast against the clean drawing; nothing else has changed, and defects keep their distance."""
     category, manifest = load_category("mvtec_ad/machined_part", root=swept), read_manifest(swept / "machined_part")

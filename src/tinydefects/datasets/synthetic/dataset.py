@@ -200,7 +200,7 @@ def draw_defective(settings: Settings, index: int) -> tuple[NDArray[np.uint8], N
     kind, _ = _kind_and_number(settings, index)
     scene = draw_clean(settings, "defect", index)
     if settings.sweep is not None:
-        cells = _cells_of(settings, settings.sweep, index)
+        cells = cells_of(settings, settings.sweep, index)
         areas_px, must_fit = [area_px for area_px, _ in cells], len(cells)
         clearance_px = round(max(scene.part.shape) * SWEEP_CLEARANCE)
         image, mask, planted = plant(rng, scene, kind, areas_px, [one for _, one in cells], clearance_px=clearance_px)
@@ -219,7 +219,7 @@ def draw_defective(settings: Settings, index: int) -> tuple[NDArray[np.uint8], N
     return image, mask, planted
 
 
-def _cells_of(settings: Settings, sweep: Sweep, index: int) -> list[tuple[int, float]]:
+def cells_of(settings: Settings, sweep: Sweep, index: int) -> list[tuple[int, float]]:
     """Areas and contrasts on one photograph of a sweep, the largest first, as these find room least easily."""
     order = _generator(settings, 6).permutation(sweep.n_defects)[index * sweep.per_image :][: sweep.per_image]
     return sorted((sweep.cell(int(number)) for number in order), reverse=True)

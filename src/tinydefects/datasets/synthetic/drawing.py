@@ -25,9 +25,11 @@ from tinydefects.datasets.synthetic.dataset import (
     SYNTHETIC_FAMILIES,
     ImageRecord,
     Settings,
+    cells_of,
     draw_one,
     image_path,
     mask_paths,
+    read_manifest,
     sample_ids,
     write_manifest,
 )
@@ -72,6 +74,8 @@ class DrawSummary:
         n_drawn: of `n_images`, those that this run drew; the rest was there.
         n_bytes, seconds: of all; expected from a few where nothing is written.
         examples: some defective photographs.
+        n_fainter: defects of a sweep, once drawn, that black or white ended before the contrast asked for: by more than
+            a tenth of it and a gray level.
     """
 
     families: tuple[str, ...]
@@ -81,14 +85,17 @@ class DrawSummary:
     n_bytes: int
     seconds: float
     examples: tuple[str, ...] = ()
+    n_fainter: int = 0
 
     def __str__(self) -> str:
+        fainter = f"fainter than asked by more than a tenth, as black or white ended them: {self.n_fainter} defects"
         folders = ", ".join(f"{name} ({count})" for name, count in self.folders.items())
         return "\n".join(
             [
                 f"{counted('photograph', self.n_images)} of {', '.join(self.families)}, {self.n_bytes / 1e6:,.1f} MB",
                 f"folders: {folders}",
                 *(f"example: {line}" for line in self.examples),
+                *([f"{fainter}; the manifest says what was achieved"] if self.n_fainter else []),
             ]
         )
 
@@ -290,7 +297,20 @@ def _summary(
         n_bytes=n_bytes,
         seconds=seconds,
         examples=examples,
+        n_fainter=sum(_n_fainter(plan.out, settings) for settings in plan.drawing.settings),
     )
+
+
+def _n_fainter(out: Path, settings: Settings) -> int:
+    manifest = read_manifest(out / settings.family)
+    if settings.sweep is None or manifest is None:
+        return 0
+    pairs = [
+        (defect.contrast, asked)
+        for index, image in enumerate(manifest.images[-settings.n_defect :])
+        for defect, (_, asked) in zip(image.defects, cells_of(settings, settings.sweep, index), strict=True)
+    ]
+    return sum(contrast < asked - max(1.0, 0.1 * asked) for contrast, asked in pairs)
 
 
 def _in_words(record: ImageRecord) -> str:
