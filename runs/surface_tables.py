@@ -18,26 +18,31 @@ def measured_table() -> str:
     """One row a method: a50 / a90 / a90/95 at some contrasts."""
     content = json.loads(MEASURED.read_text())
     rows = content["rows"]
-    several = len({row["family"] for row in rows}) > 1
     contrasts = [one["contrast"] for one in rows[0]["sizes"]]
     heads = " | ".join(f"contrast {contrast:g}" for contrast in contrasts)
     lines = [f"| method | found | {heads} |", "|" + "---|" * (2 + len(contrasts))]
-    for row in rows:
-        name = f"{row['family']}, {row['method']}" if several else row["method"]
+    for name, row in zip(names_of(rows), rows, strict=True):
         sizes = [" / ".join(pixels(one[size]) for size in ("a50_px", "a90_px", "a90_95_px")) for one in row["sizes"]]
         lines.append("| " + " | ".join([name, f"{sum(row['hit'])} of {len(row['hit'])}", *sizes]) + " |")
     return "\n".join([*lines, measured_source(rows)])
 
 
+def names_of(rows: list[dict[str, Any]]) -> list[str]:
+    """What tells one row from all others: the method, and the family where there are several."""
+    several = len({row["family"] for row in rows}) > 1
+    return [f"{row['family']}, {row['method']}" if several else row["method"] for row in rows]
+
+
 def measured_source(rows: list[dict[str, Any]]) -> str:
     """The line under it: the rule, the false alarms, and where the numbers come from."""
     first, facts = rows[0], rows[0]["provenance"]
-    alarms = ", ".join(f"{row['n_alarming_images']} of {row['n_good_images']} ({row['method']})" for row in rows)
+    pairs = list(zip(names_of(rows), rows, strict=True))
+    alarms = ", ".join(f"{row['n_alarming_images']} of {row['n_good_images']} ({name})" for name, row in pairs)
     commits = ", ".join(dict.fromkeys(row["provenance"]["commit"] for row in rows))
     by_remark: dict[str, list[str]] = {}
-    for row in rows:
+    for name, row in pairs:
         for remark in row["fit"]["remarks"]:
-            by_remark.setdefault(remark, []).append(row["method"])
+            by_remark.setdefault(remark, []).append(name)
     told = [f"{'all' if len(who) == len(rows) else ', '.join(who)}: {remark}" for remark, who in by_remark.items()]
     said = f"{'; '.join(told)}. " if told else ""
     return (

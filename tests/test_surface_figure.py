@@ -1,7 +1,9 @@
 """The figure of how small and how faint: what stands in its cells, when it is shown, and that pages hold it."""
 
 import re
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,6 +65,22 @@ def test_what_cannot_be_fitted_is_shown_without_lines_and_says_why(evaluation):
     svg = surface_svg({"": surface_of([every])}, "key", "what")
     assert "all of 80 defects detected" in svg
     assert len(re.findall(r">(\d+)/\1<", svg)) == len(cells_of(surface_of([every])))
+
+
+def test_a_table_of_two_families_tells_their_rows_apart_everywhere():
+    script = runpy.run_path(str(Path(__file__).resolve().parents[1] / "runs" / "surface_tables.py"))
+    facts = {"created": "2000-01-01T00:00:00", "commit": "abc", "machine": "one"}
+    rows = [
+        {"family": family, "method": "fbft", "n_alarming_images": number, "n_good_images": 40, "rate": 0.05,
+         "provenance": facts, "fit": {"remarks": [f"remark {number}"]}}
+        for number, family in enumerate(["granite", "leather"])
+    ]  # fmt: skip
+    assert script["names_of"](rows) == ["granite, fbft", "leather, fbft"]
+    assert script["names_of"](rows[:1]) == ["fbft"]
+    said = script["measured_source"](rows)
+    assert (
+        "0 of 40 (granite, fbft), 1 of 40 (leather, fbft). granite, fbft: remark 0; leather, fbft: remark 1. " in said
+    )
 
 
 @pytest.mark.slow
