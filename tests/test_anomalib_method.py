@@ -22,9 +22,9 @@ from tinydefects.data.sample import Sample
 from tinydefects.detector.networks import load_timm
 from tinydefects.errors import MissingExtraError, ScoreError, TinyDefectsError, TrainingError
 from tinydefects.methods.anomalib_library import load_models, own_chance
-from tinydefects.methods.anomalib_method import AnomalibMethod, BatchesOfOneSize
+from tinydefects.methods.anomalib_method import AnomalibMethod, AnomalibOptions, BatchesOfOneSize
 from tinydefects.methods.catalog import parse_method
-from tinydefects.methods.known_methods import ANOMALIB_MODELS, NO_MAP, NOT_FROM_NORMALS
+from tinydefects.methods.known_methods import ANOMALIB_MODELS, NO_MAP, NOT_FROM_NORMALS, AnomalibModel
 from tinydefects.methods.method import MethodInputs
 
 installed = importlib.util.find_spec("anomalib") is not None
@@ -376,6 +376,24 @@ def test_a_model_that_cannot_be_used_is_one_line(text, message, tmp_path):
     with pytest.raises(TinyDefectsError, match=message) as caught:
         use()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("facts", "options", "is_told"),
+    [
+        (ANOMALIB_MODELS["Padim"], {}, True),
+        (ANOMALIB_MODELS["Padim"], {"weights": "w.pth"}, False),
+        (ANOMALIB_MODELS["Padim"], {"pre_trained": False}, False),
+        (AnomalibModel(summary=""), {}, False),  # of a later version: nobody knows what it fetches
+    ],
+)
+def test_a_failure_names_what_would_be_fetched_only_where_something_would(facts, options, is_told):
+    method = AnomalibMethod.__new__(AnomalibMethod)  # the library is not needed for a sentence
+    method._facts, method._options = facts, AnomalibOptions(model="Padim", **options)
+    with pytest.raises(TrainingError) as caught, method._named_failures():
+        raise OSError("no space left")
+    end = f"; it fetches {facts.fetches}: {facts.from_file}" if is_told else ""
+    assert str(caught.value) == f"anomalib:Padim cannot be trained: no space left{end}"
 
 
 @needs_anomalib

@@ -103,7 +103,7 @@ class AnomalibMethod:
         if not samples:
             raise TrainingError("there are no training images: give defect-free ones, a handful at least")
         options, self._n_train = self._options, len(samples)
-        if self._facts.fetches and options.pre_trained and not options.weights and not is_offline():
+        if would_fetch(self._facts, options) and not is_offline():
             announce(f"anomalib:{options.model}: anomalib fetches {self._facts.fetches}, if it has none yet")
         if options.weights:
             self._weights_sha256 = file_sha256(Path(options.weights))
@@ -209,8 +209,14 @@ class AnomalibMethod:
             if isinstance(error, TinyDefectsError) and not isinstance(error, OfflineError):
                 raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            remedy = f"; it fetches {self._facts.fetches}: {self._facts.from_file}" if _is_of_network(error) else ""
+            is_missing = would_fetch(self._facts, self._options) and _is_of_network(error)
+            remedy = f"; it fetches {self._facts.fetches}: {self._facts.from_file}" if is_missing else ""
             raise TrainingError(f"anomalib:{self._options.model} cannot be trained: {reason}{remedy}") from error
+
+
+def would_fetch(facts: AnomalibModel, options: AnomalibOptions) -> bool:
+    """Whether the library fetches something before this model trains, as far as the list of models knows."""
+    return bool(facts.fetches) and options.pre_trained and not options.weights
 
 
 def _is_of_network(error: BaseException | None) -> bool:
