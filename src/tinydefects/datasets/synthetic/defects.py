@@ -1,8 +1,9 @@
 """Planting defects of exactly known pixels into a clean photograph.
 
 The mask is the truth to the pixel: every mask pixel differs from the clean photograph by at least `MINIMUM_CONTRAST`
-gray levels in some channel, after noise and rounding, and no other pixel differs at all. Contrast is drawn
-independently of area, so that size alone tells small defects from large ones.
+gray levels in some channel (where a contrast is asked for: by `least_change` of it), after noise and rounding, and no
+other pixel differs at all. Unless asked for, contrast is drawn independently of area, so that size alone tells small
+defects from large ones.
 """
 
 import math
