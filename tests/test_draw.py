@@ -100,7 +100,10 @@ def test_the_same_drawing_again_draws_nothing_and_finds_what_changed(whole):
     path = whole / "granite/test/crack/000.png"
     before = path.read_bytes()
     path.write_bytes(before + b"x")
-    with pytest.raises(DatasetError, match=r"crack.000\.png: missing, or not as it was drawn \(1 such file\)"):
+    told = (
+        r"crack.000\.png: missing, or not as it was drawn \(1 such file\); name a new folder, or remove this one first"
+    )
+    with pytest.raises(DatasetError, match=told):
         drawn(whole, "granite", "machined_part")
     path.write_bytes(before)
 

@@ -279,8 +279,8 @@ def _check_whole(plan: DrawingPlan) -> int:
     changed = [name for name, digest in sums.items() if not _is_as_written(plan.out / name, digest)]
     if changed:
         raise DatasetError(
-            f"{plan.out / changed[0]}: missing, or not as it was drawn ({counted('such file', len(changed))}); remove "
-            f"{plan.out / CARD} and draw into a new folder"
+            f"{plan.out / changed[0]}: missing, or not as it was drawn ({counted('such file', len(changed))}); name a "
+            "new folder, or remove this one first"
         )
     return sum((plan.out / name).stat().st_size for name in sums)
 
