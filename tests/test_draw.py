@@ -175,6 +175,7 @@ def test_other_versions_do_not_go_on_with_a_drawing(tmp_path):
 @pytest.mark.parametrize("second", [SMALL, {**SMALL, "seed": 5}])
 def test_two_runs_do_not_draw_into_one_folder_at_once(tmp_path, monkeypatch, second):
     """Or the sums in the card would be those of one, and files those of the other."""
+    drawn(tmp_path / "one")
     draw_one, refused = module.draw_one, []
 
     def draw_while_another_wants_to(folder, settings, sample_id, place):
@@ -189,7 +190,6 @@ def test_two_runs_do_not_draw_into_one_folder_at_once(tmp_path, monkeypatch, sec
     monkeypatch.setattr(module, "draw_one", draw_while_another_wants_to)
     write(plans[0], lambda *_: None)
     assert len(refused) == 1
-    drawn(tmp_path / "one")
     assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
     if second == SMALL:
         assert write(plans[1], lambda *_: None).n_drawn == 0
