@@ -51,7 +51,7 @@ def draw_region(rng: Generator, kind: str, area_px: int, centre: Point, allowed:
     pixels = connected_pixels(score, area_px)
     if pixels is None:
         return None
-    rim = np.partition(score[pixels], -area_px)[-area_px] if area_px > 1 else np.float32(0)
+    rim = score[pixels].min() if area_px > 1 else np.float32(0)
     rim = max(rim, np.float32(np.quantile(score[pixels], 0.05)))  # pixels filled in at the end lie far outside
     return Region(box=box, pixels=pixels, depth=np.where(pixels, np.clip(score - rim, 0, None), np.float32(0)))
 
