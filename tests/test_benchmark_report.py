@@ -378,7 +378,10 @@ def test_a_method_keeps_its_colour_at_every_resolution():
 
 
 def test_long_names_keep_their_resolution():
-    assert short_name(MethodAt(name="x" * 60, resolution=384)).endswith("… 384")
+    assert short_name(MethodAt(name="x" * 60, resolution=384)).endswith("x 384")
+    names = [short_name(MethodAt(name=f"patchcore:coreset=0.01:neighbourhood={n}", resolution=384)) for n in (1, 3)]
+    assert len(set(names)) == 2
+    assert all(len(name) <= 28 for name in names)
     assert short_name(PLAIN) == "plain"
 
 

@@ -4,12 +4,15 @@ import re
 import runpy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from report_factory import make_realistic_evaluation, write_benchmark
+from tinydefects.benchmark.board import MethodAt
 from tinydefects.metrics.pod_surface import PodSurface
+from tinydefects.report.boards import _surfaces
 from tinydefects.report.page import write_report
 from tinydefects.report.surface_figure import cells_of, surface_of, surface_svg
 from tinydefects.results.result import read_result, write_result
@@ -105,3 +108,11 @@ def test_the_page_of_a_benchmark_sets_methods_side_by_side_once(tmp_path):
     (figure,) = re.findall(r'aria-label="Detection by size and contrast, all 2 categories".*?</svg>', page, re.DOTALL)
     assert len(re.findall(r">(?:strong|weak) 64<", figure)) == 2
     assert re.search(r" (?:strong|weak) 64: \d+ defects; the handbook asks for 60 for size alone\.", page)
+
+
+def test_names_that_look_alike_when_cut_have_a_panel_each(evaluation):
+    results = [SimpleNamespace(evaluation=evaluation)]
+    names = [f"patchcore:coreset=0.01:neighbourhood={number}" for number in (1, 3)]
+    svg, _ = _surfaces({MethodAt(name=name, resolution=384): results for name in names}, "key", "drawn")
+    assert all(f"neighbourhood={number}"[-6:] in svg for number in (1, 3))
+    assert sum(int(count) for _, count in re.findall(r">(\d+)/(\d+)<", svg)) == 2 * 80

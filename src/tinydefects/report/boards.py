@@ -236,7 +236,10 @@ def _curves(ranked: RankedBoard, drawn_as: Mapping[MethodAt, Look], key: str) ->
 def _surfaces(stored: Mapping[MethodAt, Sequence[StoredResult]], key: str, name: str) -> tuple[str, tuple[str, ...]]:
     """The surfaces of the first methods, side by side, and what is to be remarked of each."""
     first = list(stored.items())[:MOST_PANELS]
-    found = {short_name(method): surface_of([one.evaluation for one in results]) for method, results in first}
+    found = {
+        f"{method.name} {method.resolution or ''}".strip(): surface_of([one.evaluation for one in results])
+        for method, results in first
+    }
     panels = {method: surface for method, surface in found.items() if surface is not None}
     remarks = tuple(f"{method}: {one}" for method, surface in panels.items() for one in surface.fit.remarks)
     return surface_svg(panels, key, f"Detection by size and contrast, {name}"), remarks

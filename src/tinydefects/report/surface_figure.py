@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tinydefects.metrics.pod_surface import PodSurface, spans_both
 from tinydefects.metrics.scores import Evaluation
-from tinydefects.report.theme import STAND_INS, label_diameters, themed_svg
+from tinydefects.report.theme import STAND_INS, label_diameters, shortened, themed_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +69,7 @@ def draw_surfaces(figure: "Figure", panels: Mapping[str, PodSurface], colours: M
     all_axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for number, (axes, (name, surface)) in enumerate(zip(all_axes, panels.items(), strict=False)):
         _draw_panel(axes, surface, colours)
-        axes.set_title(name, fontsize=11, loc="left", color=colours["ink"])
+        axes.set_title(shortened(name), fontsize=11, loc="left", color=colours["ink"])
         label_diameters(axes, 2.0 ** spans[0][0], 2.0 ** spans[0][1])
         axes.set_yscale("log", base=2)
         axes.set_ylim(2.0 ** spans[1][0] * 0.93, 2.0 ** spans[1][1] * 1.07)

@@ -163,6 +163,10 @@ def height_points(axes: "Axes") -> float:
 
 def short_name(method: MethodAt) -> str:
     """The name, cut in the middle where it is too long for a figure."""
-    name, resolution = method.name, f" {method.resolution}" if method.resolution else ""
-    room = NAME_SIGNS - len(resolution)
-    return (name if len(name) <= room else f"{name[: room - 1]}…") + resolution
+    resolution = f" {method.resolution}" if method.resolution else ""
+    return shortened(method.name, NAME_SIGNS - len(resolution)) + resolution
+
+
+def shortened(text: str, most: int = NAME_SIGNS) -> str:
+    """The text in so many signs at most, its begin and its end, which tell names apart."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - (most - 1) // 2 :]}"
