@@ -13,6 +13,7 @@ and can be as small as 1 / (resamples + 1) for any number of comparisons.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -274,7 +275,8 @@ def matching_places(first_name: str, first: Tally, name: str, tally: Tally) -> N
     Raises:
         ResultError: they do not; the message goes by the two names.
     """
-    here, there = _described(tally), _described(first)
+    known = all(one.saturation_px.size for one in (tally, first))  # results before format 8 have no saturations
+    here, there = (_described(one, with_saturations=known) for one in (tally, first))
     if here.keys() != there.keys():
         lone = sorted(here.keys() ^ there.keys())
         raise ResultError(
@@ -284,23 +286,27 @@ def matching_places(first_name: str, first: Tally, name: str, tally: Tally) -> N
     differing = sorted(image for image in here if here[image] != there[image])
     if differing:
         raise ResultError(
-            f"{first_name} and {name} disagree on the label, group, size or defects of {len(differing)} images "
-            f"({_few(differing)}); evaluate both against the same masks"
+            f"{first_name} and {name} disagree on the label, group, size, defects or saturations of "
+            f"{len(differing)} images ({_few(differing)}); evaluate both against the same masks"
         )
     place = {image: number for number, image in enumerate(first.sample_id.tolist())}
     return np.array([place[image] for image in tally.sample_id.tolist()], dtype=np.int64)
 
 
-def _described(tally: Tally) -> dict[str, tuple[object, ...]]:
-    """What must agree between two results, by image: label, group, normal pixels, areas of its defects."""
-    areas: list[list[int]] = [[] for _ in tally.sample_id]
-    for image, area_px in zip(tally.image_of_defect.tolist(), tally.area_px.tolist(), strict=True):
-        areas[image].append(area_px)
-    rows = zip(tally.is_good.tolist(), tally.group.tolist(), tally.n_normal.tolist(), areas, strict=True)
-    return {
-        image: (good, group, n_normal, tuple(sorted(of_image)))
-        for image, (good, group, n_normal, of_image) in zip(tally.sample_id.tolist(), rows, strict=True)
-    }
+def _described(tally: Tally, *, with_saturations: bool) -> dict[str, tuple[object, ...]]:
+    """What must agree between two results, by image: label, group, normal pixels, areas of its defects, saturations."""
+    areas = _by_image(tally, tally.image_of_defect, tally.area_px)
+    saturations = _by_image(tally, tally.image_of_outlined, tally.saturation_px) if with_saturations else areas
+    columns = (tally.is_good.tolist(), tally.group.tolist(), tally.n_normal.tolist(), areas, saturations)
+    return dict(zip(tally.sample_id.tolist(), zip(*columns, strict=True), strict=True))
+
+
+def _by_image(tally: Tally, images: NDArray[np.int64], numbers: NDArray[Any]) -> list[tuple[float, ...]]:
+    """The numbers of each image, ascending."""
+    found: list[list[float]] = [[] for _ in tally.sample_id]
+    for image, number in zip(images.tolist(), numbers.tolist(), strict=True):
+        found[image].append(number)
+    return [tuple(sorted(one)) for one in found]
 
 
 def require_same_groups(

@@ -119,7 +119,7 @@ def n_trials(metric: str, tally: Tally, plan: Plan) -> int:
     everything = np.ones(tally.area_px.size, dtype=bool)
     behind = ~tally.is_good if metric.startswith("image_") else images_of(tally, "", everything)
     if metric.startswith("spro"):
-        members = tally.outlined_by_name()[metric.rpartition("@")[0]]
+        members = tally.outlined_by_name().get(metric.rpartition("@")[0], slice(0))  # maybe none here
         behind = np.isin(np.arange(tally.is_good.size), tally.image_of_outlined[members])
     for suffix, members in plan.members.items():
         if suffix and metric == f"image_auroc{suffix}":
