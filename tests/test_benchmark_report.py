@@ -19,7 +19,7 @@ from PIL import Image
 
 from command_line import run
 from random_category import random_pairs, random_samples
-from report_factory import write_benchmark, write_job
+from report_factory import make_cost, write_benchmark, write_job
 from tinydefects.benchmark.board import MethodAt, boards
 from tinydefects.benchmark.run_folder import divide_results, read_benchmark, shared_facts, write_failure
 from tinydefects.benchmark.summary import RANKED, summarise
@@ -343,6 +343,13 @@ def test_times_by_stage_memory_and_size_are_in_every_form_of_the_board(page, ran
     shown = re.search(r'<table class="sortable ranks">.*?</table>', page, flags=re.DOTALL)[0]
     assert 'data-value="21234567">21</td>' in shown
     assert 'title="to the device and back, normalising included">transfer</button>' in page
+
+
+def test_a_time_just_below_a_second_is_written_out(stored):
+    slow = [replace(one, run=replace(one.run, cost=make_cost(999.7))) for one in stored]
+    board = boards(slow)[0]
+    lines = describe_leaderboard(board, board.rank([*SHOWN], n_resamples=20)).splitlines()
+    assert re.findall(r"\S+", lines[2])[-2:] == ["1000", "21.2"]
 
 
 def test_who_was_never_timed_has_no_row(stored):

@@ -214,6 +214,11 @@ def milliseconds(sheets: Sequence[CostSheet]) -> float:
     return math.fsum(sheet.end_to_end.median_ms for sheet in sheets) / len(sheets)
 
 
+def three_digits(number: float) -> str:
+    """And all of those before the point; a dash for none."""
+    return "–" if math.isnan(number) else f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
 def method_of(run: RunRecord) -> MethodAt:
     """Whose result this run left."""
     return MethodAt(name=run.method, resolution=run.resolution)

@@ -12,6 +12,7 @@ from tinydefects.benchmark.board import (
     beside,
     headline_rows,
     milliseconds,
+    three_digits,
     timed_sheets,
 )
 from tinydefects.benchmark.estimate import Estimate, Plan
@@ -157,7 +158,7 @@ def _costs(sheets: Sequence[CostSheet]) -> str:
     if not sheets:
         return f"{'–':>9}{'–':>9}  "
     model = max(sheet.teacher_bytes + sheet.method_bytes for sheet in sheets) / 1e6
-    return "".join(f"{f'{one:.3g}' if one < 1000 else f'{one:.0f}':>9}" for one in (milliseconds(sheets), model)) + "  "
+    return "".join(f"{three_digits(one):>9}" for one in (milliseconds(sheets), model)) + "  "
 
 
 def _cell(row: LeaderboardRow) -> str:

@@ -10,7 +10,15 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.benchmark.board import Board, MethodAt, headline_limit, headline_rows, milliseconds, timed_sheets
+from tinydefects.benchmark.board import (
+    Board,
+    MethodAt,
+    headline_limit,
+    headline_rows,
+    milliseconds,
+    three_digits,
+    timed_sheets,
+)
 from tinydefects.benchmark.run_folder import StoredResult
 from tinydefects.methods.method import STAGES
 from tinydefects.metrics.groups import QUARTILES
@@ -251,11 +259,6 @@ def cost_texts(ranked: RankedBoard) -> tuple[list[str], list[list[str]]]:
         label = row.method.label if ranked.board.at_own_sizes else row.method.name
         rows.append([label, *map(three_digits, numbers)])
     return heads, rows
-
-
-def three_digits(number: float) -> str:
-    """And all of those before the point; a dash for none."""
-    return "–" if math.isnan(number) else f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _csv_row(ranked: RankedBoard, method: MethodAt, row: LeaderboardRow) -> list[object]:

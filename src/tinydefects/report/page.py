@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinydefects.benchmark.board import NOT_TOLD_MARK, boards, headline_limit, method_of
+from tinydefects.benchmark.board import NOT_TOLD_MARK, boards, headline_limit, method_of, three_digits
 from tinydefects.benchmark.run_folder import StoredResult, divide_results, read_benchmark, read_failures, shared_facts
 from tinydefects.data.pixels import write_whole
 from tinydefects.decisions.outcome import Outcome
@@ -205,5 +205,5 @@ def _read_template() -> "Template":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(score=format_score, rate=format_rate, short=short)
+    environment.filters.update(score=format_score, rate=format_rate, short=short, three_digits=three_digits)
     return environment.get_template("report.html.jinja")

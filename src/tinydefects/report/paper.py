@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinydefects.benchmark.board import NOT_TOLD_MARK, MethodAt, boards, headline_limit
+from tinydefects.benchmark.board import NOT_TOLD_MARK, MethodAt, boards, headline_limit, three_digits
 from tinydefects.benchmark.run_folder import StoredResult, read_benchmark, read_protocol
 from tinydefects.data.pixels import write_whole
 from tinydefects.errors import ResultError
