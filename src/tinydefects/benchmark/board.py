@@ -58,7 +58,8 @@ class Board(Generic[FinishedT]):
         resolution: of the teacher's input in pixels; 0 where no method sees one, and where each has its own.
         results: by method, then by category, one for each seed, ascending.
         missing: methods that lack categories which others of this board have.
-        unranked: methods that would leave fewer than half of the categories to rank the others on.
+        unranked: methods that would leave fewer than half of the categories to rank the others on; never the one with
+            most categories.
         at_own_sizes: whether each method stands here at the size it was published with.
         without_own: names of methods of the other boards of the dataset that have no result at such a size.
     """
@@ -232,7 +233,7 @@ def _board(dataset: str, resolution: int, finished: Iterable[FinishedT]) -> Boar
     every = {category for by_category in found.values() for category in by_category}
     shared, ranked = every, {}
     for method, by_category in sorted(found.items(), key=lambda one: (-len(one[1]), one[0])):
-        if 2 * len(shared & by_category.keys()) >= len(every):
+        if not ranked or 2 * len(shared & by_category.keys()) >= len(every):
             shared, ranked[method] = shared & by_category.keys(), by_category
     return Board(
         dataset=dataset,
