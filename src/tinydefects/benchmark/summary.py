@@ -110,8 +110,8 @@ class Summary:
                 one.at_own_sizes == at_own_sizes
             ):
                 return one.leaderboard
-        known = ", ".join(f"{one.dataset} {one.resolution}" for one in self.boards) or "none"
-        raise ResultError(f"no leaderboard of {dataset} at {resolution} px; the summary holds {known}")
+        known = ", ".join(f"{one.dataset} {'own' if one.at_own_sizes else one.resolution}" for one in self.boards)
+        raise ResultError(f"no leaderboard of {dataset} at {resolution} px; the summary holds {known or 'none'}")
 
 
 class _SummaryFile(BaseModel):

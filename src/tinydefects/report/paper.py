@@ -23,7 +23,7 @@ from tinydefects.report.latex import (
     published_notes_latex,
     references,
 )
-from tinydefects.report.leaderboard import Cell, RankedBoard, cost_texts, csv_text, rank_board, three_digits
+from tinydefects.report.leaderboard import Cell, RankedBoard, cost_texts, csv_text, rank_board
 from tinydefects.report.paper_figures import write_figures
 from tinydefects.report.words import CURVE_RULES, format_rate
 from tinydefects.results.protocol import EvaluationProtocol
@@ -194,6 +194,8 @@ def _notes(ranked: RankedBoard) -> list[str]:
     if ranked.board.of_no_size:
         names = ", ".join(ranked.board.of_no_size)
         notes.append(f"Not at {ranked.board.resolution} px, as the teacher's input is not theirs: {names}.")
+    if ranked.board.without_own:
+        notes.append(f"No result at a published size: {', '.join(ranked.board.without_own)}.")
     if left_out:
         notes.append(f"Left out, because not every method has a result there: {', '.join(left_out)}.")
     if ranked.board.unranked:
