@@ -113,6 +113,7 @@ def load_mvtec_loco(name: str, *, root: Path, allow_unmarked: bool = False, trai
     validation = good_samples(folder / "validation" / "good", "validation/good")
     remarks: tuple[str, ...] = ()
     if (folder / LOCO_CONFIG).is_file():
+        _read_saturations(folder / LOCO_CONFIG)  # what is wrong with it shows before anything is learnt
         test = [LocoSample(**{one.name: getattr(sample, one.name) for one in fields(sample)}) for sample in test]
     else:
         remarks = (f"no {LOCO_CONFIG}, so that sPRO is left out",)
@@ -149,10 +150,7 @@ def read_loco_defects(sample: Sample) -> list[tuple[NDArray[np.bool_], int]]:
         ResolutionMismatchError: a mask has another size than the image.
     """
     config = sample.image_path.parents[2] / LOCO_CONFIG
-    entries = read_as(
-        list[_Saturation], config, DatasetError, kind="list of saturations", way_out="unpack MVTec LOCO again"
-    )
-    known, size = {entry.pixel_value: entry for entry in entries}, read_size(sample.image_path)
+    known, size = _read_saturations(config), read_size(sample.image_path)
     defects = []
     for path in sample.mask_paths:
         pixels = read_stored(path).pixels
@@ -169,6 +167,14 @@ def read_loco_defects(sample: Sample) -> list[tuple[NDArray[np.bool_], int]]:
         wanted = entry.saturation_threshold * (area if entry.relative_saturation else 1)
         defects.append((pixels != 0, min(max(1, int(wanted)), area)))
     return defects
+
+
+def _read_saturations(config: Path) -> dict[int, _Saturation]:
+    """By the value of masks."""
+    entries = read_as(
+        list[_Saturation], config, DatasetError, kind="list of saturations", way_out="unpack MVTec LOCO again"
+    )
+    return {entry.pixel_value: entry for entry in entries}
 
 
 def _grouped_by_scene(samples: list[Sample]) -> list[Sample]:
