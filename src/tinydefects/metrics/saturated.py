@@ -74,7 +74,7 @@ def saturating(scores: NDArray[np.float32], saturation_px: float) -> tuple[NDArr
 
 @dataclass(slots=True)
 class SaturatedScores:
-    """What a stream of images leaves of their saturated defects: a few scores of each, in memory.
+    """What a stream of images leaves of their saturated defects: so many scores of each as saturate it, in memory.
 
     Attributes:
         image: number of the image of each defect; saturation_px: how many of its pixels count as all of it.
@@ -112,8 +112,12 @@ class SaturatedScores:
         ranking = rank_spooled(np.concatenate(self.scores), normal_scores)
         shares = np.concatenate(self.weights)
         starts = np.cumsum([0, *(one.size for one in self.scores[:-1])])
-        columns = [level_areas(ranking, fpr_limit=limit)[ranking.level] * shares for limit in fpr_limits]
-        return np.stack([np.add.reduceat(column, starts) for column in columns], axis=1)
+        own = np.empty((starts.size, len(fpr_limits)))
+        for column, limit in enumerate(fpr_limits):  # one number a score is in memory, whatever the number of limits
+            found = level_areas(ranking, fpr_limit=limit)[ranking.level]
+            found *= shares
+            own[:, column] = np.add.reduceat(found, starts)
+        return own
 
 
 def _map(values: ArrayLike, place: int) -> NDArray[np.float32]:
