@@ -26,6 +26,7 @@ from tinydefects.metrics.records import Crop
 from tinydefects.metrics.scores import Evaluation
 
 STEPPED = {"normal_at_least", "defect_at_least", "outlined_at_least"}  # of a tally
+OUTLINED = {"saturation_px", "image_of_outlined", "outlined_at_least"}  # all of them or none
 MOST_BYTES = 1 << 31  # unpacked; the largest benchmarks take some ten megabytes
 KINDS = {"f": "numbers", "iu": "whole numbers", "U": "names", "b": "yes or no"}  # by NumPy's letters
 TALLY_ARRAYS = {  # the axes of each array: T thresholds, I images, D defects, V views, S saturations; and its kind
@@ -153,12 +154,16 @@ def _require_tally(arrays: dict[str, NDArray[Any]]) -> None:
         if array.shape != due or array.dtype.kind not in kinds:
             told = f"{name} of the tally is {array.dtype} of shape {array.shape}"
             raise ValueError(f"{told}, expected {KINDS[kinds]} of shape {due}")
+    if len(arrays.keys() & OUTLINED) not in (0, len(OUTLINED)):
+        raise ValueError(f"the tally lacks {' and '.join(sorted(OUTLINED - arrays.keys()))}")
     for name in arrays.keys() & {"image_of_defect", "image_of_outlined"}:
         rows = arrays[name]
         if rows.size and not (rows.min() >= 0 and rows.max() < n_images):
             raise ValueError("the tally has defects of images that it does not have")
     if n_defects and arrays["area_px"].min() < 1:
         raise ValueError("the tally has defects without a pixel")
+    if n_outlined and not (np.isfinite(arrays["saturation_px"]) & (arrays["saturation_px"] >= 1)).all():
+        raise ValueError("the tally has saturations below one pixel, or endless ones")
     if np.isnan(arrays["thresholds"]).any() or (np.diff(arrays["thresholds"]) > 0).any():
         raise ValueError("the thresholds of the tally do not fall")
 
