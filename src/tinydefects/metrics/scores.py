@@ -177,13 +177,14 @@ def html_summary(evaluation: Evaluation) -> str:
     by_type = evaluation.by_type if len(evaluation.by_type) > 1 else ()
     rows = [_html_row(group, evaluation) for group in (*evaluation.cumulative, *by_type, *evaluation.by_bin)]
     rows.insert(len(evaluation.cumulative), ["rho", *_html_numbers("rho", evaluation.rho, evaluation), "", ""])
+    rows += [
+        [name.replace("_", " ", 1), *_html_numbers(name, evaluation.spro[name], evaluation), "", ""]
+        for name in _spro_names(evaluation)
+    ]
     limits = [f"AUPRO at {100 * limit:g} %" for limit in evaluation.fpr_limits]
     by_group = table(["", *limits, "defects", "area, px"], rows, caption=_heading(evaluation))
-    given = {
-        "pixel_f1": evaluation.threshold,
-        "image_f1": evaluation.image_threshold,
-        PART_AUROC: evaluation.part_auroc,
-    }
+    given = {"pixel_f1": evaluation.threshold, "image_f1": evaluation.image_threshold}
+    given[PART_AUROC] = evaluation.part_auroc
     whole = [_html_whole(name, evaluation) for name in WHOLE_TOLD if given.get(name, 0) == given.get(name, 0)]
     legend = "Q1 is the smallest quarter of the defects, Q4 is all; in small: 95 % intervals, images resampled"
     remarks = [legend, *_detected(evaluation), *_cautions(evaluation)]
@@ -238,9 +239,17 @@ def _parts(evaluation: Evaluation) -> list[str]:
 
 
 def _saturated(evaluation: Evaluation, width: int) -> list[str]:
-    rows = [f"{name.removeprefix('spro_'):<{width}}{_numbers(own)}" for name, own in evaluation.spro.items()]
     told = f"{evaluation.n_saturated:>9}  as outlined, each up to its saturation"
-    return [rows[0] + told, *(rows[1:] if len(rows) > 2 else [])] if rows else []
+    lines = []
+    for name in _spro_names(evaluation):
+        row = f"{name.removeprefix('spro_'):<{width}}{_numbers(evaluation.spro[name])}"
+        lines += [row + told * (name == "spro"), *_intervals(name, evaluation, width)]
+    return lines
+
+
+def _spro_names(evaluation: Evaluation) -> list[str]:
+    """Of all outlined defects, then of each type where there are several."""
+    return list(evaluation.spro)[: None if len(evaluation.spro) > 2 else 1]
 
 
 def _by_type(evaluation: Evaluation) -> list[str]:
@@ -255,13 +264,9 @@ def _by_type(evaluation: Evaluation) -> list[str]:
 
 def _decisions(evaluation: Evaluation) -> list[str]:
     """F1 at the thresholds that were given; often nothing."""
-    pixel = ("pixel", "pixel_f1", " (SegF1)", evaluation.threshold)
-    decided = [pixel, ("image", "image_f1", "", evaluation.image_threshold)]
-    return [
-        f"{kind} F1{name} {_number(metric, evaluation)}, scores above {threshold:g}"
-        for kind, metric, name, threshold in decided
-        if threshold == threshold
-    ]
+    pixel = ("pixel F1 (SegF1)", "pixel_f1", evaluation.threshold)
+    decided = [pixel, ("image F1", "image_f1", evaluation.image_threshold)]
+    return [f"{told} {_number(name, evaluation)}, scores above {at:g}" for told, name, at in decided if at == at]
 
 
 def _rows(group: GroupScores, evaluation: Evaluation, width: int) -> list[str]:
@@ -313,14 +318,9 @@ def _cautions(evaluation: Evaluation) -> list[str]:
 
 def metrics_of(evaluation: Evaluation) -> dict[str, float]:
     """Name to value, in the order of a report; nan where nothing was measured."""
-    values: dict[str, float] = {}
-    groups = groups_of(evaluation)
-    for group in groups:
-        for limit, aupro in zip(evaluation.fpr_limits, group.aupro, strict=True):
-            values[f"aupro{group.suffix}@{short(limit)}"] = aupro
-    values |= {f"rho@{short(limit)}": rho for limit, rho in zip(evaluation.fpr_limits, evaluation.rho, strict=True)}
-    for name, spro in evaluation.spro.items():
-        values |= {f"{name}@{short(limit)}": one for limit, one in zip(evaluation.fpr_limits, spro, strict=True)}
+    groups, limits = groups_of(evaluation), [short(limit) for limit in evaluation.fpr_limits]
+    limited = {f"aupro{group.suffix}": group.aupro for group in groups} | {"rho": evaluation.rho, **evaluation.spro}
+    values = {f"{name}@{limit}": one for name, own in limited.items() for limit, one in zip(limits, own, strict=True)}
     values |= {name: getattr(evaluation, name) for name in WHOLE}
     if evaluation.n_parts:
         values[PART_AUROC] = evaluation.part_auroc
@@ -375,7 +375,7 @@ def _ways_to_write(evaluation: Evaluation) -> dict[str, list[str]]:
     """Every accepted way to write a metric, to its name; one without a limit stands for those of all limits."""
     names = list(metrics_of(evaluation))
     written = {name: [name] for name in names}
-    stems: dict[str, str] = {"rho": "rho"}
+    stems: dict[str, str] = {name: name for name in ("rho", *evaluation.spro)}
     for group in groups_of(evaluation):
         stems |= {f"{kind}_{group.key}": f"{kind}{group.suffix}" for kind in ("aupro", "image_auroc")}
         stems[f"aupro{group.suffix}"] = f"aupro{group.suffix}"
