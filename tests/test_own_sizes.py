@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -213,6 +214,7 @@ def test_tables_for_a_paper_name_each_size(folder, tmp_path):
     assert {"board_cloth_64.md", "board_cloth_own.md", "board_cloth_own.tex"} <= written
     own = (tmp_path / "board_cloth_own.md").read_text()
     assert ("| strong 32 |" in own, "| strong |" in own) == (True, False)
+    assert "No result at a published size: sizeless." in own
     paragraph = (tmp_path / "methods.md").read_text()
     assert "a long side of 64 pixels, and on boards of their own as published (strong 32, weak 64 pixels)." in paragraph
     common, at_own = (rank_board(board, n_resamples=20) for board in boards(read_benchmark(folder)))
@@ -230,8 +232,32 @@ def test_a_summary_keeps_both_boards_apart(folder, tmp_path):
     assert again.protocol.own_sizes == {"strong": 32, "weak": 64}
     own = again.board("cloth", 0, at_own_sizes=True)
     assert {row.method for row in own.rows} == {"strong", "weak", "plain"}
-    with pytest.raises(ResultError, match="no leaderboard of cloth at 0 px"):
+    with pytest.raises(ResultError, match=r"no leaderboard of cloth at 0 px; the summary holds cloth 64, cloth own$"):
         again.board("cloth", 0)
+
+
+def test_a_size_that_the_protocol_does_not_name_is_found(folder, tmp_path):
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    write_protocol(replace(read_protocol(moved), own_sizes={}), moved)  # which no fingerprint shows
+    wrong = verify(moved, Request(n_sampled=0), Progress(quiet=True)).wrong
+    at_32 = [line for line in wrong if "is at 32 px, which protocol.json names neither for all methods nor for" in line]
+    assert len(at_32) == 2
+    assert all("/32/strong/" in line and line.endswith("strong") for line in at_32)
+
+
+def test_methods_without_a_category_in_common_leave_the_first_on_the_board(folder):
+    by_label = {one.method.label: one for one in read_benchmark(folder)}
+    apart = [
+        replace(one, sizes=COMMON, evaluation=replace(one.evaluation, category=f"cloth/{label[0]}"))
+        for label, one in by_label.items()
+        if label in {"strong 64", "weak 64", "plain"}
+    ]
+    (board,) = boards(apart)
+    assert [one.name for one in board.methods] == ["plain"]
+    assert {one.name for one in board.unranked} == {"strong", "weak"}
+    text = describe_leaderboards([(board, board.rank([*SHOWN], n_resamples=20))])
+    assert "not ranked, too few categories have a result: weak" in text
+    assert rank_board(board, n_resamples=20).methods == board.methods
 
 
 def test_verified_and_merged_results_keep_their_own_sizes(folder, tmp_path):

@@ -1,27 +1,38 @@
 """sPRO, the metric of MVTec LOCO: by hand, against a slow restatement, and from the files of the dataset."""
 
-import json
 import math
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from command_line import run
-from dataset_trees import draw
+from dataset_trees import draw, draw_loco
 from reference import slow_spro
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction
 from tinydefects.datasets.catalog import load_category
 from tinydefects.datasets.mvtec import read_loco_defects
-from tinydefects.errors import DatasetError, MaskError, ResolutionMismatchError, ScoreError, SettingsError
+from tinydefects.errors import (
+    DatasetError,
+    MaskError,
+    ResolutionMismatchError,
+    ResultError,
+    ScoreError,
+    SettingsError,
+)
 from tinydefects.metrics import aupro
 from tinydefects.metrics.evaluation import evaluate
+from tinydefects.metrics.records import Interval
 from tinydefects.metrics.saturated import SaturatedScores, au_spro
-from tinydefects.metrics.scores import metrics_of
+from tinydefects.metrics.scores import choose_metrics, metrics_of
+from tinydefects.metrics.spool import ScoreSpool
+from tinydefects.metrics.statistics.comparison import compare
 from tinydefects.metrics.statistics.resampling import Resampler
 from tinydefects.metrics.statistics.uncertainty import plan_of
 from tinydefects.report.page import write_report
+from tinydefects.results.attachments import pack_tally, unpack_tally
 from tinydefects.results.recount import differences, interval_differences
 from tinydefects.results.result import Result, describe_run, read_result, write_result
 
@@ -110,22 +121,8 @@ def test_a_limit_that_is_none_is_refused(limit):
 
 @pytest.fixture
 def loco(tmp_path):
-    """One image with two defects: of one 3 pixels are all, of the other half."""
-    part = tmp_path / "mvtec_loco" / "pushpins"
-    for name in ("train/good/0", "validation/good/0", "test/good/0", "test/logical_anomalies/0"):
-        draw(part / f"{name}.png", size=(4, 6))
-    for number, (value, width) in enumerate([(255, 5), (254, 6)]):
-        pixels = np.zeros((4, 6), dtype=np.uint8)
-        pixels[number, :width] = value
-        (part / "ground_truth/logical_anomalies/0").mkdir(parents=True, exist_ok=True)
-        write_png(part / f"ground_truth/logical_anomalies/0/{number:03d}.png", pixels)
-    entries = [
-        {"defect_name": "missing", "pixel_value": 255, "saturation_threshold": 3, "relative_saturation": False},
-        {"defect_name": "broken", "pixel_value": 254, "saturation_threshold": 0.45, "relative_saturation": True},
-        {"defect_name": "huge", "pixel_value": 253, "saturation_threshold": 900, "relative_saturation": False},
-    ]
-    (part / "defects_config.json").write_text(json.dumps(entries))
-    return part
+    """One image with two defects, 5 and 6 pixels large, of which 3 and 2 are all."""
+    return draw_loco(tmp_path / "mvtec_loco" / "pushpins")
 
 
 def test_saturations_are_those_of_the_dataset_rounded_down_and_no_larger_than_the_defect(loco):
@@ -266,3 +263,107 @@ def test_what_is_wrong_with_the_files_is_one_line(loco, spoil, refused, complain
     spoil(loco)
     with pytest.raises(refused, match=complaint):
         read_loco_defects(sample)
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (lambda spro: {**spro, "spro_missing_cable": (0.99, 0.9)}, "spro.spro_missing_cable"),
+        (lambda spro: {name: own for name, own in spro.items() if name == "spro"}, "spro.spro_logical_anomalies"),
+        (lambda spro: {**spro, "spro": spro["spro"][:1]}, "the length of spro.spro"),
+        (lambda spro: {**spro, "spro": (*spro["spro"], 0.5)}, "the length of spro.spro"),
+    ],
+    ids=["a type that is not there", "a type left out", "a limit left out", "a limit too many"],
+)
+def test_saturated_overlap_of_other_names_or_limits_than_the_tally_has_is_found(loco, change, place):
+    evaluation = evaluate(loco_pairs(loco), n_resamples=0, fpr_limits=(1.0, 0.3))
+    assert differences(evaluation) == []
+    found = [one.place for one in differences(replace(evaluation, spro=change(evaluation.spro)))]
+    assert place in found
+
+
+def test_saturated_overlap_that_was_made_up_is_found(loco):
+    (loco / "defects_config.json").unlink()
+    evaluation = evaluate(loco_pairs(loco), n_resamples=0, fpr_limits=(0.3,))
+    assert [one.place for one in differences(replace(evaluation, spro={"spro": (0.99,)}))] == ["spro.spro"]
+
+
+def test_other_saturations_of_the_same_masks_are_not_compared(loco):
+    pairs = loco_pairs(loco)
+    one = evaluate(pairs, n_resamples=0)
+    tally = replace(one.tally, saturation_px=one.tally.saturation_px - np.array([1.0, 0, 0]))
+    with pytest.raises(ResultError, match=r"or saturations of 1 images \(test/logical_anomalies/0\)"):
+        compare({"a": one, "b": replace(one, tally=tally)}, names=["aupro@0.3"])
+
+
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_beside_a_result_without_saturations_the_metric_is_undefined(loco, first):
+    pairs = loco_pairs(loco)
+    results = {"new": evaluate(pairs, n_resamples=0)}
+    (loco / "defects_config.json").unlink()
+    category = load_category("mvtec_loco/pushpins", root=loco.parents[1])
+    maps = [one for _, one in pairs]
+    results["old"] = evaluate(zip(category.test, maps, strict=True), n_resamples=0)
+    ordered = {name: results[name] for name in (first, *results.keys() - {first})}
+    found = {one.metric: one for one in compare(ordered, names=["spro@0.3", "aupro@0.3"], n_resamples=20)}
+    assert found["spro@0.3"].verdict == "undefined"
+    assert found["aupro@0.3"].difference == 0
+
+
+def test_its_intervals_are_printed_and_a_notebook_shows_it(loco):
+    evaluation = evaluate(loco_pairs(loco), n_resamples=20)
+    known = replace(evaluation, intervals={**evaluation.intervals, "spro@0.3": Interval(low=0.123, high=0.987)})
+    lines = str(known).splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("spro"))
+    assert lines[place + 1].split()[0] == "0.123-0.987"
+    page = known._repr_html_()
+    assert all(f">{name}</th>" in page for name in ("spro", "spro logical_anomalies", "spro structural_anomalies"))
+    assert "0.123-0.987" in page
+
+
+def test_without_a_limit_its_name_stands_for_all_limits(loco):
+    evaluation = evaluate(loco_pairs(loco), n_resamples=0, fpr_limits=(1.0, 0.3))
+    assert choose_metrics([evaluation], "spro") == ["spro@1", "spro@0.3"]
+    assert choose_metrics([evaluation], "spro_logical_anomalies, spro@30%") == [
+        *("spro_logical_anomalies@1", "spro_logical_anomalies@0.3", "spro@0.3")
+    ]
+
+
+def test_many_limits_take_no_more_memory_than_one():
+    kept, scores = SaturatedScores(), np.random.default_rng(0).random((400, 500), dtype=np.float32)
+    kept.add([(np.ones(scores.shape, dtype=bool), scores.size)], scores, "a", 0)
+    peaks = []
+    with ScoreSpool() as normal_scores:
+        normal_scores.add(scores.ravel())
+        for limits in ((0.3,), (0.3, 0.2, 0.1, 0.05, 0.02, 0.01)):
+            tracemalloc.start()
+            kept.au_spro(normal_scores, limits)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda arrays: arrays.pop("image_of_outlined"), "lacks image_of_outlined"),
+        (lambda arrays: arrays.update(saturation_px=arrays["saturation_px"] * 0), "saturations below one pixel"),
+        (lambda arrays: arrays.update(saturation_px=arrays["saturation_px"] * np.nan), "saturations below one pixel"),
+        (lambda arrays: arrays.update(image_of_outlined=arrays["image_of_outlined"] + 9), "that it does not have"),
+    ],
+)
+def test_saturations_of_a_tally_that_are_none_are_refused(loco, tmp_path, change, complaint):
+    packed = tmp_path / "tally.npz"
+    packed.write_bytes(pack_tally(evaluate(loco_pairs(loco), n_resamples=0).tally))
+    with np.load(packed) as stored:
+        arrays = dict(stored)
+    change(arrays)
+    np.savez(packed, **arrays)
+    with pytest.raises(ValueError, match=complaint):
+        unpack_tally(packed.read_bytes())
+
+
+def test_saturations_that_are_none_show_when_the_category_is_loaded(loco):
+    (loco / "defects_config.json").write_text('[{"pixel_value": 255}]')
+    with pytest.raises(DatasetError, match=r"field '0\.saturation_threshold': Field required"):
+        load_category("mvtec_loco/pushpins", root=loco.parents[1])

@@ -13,8 +13,10 @@ import pytest
 
 from benchmark_scene import CATEGORY, PROTOCOL, SCENE, jobs_for, settings_in
 from command_line import run
+from dataset_trees import draw_loco
 from tinydefects.benchmark.data_digests import read_digests, split_digest
 from tinydefects.benchmark.processes import InThisProcess
+from tinydefects.benchmark.reproduce import Machine, reproduce
 from tinydefects.benchmark.run_folder import write_protocol
 from tinydefects.benchmark.runner import run as run_jobs
 from tinydefects.data.map_files import read_header, read_map
@@ -272,6 +274,33 @@ def test_results_of_earlier_versions_are_read_and_said_to_lack_their_digests(ver
         "digest of each single file, as there is no data.json beside the results",
     } <= set(found["unchecked"])
     assert found["checked"]["numbers counted again from the tally"] == 1
+
+
+def test_a_result_from_before_parts_and_saturations_is_not_wrong_for_lacking_them(tmp_path, verify):
+    draw_loco(tmp_path / "data/mvtec_loco/pushpins", size=(24, 32))
+    protocol = replace(PROTOCOL, categories=("mvtec_loco/pushpins",), options={})
+    settings = settings_in(tmp_path, keep_maps=True)
+    write_protocol(protocol, settings.out)
+    jobs = jobs_for("local_contrast", protocol=protocol)
+    (outcome,) = run_jobs(jobs, settings, InThisProcess(), n_at_once=lambda: 1)
+    assert not outcome.reason
+    path = settings.out / jobs[0].path
+    assert read_result(path).evaluation.n_saturated == 2
+
+    def age(content):
+        content["format"] = 7
+        for name in ("n_parts", "n_good_parts", "part_auroc", "n_saturated", "spro"):
+            del content["evaluation"][name]
+        known = content["evaluation"]["intervals"].items()
+        content["evaluation"]["intervals"] = {name: one for name, one in known if not name.startswith("spro")}
+
+    for name in ("is_view", "saturation_px", "image_of_outlined", "outlined_at_least"):
+        tally_of(path, lambda arrays, name=name: arrays.pop(name))
+    rewrite(path, age)
+    found = verify(settings.out, "--root", settings.root)
+    assert found["wrong"] == []
+    assert found["checked"]["numbers scored again from the maps (a sample)"] == 1
+    assert reproduce(path, Machine(root=settings.root)).beyond(0) == {}
 
 
 def test_a_result_of_no_benchmark_has_its_numbers_checked_alone(verify, tmp_path, made):

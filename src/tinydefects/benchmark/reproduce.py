@@ -15,6 +15,7 @@ from tinydefects.data.json_files import first_fault
 from tinydefects.errors import ResultError
 from tinydefects.metrics.scores import metrics_of
 from tinydefects.results.protocol import EvaluationProtocol, Job
+from tinydefects.results.recount import as_far_as_known
 from tinydefects.results.result import Result, read_result
 
 
@@ -96,7 +97,8 @@ def reproduce(path: Path, machine: Machine) -> Reproduction:
         known_options(job.category, job.options)
         again = run_job(job, run_settings)
     assert again.run is not None
-    stored, now = metrics_of(result.evaluation), metrics_of(again.evaluation)
+    stored = metrics_of(result.evaluation)
+    now = metrics_of(as_far_as_known(again.evaluation, result.evaluation))
     there, here = result.provenance.versions, again.provenance.versions
     nothing = math.nan
     return Reproduction(

@@ -32,8 +32,8 @@ from tinydefects.errors import MissingExtraError, ResultError, TinyDefectsError
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.progress import Progress
 from tinydefects.results.attachments import is_table_of
-from tinydefects.results.protocol import EvaluationProtocol, Job
-from tinydefects.results.recount import differences, interval_differences, unequal
+from tinydefects.results.protocol import NO_RESOLUTION, EvaluationProtocol, Job
+from tinydefects.results.recount import as_far_as_known, differences, interval_differences, unequal
 from tinydefects.results.result import TABLE_SUFFIX, Result, find_results, is_as_written, read_result
 
 
@@ -241,6 +241,8 @@ def _check_job(path: Path, home: Path, result: Result, protocol: EvaluationProto
         faults.append(f"answers another job than {job.name} with the options that the protocol names")
     elif (home / job.path).absolute() != path.absolute():
         faults.append(f"is the result of {job.name}, whose place is {job.path}")
+    if resolution not in (NO_RESOLUTION, *protocol.resolutions, protocol.own_sizes.get(method)):
+        faults.append(f"is at {resolution} px, which {PROTOCOL_FILE} names neither for all methods nor for {method}")
     if faults:
         found.wrong.append(f"{path}: {_several(faults)}")
     else:
@@ -283,9 +285,8 @@ def _check_sampled(
         found.unchecked["numbers from the maps, which need the masks: give --root (a sample)"] += 1
     else:
         try:
-            faults_of_maps = _rescored(
-                result, maps, categories.load(seen.category, seen.options, seen.allowed), protocol
-            )
+            category = categories.load(seen.category, seen.options, seen.allowed)
+            faults_of_maps = _rescored(result, maps, category, protocol)
         except (TinyDefectsError, ValueError) as error:
             faults_of_maps = [f"cannot be scored again from its maps: {error}"]
         if faults_of_maps:
@@ -310,7 +311,7 @@ def _rescored(result: Result, maps: Path, category: Category, protocol: Evaluati
     asked = protocol.evaluation.changed(
         threshold=stored.threshold, image_threshold=stored.image_threshold, n_crops=0, n_resamples=0
     )
-    again = evaluate(map(read, category.test), asked, category=category.id)
+    again = as_far_as_known(evaluate(map(read, category.test), asked, category=category.id), stored)
     one, other = (asdict(replace(e, crops=(), tally=None, intervals={})) for e in (stored, again))
     return [f"{place} is {here}, the maps give {there}" for place, here, there in unequal(one, other)]
 

@@ -76,6 +76,16 @@ def interval_differences(evaluation: Evaluation, *, n_resamples: int, seed: int)
     return [Difference(place=place, stored=one, due=f"drawn again {_shown(due)}") for place, one, due in found]
 
 
+def as_far_as_known(again: Evaluation, stored: Evaluation) -> Evaluation:
+    """What counting again gave, without parts and saturated defects where the stored result is older than these.
+
+    Results before format 8 have no row for them in their tally; they are not wrong for that.
+    """
+    if stored.tally is not None and stored.tally.is_view.size:
+        return again
+    return replace(again, n_parts=0, n_good_parts=0, part_auroc=math.nan, n_saturated=0, spro={})
+
+
 def unequal(
     stored: object, due: object, place: str = "", *, tolerance: float = ROUNDING
 ) -> Iterator[tuple[str, object, object]]:
@@ -151,6 +161,7 @@ def _recounted(evaluation: Evaluation, tally: Tally) -> Evaluation:
         image_best_f1=best_f1(images),
         image_fpr_at_95_tpr=fpr_at_tpr(images, percent=95),
         n_saturated=tally.saturation_px.size,
+        spro={name: _a_limit_each(evaluation, name) for name in tally.outlined_by_name()},
         aupimo=math.fsum(aupimos) / len(aupimos) if aupimos else math.nan,
         detectability=measure_detectability(
             evaluation.defects,
@@ -173,6 +184,12 @@ def _recounted(evaluation: Evaluation, tally: Tally) -> Evaluation:
     )
     decided = with_decisions(counted, tally, evaluation.threshold, evaluation.image_threshold)
     return with_parts(decided, tally)
+
+
+def _a_limit_each(evaluation: Evaluation, name: str) -> tuple[float, ...]:
+    """The stored AU-sPRO of this name, which only bounds can judge, as long as it must be."""
+    n_limits = len(evaluation.fpr_limits)
+    return (*evaluation.spro.get(name, ()), *[math.nan] * n_limits)[:n_limits]
 
 
 def _groups(evaluation: Evaluation, tally: Tally) -> list[GroupScores]:
@@ -241,10 +258,10 @@ def _bounds(evaluation: Evaluation, tally: Tally) -> Iterator[tuple[str, float, 
                 yield place, record.aupro[column], float(lows[number]), float(highs[number])
     for name, chosen in tally.outlined_by_name().items():
         own = tally.saturated_shares()[chosen].mean(axis=0)
-        for column, limit in enumerate(evaluation.fpr_limits):
+        stored = zip(evaluation.spro.get(name, ()), evaluation.fpr_limits, strict=False)
+        for column, (value, limit) in enumerate(stored):
             low, high = (float(own @ np.maximum(0, 1 - rate / limit)) for rate in (reached, before))
-            stored = evaluation.spro[name][column] if name in evaluation.spro else math.inf
-            yield f"spro.{name}[{column}]", stored, low, high
+            yield f"spro.{name}[{column}]", value, low, high
     yield from _pixel_bounds(evaluation, known, reached * n_normal, before * n_normal)
     yield from _aupimo_bounds(evaluation, tally, share * areas[:, None])
     seen = (*tally.peak.tolist(), *tally.highest_normal[~np.isnan(tally.highest_normal)].tolist())
