@@ -231,7 +231,7 @@ def _board(dataset: str, resolution: int, finished: Iterable[FinishedT]) -> Boar
         by_category = found.setdefault(method_of(one.run), {})
         by_category[one.evaluation.category] = (*by_category.get(one.evaluation.category, ()), one)
     every = {category for by_category in found.values() for category in by_category}
-    shared, ranked = every, {}
+    shared, ranked = every, dict[MethodAt, Mapping[str, tuple[FinishedT, ...]]]()
     for method, by_category in sorted(found.items(), key=lambda one: (-len(one[1]), one[0])):
         if not ranked or 2 * len(shared & by_category.keys()) >= len(every):
             shared, ranked[method] = shared & by_category.keys(), by_category
