@@ -16,7 +16,7 @@ from tinydefects.metrics.statistics.leaderboard import BEST, NOT_TOLD, Leaderboa
 from tinydefects.results.protocol import NO_RESOLUTION, CostSheet, Spread
 
 SUMMARY = Path(__file__).resolve().parents[1] / "results" / "benchmark" / "summary.json"
-CHECKS, EFFORTS = (SUMMARY.parents[1] / "benchmarks" / f"{name}.json" for name in ("leaderboard", "efforts"))
+CHECKS = SUMMARY.parents[1] / "benchmarks" / "leaderboard.json"
 MISSING = "No results yet: `runs/benchmark.sh DATA`, then `python runs/summary.py benchmark/results`."
 OURS = "fbft"
 ABLATIONS = ("fbft_forward", "fbft_backward", "fbft_sum")
@@ -298,21 +298,6 @@ def checks_table() -> str:
     return "\n".join([*lines, "", took, f"<sub>{made}. {where}</sub>"])
 
 
-def efforts_table() -> str:
-    """What `benchmarks/efforts.py` came to: one row a method, in passes of the teacher."""
-    if not EFFORTS.exists():
-        return "No results yet: `python benchmarks/efforts.py`."
-    measured = json.loads(EFFORTS.read_text())
-    names = ("learning", "scoring", "against", "once")
-    lines = head("passes of the teacher", [*names[:2], "for each image learnt from, scoring", "once"])
-    for method, one in measured["passes"].items():
-        lines.append(line(method, [f"{one[name]:.2f}" if one[name] else "–" for name in names]))
-    facts = measured["provenance"]
-    settings = ", ".join(f"{name} {value}" for name, value in facts["settings"].items() if name != "command")
-    made = f"{facts['created'][:10]}, commit {facts['commit']}, {settings}, {facts['machine']}"
-    return "\n".join([*lines, "", f"<sub>{made}. Source: `results/benchmarks/efforts.json`.</sub>"])
-
-
 BENCHMARK_TABLES: Mapping[str, Callable[[], str]] = {
     "benchmark": when_there(headline_table),
     "leaderboard_synthetic": when_there(partial(leaderboard_table, "synthetic")),
@@ -324,5 +309,4 @@ BENCHMARK_TABLES: Mapping[str, Callable[[], str]] = {
     "categories_all": when_there(partial(category_table, "aupro@0.05")),
     "cost": when_there(cost_table),
     "leaderboard_checks": checks_table,
-    "efforts": efforts_table,
 }

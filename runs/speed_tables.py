@@ -48,6 +48,22 @@ def spread(row: dict[str, Any]) -> str:
     return f"{row['seconds']:.1f}{within}"
 
 
+def efforts_table() -> str:
+    """What `benchmarks/efforts.py` came to: one row a method, in passes of the teacher."""
+    measured, source_line = benchmark("efforts")
+    names = {
+        "learning": "learning",
+        "scoring": "scoring",
+        "against": "for each image learnt from, scoring",
+        "once": "once",
+    }
+    lines = [f"| passes of the teacher | {' | '.join(names.values())} |", "|---|---|---|---|---|"]
+    for method, one in measured["passes"].items():
+        cells = [f"{one[name]:.2f}" if one[name] else "–" for name in names]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join([*lines, source_line])
+
+
 def coverage_table() -> str:
     """What `benchmarks/coverage.py` came to: one row a figure, one column a factory."""
     measured, source_line = benchmark("coverage")
@@ -390,6 +406,7 @@ SPEED_TABLES: dict[str, Callable[[], str]] = {
         "training_gpu": partial(training_table, "training_cuda", "training_1036_cuda"),
         "training_options": training_options_table,
         "growth": growth_table,
+        "efforts": efforts_table,
         "tiling": tiling_table,
         "stride": stride_table,
         "export": export_table,
