@@ -206,14 +206,18 @@ def _deviances(coefficients: Floats, design: Floats, hits: NDArray[np.bool_]) ->
     return np.asarray(2 * (np.logaddexp(0, odds) - hits * odds).sum(axis=1))
 
 
+def _information(design: Floats, chance: Floats) -> Floats:
+    """(k, k) Fisher information of the coefficients where defects are found with these (n,) chances."""
+    return np.asarray((design * (chance * (1 - chance))[:, None]).T @ design)
+
+
 def _maximise(design: Floats, hits: NDArray[np.bool_]) -> Floats:
     """(k,) of the highest likelihood: Newton's method, each step halved until the likelihood does not fall."""
     best = np.zeros(design.shape[1])
     deviance = _deviances(best[None], design, hits)[0]
     for _ in range(MAX_STEPS):
         chance = expit(design @ best)
-        information = (design * (chance * (1 - chance))[:, None]).T @ design
-        step = np.linalg.lstsq(information, design.T @ (hits - chance), rcond=None)[0]
+        step = np.linalg.lstsq(_information(design, chance), design.T @ (hits - chance), rcond=None)[0]
         tried = _deviances((best + step)[None], design, hits)[0]
         for _ in range(MAX_STEPS):
             if tried <= deviance * (1 + 1e-12) + 1e-12:
@@ -231,9 +235,7 @@ def _contour(design: Floats, hits: NDArray[np.bool_], best: Floats) -> Floats:
 
     The deviance is convex, so that Newton's steps along a ray reach the one place where it passes the cut.
     """
-    chance = expit(design @ best)
-    information = (design * (chance * (1 - chance))[:, None]).T @ design
-    rays = _directions() @ np.linalg.inv(np.linalg.cholesky(information))
+    rays = _directions() @ np.linalg.inv(np.linalg.cholesky(_information(design, expit(design @ best))))
     n_parts = math.ceil(rays.shape[0] * hits.size / MOST_AT_ONCE)
     return np.concatenate([best + _passing(part, design, hits, best) * part for part in np.array_split(rays, n_parts)])
 

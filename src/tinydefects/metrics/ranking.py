@@ -224,7 +224,7 @@ class Tally:
     def saturated_shares(self) -> NDArray[np.float64]:
         """(S, G + 1) share of each outlined defect found between two thresholds, and below the last; in all 1."""
         n_kept = np.ceil(self.saturation_px)[:, None]
-        counts = np.concatenate([self.outlined_at_least.reshape(len(n_kept), -1), n_kept], axis=1)
+        counts = np.concatenate([self.outlined_at_least, n_kept], axis=1)
         found = np.minimum(counts / self.saturation_px[:, None], 1.0)
         return np.asarray(np.diff(found, prepend=0.0))
 

@@ -256,8 +256,9 @@ def _bounds(evaluation: Evaluation, tally: Tally) -> Iterator[tuple[str, float, 
             for number, record in enumerate(evaluation.defects):
                 place = f"defects[{number}].aupro[{column}]"
                 yield place, record.aupro[column], float(lows[number]), float(highs[number])
+    outlined = tally.saturated_shares()
     for name, chosen in tally.outlined_by_name().items():
-        own = tally.saturated_shares()[chosen].mean(axis=0)
+        own = outlined[chosen].mean(axis=0)
         stored = zip(evaluation.spro.get(name, ()), evaluation.fpr_limits, strict=False)
         for column, (value, limit) in enumerate(stored):
             low, high = (float(own @ np.maximum(0, 1 - rate / limit)) for rate in (reached, before))

@@ -64,7 +64,7 @@ class Resampler:
         self._image_levels = _ImageLevels(tally.image_score, tally.is_good)
         self._parts = tally.parts()
         self._outlined = tally.outlined_by_name()
-        self._outlined_share = tally.saturated_shares() if self._outlined else np.empty((0, 0))
+        self._outlined_share = tally.saturated_shares()
         self._part_levels = _ImageLevels(self._parts.score, self._parts.is_good)
         self._threshold_place = int(np.searchsorted(-tally.thresholds, -plan.threshold, side="left")) - 1
 
