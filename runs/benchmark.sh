@@ -1,48 +1,38 @@
 #!/usr/bin/env bash
-# All methods on drawn parts with defects from one pixel on, and on magnetic tiles: the numbers of docs/results.md.
+# The numbers of docs/results.md: the suite "offline" on drawn parts and on magnetic tiles, and some of it at a smaller
+# input of the teacher.
 #
-#   runs/benchmark.sh DATA [OUT]      DATA holds magnetic_tile/MT_Free, …; parts are drawn beside it; OUT defaults to benchmark
-#   DRY_RUN=1 runs/benchmark.sh DATA  only says what would be done and about how long it takes
+#   runs/benchmark.sh DATA [OUT [OPTION ...]]   DATA holds magnetic_tile/MT_Free, …; parts are drawn beside it; OUT
+#                                               defaults to benchmark
+#   runs/benchmark.sh DATA OUT --dry-run        only says what would be done and about how long it takes
 #
-# Stop it whenever you like: the same command goes on. Hours on two processor cores; METHODS takes fewer.
-# Settings: METHODS, SEEDS, TEACHER, WORKERS, THREADS, COST; RESOLUTIONS and TILE_RESOLUTIONS (long side of the teacher's
-# input, px; scores are at full size); SIZE of the drawn parts, px; N_TRAIN, N_GOOD, N_DEFECT images of each family;
-# N_TILES_TRAIN, N_TILES_GOOD free tiles.
+# Stop it whenever you like: the same command goes on. About two hours on two processor cores.
 set -euo pipefail
 export PATH="$(dirname "$0")/../.venv/bin:$PATH"
 
-data=${1:?usage: runs/benchmark.sh DATA [OUT]}
+data=${1:?usage: runs/benchmark.sh DATA [OUT [OPTION ...]]}
 out=${2:-benchmark}
-methods=fbft,fbft_published,fbft_forward,fbft_backward,fbft_sum,fbft_v0.1
-methods+=,patchcore,patchcore_hnsw,anomalydino,mh_patchcore,procon,rad
-methods+=,subspace,gaussian,noise_discriminator,local_contrast
-shared=(
-    --methods "${METHODS:-$methods}" --seeds "${SEEDS:-0,1,2}" --teacher "${TEACHER:-builtin}" --threads "${THREADS:-1}"
-    --root "$data" --out "$out/results" --features "$out/features" ${DRY_RUN:+--dry-run}
-)
-# defects of 1 px to a tenth of the image, areas spread evenly in ratio
-drawn=(
-    --resolutions "${RESOLUTIONS:-384,256}" --option "synthetic.size=${SIZE:-384}"
-    --option "synthetic.n_train=${N_TRAIN:-16}" --option "synthetic.n_good=${N_GOOD:-16}"
-    --option "synthetic.n_defect=${N_DEFECT:-24}"
-)
-# blowholes, cracks and breaks on about 250 photographs; as many free ones as fit, whole tiles only
-tiles=(
-    --resolutions "${TILE_RESOLUTIONS:-320,208}" --option "magnetic_tile.n_train=${N_TILES_TRAIN:-100}"
-    --option "magnetic_tile.n_good=${N_TILES_GOOD:-150}"
-)
+more=("${@:3}")
+failed=0
 
-benchmark() { # failed jobs are tried once more
-    tinydefects benchmark "${shared[@]}" "$@" || tinydefects benchmark "${shared[@]}" "$@" || failed=$?
+offline() { # failed jobs are tried once more
+    local command=(tinydefects benchmark --suite offline --root "$data" --out "$out/results" "$@" "${more[@]}")
+    "${command[@]}" || "${command[@]}" || failed=$?
 }
 
+# blowholes, cracks and breaks on about 250 photographs, 100 free ones to learn from and 150 others, whole tiles only
+tiles=(
+    --categories magnetic_tile/tiny --option magnetic_tile.n_train=100 --option magnetic_tile.n_good=150
+)
+fast=fbft,gaussian,subspace,patchcore,patchcore:neighbourhood=1,anomalydino,local_contrast
 # times are taken on one family, with no other job beside
-benchmark "${drawn[@]}" --categories synthetic/brushed_metal --cost "${COST:-quick}"
-shared+=(--cost off --workers "${WORKERS:-2}")
-benchmark "${drawn[@]}" --categories 'synthetic/*'
-benchmark "${tiles[@]}" --categories magnetic_tile/tiny
+offline --categories synthetic/brushed_metal --seeds 0
+offline --cost off --workers 2
+offline --cost off --workers 2 "${tiles[@]}" --resolutions 320
+offline --cost off --workers 2 --methods $fast --resolutions 256
+offline --cost off --workers 2 --methods $fast "${tiles[@]}" --resolutions 208
 
-[ -z "${DRY_RUN:-}" ] || exit "${failed:-0}"
+case " ${more[*]-} " in *" --dry-run "*) exit "$failed" ;; esac
 python "$(dirname "$0")/summary.py" "$out/results" "$out/summary.json"
 tinydefects report "$out/results" --out "$out/report.html"
-exit "${failed:-0}"
+exit "$failed"

@@ -1,6 +1,5 @@
 """The scripts behind published tables run from end to end, on a few tiny images in the datasets' own layouts."""
 
-import os
 import runpy
 import shutil
 import subprocess
@@ -10,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinydefects.benchmark.summary import read_summary
+from tinydefects.benchmark.summary import Summary, read_summary
 from tinydefects.data.pixels import write_png
 from tinydefects.datasets.catalog import load_category
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
-TINY = {"TEACHER": "builtin", "RESOLUTIONS": "64", "SEEDS": "0,1", "METHODS": "subspace,local_contrast", "COST": "off"}
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts are for bash")]
+TINY = ("--teacher", "builtin", "--resolutions", "64", "--cost", "off")
+pytestmark = pytest.mark.slow
 
 
 def draw(path: Path, number: int, *, defect: bool = False) -> None:
@@ -42,41 +41,44 @@ def draw_category(folder: Path, defect: str, mask_name: str) -> None:
         draw_mask(folder / f"ground_truth/{defect}" / mask_name.format(number))
 
 
-def run(script: str, *arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
-    command = ["bash", str(RUNS / script), *map(str, arguments)]
-    beside_python = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": beside_python, **TINY, **settings}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*map(str, command)], capture_output=True, text=True)
 
 
-def test_visa_ends_with_a_summary_and_a_page(tmp_path):
+def run_paper(folder: Path, *options: str) -> tuple[int, Summary]:
+    """The suite of the paper with the small teacher, and what the summary of its results holds."""
+    where = ("--root", folder / "data", "--out", folder / "results", "--report", folder / "page.html")
+    tried = run(sys.executable, "-m", "tinydefects", "benchmark", "--suite", "paper", *where, *TINY, *options)
+    summed = run(sys.executable, RUNS / "summary.py", folder / "results", folder / "summary.json")
+    assert summed.returncode == 0, tried.stderr + summed.stderr
+    return tried.returncode, read_summary(folder / "summary.json")
+
+
+def test_the_suite_of_the_paper_ends_with_a_summary_and_a_page(tmp_path):
     draw_category(tmp_path / "data/visa/candle", "bad", "{:03d}.png")
-    finished = run("visa.sh", tmp_path / "data", tmp_path / "out")
-    assert finished.returncode == 0, finished.stderr
-    summary = read_summary(tmp_path / "out/summary.json")
+    methods = ("--methods", "subspace,local_contrast")
+    code, summary = run_paper(tmp_path, "--categories", "visa/*", *methods)
     jobs = {(row.category, row.method, row.resolution, row.seed) for row in summary.rows}
-    assert jobs == {("visa/candle", "subspace", 64, 0), ("visa/candle", "local_contrast", 0, 0)}
+    assert (code, jobs) == (0, {("visa/candle", "subspace", 64, 0), ("visa/candle", "local_contrast", 0, 0)})
     assert summary.rows[0].n_defects == 3
-    assert "visa/candle" in (tmp_path / "out/report.html").read_text()
+    assert "visa/candle" in (tmp_path / "page.html").read_text()
 
 
-def test_mvtec_ad_goes_on_after_a_failed_job_and_says_so(tmp_path):
+def test_the_suite_goes_on_after_a_failed_job_and_says_so(tmp_path):
     for category in ("screw", "pill"):
         draw_category(tmp_path / f"data/mvtec_ad/{category}", "bent", "{:03d}_mask.png")
     torn = tmp_path / "data/mvtec_ad/pill/train/good/001.png"
     torn.write_bytes(torn.read_bytes()[:1000])
-    finished = run("mvtec_ad.sh", tmp_path / "data", tmp_path / "out", METHODS="gaussian")
-    assert finished.returncode == 2, finished.stderr
-    summary = read_summary(tmp_path / "out/summary.json")
-    assert [row.category for row in summary.rows] == ["mvtec_ad/screw"]
+    code, summary = run_paper(tmp_path, "--categories", "mvtec_ad/*", "--methods", "gaussian")
+    assert (code, [row.category for row in summary.rows]) == (2, ["mvtec_ad/screw"])
     assert [(one.category, "001.png" in one.reason) for one in summary.failed] == [("mvtec_ad/pill", True)]
-    assert "mvtec_ad/screw" in (tmp_path / "out/report.html").read_text()
+    assert "mvtec_ad/screw" in (tmp_path / "page.html").read_text()
 
 
-def test_a_script_without_data_says_how_it_is_used():
-    finished = run("visa.sh")
-    assert finished.returncode != 0
-    assert "usage: runs/visa.sh DATA [OUT]" in finished.stderr
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the script is for bash")
+def test_the_script_of_the_own_benchmark_says_how_it_is_used():
+    finished = run("bash", RUNS / "benchmark.sh")
+    assert (finished.returncode, "usage: runs/benchmark.sh DATA [OUT" in finished.stderr) == (1, True)
 
 
 def test_halves_of_the_study_share_no_tile_and_no_board(tmp_path):

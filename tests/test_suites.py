@@ -89,6 +89,27 @@ def test_command_and_call_find_the_same_jobs_and_the_call_leaves_results(tmp_pat
 
 
 @pytest.mark.slow
+def test_one_command_goes_from_data_to_page(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "a page.html"
+    options = ["--methods", "local_contrast", *(f"--option={one}" for one in FEW), "--report", page]
+    where = ["--root", tmp_path / "data", "--out", tmp_path / "out"]
+    code, _, err = run(monkeypatch, capsys, "benchmark", "--suite", "tiny", *where, *options)
+    assert (code, err.splitlines()[-1]) == (0, f"report: {page}")
+    assert "local_contrast" in page.read_text()
+
+
+def test_a_page_that_cannot_be_is_refused_before_any_job(tmp_path, monkeypatch, capsys):
+    command = ("benchmark", "--suite", "tiny", "--out", tmp_path / "out", "--report")
+    code, _, err = run(monkeypatch, capsys, *command, tmp_path / "page.html", "--shard", "1/2")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--report: a shard is not all" in err
+    code, _, err = run(monkeypatch, capsys, *command, tmp_path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"--report {tmp_path}: a folder; name the page" in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
 def test_a_failed_job_raises_nothing_and_is_named(tmp_path, monkeypatch):
     def fail(samples):
         raise ValueError("no idea")
