@@ -35,6 +35,7 @@ from tinydefects.detector.teacher import Teacher, load_teacher
 from tinydefects.errors import TinyDefectsError
 from tinydefects.methods.gaussian import GaussianOptions, GaussianScorer
 from tinydefects.methods.memory_bank import AnomalyDinoOptions, AnomalyDinoScorer, PatchCoreOptions, PatchCoreScorer
+from tinydefects.methods.patches import Features, PatchScorer, TrainingFeatures
 from tinydefects.metrics import evaluate_arrays
 
 HERE = Path(__file__).resolve().parents[1]
@@ -99,7 +100,7 @@ STUDENTS = {
     "mixed_two_pairs": replace(MIXED, pairs=((3, 5), (1, 3))),
     "mixed_ensemble": replace(MIXED, members=3),
 }
-PEERS = {
+PEERS: dict[str, Callable[[int], PatchScorer]] = {
     "gaussian": lambda seed: GaussianScorer(GaussianOptions()),
     "anomalydino": lambda seed: AnomalyDinoScorer(AnomalyDinoOptions(), seed=seed),
     "patchcore": lambda seed: PatchCoreScorer(PatchCoreOptions(neighbourhood=1), seed=seed),
@@ -179,6 +180,7 @@ def _features(sample: Sample, teacher: Teacher, resolution: int) -> dict[int, Te
 def train(scene: Scene, pair: tuple[int, int], how: Students, seed: int) -> Iterator[tuple[int, nn.Module, float]]:
     """After every number of steps that is asked for: that number, the students, seconds of learning."""
     students = StudentPair(scene.dim, seed=seed) if how.width == 1 else Wide(scene.dim, how.width, seed)
+    optimizer: torch.optim.Optimizer
     if how.decay:
         optimizer = torch.optim.AdamW(students.parameters(), lr=how.learning_rate, weight_decay=how.decay)
     else:
@@ -230,11 +232,14 @@ def student_scores(scene: Scene, how: Students, seed: int) -> Iterator[tuple[int
 
 
 def peer_scores(scene: Scene, name: str, seed: int) -> list[Tensor]:
+    def read(image: dict[int, Tensor]) -> list[Features]:
+        return [image[block].float().numpy() for block in (3, 5)]
+
     scorer = PEERS[name](seed)
-    scorer.learn([[image[block].float().numpy() for block in (3, 5)] for image in scene.learn])
+    shapes = [(image[3].shape[0], image[3].shape[1]) for image in scene.learn]
+    scorer.learn(TrainingFeatures(lambda place: read(scene.learn[place]), shapes))
     return [
-        torch.from_numpy(scorer.patch_scores([image[block].float().numpy()[None] for block in (3, 5)])[0])
-        for image in scene.test
+        torch.from_numpy(scorer.patch_scores([features[None] for features in read(image)])[0]) for image in scene.test
     ]
 
 
@@ -299,7 +304,8 @@ class Book:
 
 
 def write(scene: Scene, book: Book, candidate: str, seed: int, scores: Sequence[Tensor], seconds: float) -> None:
-    for name, blur in (("", "reflect"), (UNBLURRED, "none")):
+    drawn: tuple[tuple[str, Blur], ...] = (("", "reflect"), (UNBLURRED, "none"))
+    for name, blur in drawn:
         book.write(candidate + name, seed, seconds=seconds, **measured(scene, scores, blur))
 
 

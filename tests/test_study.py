@@ -1,11 +1,14 @@
 """The second round of the study: what its candidates do, and that its results leave those of the first alone."""
 
+import importlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 SIDE_PX, PATCH_PX = 64, 8
@@ -18,8 +21,8 @@ def scripts(monkeypatch):
     import study_tables
 
     yield study_candidates, study_tables
-    for name in ("study_candidates", "study_tables"):
-        sys.modules.pop(name)
+    for name in ("study", "study_candidates", "study_tables"):
+        sys.modules.pop(name, None)
 
 
 def picture_of(candidates, image):
@@ -54,6 +57,18 @@ def test_a_tail_goes_on_where_good_patches_end(scripts):
     assert (np.diff(shares) < 0).all()
     assert shares[0] == pytest.approx(np.exp(-0.5), abs=0.02)
     assert shares[2] == pytest.approx(np.exp(-8.0), rel=0.5)
+
+
+def test_every_peer_finds_what_it_has_learnt_less_odd_than_what_it_has_not(scripts):
+    study = importlib.import_module("study")
+    generator = torch.Generator().manual_seed(0)
+    images = [{block: torch.randn(3, 4, 8, generator=generator).half() for block in (3, 5)} for _ in range(4)]
+    odd = {block: 5 + features for block, features in images[0].items()}
+    scene = SimpleNamespace(learn=images, test=[images[0], odd])
+    for name in study.PEERS:
+        usual, higher = study.peer_scores(scene, name, 0)
+        assert usual.shape == higher.shape == (3, 4), name
+        assert usual.mean() < 0.8 * higher.mean(), name
 
 
 def test_results_of_the_second_round_leave_the_first_as_it_was(scripts, tmp_path, monkeypatch):

@@ -31,8 +31,9 @@ class TrainingFeatures:
     of the teacher is an image here.
     """
 
-    def __init__(self, cache: FeatureCache, shapes: Sequence[Size]) -> None:
-        self._cache = cache
+    def __init__(self, read: Callable[[int], list[Features]], shapes: Sequence[Size]) -> None:
+        """`read` gives the features of the image at a place from 0; `shapes` are its patches (h, w), image by image."""
+        self._read = read
         self._shapes = tuple(shapes)
 
     def __len__(self) -> int:
@@ -42,8 +43,7 @@ class TrainingFeatures:
         return (self[place] for place in range(len(self)))
 
     def __getitem__(self, place: int) -> list[Features]:
-        (blocks,) = self._cache.batches([place], images=1)
-        return [block.cpu().numpy().reshape(*self._shapes[place], -1) for block in blocks]
+        return self._read(place)
 
     @property
     def n_patches(self) -> int:
@@ -89,7 +89,12 @@ class PatchSource:
             for pixels, grid in self._plan(image).views(image):
                 cache.add(pixels, grid)
                 shapes.append(grid.shape)
-        return TrainingFeatures(cache, shapes)
+
+        def read(place: int) -> list[Features]:
+            (blocks,) = cache.batches([place], images=1)
+            return [block.cpu().numpy().reshape(*shapes[place], -1) for block in blocks]
+
+        return TrainingFeatures(read, shapes)
 
     def keep(self, sample: Sample) -> None:
         """Compute and keep the features to be scored of a sample, unless they are there."""
