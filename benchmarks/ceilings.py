@@ -1,6 +1,7 @@
 """What this machine can do at best: matrix products and copies a second, and the time below which no ViT can go."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -54,20 +55,21 @@ def measure_ceilings(device: str, *, rounds: int, side: int) -> dict[str, float]
 
 def count_tflop(teacher: Teacher, shape: tuple[int, int]) -> dict[str, float]:
     """TFLOP of one image of (h, w) patches, from the shapes of the weights: teacher, its attention, both students."""
-    model, n_patches = teacher.model, shape[0] * shape[1]
-    n_tokens = n_patches + int(model.num_prefix_tokens)  # type: ignore[arg-type]
+    model: Any = teacher.model  # of timm, without types
+    n_patches = shape[0] * shape[1]
+    n_tokens = n_patches + int(model.num_prefix_tokens)
     n_blocks = teacher.blocks[1] + 1
-    linear = [part.weight.numel() for block in model.blocks[:n_blocks] for part in block.modules() if is_linear(part)]  # type: ignore[index,union-attr]
+    linear = sum(n_weights(block) for block in model.blocks[:n_blocks])
     patches = 2 * n_patches * 3 * teacher.patch_size**2 * teacher.dim
     attention = 4 * n_tokens**2 * teacher.dim * n_blocks
-    students = sum(part.weight.numel() for part in StudentPair(teacher.dim).modules() if is_linear(part))  # type: ignore[union-attr]
+    students = n_weights(StudentPair(teacher.dim))
     return {
-        "teacher": (2 * n_tokens * sum(linear) + attention + patches) / 1e12,
+        "teacher": (2 * n_tokens * linear + attention + patches) / 1e12,
         "attention": attention / 1e12,
         "students": 2 * n_patches * students / 1e12,
     }
 
 
-def is_linear(part: nn.Module) -> bool:
-    """Whether the part multiplies by a matrix of weights."""
-    return isinstance(part, nn.Linear)
+def n_weights(network: nn.Module) -> int:
+    """Of all matrices that the network multiplies by."""
+    return sum(part.weight.numel() for part in network.modules() if isinstance(part, nn.Linear))

@@ -101,8 +101,8 @@ def draw_scenes(factory: Factory, random: np.random.Generator) -> Scenes:
 def tally_of(scenes: Scenes, gain: float, random: np.random.Generator) -> Tally:
     """What a method with this gain makes of the scenes, with noise of its own."""
     n_images = scenes.level.size
-    normal = scenes.level[:, None] + random.standard_normal((n_images, NORMAL_PIXELS))
-    normal = np.sort(normal.astype(np.float32), axis=1)
+    drawn = scenes.level[:, None] + random.standard_normal((n_images, NORMAL_PIXELS))
+    normal = np.sort(drawn.astype(np.float32), axis=1)
     own = 0.4 * random.standard_normal(scenes.contrast.size)
     middle = gain + scenes.contrast + own + scenes.level[scenes.image_of_defect]
     defects = [

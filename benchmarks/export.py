@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ EXPORTS: tuple[tuple[Target, Precision], ...] = (
 BARS = {"openvino fp32": 2.2, "openvino bf16": 3.5, "openvino int8": 5.0}  # times as quick as the published pipeline
 N_CALIBRATION = 8
 DRAWN = {"size": 384, "n_train": 16, "n_good": 16, "n_defect": 24}
-LEARNT = {"teacher": "builtin", "resolution": 384, "epochs": 30, "seed": 0}
+LEARNT: dict[str, Any] = {"teacher": "builtin", "resolution": 384, "epochs": 30, "seed": 0}
 
 
 def main() -> None:
@@ -57,8 +58,8 @@ def main() -> None:
     rows = []
     for resolution in map(int, asked.resolutions.split(",")):
         images = [photograph((height, width), seed) for seed in range(N_CALIBRATION)]
-        same_square = {"resolution": resolution, "preset": "published", "precision": "float32"}
-        detector = Detector(teacher=teacher, epochs=1, seed=115, **same_square).fit(images[:1])  # type: ignore[arg-type]
+        same_square: dict[str, Any] = {"resolution": resolution, "preset": "published", "precision": "float32"}
+        detector = Detector(teacher=teacher, epochs=1, seed=115, **same_square).fit(images[:1])
         rows += measure_times(detector, images, asked)
     settings = {"teacher": asked.teacher, "image": asked.size, "rounds": asked.rounds}
     print(write_times("export", settings, {"bars": BARS, "rows": rows}, asked.out))
@@ -123,10 +124,11 @@ def measure_accuracy(root: Path) -> list[dict[str, object]]:
     """One row a way to compute: AUPRO at 5 % FPR overall and by quartile of size, smallest first."""
     category = load_category("synthetic/machined_part", root=root, **DRAWN)
     train = [sample.image() for sample in category.train]
-    detector = Detector(**LEARNT, device="cpu").fit(train)  # type: ignore[arg-type]
+    detector = Detector(**LEARNT, device="cpu").fit(train)
     with tempfile.TemporaryDirectory() as folder:
         exported = export_all(detector, train, Path(folder))
-        return [judge(name, one, category.test) for name, one in {"torch": detector, **exported}.items()]
+        variants: dict[str, Detector | ExportedDetector] = {"torch": detector, **exported}
+        return [judge(name, one, category.test) for name, one in variants.items()]
 
 
 def judge(name: str, detector: Detector | ExportedDetector, test: Sequence[Sample]) -> dict[str, object]:

@@ -106,8 +106,9 @@ def main() -> None:
         ends = sorted({1, best["images"]}) if best else ends
         if asked.compile:
             measure_roads(measured, detector, image, ends, [f"compiled, {best['road'] if best else 'recorded'}"])
-    for batch in ends if first else []:  # last: what watches a GPU may slow it down afterwards
-        look_closer(measured, first, image, batch)
+    for batch in ends:  # last: what watches a GPU may slow it down afterwards
+        if first:
+            look_closer(measured, first, image, batch)
 
 
 def options() -> argparse.ArgumentParser:
@@ -227,9 +228,10 @@ def look_closer(measured: Measured, detector: Detector, image: NDArray[np.uint8]
     measured.content.setdefault("waits", {})[str(batch)] = measured.take(
         f"waits, {batch} a pass", lambda: count_waits(lambda: run(detector.teacher.normalise(pixels)), asked.device)
     )
-    heads = detector.teacher.model.blocks[0].attn.num_heads  # type: ignore[index,union-attr]
+    model: Any = detector.teacher.model  # of timm, without types
+    heads = model.blocks[0].attn.num_heads
     n_tokens = there.shape[-2] * there.shape[-1] // detector.teacher.patch_size**2
-    shape = (batch, n_tokens + int(detector.teacher.model.num_prefix_tokens), heads, detector.teacher.dim // heads)  # type: ignore[arg-type]
+    shape = (batch, n_tokens + int(model.num_prefix_tokens), heads, detector.teacher.dim // heads)
     for library, backend in ATTENTION.items():
         if library == "math" and asked.device != "cpu":
             continue  # holds every pair of patches in memory
@@ -277,8 +279,8 @@ def profile_of(function: Callable[[Tensor], Tensor], there: Tensor, device: str)
         with profile(activities=activities) as seen:
             function(there)
             wait()
-    kind = torch.autograd.DeviceType.CUDA if is_gpu else torch.autograd.DeviceType.CPU
-    work = [one for one in seen.events() or [] if one.device_type == kind and not one.cpu_children]
+    kind = "CUDA" if is_gpu else "CPU"
+    work = [one for one in seen.events() or [] if one.device_type.name == kind and not one.cpu_children]
     return summarise([(one.name, one.time_range.start, one.time_range.end) for one in work])
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ def main() -> None:
     ceilings = measure_ceilings(asked.device, rounds=asked.rounds, side=asked.ceiling_side)
     print(ceilings, flush=True)
     settings = {"image": asked.size, "rounds": asked.rounds, "device": asked.device}
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "photograph.png"
         write_png(path, photograph((height, width)))
@@ -129,9 +130,9 @@ def each_of(timing: Timing, n: int) -> Timing:
     return Timing(**times, all_ms=tuple(spent / n for spent in timing.all_ms))
 
 
-def fitted(teacher: Teacher, resolution: int, image: NDArray[np.uint8], **settings: object) -> Detector:
+def fitted(teacher: Teacher, resolution: int, image: NDArray[np.uint8], **settings: Any) -> Detector:  # noqa: ANN401
     """A detector that has seen one image once: its numbers mean nothing, its time is that of any other."""
-    return Detector(teacher=teacher, resolution=resolution, epochs=1, seed=115, **settings).fit([image])  # type: ignore[arg-type]
+    return Detector(teacher=teacher, resolution=resolution, epochs=1, seed=115, **settings).fit([image])
 
 
 def stages_of(detector: Detector, path: Path) -> dict[str, Callable[[], object]]:
@@ -171,9 +172,9 @@ def without_tf32(measure: Callable[[], float]) -> float:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def summary(row: dict[str, object]) -> str:
+def summary(row: dict[str, Any]) -> str:
     """One line for whoever waits."""
-    times: dict[str, dict[str, float]] = row["times"]  # type: ignore[assignment]
+    times: dict[str, dict[str, float]] = row["times"]
     each = ", ".join(f"{name} {timing['median_ms']:.0f}" for name, timing in times.items())
     return f"{row['teacher']} at {row['resolution']}: {each} ms; {row['times_quicker_than_published']}"
 

@@ -7,6 +7,7 @@ of the loss after every step, eight box filters over the full-size square, the i
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +80,8 @@ class PublishedPipeline:
     def features(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Patch tokens (B, N, C) of both blocks, float32, through the whole ViT."""
         blocks = list(self.teacher.blocks)
-        earlier, later = self.teacher.model.forward_intermediates(  # type: ignore[operator]
+        model: Any = self.teacher.model  # of timm, without types
+        earlier, later = model.forward_intermediates(
             batch.to(self.teacher.device), indices=blocks, norm=True, output_fmt="NLC", intermediates_only=True
         )
         return earlier, later

@@ -127,7 +127,7 @@ def result_bytes() -> float:
 def scoring_seconds_per_megapixel() -> float:
     """From `scoring.json`, 200 images, intervals included."""
     rows = json.loads((OUT.parent / "scoring.json").read_text())["rows"]
-    seconds = [
+    seconds: list[float] = [
         (row["seconds"] + row["interval_seconds"]) / (row["images"] * SIZE[0] * SIZE[1] / 1e6)
         for row in rows
         if row["tool"] == "tinydefects" and row["images"] == 200
@@ -277,7 +277,10 @@ def median_ms(run: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    executors = {"processes": IsolatedProcesses(), "dask": open_cluster("local", n_workers=N_WORKERS)}
+    executors: dict[str, AbstractContextManager[Executor]] = {
+        "processes": IsolatedProcesses(),
+        "dask": open_cluster("local", n_workers=N_WORKERS),
+    }
     measured = {
         "executors": [executor_row(name, opened) for name, opened in executors.items()],
         "image": image_row(),

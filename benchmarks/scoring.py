@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.data.sample import Prediction, Sample
+from tinydefects.data.sample import Label, Prediction, Sample
 from tinydefects.metrics.evaluation import evaluate
-from tinydefects.metrics.groups import SizeBins
+from tinydefects.metrics.groups import SizeBins, SizeUnit
 from tinydefects.metrics.statistics.uncertainty import intervals
 from tinydefects.results.result import describe_run
 
@@ -74,7 +74,7 @@ def pairs(n_images: int, share: float, spent: list[float]) -> Iterator[tuple[Sam
     """Noise, raised by 2 inside defects; scaled by a little more in each image, so that hardly any scores tie."""
     for number in range(n_images):
         start = time.perf_counter()
-        kind = "defect" if number % 2 else "good"
+        kind: Label = "defect" if number % 2 else "good"
         path = Path(str(share), f"{number}.png")
         sample = DrawnSample(id=f"test/{kind}/{number:04d}", image_path=path, label=kind)
         offset = 7919 * number % (3 * N_PIXELS)
@@ -113,7 +113,7 @@ def score_ours(n_images: int, share: float) -> dict[str, float]:
     }
 
 
-BINS = (
+BINS: tuple[tuple[SizeUnit, tuple[float, ...]], ...] = (
     ("area_px", (10, 100, 1000)),
     ("diameter_px", (5, 10, 50)),
     ("area_mm2", (0.1, 1.0)),
@@ -164,7 +164,7 @@ def shortage(tool: str, n_images: int, rows: list[dict[str, object]]) -> str:
     if tool == "scikit-learn" and any(row["tool"] == tool and row["images"] == n_images for row in rows):
         return "as many pixels as in the row above, in the same time"
     if tool == "tinydefects":
-        needed, free = 4.4 * n_images * N_PIXELS, shutil.disk_usage(tempfile.gettempdir()).free
+        needed, free = 4.4 * n_images * N_PIXELS, float(shutil.disk_usage(tempfile.gettempdir()).free)
         where = f"disk in {tempfile.gettempdir()} (TMPDIR chooses another folder)"
     else:
         smaller = [row for row in rows if row["tool"] == tool and "peak_mb" in row]

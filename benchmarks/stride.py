@@ -12,6 +12,10 @@ import statistics
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tinydefects.data.sample import Category, Prediction
 from tinydefects.datasets.catalog import load_category
@@ -25,8 +29,8 @@ FAMILIES = ("machined_part", "brushed_metal")
 SIDE = 256
 COUNTS = {"n_train": 12, "n_good": 14, "n_defect": 30}
 DRAWN = {"size": SIDE, "min_area_px": 1, "max_area_share": 0.005, "seed": 0, **COUNTS}
-LEARNT = {"teacher": "builtin", "epochs": 30, "seed": 0}
-INPUTS = {
+LEARNT: dict[str, Any] = {"teacher": "builtin", "epochs": 30, "seed": 0}
+INPUTS: dict[str, dict[str, Any]] = {
     "one pass": {"resolution": "native"},
     "--stride 4": {"resolution": "native", "stride": 4},
     "enlarged twice": {"resolution": 2 * SIDE},
@@ -36,17 +40,17 @@ FIGURES = ("aupro_Q1@0.05", "aupro@0.05", "aupro_Q1@0.3", "image_auroc")
 OUT = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / "stride.json"
 
 
-def judge(category: Category, settings: dict[str, object]) -> tuple[Evaluation, dict[str, float]]:
+def judge(category: Category, settings: dict[str, Any]) -> tuple[Evaluation, dict[str, float]]:
     """Learn, look at every test image, score; with what it took."""
-    detector = Detector(**LEARNT, **settings)  # type: ignore[arg-type]
+    detector = Detector(**LEARNT, **settings)
     start = time.perf_counter()
     detector.fit([sample.image() for sample in category.train])
     fitted = time.perf_counter()
     spent: list[float] = []
 
-    def predict(sample_image: object) -> Prediction:
+    def predict(image: NDArray[np.uint8]) -> Prediction:
         begun = time.perf_counter()
-        prediction = detector.predict(sample_image)  # type: ignore[arg-type]
+        prediction = detector.predict(image)
         spent.append(1000 * (time.perf_counter() - begun))
         return prediction
 

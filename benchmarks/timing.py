@@ -67,7 +67,8 @@ def photograph(size: tuple[int, int], seed: int = 0) -> NDArray[np.uint8]:
     random = np.random.default_rng(seed)
     down, right = np.ogrid[: size[0], : size[1]]
     shapes = 128 + 60 * np.sin(down / 37 + seed)[..., None] * np.cos(right / 53)[..., None] * np.array([1, 0.8, 0.6])
-    return np.clip(shapes + random.normal(0, 6, (*size, 3)), 0, 255).astype(np.uint8)
+    image: NDArray[np.uint8] = np.clip(shapes + random.normal(0, 6, (*size, 3)), 0, 255).astype(np.uint8)
+    return image
 
 
 def write_times(name: str, settings: Mapping[str, object], content: Mapping[str, object], out: Path | None) -> Path:

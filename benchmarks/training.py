@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from tinydefects.detector.teacher import Teacher
 
 SEED, LEARNING_RATE = 115, 1e-4
 ARRIVED = 1.01  # times the loss to be reached
-OURS: dict[str, dict[str, object]] = {
+OURS: dict[str, dict[str, Any]] = {
     "ours": {},
     "ours, bfloat16": {"precision": "bfloat16"},
     "ours, 2048 patches a step": {"patches_per_batch": 2048},
@@ -71,7 +72,7 @@ def options() -> argparse.ArgumentParser:
 
 def measure_published(
     teacher: Teacher, images: Sequence[NDArray[np.uint8]], asked: argparse.Namespace
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Seconds of all epochs, extrapolated from a part of one, and the mean loss of every epoch."""
     wait = waiting_for(asked.device)
     timed = PublishedPipeline(teacher, asked.resolution)
@@ -112,9 +113,9 @@ def measure_ours(
     name: str,
     teacher: Teacher,
     images: Sequence[NDArray[np.uint8]],
-    published: dict[str, object],
+    published: dict[str, Any],
     asked: argparse.Namespace,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Seconds until the published pipeline's last loss, the one pass of the teacher included."""
     settings = OURS[name]
     epochs = asked.epochs if "patches_per_batch" not in settings else math.ceil(asked.epochs / 2)
@@ -130,12 +131,12 @@ def measure_ours(
         epochs=epochs,
         seed=SEED,
         learning_rate=LEARNING_RATE,
-        **settings,  # type: ignore[arg-type]
+        **settings,
     )
     start = time.perf_counter()
     detector.fit(list(images), progress=note)
     after_epochs = [seconds for stage, seconds in ends if stage == "students"]
-    goal = ARRIVED * published["losses"][-1]  # type: ignore[index]
+    goal = ARRIVED * published["losses"][-1]
     arrived = next((number for number, loss in enumerate(detector.losses) if loss <= goal), None)
     seconds = math.nan if arrived is None else after_epochs[arrived]
     return {
@@ -144,7 +145,7 @@ def measure_ours(
         "seconds_all_epochs": after_epochs[-1],
         "epochs_to_loss": None if arrived is None else arrived + 1,
         "seconds_to_loss": seconds,
-        "times_quicker_than_published": published["seconds_extrapolated"] / seconds,  # type: ignore[operator]
+        "times_quicker_than_published": published["seconds_extrapolated"] / seconds,
         "losses": detector.losses,
     }
 

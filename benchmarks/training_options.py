@@ -10,8 +10,8 @@ the patches learnt from, in the epoch whose students are kept. `at prediction` f
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +22,18 @@ from tinydefects.datasets.catalog import load_category
 from tinydefects.detector.detector import Detector
 from tinydefects.detector.features import FeatureCache
 from tinydefects.detector.patch_grid import image_size
+from tinydefects.detector.settings import Precision
 from tinydefects.detector.teacher import Teacher, load_teacher
 from tinydefects.metrics.evaluation import evaluate
 
 FAMILIES = "machined_part,brushed_metal,circuit_board"
 FPR_LIMITS = (0.3, 0.05)
-MIXED = {"patches_per_batch": 2048}
-HALF, QUARTER = {"patch_fraction": 0.5}, {"patch_fraction": 0.25}
-UNTIL_STALLED = {"validation_fraction": 0.125, "patience": 3}
-VARIANTS: tuple[tuple[str, int, dict[str, object]], ...] = (  # epochs, at most
+Settings = dict[str, Any]  # of a detector, by name
+MIXED: Settings = {"patches_per_batch": 2048}
+HALF: Settings = {"patch_fraction": 0.5}
+QUARTER: Settings = {"patch_fraction": 0.25}
+UNTIL_STALLED: Settings = {"validation_fraction": 0.125, "patience": 3}
+VARIANTS: tuple[tuple[str, int, Settings], ...] = (  # epochs, at most
     ("4 images a step", 50, {}),
     ("4 images a step", 20, {}),
     ("4 images a step, half of the patches", 50, HALF),
@@ -70,28 +73,34 @@ def main() -> None:
     print(write_times("training_options", settings, {"fpr_limits": FPR_LIMITS, "rows": rows}, asked.out))
 
 
-def measure(category: Category, teacher: Teacher, folder: Path) -> list[dict[str, object]]:
+def measure(category: Category, teacher: Teacher, folder: Path) -> list[dict[str, Any]]:
     """One row a variant, then one a precision at prediction."""
-    images, rows = [sample.image() for sample in category.train], []
+    images: list[NDArray[np.uint8]] = [sample.image() for sample in category.train]
+    rows: list[dict[str, Any]] = []
     resolution = max(images[0].shape)
     for name, epochs, settings in VARIANTS:
-        detector = Detector(teacher=teacher, resolution=resolution, epochs=epochs, cache_dir=folder / "c", **settings)  # type: ignore[arg-type]
+        detector = Detector(teacher=teacher, resolution=resolution, epochs=epochs, cache_dir=folder / "c", **settings)
         starts: list[float] = []
         detector.fit(images, progress=lambda stage, *_, starts=starts: starts.append(time.process_time()))
         seconds = starts[-1] - starts[len(images) - 1]
         cost = detector.expected_cost(sample.image_path for sample in category.train)
-        found = {"epochs": len(detector.losses), "most_epochs": epochs, "kept_epoch": detector.kept_epoch}
+        found: dict[str, float] = {
+            "epochs": len(detector.losses),
+            "most_epochs": epochs,
+            "kept_epoch": detector.kept_epoch,
+        }
         found |= {"seconds": seconds, "cache_mb": cost.cache_bytes / 1e6}
         found["loss"] = detector.losses[detector.kept_epoch - 1]
         rows.append({"family": category.id, "name": name, **found, **quality(detector, category, folder)})
         if not settings and epochs == VARIANTS[0][1]:
             detector.save(folder / "model")
-    for precision in ("float16", "bfloat16"):
-        rough = Detector.load(folder / "model", teacher=teacher, precision=precision)  # type: ignore[arg-type]
+    at_prediction: tuple[Precision, ...] = ("float16", "bfloat16")
+    for precision in at_prediction:
+        rough = Detector.load(folder / "model", teacher=teacher, precision=precision)
         rows.append({"family": category.id, "name": f"{precision} at prediction", **quality(rough, category, folder)})
-    before: Sequence[float] = rows[0]["image_scores"]  # type: ignore[assignment]
+    before: list[float] = rows[0]["image_scores"]
     for row in rows:
-        after: Sequence[float] = row.pop("image_scores")  # type: ignore[assignment]
+        after: list[float] = row.pop("image_scores")
         row["largest_score_difference"] = max(abs(one - other) for one, other in zip(before, after, strict=True))
     return rows
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tinydefects.audit.audit import Audit, audit_maps, read_audit, write_audit
 from tinydefects.audit.showing import describe_audit, plot_audit
-from tinydefects.benchmark.run_folder import split_digest
+from tinydefects.benchmark.data_digests import split_digest
 from tinydefects.data.predictions import map_path, read_prediction, write_prediction
 from tinydefects.data.sample import Category, Prediction, mean_of_highest
 from tinydefects.datasets.catalog import load_category

@@ -18,7 +18,7 @@ from tinydefects.results.result import describe_run
 RESULT = Path(__file__).resolve().parents[1] / "results" / "mask_loss.json"
 IMAGE_SIZE = (2048, 2448)  # five megapixels
 DIAMETERS_PX = (2.0, 4.0, 8.0, 16.0)
-TWO_PIXELS = {"size": 1024, "n_train": 1, "n_good": 1, "n_defect": 120, "min_area_px": 2, "seed": 0}
+TWO_PIXELS: dict[str, float] = {"size": 1024, "n_train": 1, "n_good": 1, "n_defect": 120, "min_area_px": 2, "seed": 0}
 TWO_PIXELS |= {"max_area_share": 2.2 / 1024**2}
 
 

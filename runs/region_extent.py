@@ -37,7 +37,7 @@ from tinydefects.results.result import describe_run
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "region_extent.json"
 DRAWN = {"size": 256, "n_train": 60, "n_good": 30, "n_defect": 40}
-LEARNT = {"teacher": "builtin", "seed": 0}
+LEARNT: dict[str, Any] = {"teacher": "builtin", "seed": 0}
 PATCH = 8  # of that teacher
 SEED_TO_CHOOSE, SEED_TO_REPORT = 3, 0
 N_DRAWN, N_TILES, N_BOARDS = 40, (120, 60, 90), 90  # to learn from; of tiles also to calibrate with and to test on
@@ -95,8 +95,8 @@ def boards(data: Path) -> Scene:
 
 def write_maps(path: Path, scene: Scene) -> None:
     """Learn, and keep every map with its mask: KIND/NUMBER/map, mask, score, label, part."""
-    detector = Detector(**LEARNT, **scene.told).fit(scene.learn, progress=False)
-    arrays = {}
+    detector = Detector(**(LEARNT | scene.told)).fit(scene.learn, progress=False)
+    arrays: dict[str, Any] = {}
     for kind, samples in (("calibrate", scene.calibrate), ("test", scene.test)):
         for number, sample in enumerate(samples):
             prediction, name = detector.predict(sample), f"{kind}/{number}"
@@ -115,7 +115,7 @@ def calibrated(stored: Mapping[str, NDArray[Any]], resolution: int, rule: tuple[
     """What the good parts give under a rule."""
     quantile, is_half = rule
     grids = DetectorSettings(resolution=resolution)
-    good = []
+    good: list[GoodPhotograph] = []
     while f"calibrate/{len(good)}/map" in stored:
         name = f"calibrate/{len(good)}"
         anomaly_map, score = stored[f"{name}/map"], float(stored[f"{name}/score"])

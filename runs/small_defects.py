@@ -32,8 +32,8 @@ FAMILIES = ("machined_part", "woven_fabric")
 SIDE = 320
 COUNTS = {"n_train": 12, "n_good": 20, "n_defect": 36}
 DRAWN = {"size": SIDE, "min_area_px": 1, "max_area_share": 0.005, "seed": 1, **COUNTS}
-LEARNT = {"teacher": "builtin", "seed": 0}
-INPUTS: dict[str, dict[str, object]] = {
+LEARNT: dict[str, Any] = {"teacher": "builtin", "seed": 0}
+INPUTS: dict[str, dict[str, Any]] = {
     "a quarter of its size": {"resolution": SIDE // 4},
     "half its size": {"resolution": SIDE // 2},
     "its own size": {"resolution": "native"},
@@ -46,9 +46,9 @@ EDGES_PX = (0, 2, 4, 8, 16, 32)
 SCORES = {"highest pixel": 0.0, "mean of the highest 0.1 %": 0.001, "of the highest 1 %": 0.01, "of all": 1.0}
 
 
-def judge(category: Category, told: dict[str, object]) -> dict[str, Any]:
+def judge(category: Category, told: dict[str, Any]) -> dict[str, Any]:
     """Learn, look at every test photograph, and what was found of each defect."""
-    detector = Detector(**LEARNT, **told).fit(category.train, progress=False)  # type: ignore[arg-type]
+    detector = Detector(**LEARNT, **told).fit(category.train, progress=False)
     labels: list[bool] = []
     scores: dict[str, list[float]] = {name: [] for name in SCORES}
 

@@ -222,7 +222,7 @@ def profiles_table() -> str:
     measured, source_line = benchmark(GPU_PASSES)
     lines = ["| one pass | kernels | ms in all | any running | gaps | longest |", "|---|---|---|---|---|---|"]
     for one in measured["profiles"]:
-        longest = one["longest"][0] if one["longest"] else {"name": "–", "ms": 0.0}
+        longest: dict[str, Any] = one["longest"][0] if one["longest"] else {"name": "–", "ms": 0.0}
         times = [f"{one[f'{name}_ms']:.2f}" for name in ("span", "busy", "gaps")]
         cells = [f"{one['images']} a pass, {one['road']}", f"{one['n']:,}", *times]
         lines.append("| " + " | ".join([*cells, f"`{longest['name'][:40]}` {longest['ms']:.2f} ms"]) + " |")
@@ -388,30 +388,28 @@ def when_measured(table: Callable[[], str]) -> Callable[[], str]:
     return make
 
 
-SPEED_TABLES: dict[str, Callable[[], str]] = {
-    name: when_measured(table)
-    for name, table in {
-        "scaling_measured": scaling_measured_table,
-        "service": service_table,
-        "scaling_benchmark": partial(scaling_plan_table, "benchmark"),
-        "scaling_day": partial(scaling_plan_table, "day"),
-        "inference": inference_table,
-        "stages": stages_table,
-        "training": partial(training_table, "training", "training_1036"),
-        "inference_gpu": partial(inference_table, "inference_cuda"),
-        "stages_gpu": partial(stages_table, "inference_cuda"),
-        "passes_gpu": passes_table,
-        "profiles_gpu": profiles_table,
-        "aims_gpu": aims_table,
-        "training_gpu": partial(training_table, "training_cuda", "training_1036_cuda"),
-        "training_options": training_options_table,
-        "growth": growth_table,
-        "efforts": efforts_table,
-        "tiling": tiling_table,
-        "stride": stride_table,
-        "export": export_table,
-        "export_accuracy": export_accuracy_table,
-        "scoring": scoring_table,
-        "coverage": coverage_table,
-    }.items()
+TABLES: dict[str, Callable[[], str]] = {
+    "scaling_measured": scaling_measured_table,
+    "service": service_table,
+    "scaling_benchmark": partial(scaling_plan_table, "benchmark"),
+    "scaling_day": partial(scaling_plan_table, "day"),
+    "inference": inference_table,
+    "stages": stages_table,
+    "training": partial(training_table, "training", "training_1036"),
+    "inference_gpu": partial(inference_table, "inference_cuda"),
+    "stages_gpu": partial(stages_table, "inference_cuda"),
+    "passes_gpu": passes_table,
+    "profiles_gpu": profiles_table,
+    "aims_gpu": aims_table,
+    "training_gpu": partial(training_table, "training_cuda", "training_1036_cuda"),
+    "training_options": training_options_table,
+    "growth": growth_table,
+    "efforts": efforts_table,
+    "tiling": tiling_table,
+    "stride": stride_table,
+    "export": export_table,
+    "export_accuracy": export_accuracy_table,
+    "scoring": scoring_table,
+    "coverage": coverage_table,
 }
+SPEED_TABLES = {name: when_measured(table) for name, table in TABLES.items()}

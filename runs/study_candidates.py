@@ -156,7 +156,7 @@ def _with_contrast(picture: Picture, how: str, contrast: Map, seen: Sequence[Ten
     drawn = picture.anomaly_map / np.quantile(_flat(seen), 0.99)
     beside = local_contrast(picture.image) / np.quantile(contrast, 0.99)
     if how == "maximum":
-        return np.maximum(drawn, beside)
+        return np.asarray(np.maximum(drawn, beside))
     if how == "product":
         return np.asarray(drawn * (1 + beside))
     return np.asarray(drawn + beside * (1 / 3 if how.endswith("third") else 1))

@@ -6,6 +6,7 @@ minutes on two processor cores; a family whose result of these settings is there
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from tinydefects.datasets.catalog import list_categories, load_category
 from tinydefects.detector.detector import Detector
@@ -14,7 +15,7 @@ from tinydefects.results.result import Result, describe_run, read_result, write_
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "synthetic"
 DRAWN = {"size": 384, "n_train": 16, "n_good": 16, "n_defect": 21, "min_area_px": 25, "seed": 0}
-LEARNT = {"teacher": "builtin", "resolution": 384, "seed": 0}
+LEARNT: dict[str, Any] = {"teacher": "builtin", "resolution": 384, "seed": 0}
 
 
 def run(address: str, data: Path) -> Result:

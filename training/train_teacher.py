@@ -158,7 +158,7 @@ class Trainer:
         self.arguments = arguments
         self.model = build_builtin_vit().to(arguments.device)
         self.heads = Heads(EMBED_DIM, len(KINDS)).to(arguments.device)
-        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)  # type: ignore[no-untyped-call]
+        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
         self.optimisers = self._optimisers()
         changes = (item.split("=") for item in arguments.weights.split(",") if item)
         self.weights = Weights(**{name: float(value) for name, value in changes})
@@ -196,7 +196,7 @@ class Trainer:
         loss, parts = objective(earlier.float(), later.float(), self.heads, batch, self.weights)
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_([*self.model.parameters(), *self.heads.parameters()], 1.0)
         for optimiser in self.optimisers:
             optimiser.step()

@@ -56,7 +56,7 @@ def _why_no_cuda(device: object) -> str:
         return ""
     import torch
 
-    is_built: bool = torch.backends.cuda.is_built()  # type: ignore[no-untyped-call]
+    is_built: bool = torch.backends.cuda.is_built()
     return "" if is_built else " (this torch is built without CUDA)"
 
 

@@ -48,9 +48,9 @@ def _repair_torchvision() -> None:
 def _declare_operators() -> None:
     import torch
 
-    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    library = torch.library.Library("torchvision", "FRAGMENT")
     for operator in ("nms", "qnms"):
-        library.define(operator + _SCHEMA)  # type: ignore[no-untyped-call]
+        library.define(operator + _SCHEMA)
     _keep_alive.append(library)
 
 

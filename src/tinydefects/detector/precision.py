@@ -44,7 +44,7 @@ def arithmetic(precision: Precision, device: str) -> Iterator[None]:
 @cache
 def onednn_is_exact() -> bool:
     """Whether float32 products through oneDNN are float32 on this processor; tried once, a few milliseconds."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if not torch.backends.mkldnn.is_available():
         return False
     generator = torch.Generator().manual_seed(0)
     left, right = torch.randn(2, 512, 512, generator=generator)

@@ -150,7 +150,7 @@ def _step(students: StudentPair, optimizer: torch.optim.Optimizer, batch: Batch,
     with _beside_students(precision, earlier):
         loss = pair_loss(earlier, later, *students.expectations(earlier, later, precision))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     return loss.detach()
 

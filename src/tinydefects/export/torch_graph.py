@@ -191,7 +191,7 @@ def _bicubic(old: int, new: int) -> Tensor:
     """Weights (1, new, old) of antialiased bicubic interpolation, as `F.interpolate(antialias=True)` has them."""
     step = old / new
     position = (torch.arange(new, dtype=torch.float32)[:, None] + 0.5) * step
-    distance = (torch.arange(old, dtype=torch.float32)[None] + 0.5 - position) / torch.sym_max(step, 1.0)  # type: ignore[no-untyped-call]
+    distance = (torch.arange(old, dtype=torch.float32)[None] + 0.5 - position) / torch.sym_max(step, 1.0)
     weights = _cubic(distance.abs())
     return (weights / weights.sum(dim=1, keepdim=True))[None]
 

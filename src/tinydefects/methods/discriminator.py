@@ -71,7 +71,7 @@ class DiscriminatorScorer:
             adapted = adaptor(drawn.to(self._device))
             outputs = head(torch.cat([adapted, adapted + noise.to(self._device)]))[:, 0]
             optimiser.zero_grad()
-            separation_loss(*outputs.split(options.patches)).backward()  # type: ignore[no-untyped-call]
+            separation_loss(*outputs.split(options.patches)).backward()
             optimiser.step()
         self._network.eval()
 

@@ -1,4 +1,4 @@
-"""How often a90/95 at a contrast lies above the true a90: python benchmarks/detectability_surface.py [EXPERIMENTS]
+"""How often a90/95 at a contrast lies above the true a90: python benchmarks/surface_coverage.py [EXPERIMENTS]
 
 As detectability.py, with a true POD that is logistic in the logs of diameter and contrast. A nan (beyond the range, or
 no fit) promises nothing and so counts as holding; its share is shown.
