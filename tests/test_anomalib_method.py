@@ -20,10 +20,12 @@ from method_samples import samples_of
 from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Sample
 from tinydefects.detector.networks import load_timm
+from tinydefects.detector.students import StudentPair
 from tinydefects.errors import MissingExtraError, ScoreError, TinyDefectsError, TrainingError
 from tinydefects.methods.anomalib_library import load_models, own_chance
 from tinydefects.methods.anomalib_method import AnomalibMethod, AnomalibOptions, BatchesOfOneSize
 from tinydefects.methods.catalog import parse_method
+from tinydefects.methods.discriminator import untrained
 from tinydefects.methods.known_methods import ANOMALIB_MODELS, NO_MAP, NOT_FROM_NORMALS, AnomalibModel
 from tinydefects.methods.method import MethodInputs
 
@@ -297,6 +299,30 @@ def test_what_is_drawn_depends_on_the_seed_alone():
     torch.rand(3)
     assert drawn(0) == first
     assert all(one != other for one, other in zip(drawn(1), first, strict=True))
+
+
+def test_the_generator_of_an_mps_device_is_left_as_it_was(monkeypatch):
+    """Of no real one: a generator stands in for that of the device, behind the functions by which torch reaches it."""
+    generator = torch.Generator().manual_seed(7)
+    for name, of_mps in (
+        ("get_rng_state", generator.get_state),
+        ("set_rng_state", generator.set_state),
+        ("manual_seed", generator.manual_seed),
+    ):
+        monkeypatch.setattr(torch.mps, name, of_mps)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+
+    def drawn(seed: int, device: str) -> float:
+        with own_chance(seed, device):
+            return torch.rand(1, generator=generator).item()
+
+    before = generator.get_state()
+    assert drawn(0, "mps") == drawn(0, "mps") != drawn(1, "mps")
+    drawn(2, "cpu")  # seeds it as well
+    assert torch.equal(generator.get_state(), before)
+    untrained(4, 4, seed=3)
+    StudentPair(4, seed=3)
+    assert torch.equal(generator.get_state(), before)
 
 
 @pytest.mark.slow

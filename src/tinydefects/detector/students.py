@@ -47,13 +47,13 @@ class Student(nn.Module):
 class StudentPair(nn.Module):
     """The forward student (earlier to later block) and the backward student, for features of `dim` channels.
 
-    The same seed gives the same initial weights; 115 gives the published ones. The global generator is left alone.
+    The same seed gives the same initial weights; 115 gives the published ones. The global generators are left alone.
     """
 
     def __init__(self, dim: int, *, seed: int = 0) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # the processor's; `torch.manual_seed` would seed every device
             self.to_earlier = Student(dim, dim)
             self.to_later = Student(dim, dim)
 

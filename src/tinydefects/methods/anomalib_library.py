@@ -85,16 +85,23 @@ def at_work(*, weights: str | None, pre_trained: bool, seed: int, device: str) -
 
 @contextmanager
 def own_chance(seed: int, device: str) -> Iterator[None]:
-    """The generators of Python, numpy and torch start from `seed` in the block and are as they were after it."""
+    """The generators of Python, numpy and torch start from `seed` in the block and are as they were after it.
+
+    Those of all devices: torch seeds them together, whichever one is worked on.
+    """
     python, arrays = random.getstate(), np.random.get_state()
-    graphics_cards = [torch.device(device).index or 0] if device.startswith("cuda") else []
+    has_cards = device.startswith("cuda") or torch.cuda.is_initialized()
+    cards = range(torch.cuda.device_count()) if has_cards else ()
+    of_mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None  # `fork_rng` cannot
     try:
-        with torch.random.fork_rng(devices=graphics_cards):
+        with torch.random.fork_rng(devices=cards):
             seed_all(seed)
             yield
     finally:
         random.setstate(python)
         np.random.set_state(arrays)
+        if of_mps is not None:
+            torch.mps.set_rng_state(of_mps)
 
 
 def fetch_nothing_later(model: Any, *, weights: str | None, pre_trained: bool) -> None:  # noqa: ANN401

@@ -87,9 +87,9 @@ class DiscriminatorScorer:
 
 
 def untrained(dim: int, hidden: int, *, seed: int) -> nn.Sequential:
-    """Adaptor, (N, dim) to (N, dim), and head, (N, dim) to (N, 1); the global generator is left alone."""
+    """Adaptor, (N, dim) to (N, dim), and head, (N, dim) to (N, 1); the global generators are left alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the processor's; `torch.manual_seed` would seed every device
         adaptor, first, last = nn.Linear(dim, dim, bias=False), nn.Linear(dim, hidden), nn.Linear(hidden, 1, bias=False)
         nn.init.xavier_normal_(adaptor.weight)
     return nn.Sequential(adaptor, nn.Sequential(first, nn.BatchNorm1d(hidden), nn.ReLU(), last))
