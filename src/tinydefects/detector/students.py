@@ -122,9 +122,10 @@ def train_students(
         # A finite loss can hide an infinite gradient: the weights that are kept are looked at, too.
         if not math.isfinite(losses[step - 1]) or not _is_finite(students):
             students.load_state_dict(last_good)
+            kept = f"the students of epoch {epoch - 1} are kept" if epoch > 1 else "no epoch was finished"
             raise TrainingError(
-                f"epoch {epoch}, step {step}: the loss is {losses[step - 1]:.4g} and training cannot go on; the "
-                f"students of epoch {epoch - 1} are kept: lower learning_rate (now {learning_rate:g}) and fit again"
+                f"epoch {epoch}, step {step}: the loss is {losses[step - 1]:.4g} and training cannot go on; {kept}: "
+                f"lower learning_rate (now {learning_rate:g}) and fit again"
             )
         yield losses
         if steps is not None:
