@@ -97,7 +97,7 @@ class PositionGaussianScorer:
             if features.shape != total.shape:
                 raise TrainingError(
                     f"per_position=true compares the same place of aligned images, but these are {tuple(shape)} and "
-                    f"{features.shape[:2]} patches; leave it out"
+                    f"{features.shape[:2]} patches; leave per_position out"
                 )
             total += features
             for row, patches in enumerate(features):
@@ -116,7 +116,7 @@ class PositionGaussianScorer:
         if features.shape[1:3] != self._mean.shape[:2]:
             raise TinyDefectsError(
                 f"per_position=true learnt images of {self._mean.shape[:2]} patches, this one has "
-                f"{features.shape[1:3]}; leave it out"
+                f"{features.shape[1:3]}; leave per_position out"
             )
         centred = features - self._mean
         squared = ((centred[..., None, :] @ self._precision)[..., 0, :] * centred).sum(axis=-1)
