@@ -92,7 +92,7 @@ def limited_threads(n_threads: int) -> Iterator[None]:
 
 
 def seed_all(seed: int) -> None:
-    """Seed the global generators, for libraries that draw from them; our own code passes its seeds on."""
+    """Seed the global generators, those of all devices, for libraries that draw from them; our own code does not."""
     import torch
 
     random.seed(seed)
