@@ -2,6 +2,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -476,10 +477,18 @@ def test_only_the_default_of_0_1_and_the_published_preset_blur_a_map():
         assert now.sum() == pytest.approx(before.sum(), rel=1e-3)
 
 
-def test_as_published_an_image_below_1000_pixels_has_no_score():
-    assert math.isnan(image_score(np.ones((30, 33), np.float32), preset="published"))
-    with pytest.raises(ScoreError):
-        fitted(preset="published", epochs=1).predict(textures((30, 33))[0])
+def test_as_published_an_image_below_1000_pixels_has_no_score(tmp_path):
+    """There it is nan: the mean of no pixel."""
+    said = "30 x 33 px, and the preset published has no score for an image below 1,000 pixels: take the preset default"
+    with pytest.raises(ScoreError, match=f"^the image: {said}"):
+        image_score(np.ones((30, 33), np.float32), preset="published")
+    detector = fitted(preset="published", epochs=1)
+    with pytest.raises(ScoreError, match=f"^image 1 of those given, counted from 0: {said}"):
+        list(detector.predict_many(textures((30, 40), (30, 33))))
+    small = tmp_path / "small.png"
+    write_png(small, textures((30, 33))[0])
+    with pytest.raises(ScoreError, match=f"^{re.escape(str(small))}: {said}"):
+        detector.predict(small)
 
 
 def test_the_preset_decides_the_geometry_and_nothing_pads_to_a_square_by_default():

@@ -19,6 +19,7 @@ from tinydefects.detector.patch_grid import IMAGENET_MEAN, IMAGENET_STD, PatchGr
 from tinydefects.detector.settings import image_score
 from tinydefects.detector.students import Student, StudentPair, disagreement, train_students
 from tinydefects.detector.teacher import Teacher, load_teacher
+from tinydefects.errors import ScoreError
 
 GOLDENS = Path(__file__).resolve().parents[2] / "shared" / "goldens"
 SMALL = np.load(Path(__file__).parent / "goldens" / "fbft_small.npz")
@@ -127,8 +128,13 @@ def test_features_become_the_published_map_and_score(path):
         grid = PatchGrid.published(tuple(size), patch=14, resolution=14 * side, canvas_px=int(arrays["max_hw"]))
         anomaly_map = grid.to_image(patch_scores)
         np.testing.assert_allclose(anomaly_map, arrays[f"map_{index}"], atol=1e-5, rtol=0)
-        score = image_score(anomaly_map, preset="published")
-        np.testing.assert_allclose(score, arrays["image_scores"][index], atol=1e-5, rtol=0, equal_nan=True)
+        published = arrays["image_scores"][index]
+        if np.isnan(published):
+            with pytest.raises(ScoreError, match="below 1,000 pixels"):
+                image_score(anomaly_map, preset="published")
+        else:
+            score = image_score(anomaly_map, preset="published")
+            np.testing.assert_allclose(score, published, atol=1e-5, rtol=0)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What every method of the benchmark must do, whichever it is."""
 
+import re
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -17,7 +18,7 @@ from tinydefects.data.pixels import write_png
 from tinydefects.data.sample import Prediction, Sample, mean_of_highest
 from tinydefects.detector.settings import DetectorSettings
 from tinydefects.detector.teacher import freeze_teacher, load_teacher
-from tinydefects.errors import MissingExtraError, TinyDefectsError, TrainingError
+from tinydefects.errors import MissingExtraError, ScoreError, TinyDefectsError, TrainingError
 from tinydefects.methods.catalog import METHODS, parse_method
 from tinydefects.methods.method import STAGES, Method, MethodInputs, StageClock, read_settings
 from tinydefects.methods.patches import PatchSource
@@ -67,6 +68,23 @@ def test_a_red_spot_is_the_highest_place_of_the_map_and_raises_the_score(name, t
     assert 12 <= row < 28
     assert 36 <= column < 52
     assert unlike.score > like.score
+
+
+@every_peer
+@pytest.mark.parametrize("learnt", ["one pixel", "all sizes", "one colour"])
+def test_images_of_odd_sizes_give_maps_of_their_own_size_or_a_line_that_names_them(name, learnt, tmp_path):
+    sizes = [(1, 1), (1, 400), (2, 200), (3, 3), (48, 64)]
+    *tiny, usual = samples_of(tmp_path, *sizes)
+    write_png(usual.image_path, np.full((48, 64, 3), 90, np.uint8))
+    peer = make(TEXTS[name], tmp_path)
+    peer.fit({"one pixel": tiny[:1], "all sizes": [*tiny, usual], "one colour": [usual]}[learnt])
+    for sample, size in zip([*tiny, usual], sizes, strict=True):
+        if name == "fbft_published" and sample in tiny:
+            with pytest.raises(ScoreError, match=f"^{re.escape(str(sample.image_path))}: .*take the preset default"):
+                peer.predict([sample])
+        else:
+            (prediction,) = peer.predict([sample])  # which would refuse what is not finite
+            assert prediction.anomaly_map.shape == size
 
 
 @every_peer

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, require_channels
+from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, file_of, require_channels
 from tinydefects.data.leftovers import tell
 from tinydefects.data.map_files import pixels_sha256
 from tinydefects.data.sample import Prediction
@@ -21,7 +21,7 @@ from tinydefects.decisions.calibration import (
 from tinydefects.decisions.decision import Decision
 from tinydefects.decisions.drift import picture_statistics
 from tinydefects.detector.patch_grid import PatchGrid, Size, image_size
-from tinydefects.detector.settings import DetectorSettings
+from tinydefects.detector.settings import DetectorSettings, Preset, require_scored
 from tinydefects.errors import DatasetError, NotFittedError
 from tinydefects.progress import Report, reporting
 
@@ -103,6 +103,19 @@ class Deciding:
         require_channels(channels)
         pixels = GivenImage(image, self.settings.image_bits, channels).read()
         return thresholds.decide(self.predict(pixels), pixel_pitch_mm)
+
+
+def read_scored(given: GivenImage, preset: Preset) -> NDArray[np.uint8]:
+    """The pixels (H, W, 3) of an image that the preset has a score for.
+
+    Raises:
+        ImageReadError: it is no image.
+        ScoreError: the preset has none, see `require_scored`; the message names the file, or the place of the image.
+    """
+    image = given.read()
+    place = "the image" if given.place is None else f"image {given.place} of those given, counted from 0"
+    require_scored(image_size(image), preset=preset, name=str(file_of(given.image) or place))
+    return image
 
 
 def require_calibration(calibration: Calibration | None, source: object = "this detector") -> Calibration:

@@ -20,10 +20,11 @@ from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, req
 from tinydefects.data.pixels import read_size
 from tinydefects.data.read_ahead import THREADS, read_ahead
 from tinydefects.data.sample import Prediction
+from tinydefects.data.walk import counted
 from tinydefects.decisions.calibrating import calibrate
 from tinydefects.decisions.calibration import CalibrationSettings
 from tinydefects.detector.cross_fit import deal, score_unseen
-from tinydefects.detector.deciding import Deciding, learnt_of, stored_calibration
+from tinydefects.detector.deciding import Deciding, learnt_of, read_scored, stored_calibration
 from tinydefects.detector.devices import CPU, require_device
 from tinydefects.detector.features import FeatureCache
 from tinydefects.detector.learnt import FEATURES_FOLDER, Learnt, LearntPhotograph, Unseen
@@ -97,7 +98,7 @@ class Detector(Deciding):
         self.learnt: frozenset[str] = frozenset()  # digests of the photographs it has learnt from, see `deciding`
         self.photographs: list[LearntPhotograph] = []  # given to the last fit
         self.unseen: Unseen | None = None  # how it took thresholds
-        self.n_resumed = 0  # of them, those whose features an earlier fit had left in the cache
+        self.n_resumed = 0  # of these photographs, those whose features an earlier fit had left in the cache
         given = teacher if isinstance(teacher, Teacher) else None
         self._teacher = given and self._prepared(given)
         self._students: StudentPair | None = None
@@ -111,9 +112,7 @@ class Detector(Deciding):
             told.append(f"preset={settings.preset!r}")
         state = "not fitted"
         if self._students is not None:
-            n_epochs = len(self.losses)
-            images = f"{self.n_images} image{'s' * (self.n_images != 1)}"
-            state = f"fitted on {images}, {n_epochs} epoch{'s' * (n_epochs != 1)}"
+            state = f"fitted on {counted('image', self.n_images)}, {counted('epoch', len(self.losses))}"
         return f"Detector({', '.join(told)}): {state}"
 
     @property
@@ -213,7 +212,7 @@ class Detector(Deciding):
 
         Raises:
             ImageReadError: it is no image, or has 16-bit values beyond `image_bits`.
-            NotFittedError, TinyDefectsError: as `predict_many`.
+            NotFittedError, ScoreError, TinyDefectsError: as `predict_many`.
         """
         require_channels(channels)
         given = GivenImage(image, self.settings.image_bits, channels)
@@ -233,6 +232,7 @@ class Detector(Deciding):
         Raises:
             ImageReadError: one is no image, after the predictions of those before it; or all are a single one.
             NotFittedError: there are no students yet.
+            ScoreError: in the preset `published`, an image has fewer than 1,000 pixels.
             TinyDefectsError: `batch_size` is below 1, or a batch does not fit into the memory of the GPU.
         """
         given = Images(images, bits=self.settings.image_bits, channels=channels)
@@ -375,7 +375,7 @@ class Detector(Deciding):
 
     def _inputs(self, given: GivenImage) -> tuple[Mosaic, Iterator[NDArray[np.uint8]]]:
         """The input of every pass; the first one, for which the image is read and resized, at once."""
-        image = given.read()
+        image = read_scored(given, self.settings.preset)
         plan = self.passes(image_size(image))
         inputs = (grid.to_pixels(pixels) for pixels, grid in plan.views(image))
         return Mosaic(plan), itertools.chain([next(inputs)], inputs)

@@ -3,7 +3,6 @@
 Without torch: commands and exported detectors read it, too.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, Self
@@ -27,7 +26,7 @@ from tinydefects.data.json_files import first_fault
 from tinydefects.data.sample import mean_of_highest, n_scored
 from tinydefects.detector.passes import PassPlan, plan_passes
 from tinydefects.detector.patch_grid import Blur, PatchGrid, Size
-from tinydefects.errors import TinyDefectsError
+from tinydefects.errors import ScoreError, TinyDefectsError
 from tinydefects.limits import MOST_PIXELS
 
 Preset = Literal["default", "v0.1", "published"]
@@ -343,10 +342,27 @@ class DetectorSettings(BaseModel):
         return plan_passes(self.grid(size, patch=patch), tile=self.tile, overlap=self.overlap, stride=self.stride)
 
 
+def require_scored(size: Size, *, preset: Preset, name: str = "the image") -> None:
+    """Raise a ScoreError that begins with `name` if the preset has no score for an image of (H, W) pixels.
+
+    As published, it is the mean of 0.1 % of the pixels: below 1,000 of them, of none.
+    """
+    height, width = size
+    if preset == "published" and not n_scored(height * width):
+        raise ScoreError(
+            f"{name}: {height} x {width} px, and the preset published has no score for an image below 1,000 pixels: "
+            "take the preset default (fbft as a method), or leave the image out"
+        )
+
+
 def image_score(anomaly_map: NDArray[np.float32], *, preset: Preset = "default") -> float:
-    """Mean of the highest 0.1 % of an (H, W) map, at least one pixel; as published nan below 1000 pixels."""
-    if preset == "published" and not n_scored(anomaly_map.size):
-        return math.nan
+    """Mean of the highest 0.1 % of an (H, W) map, at least one pixel.
+
+    Raises:
+        ScoreError: see `require_scored`.
+    """
+    height, width = anomaly_map.shape
+    require_scored((height, width), preset=preset)
     return mean_of_highest(anomaly_map)
 
 

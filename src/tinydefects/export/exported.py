@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, require_channels
 from tinydefects.data.sample import Prediction
 from tinydefects.data.walk import EXPORT_FILE
-from tinydefects.detector.deciding import Deciding, stored_calibration
+from tinydefects.detector.deciding import Deciding, read_scored, stored_calibration
 from tinydefects.detector.model_file import read_detector
 from tinydefects.detector.patch_grid import PatchGrid, Size, image_size
 from tinydefects.detector.settings import DetectorSettings, colour_scale, image_score
@@ -109,7 +109,7 @@ class ExportedDetector(Deciding):
         return map(self._predict, Images(images, bits=self.settings.image_bits, channels=channels).given())
 
     def _predict(self, given: GivenImage) -> Prediction:
-        image = given.read()
+        image = read_scored(given, self.settings.preset)
         size = image_size(image)
         if self.interface.image_size is None:
             return self._predict_any_size(image)

@@ -15,7 +15,7 @@ from tinydefects.data.sample import Prediction, Sample
 from tinydefects.detector.features import FeatureCache, FeatureFormat
 from tinydefects.detector.passes import Mosaic, PassPlan
 from tinydefects.detector.patch_grid import Size, image_size
-from tinydefects.detector.settings import DetectorSettings, image_score
+from tinydefects.detector.settings import DetectorSettings, image_score, require_scored
 from tinydefects.errors import TrainingError
 from tinydefects.methods.method import INPUT, MethodInputs, read_settings
 
@@ -106,13 +106,16 @@ class PatchSource:
         """One prediction a sample, in their order; `score` makes patch scores (B, h, w) of features (B, h, w, C).
 
         Features are those of one pass over one image; while the clock runs, over all images of one size.
+
+        Raises:
+            ScoreError: in the preset `published`, an image has fewer than 1,000 pixels.
         """
         mosaics = self._computed(samples, score) if self.clock.running else self._looked_up(samples, score)
         return [self._prediction(mosaic) for mosaic in mosaics]
 
     def _looked_up(self, samples: Sequence[Sample], score: Score) -> Iterator[Mosaic]:
         for sample in samples:
-            image = sample.image()
+            image = self._image(sample)
             mosaic = Mosaic(self._plan(image))
             for number, (pixels, grid) in enumerate(mosaic.plan.views(image)):
                 mosaic.add(number, score(self._scored.read(pixels, grid))[0])
@@ -120,7 +123,7 @@ class PatchSource:
 
     def _computed(self, samples: Sequence[Sample], score: Score) -> list[Mosaic]:
         with self.clock("decode"):
-            images = [sample.image() for sample in samples]
+            images = [self._image(sample) for sample in samples]
         mosaics = [Mosaic(self._plan(image)) for image in images]
         for size in dict.fromkeys(image_size(image) for image in images):
             places = [place for place, image in enumerate(images) if image_size(image) == size]
@@ -140,6 +143,11 @@ class PatchSource:
         with self.clock("map"):
             anomaly_map = mosaic.plan.grid.to_image(mosaic.scores, stride=self.settings.stride)
             return Prediction(anomaly_map, image_score(anomaly_map, preset=self.settings.preset))
+
+    def _image(self, sample: Sample) -> NDArray[np.uint8]:
+        image = sample.image()
+        require_scored(image_size(image), preset=self.settings.preset, name=str(sample.image_path))
+        return image
 
     def _plan(self, image: NDArray[np.uint8]) -> PassPlan:
         return self.settings.passes(image_size(image), patch=self.teacher.patch_size)
