@@ -112,6 +112,15 @@ def test_what_cannot_be_undone_is_refused(preprocess):
         learn_geometry(preprocess, IMAGE)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1)])
+def test_an_image_of_one_pixel_across_is_refused_and_two_come_back(size):
+    with pytest.raises(TinyDefectsError, match=f"^an image of {size[0]} x {size[1]} pixels is too thin"):
+        learn_geometry(squeezed, size)
+    geometry = learn_geometry(squeezed, (2, 200))
+    halves = np.repeat(np.array([[0.0], [1.0]], np.float32), 128, axis=0).repeat(128, axis=1)
+    np.testing.assert_allclose(geometry.to_image(halves), np.repeat([[0.0], [1.0]], 200, axis=1), atol=1e-6)
+
+
 def test_a_map_that_is_none_is_refused():
     with pytest.raises(ResolutionMismatchError, match=r"this one is \(1, 4, 4\)"):
         learn_geometry(squeezed, IMAGE).to_image(np.zeros((1, 4, 4), np.float32))

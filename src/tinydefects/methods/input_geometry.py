@@ -64,8 +64,14 @@ def learn_geometry(preprocess: Callable[[Pixels], Pixels], image_size: Size) -> 
     """From preprocessing of (3, H, W) float32 in [0, 1] to (3, h, w), which may also change each channel's values.
 
     Raises:
-        TinyDefectsError: it does more than scaling, cropping and padding along the axes.
+        TinyDefectsError: it does more than scaling, cropping and padding along the axes, or the image is one pixel high
+            or wide, where a ramp has no slope.
     """
+    if 1 in image_size:
+        raise TinyDefectsError(
+            f"an image of {image_size[0]} x {image_size[1]} pixels is too thin to tell where preprocessing puts it: "
+            "leave it out, or choose a method of this package"
+        )
     black = preprocess(np.zeros((3, *image_size), np.float32))[0]
     gain = preprocess(np.ones((3, *image_size), np.float32))[0] - black
     seen = np.abs(gain) > 0.5 * np.abs(gain).max()  # elsewhere it is padded
