@@ -1,6 +1,12 @@
+import hashlib
+import shutil
+
 import pytest
 
-from dataset_trees import draw, draw_all
+from dataset_trees import draw, draw_all, draw_loco
+from tinydefects.benchmark.data_digests import changed_files, digest_data, split_digest
+from tinydefects.data.map_files import describe_sample
+from tinydefects.data.mask_checks import check_masks
 from tinydefects.datasets.mvtec import load_mvtec_ad, load_mvtec_ad2, load_mvtec_loco
 from tinydefects.errors import DatasetError
 
@@ -137,3 +143,31 @@ def test_mvtec_loco_without_the_mask_folder_of_an_image_is_incomplete(mvtec_loco
     folder.rmdir()
     with pytest.raises(DatasetError, match=expected):
         load_mvtec_loco("breakfast_box", root=mvtec_loco)
+
+
+def test_other_saturations_of_mvtec_loco_are_other_data(tmp_path):
+    """They decide sPRO; no image and no mask changes with them."""
+    part = draw_loco(tmp_path / "mvtec_loco" / "pushpins")
+    shutil.copytree(part / "ground_truth/logical_anomalies/0", part / "ground_truth/logical_anomalies/1")
+    draw(part / "test/logical_anomalies/1.png")
+    stored = digest_data(load_mvtec_loco("pushpins", root=tmp_path))
+    config = part / "defects_config.json"
+    config.write_text(config.read_text().replace("0.45", "0.9"))
+    now = load_mvtec_loco("pushpins", root=tmp_path)
+    assert split_digest(now) != stored.split
+    assert changed_files(now, stored) == [f"{config}: is not the file that the results were made with"]
+    assert split_digest(check_masks(now).category) == split_digest(now)  # also where masks are remembered
+    config.unlink()
+    lines = changed_files(load_mvtec_loco("pushpins", root=tmp_path), stored)
+    assert len(lines) == 2
+    assert all("mask rule or saturations are not what the results were made with" in line for line in lines)
+
+
+def test_what_has_no_saturations_keeps_the_digest_it_had(mvtec_ad, tmp_path):
+    """Results of other datasets, and of copies of MVTec LOCO without the file, hold those of earlier versions."""
+    part = draw_loco(tmp_path / "mvtec_loco" / "pushpins")
+    (part / "defects_config.json").unlink()
+    for sample in (*load_mvtec_ad("screw", root=mvtec_ad).test, *load_mvtec_loco("pushpins", root=tmp_path).test):
+        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (sample.image_path, *sample.mask_paths)]
+        facts = (sample.id, sample.label, sample.group, sample.mask_rule, [])
+        assert describe_sample(sample) == f"{facts} {digests}\n"

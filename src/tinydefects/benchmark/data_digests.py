@@ -1,5 +1,8 @@
 """Which images and masks the results of a category are of: one digest in each result, and a line a sample beside them.
 
+What else decides the truth, such as the saturations of MVTec LOCO, counts as a mask does (`Sample.truth_files`); lists
+of splits and labels count by what they make of each sample.
+
 The digest says whether anything has changed since, the lines say what. They lie in `<category>/data.json` below the
 folder of results; results of earlier versions have the digest alone.
 """
@@ -27,7 +30,7 @@ class DataDigests(BaseModel):
 
     Attributes:
         split: sha256 over the lines of all three parts, in their order; as in each result.
-        train, validation, test: by id of the sample, all it says and sha256 of the bytes of its image and masks.
+        train, validation, test: by id of the sample, all it says and sha256 of the bytes of its image and its truth.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -156,7 +159,7 @@ def known_options(address: str, options: Mapping[str, object]) -> Mapping[str, o
 
 
 def changed_files(category: Category, stored: DataDigests) -> list[str]:
-    """One line for each image and mask that is not what it was, and for each sample that came, went or says otherwise.
+    """One line for each file that is not what it was, and for each sample that came, went or says otherwise.
 
     Raises:
         ImageReadError: the folder cannot be read.
@@ -172,7 +175,7 @@ def changed_files(category: Category, stored: DataDigests) -> list[str]:
                 lines += _changes(sample, known[name])
         if not lines and list(known) != list(here):
             lines.append(f"{category.id}: the samples of {part} come in another order")
-    return lines
+    return list(dict.fromkeys(lines))  # samples may share a file
 
 
 def _changes(sample: Sample, known: str) -> Iterator[str]:
@@ -180,13 +183,14 @@ def _changes(sample: Sample, known: str) -> Iterator[str]:
     try:
         if describe_sample(sample).rstrip("\n") == known:
             return
-        files = [path for path in (sample.image_path, *sample.mask_paths) if file_sha256(path) not in known]
+        files = [path for path in (sample.image_path, *sample.truth_files()) if file_sha256(path) not in known]
     except ImageReadError as error:
         yield str(error)
         return
     yield from (f"{path}: is not the file that the results were made with" for path in files)
     if not files:
-        yield f"{sample.image_path}: its label, group, masks or mask rule are not what the results were made with"
+        told = "its label, group, masks, mask rule or saturations are not what the results were made with"
+        yield f"{sample.image_path}: {told}"
 
 
 def _samples(category: Category) -> list[tuple[str, list[Sample]]]:

@@ -263,13 +263,13 @@ def read_photograph(sample: Sample) -> tuple[NDArray[np.uint8], Photograph]:
 
 
 def describe_sample(sample: Sample) -> str:
-    """One line of all that a sample says, and of the bytes of its photograph and its masks, but not of where they lie.
+    """One line of all that a sample says, and of the bytes of its photograph and its truth, but not of where they lie.
 
     Raises:
         ImageReadError: a file cannot be read.
     """
     facts = (sample.id, sample.label, sample.group, sample.mask_rule, sorted(sample.allowed))
-    digests = [file_sha256(path) for path in (sample.image_path, *sample.mask_paths)]
+    digests = [file_sha256(path) for path in (sample.image_path, *sample.truth_files())]
     return f"{facts} {digests}\n"
 
 

@@ -5,6 +5,7 @@ They are remembered, as bits inside the smallest box around them, so that lookin
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +40,10 @@ class RememberedSample(Sample):
     def saturated_defects(self) -> list[tuple[NDArray[np.bool_], int]] | None:
         """Those of the sample itself, whose files tell them apart."""
         return self.source.saturated_defects()
+
+    def truth_files(self) -> tuple[Path, ...]:
+        """Those of the sample itself."""
+        return self.source.truth_files()
 
     def mask(self) -> NDArray[np.bool_]:
         """(H, W) bool, what reading the files gave."""

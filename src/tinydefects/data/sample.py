@@ -76,6 +76,10 @@ class Sample:
         """
         return None
 
+    def truth_files(self) -> tuple[Path, ...]:
+        """Every file whose content decides what the truth is: the masks, and what else the dataset says of them."""
+        return self.mask_paths
+
     def mask(self) -> NDArray[np.bool_]:
         """(H, W) bool at the image's own size, the union of all mask files; all False where there is none.
 

@@ -129,6 +129,10 @@ class LocoSample(Sample):
         """See `read_loco_defects`."""
         return read_loco_defects(self)
 
+    def truth_files(self) -> tuple[Path, ...]:
+        """The masks, and where there are any, the saturations of their category."""
+        return (*self.mask_paths, _saturations_of(self)) if self.mask_paths else ()
+
 
 class _Saturation(BaseModel):
     """An entry of `defects_config.json`: how many pixels, or which share, of a defect drawn with this value are all."""
@@ -149,7 +153,7 @@ def read_loco_defects(sample: Sample) -> list[tuple[NDArray[np.bool_], int]]:
         MaskError: a mask holds no value but 0, or several.
         ResolutionMismatchError: a mask has another size than the image.
     """
-    config = sample.image_path.parents[2] / LOCO_CONFIG
+    config = _saturations_of(sample)
     known, size = _read_saturations(config), read_size(sample.image_path)
     defects = []
     for path in sample.mask_paths:
@@ -167,6 +171,11 @@ def read_loco_defects(sample: Sample) -> list[tuple[NDArray[np.bool_], int]]:
         wanted = entry.saturation_threshold * (area if entry.relative_saturation else 1)
         defects.append((pixels != 0, min(max(1, int(wanted)), area)))
     return defects
+
+
+def _saturations_of(sample: Sample) -> Path:
+    """The file beside `test/`, as many folders up as the id of the sample has parts."""
+    return sample.image_path.parents[sample.id.count("/")] / LOCO_CONFIG
 
 
 def _read_saturations(config: Path) -> dict[int, _Saturation]:
