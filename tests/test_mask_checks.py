@@ -1,6 +1,7 @@
 """What only all masks of a category show is said, or refused, before anything is scored, by every command."""
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 import command_line
+from dataset_trees import draw, draw_loco
 from tinydefects.benchmark.run_settings import Allowed
 from tinydefects.cli import options
 from tinydefects.data import mask_checks
@@ -352,3 +354,34 @@ def test_a_category_may_have_no_defect(parts):
 
 def test_what_may_be_allowed_has_the_same_names_in_every_command():
     assert [name.value for name in options.Allowed] == list(get_args(Allowed)) == ["unmarked", *get_args(Doubt)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (
+            lambda part: draw(part / "ground_truth/logical_anomalies/0/000.png", spot=(0, 0), value=7),
+            r"0/000\.png: holds 7, which .*defects_config\.json does not know",
+        ),
+        (lambda part: draw(part / "ground_truth/logical_anomalies/0/001.png"), r"0/001\.png: holds nothing beside 0"),
+        (lambda part: (part / "defects_config.json").write_text("[]"), r"000\.png: holds 255, which .* not know"),
+    ],
+)
+def test_masks_without_a_saturation_are_refused_before_anything_is_scored(tmp_path, spoil, complaint):
+    part = draw_loco(tmp_path / "mvtec_loco/pushpins")
+    shutil.copytree(part / "ground_truth/logical_anomalies/0", part / "ground_truth/logical_anomalies/1")
+    draw(part / "test/logical_anomalies/1.png")
+    assert check_masks(load_category("mvtec_loco/pushpins", root=tmp_path), allowed=["mostly-marked"]).remarks == ()
+    spoil(part)
+    with pytest.raises(MaskError, match=complaint):
+        check_masks(load_category("mvtec_loco/pushpins", root=tmp_path))
+
+
+def test_a_benchmark_finds_a_mask_without_a_saturation_before_it_learns(tmp_path, monkeypatch, capsys):
+    part = draw_loco(tmp_path / "mvtec_loco/pushpins", size=(64, 64))
+    draw(part / "ground_truth/logical_anomalies/0/000.png", size=(64, 64), spot=(0, 0), value=7)
+    asked = ["--methods", "local_contrast", "--categories", "mvtec_loco/pushpins", "--root", tmp_path, "--cost", "off"]
+    code, out, err = command_line.run(monkeypatch, capsys, "benchmark", *asked, "--out", tmp_path / "results")
+    assert (code, out) == (2, "")
+    assert [line for line in err.splitlines() if "holds 7, which" in line]
+    assert not (tmp_path / "results").exists()

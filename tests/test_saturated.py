@@ -363,6 +363,13 @@ def test_saturations_of_a_tally_that_are_none_are_refused(loco, tmp_path, change
         unpack_tally(packed.read_bytes())
 
 
+def test_a_value_with_two_saturations_is_refused_when_the_category_is_loaded(loco):
+    config = loco / "defects_config.json"
+    config.write_text(config.read_text().replace("254", "255"))
+    with pytest.raises(DatasetError, match=r"defects_config\.json: gives 255 two saturations"):
+        load_category("mvtec_loco/pushpins", root=loco.parents[1])
+
+
 def test_saturations_that_are_none_show_when_the_category_is_loaded(loco):
     (loco / "defects_config.json").write_text('[{"pixel_value": 255}]')
     with pytest.raises(DatasetError, match=r"field '0\.saturation_threshold': Field required"):

@@ -84,7 +84,9 @@ def check_masks(
     is called with ("check masks", done, total). The time is that of decoding: some ms a megapixel.
 
     Raises:
-        MaskError: masks that cannot be read as such, or can only be a mistake; counts them and names the first.
+        MaskError: masks that cannot be read as such, lack their saturation, or can only be a mistake; counts them and
+            names the first.
+        DatasetError: the file of saturations went after the category was loaded.
         ImageReadError, ResolutionMismatchError: a mask that is no image, or has another size than its photograph.
     """
     samples = [sample for sample in category.test if sample.mask_paths]
@@ -117,6 +119,8 @@ def _look(sample: Sample) -> _Seen:
     try:
         mask = sample.mask()
         bound = most_regions(mask, sample.mask_paths[0])
+        if mask.any():
+            sample.saturated_defects()  # as scoring will ask: what it refuses shows now
     except MaskError as error:
         return _Seen(sample=sample, refusal=error)
     share = np.count_nonzero(mask) / mask.size

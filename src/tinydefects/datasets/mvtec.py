@@ -149,8 +149,8 @@ def read_loco_defects(sample: Sample) -> list[tuple[NDArray[np.bool_], int]]:
     category's `defects_config.json`, or its share of the area, rounded down.
 
     Raises:
-        DatasetError: there is no such file, it is none, or it does not know the value of a mask.
-        MaskError: a mask holds no value but 0, or several.
+        DatasetError: there is no such file, it is none, or it says two things of one value.
+        MaskError: a mask holds no value but 0, several, or one that the file does not know.
         ResolutionMismatchError: a mask has another size than the image.
     """
     config = _saturations_of(sample)
@@ -166,7 +166,7 @@ def read_loco_defects(sample: Sample) -> list[tuple[NDArray[np.bool_], int]]:
         if len(values) != 1:
             raise MaskError(f"{path}: holds {values or 'nothing'} beside 0, expected one value; unpack it again")
         if values[0] not in known:
-            raise DatasetError(f"{path}: holds {values[0]}, which {config} does not know; unpack MVTec LOCO again")
+            raise MaskError(f"{path}: holds {values[0]}, which {config} does not know; unpack MVTec LOCO again")
         entry, area = known[values[0]], int(np.count_nonzero(pixels))
         wanted = entry.saturation_threshold * (area if entry.relative_saturation else 1)
         defects.append((pixels != 0, min(max(1, int(wanted)), area)))
@@ -183,7 +183,11 @@ def _read_saturations(config: Path) -> dict[int, _Saturation]:
     entries = read_as(
         list[_Saturation], config, DatasetError, kind="list of saturations", way_out="unpack MVTec LOCO again"
     )
-    return {entry.pixel_value: entry for entry in entries}
+    known: dict[int, _Saturation] = {}
+    for entry in entries:
+        if known.setdefault(entry.pixel_value, entry) != entry:
+            raise DatasetError(f"{config}: gives {entry.pixel_value} two saturations; unpack MVTec LOCO again")
+    return known
 
 
 def _grouped_by_scene(samples: list[Sample]) -> list[Sample]:
