@@ -26,11 +26,10 @@ ELLIPSES = "labels are ellipses about the defects, not outlines: sizes are those
 def load_dagm(name: str, *, root: Path, allow_unmarked: bool = False, training_only: bool = False) -> Category:
     """Learn from the good images of `Train`, test on all of `Test`; the defective ones of `Train` are left out.
 
-    An image is defective if `Labels.txt` says so; its label must be there, and no other image may have one. Where
-    there is no such list, an image is defective if it has a label.
+    An image is defective if `Labels.txt` says so; its label must be there, and no other image may have one.
 
     Raises:
-        DatasetError: the class is not under `root`, is incomplete, or its list and its labels differ.
+        DatasetError: the class is not under `root`, is incomplete, lacks its list, or list and labels differ.
     """
     folder = DAGM.find(name, root, training_only=training_only)
     learnt = _samples(folder, "Train", allow_unmarked=True)  # of the defective ones none is used
@@ -56,10 +55,11 @@ def _samples(folder: Path, split: str, *, allow_unmarked: bool) -> list[Sample]:
     place = folder / split / "Label"
     labels = image_files(place) if place.is_dir() else {}
     labelled = {stem for stem in images if f"{stem}_label" in labels}
-    has_list = (place / LIST).is_file()
-    if not has_list and not labelled:
-        raise DatasetError(f"{place}: neither {LIST} nor a label, so nothing says what is good; unpack it again")
-    listed = _read_list(place / LIST) if has_list else {stem: stem in labelled for stem in images}
+    if not (place / LIST).is_file():
+        raise DatasetError(
+            f"{place / LIST}: not there, and nothing else says which images are good; unpack {folder.name} again"
+        )
+    listed = _read_list(place / LIST)
     if listed.keys() != images.keys():
         stem = min(listed.keys() ^ images.keys())
         told = "lists" if stem in listed else "does not list"
