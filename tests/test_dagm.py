@@ -112,3 +112,11 @@ def test_an_image_that_is_listed_twice_is_refused(dagm):
     path.write_text(path.read_text() + "1\t1\t0001.PNG\t0\t0001_label.PNG\n")
     with pytest.raises(DatasetError, match=r"Labels\.txt: line 5 lists 0001 again"):
         load_category("dagm/Class1", root=dagm)
+
+
+def test_a_list_of_good_images_alone_is_refused_for_the_test(dagm):
+    folder = dagm / "DAGM_KaggleUpload/Class1/Test/Label"
+    (folder / "0002_label.PNG").unlink()
+    (folder / "Labels.txt").write_text((folder / "Labels.txt").read_text().replace("\t1\t0002", "\t0\t0002"))
+    with pytest.raises(DatasetError, match=r"Labels\.txt: no defective image among those to test on"):
+        load_category("dagm/Class1", root=dagm)

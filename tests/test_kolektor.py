@@ -130,3 +130,13 @@ def test_what_is_not_there_is_said_with_what_it_should_hold(tmp_path):
 def test_there_is_no_other_category(surfaces, address):
     with pytest.raises(DatasetError, match=f"{address}: no such"):
         load_category(address, root=surfaces)
+
+
+def test_masks_that_all_mark_nothing_do_not_make_every_surface_good(painted, surfaces):
+    draw(painted / "KolektorSDD2/test/20001_GT.png")
+    with pytest.raises(DatasetError, match=r"KolektorSDD2: no defective image among those to test on"):
+        load_category("kolektor_sdd2/all", root=painted)
+    for item in (surfaces / "KolektorSDD").iterdir():
+        draw(item / "Part0_label.bmp")
+    with pytest.raises(DatasetError, match=r"KolektorSDD: no defective image among those to test on"):
+        load_category("kolektor_sdd/fold1", root=surfaces)

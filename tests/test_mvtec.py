@@ -171,3 +171,16 @@ def test_what_has_no_saturations_keeps_the_digest_it_had(mvtec_ad, tmp_path):
         digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (sample.image_path, *sample.mask_paths)]
         facts = (sample.id, sample.label, sample.group, sample.mask_rule, [])
         assert describe_sample(sample) == f"{facts} {digests}\n"
+
+
+def test_tests_that_lost_their_defective_images_are_refused(mvtec_ad2, mvtec_loco):
+    bad = next(mvtec_ad2.rglob("test_public/bad"))
+    for path in bad.iterdir():
+        path.unlink()
+    with pytest.raises(DatasetError, match=r"test_public.bad: no defective image among those to test on; unpack"):
+        load_mvtec_ad2("can", root=mvtec_ad2)
+    assert load_mvtec_ad2("can", root=mvtec_ad2, split="test_private").test
+    for kind in ("logical_anomalies", "structural_anomalies"):
+        (next(mvtec_loco.rglob("test")) / kind / "000.png").unlink()
+    with pytest.raises(DatasetError, match=r"breakfast_box.test: no defective image among those to test on"):
+        load_mvtec_loco("breakfast_box", root=mvtec_loco)

@@ -214,3 +214,16 @@ def test_a_missing_split_class_or_dataset_is_said_with_the_places_tried(real_iad
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match=r"real_iad: not found, tried .*with realiad_1024/ and realiad_jsons/ in it"):
         load_category("real_iad/toy", root=tmp_path / "empty")
+
+
+def test_a_split_that_calls_a_marked_view_good_is_refused(real_iad):
+    change(split_of(real_iad), "test", 5, anomaly_class="OK")
+    with pytest.raises(DatasetError, match=r"NG_AK_C1_20231020\.jpg: has a mask and is called OK in .*toy\.json"):
+        load_category("real_iad/toy", root=real_iad)
+
+
+def test_a_split_without_a_defective_view_is_refused(real_iad):
+    for place in range(5, 8):
+        change(split_of(real_iad), "test", place, anomaly_class="OK", mask_path=None)
+    with pytest.raises(DatasetError, match=r"toy\.json: no defective image among those to test on"):
+        load_category("real_iad/toy", root=real_iad)

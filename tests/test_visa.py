@@ -124,3 +124,28 @@ def test_the_real_split_file_gives_the_published_counts(tmp_path):
     labels = [sample.label for sample in category.test]
     assert (len(category.train), labels.count("good"), labels.count("defect")) == (905, 101, 100)
     assert all(sample.mask_paths[0].stem == sample.image_path.stem for sample in category.test if sample.mask_paths)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("test,anomaly", "test,defect"), r"Anomaly/000\.JPG has the label 'defect', not normal or anomaly"),
+        (("test,normal", "test,"), r"Normal/0000\.JPG has the label '', not normal or anomaly"),
+        (
+            ("test,anomaly", "train,anomaly"),
+            r"Anomaly/000\.JPG is a defective training image; take the one-class split",
+        ),
+        (("Anomaly/001.JPG", "Anomaly/000.JPG"), r"lists candle/Data/Images/Anomaly/000\.JPG twice"),
+    ],
+)
+def test_a_label_or_split_that_would_be_a_guess_is_refused(raw, change, complaint):
+    (raw / "visa/split_csv/1cls.csv").write_text(ROWS.replace(*change))
+    with pytest.raises(DatasetError, match=complaint):
+        load_visa("candle", root=raw)
+
+
+def test_a_split_without_a_defective_image_is_refused(raw):
+    rows = [row for row in ROWS.splitlines() if "anomaly" not in row]
+    (raw / "visa/split_csv/1cls.csv").write_text("\n".join(rows))
+    with pytest.raises(DatasetError, match=r"1cls\.csv: no defective image among those to test on; unpack it again"):
+        load_visa("candle", root=raw)

@@ -14,7 +14,7 @@ from pathlib import Path
 from tinydefects.data.json_files import read_bytes
 from tinydefects.data.sample import Category, Sample
 from tinydefects.data.walk import counted, nfc
-from tinydefects.datasets.folder import Layout, accounted, image_files
+from tinydefects.datasets.folder import Layout, accounted, image_files, require_defects
 from tinydefects.errors import DatasetError
 
 DAGM = Layout(dataset="dagm", folder_names=("dagm", "dagm_2007", "dagm_kaggleupload"), marks=(("Train", "Test"),))
@@ -38,6 +38,8 @@ def load_dagm(name: str, *, root: Path, allow_unmarked: bool = False, training_o
         raise DatasetError(f"{folder / 'Train'}: no good image here; unpack {name} again")
     spoiled = [sample for sample in learnt if sample.label == "defect"]
     test = [] if training_only else _samples(folder, "Test", allow_unmarked=allow_unmarked)
+    if not training_only:
+        require_defects(test, folder / "Test" / "Label" / LIST)
     aside = [folder / "Test"] if training_only else []
     category = accounted(
         Category(id=f"dagm/{name}", train=train, test=test),

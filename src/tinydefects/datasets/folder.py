@@ -325,6 +325,12 @@ def typed_defect_samples(
     return samples
 
 
+def require_defects(test: Iterable[Sample], place: Path) -> None:
+    """Refuse a published test without a defective image: a copy that lost them, or what tells them from good ones."""
+    if not any(sample.label == "defect" for sample in test):
+        raise DatasetError(f"{place}: no defective image among those to test on; unpack it again")
+
+
 def accounted(
     category: Category, folder: Path, *, skip: Collection[Path] = (), known: Collection[Path] = ()
 ) -> Category:

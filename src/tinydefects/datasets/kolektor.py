@@ -18,7 +18,7 @@ from tinydefects.data.pixels import IMAGE_SUFFIXES
 from tinydefects.data.read_ahead import read_ahead
 from tinydefects.data.sample import Category, Sample
 from tinydefects.data.walk import counted, is_folder, sub_folders, walk
-from tinydefects.datasets.folder import Layout, accounted, image_files, shuffled, suggest
+from tinydefects.datasets.folder import Layout, accounted, image_files, require_defects, shuffled, suggest
 from tinydefects.errors import DatasetError
 
 KOLEKTOR_SDD = Layout(dataset="kolektor_sdd", folder_names=("kolektor_sdd", "ksdd"), marks=())
@@ -115,9 +115,12 @@ def _category(
     train = [sample for sample in first if sample.label == "good"]
     if not train:
         raise DatasetError(f"{folder}: no good image to learn from; unpack the dataset again")
+    test = _samples(tested, "test")
+    if tested:
+        require_defects(test, folder)
     n_spoiled = len(first) - len(train)
     told = f"{counted('defective image', n_spoiled)} of the training part not learnt from"
-    category = Category(id=name, train=train, test=_samples(tested, "test"), remarks=(told,) if n_spoiled else ())
+    category = Category(id=name, train=train, test=test, remarks=(told,) if n_spoiled else ())
     known = [path for pair in (*learnt.values(), *tested.values()) for path in pair]
     return accounted(category, folder, skip=aside, known=known)
 

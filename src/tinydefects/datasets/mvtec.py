@@ -23,6 +23,7 @@ from tinydefects.datasets.folder import (
     good_samples,
     image_files,
     load_layout,
+    require_defects,
     suggest,
 )
 from tinydefects.errors import DatasetError, MaskError, ResolutionMismatchError
@@ -83,6 +84,7 @@ def load_mvtec_ad2(
         test = good_samples(folder / split / "good", f"{split}/good")
         masks = folder / split / "ground_truth" / "bad"
         test += defect_samples(folder / split / "bad", masks, f"{split}/bad", allow_unmarked=allow_unmarked)
+        require_defects(test, folder / split / "bad")
     else:
         test = [replace(sample, label="unknown") for sample in good_samples(folder / split, split)]
     category = Category(
@@ -110,6 +112,7 @@ def load_mvtec_loco(name: str, *, root: Path, allow_unmarked: bool = False, trai
     test = good_samples(folder / "test" / "good", "test/good")
     for kind in (child for own, child in sub_folders(folder / "test").items() if own != "good"):
         test += _loco_defects(kind, folder / "ground_truth" / kind.name, allow_unmarked)
+    require_defects(test, folder / "test")
     validation = good_samples(folder / "validation" / "good", "validation/good")
     remarks: tuple[str, ...] = ()
     if (folder / LOCO_CONFIG).is_file():

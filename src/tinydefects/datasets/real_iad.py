@@ -21,7 +21,7 @@ from tinydefects.data.json_files import read_as
 from tinydefects.data.pixels import IMAGE_SUFFIXES
 from tinydefects.data.sample import Category, Sample
 from tinydefects.data.walk import counted, is_folder, nfc, sub_folders, walk
-from tinydefects.datasets.folder import Layout, accounted, suggest
+from tinydefects.datasets.folder import Layout, accounted, require_defects, suggest
 from tinydefects.errors import DatasetError
 
 REAL_IAD = Layout(dataset="real_iad", folder_names=("real_iad",), marks=())
@@ -91,6 +91,8 @@ def load_real_iad(
     )
     train = listing.samples(split.train, "train")
     test = [] if training_only else listing.samples(split.test, "test")
+    if not training_only:
+        require_defects(test, split_file)
     both = {sample.image_path for sample in train} & {sample.image_path for sample in test}
     if both:
         raise DatasetError(f"{split_file}: lists {min(both)} for training and for test; fetch realiad_jsons again")
@@ -130,6 +132,10 @@ class _Listing:
                 "fetch realiad_jsons again"
             )
         path, is_good = self._find(image.image_path), image.anomaly_class == self.normal
+        if is_good and image.mask_path:
+            raise DatasetError(
+                f"{path}: has a mask and is called {self.normal} in {self.split_file}; fetch realiad_jsons again"
+            )
         if not is_good and not image.mask_path and not self.allow_unmarked:
             raise DatasetError(
                 f"{path}: no mask for this defective image in {self.split_file}; fetch realiad_jsons again, or let "
@@ -139,7 +145,7 @@ class _Listing:
             id=f"{split}/{'good' if is_good else image.anomaly_class}/{match['number']}/{nfc(path.stem)}",
             image_path=path,
             label="good" if is_good else "defect",
-            mask_paths=(self._find(image.mask_path),) if image.mask_path and not is_good else (),
+            mask_paths=(self._find(image.mask_path),) if image.mask_path else (),
             mask_rule="above_127",
             group=match["part"],
             is_view=self.are_views,

@@ -4,13 +4,15 @@ Source: Zou et al., "SPot-the-Difference", ECCV 2022. Raw masks hold class ids 1
 is defective when it is not zero.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from tinydefects.data.sample import Category, Sample
 from tinydefects.data.tables import read_rows
 from tinydefects.data.walk import nfc
-from tinydefects.datasets.folder import Layout, accounted, image_files, load_layout, mask_paths
+from tinydefects.datasets.folder import Layout, accounted, image_files, load_layout, mask_paths, require_defects
 from tinydefects.errors import DatasetError
 
 # The re-organising scripts in use write visa_pytorch/1cls/<class> or visa/visa_pytorch/<class>.
@@ -49,7 +51,7 @@ def _load_raw(name: str, folder: Path, allow_unmarked: bool, training_only: bool
     samples: dict[str, list[Sample]] = {"train": [], "test": []}
     split_file, rows = _read_split(folder)
     for row in (row for row in rows if row["object"] == name):
-        good = row["label"] == "normal"
+        good = _is_good(row, split_file)
         if training_only and not good:
             continue
         stem = nfc(Path(row["image"]).stem)
@@ -67,10 +69,25 @@ def _load_raw(name: str, folder: Path, allow_unmarked: bool, training_only: bool
         )
     if not samples["train"] or not (samples["test"] or training_only):
         raise DatasetError(f"{split_file}: lists no train or no test image of {name}; unpack VisA again")
+    if not training_only:
+        require_defects(samples["test"], split_file)
     by_id = {split: sorted(listed, key=lambda sample: sample.id) for split, listed in samples.items()}
     category = Category(id=f"visa/{name}", train=by_id["train"], test=by_id["test"])
     aside = [folder / "Data" / "Images" / "Anomaly", folder / "Data" / "Masks"] if training_only else []
     return accounted(category, folder, skip=aside)
+
+
+def _is_good(row: Mapping[str, str], split_file: Path) -> bool:
+    """What a row says of its image; nothing but the two labels of the one-class split is understood."""
+    if row["label"] not in {"normal", "anomaly"}:
+        raise DatasetError(
+            f"{split_file}: {row['image']} has the label {row['label']!r}, not normal or anomaly; unpack VisA again"
+        )
+    if row["label"] == "anomaly" and row["split"] == "train":
+        raise DatasetError(
+            f"{split_file}: {row['image']} is a defective training image; take the one-class split of VisA"
+        )
+    return row["label"] == "normal"
 
 
 def _read_split(folder: Path) -> tuple[Path, list[dict[str, str]]]:
@@ -82,4 +99,7 @@ def _read_split(folder: Path) -> tuple[Path, list[dict[str, str]]]:
     rows = [{name: str(value or "") for name, value in row.items()} for row in read_rows(path)]
     if not rows or COLUMNS - rows[0].keys():
         raise DatasetError(f"{path}: expected the columns {', '.join(sorted(COLUMNS))}; unpack VisA again")
+    ((image, count),) = Counter(row["image"] for row in rows).most_common(1)
+    if count > 1:
+        raise DatasetError(f"{path}: lists {image} twice; unpack VisA again")
     return path, rows
