@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinydefects.data import pairing
 from tinydefects.data.pairing import MapsError
 from tinydefects.data.pixels import write_map, write_png
 from tinydefects.data.predictions import write_maker, write_prediction
@@ -101,3 +102,29 @@ def test_local_contrast_is_the_difference_of_two_blurs():
     # A point of height 0.8 blurred by sigma: 0.8 / (2 pi sigma^2) in its middle.
     expected = 0.8 / (2 * np.pi) * (1 - 1 / 12**2)
     assert local_contrast(image)[50, 50] == pytest.approx(expected, rel=1e-2)
+
+
+def test_the_folder_is_walked_once_and_a_manifest_read_once_whatever_the_number_of_images(
+    tmp_path, maps, samples, monkeypatch
+):
+    looks = []
+    for name in ("walk", "read_manifest"):
+        own = getattr(pairing, name)
+        monkeypatch.setattr(pairing, name, lambda *given, own=own, **named: looks.append(given) or own(*given, **named))
+    manifest = tmp_path / "maps.csv"
+    manifest.write_text("id,map\n" + "".join(f"{one.id},maps/part/{one.id}.tiff\n" for one in samples))
+    for source in (maps, manifest):
+        method = make(f"maps:{source}")
+        assert [method.predict([sample])[0].anomaly_map.shape for sample in samples] == SIZES
+        assert len(looks) == 1, source
+        looks.clear()
+
+
+def test_maps_of_another_maker_or_without_score_are_refused_one_by_one_too(tmp_path, maps, samples):
+    method = make(f"maps:{maps}:image_score=stored")
+    write_map(maps / "part/test/crack/1.tiff", np.ones(SIZES[1], np.float32))
+    assert method.predict(samples[:1])[0].score == 7.0
+    with pytest.raises(MapsError, match=r"1 without score \(test/crack/1"):
+        method.predict(samples[1:2])
+    (prediction,) = make(f"maps:{maps}").predict(samples[1:2])
+    assert prediction.score == 1.0

@@ -161,90 +161,143 @@ def pair_maps(
         ImageReadError: there is no such folder or manifest.
         TableError, MissingExtraError: a manifest that cannot be read.
     """
+    listing = list_maps(source, category.id)
+    extra = [MapProblem(kind="extra", name=name) for name in listing.strangers(_all_samples(category))]
     samples = category.test if samples is None else samples
-    found, strangers, left_out = _find_maps(source, category)
+    pairing = pair_listed(listing, samples, key=key, resample=resample, stored_scores=stored_scores, progress=progress)
+    return replace(pairing, problems=(*pairing.problems, *extra), left_out=listing.left_out)
+
+
+def pair_listed(
+    listing: "MapListing",
+    samples: Sequence[Sample],
+    *,
+    key: str | None = None,
+    resample: Resample = "none",
+    stored_scores: bool = True,
+    progress: "Report" = lambda stage, done, total: None,
+) -> Pairing:
+    """The same of maps that are listed already, for whoever pairs image after image; maps of no image are not told."""
     outcomes: list[PairedMap | MapProblem] = []
     for done, sample in enumerate(samples, start=1):
-        outcomes.append(_pair(sample, found.get(sample.id, []), key, resample) or _missing(sample, source, category.id))
+        outcomes.append(_pair(sample, listing.of(sample), key, resample) or _missing(sample, listing))
         progress("check", done, len(samples))
     pairs = tuple(outcome for outcome in outcomes if isinstance(outcome, PairedMap))
     problems = [outcome for outcome in outcomes if isinstance(outcome, MapProblem)]
-    if stored_scores:
-        problems += _without_score(pairs)
-    problems += _makers_apart(pairs)
-    problems += [MapProblem(kind="extra", name=name) for name in strangers]
-    return Pairing(source=source, key=key, pairs=pairs, problems=tuple(problems), left_out=left_out)
+    problems += [*(_without_score(pairs) if stored_scores else []), *_makers_apart(pairs)]
+    return Pairing(source=listing.source, key=key, pairs=pairs, problems=tuple(problems))
 
 
-def require_one_maker(source: Path, pairs: Sequence[PairedMap]) -> None:
-    """Raise a MapsError where maps that say who made them, of several pairings perhaps, have several makers."""
-    if problems := _makers_apart(pairs):
+def require_one_maker(source: Path, pairs: Sequence[PairedMap], *, stored_scores: bool = False) -> None:
+    """Raise a MapsError where maps that say who made them, of several pairings perhaps, have several makers.
+
+    With `stored_scores` also where some of them came with an image score and others without.
+    """
+    if problems := [*(_without_score(pairs) if stored_scores else []), *_makers_apart(pairs)]:
         raise MapsError(source, problems)
 
 
 _Candidate = tuple[Path, float | None]  # a map, and its score if a manifest gives one
-_Found = tuple[dict[str, list[_Candidate]], list[str], LeftOut]
 
 
-def _find_maps(source: Path, category: Category) -> _Found:
-    """The maps of each sample by id, the names of those that belong to no image of the category, what is no map."""
+class FolderListing:
+    """The maps of a category in a folder; each folder below it is walked once, when it is first asked for."""
+
+    def __init__(self, source: Path, category_id: str) -> None:
+        self.source, self.category = source, category_id.split("/")[-1]
+        self.left_out = LeftOut()
+        self._walked: dict[str, dict[str, list[_Candidate]]] = {}
+
+    def of(self, sample: Sample) -> list[_Candidate]:
+        """The maps of a sample; a PNG beside a map of floats is a picture of it."""
+        maps = self._below(sample.id.split("/")[0]).get(sample.id, [])
+        return [candidate for candidate in maps if candidate[0].suffix.lower() != ".png"] or maps
+
+    def strangers(self, samples: Iterable[Sample]) -> list[str]:
+        """The maps in the folders of these samples that belong to none of them."""
+        known = {sample.id for sample in samples}
+        tops = sorted({sample_id.split("/")[0] for sample_id in known})
+        maps = (found for top in tops for sample_id, found in self._below(top).items() if sample_id not in known)
+        return [str(path) for found in maps for path, _ in found]
+
+    def _below(self, top: str) -> dict[str, list[_Candidate]]:
+        """The maps by id in `test/` or another folder at the top, with the category's folder above it or without."""
+        if top not in self._walked:
+            found: dict[str, list[_Candidate]] = defaultdict(list)
+            for place in (on_disk(self.source / self.category) / top, self.source / top):
+                if place.is_dir():
+                    walked = walk(place, MAP_SUFFIXES, with_own=True)
+                    self.left_out += walked.left_out
+                    for name, path in walked.files:
+                        found[PurePosixPath(top, name).with_suffix("").as_posix()].append((path, None))
+            self._walked[top] = found
+        return self._walked[top]
+
+
+class ManifestListing:
+    """The maps that a manifest names; it is read once.
+
+    Raises:
+        TableError, MissingExtraError: it cannot be read.
+    """
+
+    def __init__(self, source: Path, category_id: str) -> None:
+        self.source, self.category = source, category_id.split("/")[-1]
+        self.left_out = LeftOut()
+        self._rows = read_manifest(source)
+        self._names = [_without_image_suffix(row.image) for row in self._rows]
+        self._by_stem: dict[str, list[int]] = defaultdict(list)
+        for place, name in enumerate(self._names):
+            self._by_stem[name.name].append(place)
+
+    def of(self, sample: Sample) -> list[_Candidate]:
+        """The maps of the rows that name a sample."""
+        return [(on_disk(row.map_path), row.score) for row in map(self._rows.__getitem__, self._places(sample))]
+
+    def strangers(self, samples: Iterable[Sample]) -> list[str]:
+        """The rows that name none of these samples.
+
+        Raises:
+            TableError: a row names several.
+        """
+        named: dict[int, list[str]] = defaultdict(list)
+        for sample in samples:
+            for place in self._places(sample):
+                named[place].append(sample.id)
+        for place, ids in sorted(named.items()):
+            if len(ids) > 1:
+                raise TableError(
+                    f"{self.source}: row {place + 1} names {self._rows[place].image}, which fits {len(ids)} images "
+                    f"({', '.join(ids[:3])}); write ids"
+                )
+        return [f"row {place + 1}: {row.image}" for place, row in enumerate(self._rows) if place not in named]
+
+    def _places(self, sample: Sample) -> list[int]:
+        stems = {nfc(sample.image_path.stem), sample.id.split("/")[-1]}
+        near = sorted(place for stem in stems for place in self._by_stem.get(stem, ()))
+        return [place for place in near if _names(self._names[place], sample, self.category)]
+
+
+MapListing = FolderListing | ManifestListing
+
+
+def list_maps(source: Path, category_id: str) -> MapListing:
+    """The maps of a category in a folder or a manifest, to be asked for one by one.
+
+    Raises:
+        ImageReadError: there is no such folder or manifest.
+        TableError, MissingExtraError: a manifest that cannot be read.
+    """
     if source.is_file():
-        return _maps_of_manifest(source, category)
+        return ManifestListing(source, category_id)
     if source.is_dir():
-        return _maps_of_folder(source, category)
+        return FolderListing(source, category_id)
     raise ImageReadError(f"{source}: no such folder of maps, nor a manifest; check the path")
 
 
-def _maps_of_folder(folder: Path, category: Category) -> _Found:
-    known = {sample.id for sample in _all_samples(category)}
-    found: dict[str, list[_Candidate]] = defaultdict(list)
-    strangers, left_out = [], LeftOut()
-    for base in (on_disk(folder / category.id.split("/")[-1]), folder):
-        for top in sorted({sample_id.split("/")[0] for sample_id in known}):
-            if not (base / top).is_dir():
-                continue
-            walked = walk(base / top, MAP_SUFFIXES, with_own=True)
-            left_out += walked.left_out
-            for name, path in walked.files:
-                sample_id = PurePosixPath(top, name).with_suffix("").as_posix()
-                found[sample_id].append((path, None))
-                if sample_id not in known:
-                    strangers.append(str(path))
-    return {sample_id: _without_pictures(maps) for sample_id, maps in found.items()}, strangers, left_out
-
-
-def _without_pictures(maps: list[_Candidate]) -> list[_Candidate]:
-    """A PNG beside a map of floats is a picture of it."""
-    return [candidate for candidate in maps if candidate[0].suffix.lower() != ".png"] or maps
-
-
-def _maps_of_manifest(path: Path, category: Category) -> _Found:
-    by_stem = defaultdict(list)
-    for sample in _all_samples(category):
-        stem = nfc(sample.image_path.stem)
-        by_stem[stem].append(sample)
-        if sample.id.split("/")[-1] != stem:
-            by_stem[sample.id.split("/")[-1]].append(sample)
-    found: dict[str, list[_Candidate]] = defaultdict(list)
-    strangers = []
-    for number, row in enumerate(read_manifest(path), start=1):
-        name = _without_image_suffix(row.image)
-        named = [sample for sample in by_stem[name.name] if _names(name, sample, category.id)]
-        if not named:
-            strangers.append(f"row {number}: {row.image}")
-        if len(named) > 1:
-            ids = ", ".join(sample.id for sample in named[:3])
-            raise TableError(
-                f"{path}: row {number} names {row.image}, which fits {len(named)} images ({ids}); write ids"
-            )
-        for sample in named:
-            found[sample.id].append((on_disk(row.map_path), row.score))
-    return found, strangers, LeftOut()
-
-
-def _names(name: PurePosixPath, sample: Sample, category_id: str) -> bool:
+def _names(name: PurePosixPath, sample: Sample, category: str) -> bool:
     """Whether a manifest's name means this sample: its id, with or without category, or the end of its image's path."""
-    full_id = PurePosixPath(category_id.split("/")[-1], sample.id)
+    full_id = PurePosixPath(category, sample.id)
     image = _without_image_suffix(sample.image_path.absolute().as_posix())
     return str(name) == sample.id or _ends_with(name, full_id) or _ends_with(image, name)
 
@@ -291,9 +344,10 @@ def _pair(
     return PairedMap(sample=sample, image_size=size, path=path, header=header, stored_score=score, origin=origin)
 
 
-def _missing(sample: Sample, source: Path, category_id: str) -> MapProblem:
-    expected = source / category_id.split("/")[-1] / sample.id
-    detail = "no row names it" if source.is_file() else f"expected {expected} with {', '.join(MAP_SUFFIXES)}"
+def _missing(sample: Sample, listing: MapListing) -> MapProblem:
+    expected = listing.source / listing.category / sample.id
+    is_manifest = isinstance(listing, ManifestListing)
+    detail = "no row names it" if is_manifest else f"expected {expected} with {', '.join(MAP_SUFFIXES)}"
     return MapProblem(kind="missing", name=sample.id, detail=detail)
 
 

@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tinydefects.data.map_files import file_sha256
-from tinydefects.data.pairing import PairedMap, Resample, pair_maps, require_one_maker
+from tinydefects.data.pairing import PairedMap, Resample, list_maps, pair_listed, pair_maps, require_one_maker
 from tinydefects.data.predictions import ImageScoreRule, read_maker, read_paired
 from tinydefects.data.sample import Category, Prediction, Sample
-from tinydefects.errors import TinyDefectsError
 from tinydefects.methods.method import MethodInputs
 
 
@@ -29,22 +28,20 @@ class MapsOptions:
 
 
 class ImportedMaps:
-    """Looks the map of each sample up; there is nothing to fit."""
+    """Looks the map of each sample up, in a folder that is listed once; there is nothing to fit."""
 
     size_bytes = 0
 
     def __init__(self, inputs: MethodInputs, options: MapsOptions) -> None:
         self._options = options
         self._folder = Path(options.folder)
-        self._category = inputs.category
         self._clock = inputs.clock
-        self._pairs: list[PairedMap] = []  # of all samples so far
-        if not self._folder.exists():
-            raise TinyDefectsError(f"{self._folder}: no such folder of maps, nor a manifest; check the path")
+        self._listing = list_maps(self._folder, inputs.category)
+        self._first: PairedMap | None = None
 
     @property
     def settings(self) -> Mapping[str, object]:
-        origin = self._pairs[0].origin if self._pairs else None
+        origin = self._first.origin if self._first else None
         made_by = origin.made_by if origin else read_maker(self._folder)
         return asdict(self._options) | {f"made_by.{name}": str(value) for name, value in made_by.items()}
 
@@ -52,15 +49,14 @@ class ImportedMaps:
         """Whoever made the maps has done that."""
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        options = self._options
-        category = Category(id=self._category, train=(), test=samples)
+        options, stored_scores = self._options, self._options.image_score == "stored"
         with self._clock("map"):
-            pairing = pair_maps(
-                self._folder, category, resample=options.resample, stored_scores=options.image_score == "stored"
-            )
+            pairing = pair_listed(self._listing, samples, resample=options.resample, stored_scores=stored_scores)
             pairing.require_sound()
-            self._pairs += pairing.pairs
-            require_one_maker(self._folder, self._pairs)
+            # Images come one by one: what must be alike in all maps is compared with the first.
+            alike = [self._first, *pairing.pairs] if self._first else pairing.pairs
+            self._first = next(iter(alike), None)
+            require_one_maker(self._folder, alike, stored_scores=stored_scores)
             return [prediction for _, prediction in read_paired(pairing, options.image_score)]
 
 
