@@ -8,6 +8,7 @@ import json
 import math
 import re
 import runpy
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,7 +22,7 @@ from command_line import run
 from random_category import random_pairs, random_samples
 from report_factory import make_cost, write_benchmark, write_job
 from tinydefects.benchmark.board import MethodAt, boards
-from tinydefects.benchmark.run_folder import divide_results, read_benchmark, shared_facts, write_failure
+from tinydefects.benchmark.run_folder import divide_results, read_benchmark, read_numbers, shared_facts, write_failure
 from tinydefects.benchmark.summary import RANKED, summarise
 from tinydefects.benchmark.text import SHOWN, describe_leaderboard
 from tinydefects.errors import ResultError
@@ -116,6 +117,28 @@ def test_results_of_two_protocols_are_refused(folder, stored, tmp_path):
         write_job(job, stored[0].evaluation, tmp_path)
     with pytest.raises(ResultError, match=r"seed_0\.json and .*seed_1\.json answer different protocols"):
         read_benchmark(tmp_path)
+
+
+@pytest.mark.parametrize("methods", [["strong", "weak"], ["strong"]])
+def test_copies_of_a_result_are_refused_and_not_taken_for_seeds(stored, tmp_path, methods):
+    """Of one method or several: the copy would weigh as much as a seed of its own."""
+    protocol = EvaluationProtocol(categories=("cloth/plain",))
+    for method in methods:
+        job = Job(protocol=protocol, category="cloth/plain", method=method, resolution=64, seed=0)
+        evaluation = next(one.evaluation for one in stored if one.evaluation.category == job.category)
+        write_job(job, evaluation, tmp_path / "my run")
+    shutil.copytree(tmp_path / "my run/cloth", tmp_path / "copies/cloth")
+    with pytest.raises(ResultError) as caught:
+        write_report(tmp_path, tmp_path / "report.html", n_resamples=20)
+    places = [tmp_path / run / "cloth/plain/64/strong/seed_0.json" for run in ("copies", "my run")]
+    assert str(caught.value).startswith(
+        f"{places[0]} and {places[1]}: both are of one job (strong at 64 px, seed 0, cloth/plain)"
+    )
+    assert not (tmp_path / "report.html").exists()
+    with pytest.raises(ResultError, match="both are of one job"):
+        read_benchmark(tmp_path)
+    with pytest.raises(ResultError, match="both are of one job"):
+        read_numbers(tmp_path)
 
 
 def test_a_method_that_lacks_a_category_takes_it_from_the_ranking(stored):

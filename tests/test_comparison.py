@@ -6,11 +6,13 @@ import pytest
 from typer.testing import CliRunner
 
 from random_category import random_pairs, random_samples
+from report_factory import write_job
 from tinydefects.cli.app import app
 from tinydefects.errors import ResultError
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.scores import metrics_of
 from tinydefects.metrics.statistics.comparison import compare, describe, single_p_values, stepdown_p_values
+from tinydefects.results.protocol import EvaluationProtocol, Job
 from tinydefects.results.result import Result, describe_run, read_named_results, write_result
 
 
@@ -233,3 +235,19 @@ def test_the_same_result_twice_and_a_folder_of_several_are_refused(stored, tmp_p
         read_named_results([stored["weak"], stored["weak"]])
     with pytest.raises(ResultError, match="holds several results"):
         read_named_results([tmp_path, stored["weak"]])
+
+
+@pytest.mark.slow
+def test_a_copy_of_a_result_is_told_for_what_it_is(evaluations, tmp_path):
+    """Its difference of 0 says nothing about methods; another seed of the method may be compared without a word."""
+    protocol = EvaluationProtocol(categories=("cloth/plain",))
+    paths = []
+    for seed, name in ((0, "a"), (0, "b"), (1, "c")):
+        job = Job(protocol=protocol, category="cloth/plain", method="m", resolution=64, seed=seed)
+        paths.append(str(write_job(job, evaluations["weak"], tmp_path / name)))
+    copied = CliRunner().invoke(app, ["compare", *paths[:2], "--metrics", "image_auroc", "--resamples", "100"])
+    assert copied.exit_code == 0, copied.output
+    told = "a and b are results of one job (m at 64 px, seed 0): their difference says nothing about methods"
+    assert told in copied.stderr
+    seeds = CliRunner().invoke(app, ["compare", *paths[1:], "--metrics", "image_auroc", "--resamples", "100"])
+    assert (seeds.exit_code, "of one job" in seeds.stderr) == (0, False)

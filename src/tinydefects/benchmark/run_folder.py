@@ -275,7 +275,7 @@ def read_benchmark(folder: Path) -> list[StoredResult]:
     """Every result below a folder that a benchmark made.
 
     Raises:
-        ResultError: there is none, one cannot be read, or they answer different protocols.
+        ResultError: there is none, one cannot be read, two are of one job, or they answer different protocols.
     """
     return _of_one_protocol(_stored(folder), folder)
 
@@ -340,7 +340,24 @@ def _of_one_protocol(every: Iterable[StoredResult], folder: Path) -> list[Stored
             f"{first.path} and {other.path} answer different protocols ({first.run.protocol}, {other.run.protocol}): "
             "their numbers cannot be compared; keep results of one protocol in one folder"
         )
+    refuse_copies((one.path, one.evaluation.category, one.run) for one in stored)
     return stored
+
+
+def refuse_copies(runs: Iterable[tuple[Path, str, RunRecord]]) -> None:
+    """No job may have two results, given by file and category: means over seeds would count it twice.
+
+    Raises:
+        ResultError: two files answer one job.
+    """
+    known: dict[tuple[str, str, str, int, int], Path] = {}
+    for path, category, run in runs:
+        first = known.setdefault((run.protocol, category, run.method, run.resolution, run.seed), path)
+        if first != path:
+            raise ResultError(
+                f"{first} and {path}: both are of one job ({run.described}, {category}), which means would count "
+                "twice; leave one of them in this folder"
+            )
 
 
 def _peek(path: Path) -> Mapping[str, object]:

@@ -342,15 +342,17 @@ def compare(
     """
     from tinydefects.metrics.statistics.comparison import compare as compare_evaluations
     from tinydefects.metrics.statistics.comparison import describe, other_rules
-    from tinydefects.results.result import read_named_results
+    from tinydefects.results.result import read_named_results, same_jobs
 
-    evaluations = {name: result.evaluation for name, result in read_named_results(results).items()}
+    named = read_named_results(results)
+    evaluations = {name: result.evaluation for name, result in named.items()}
     comparisons = compare_evaluations(
         evaluations,
         names=[settings.metrics] if settings.metrics.strip() else [],
         n_resamples=settings.resamples,
         seed=settings.seed,
     )
-    if remark := other_rules(evaluations):
-        say(remark)
+    for remark in (*same_jobs(named), other_rules(evaluations)):
+        if remark:
+            say(remark)
     print_result([asdict(one) for one in comparisons], as_json, describe(comparisons))

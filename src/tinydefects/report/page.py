@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinydefects.benchmark.board import NOT_TOLD_MARK, boards, headline_limit, method_of, three_digits
-from tinydefects.benchmark.run_folder import StoredResult, divide_results, read_benchmark, read_failures, shared_facts
+from tinydefects.benchmark.run_folder import (
+    StoredResult,
+    divide_results,
+    read_benchmark,
+    read_failures,
+    refuse_copies,
+    shared_facts,
+)
 from tinydefects.data.pixels import write_whole
 from tinydefects.decisions.outcome import Outcome
 from tinydefects.errors import TinyDefectsError
@@ -66,7 +73,7 @@ def write_report(
         n_resamples: draws of the images behind intervals and verdicts of a benchmark.
 
     Raises:
-        ResultError: no results, one that cannot be read, or a benchmark of different protocols.
+        ResultError: no results, one that cannot be read, two of one job, or a benchmark of different protocols.
         TinyDefectsError: nothing to report, or a path that cannot be written.
     """
     target = Path(path)
@@ -90,7 +97,9 @@ def write_report(
 
 def _read_singles(paths: Sequence[Path]) -> list[Single]:
     names = telling_parts(paths) if len(paths) > 1 else [""] * len(paths)
-    return _name_singles([(read_result(path), name) for path, name in zip(paths, names, strict=True)])
+    results = [read_result(path) for path in paths]
+    refuse_copies((path, one.evaluation.category, one.run) for path, one in zip(paths, results, strict=True) if one.run)
+    return _name_singles(list(zip(results, names, strict=True)))
 
 
 def _name_singles(results: Sequence[tuple[Evaluation | Result, str]]) -> list[Single]:

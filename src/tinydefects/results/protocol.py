@@ -256,3 +256,9 @@ class RunRecord:
     fit_seconds: float
     predict_seconds: float
     cost: CostSheet | None = None
+
+    @property
+    def described(self) -> str:
+        """`fbft at 384 px, seed 0`."""
+        size = f" at {self.resolution} px" if self.resolution != NO_RESOLUTION else ""
+        return f"{self.method}{size}, seed {self.seed}"

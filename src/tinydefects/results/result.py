@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
-from itertools import takewhile
+from itertools import combinations, takewhile
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -274,6 +274,16 @@ def read_named_results(paths: Sequence[Path]) -> dict[str, Result]:
     if len({file.absolute() for file in files}) < len(files):
         raise ResultError(f"{paths[0]}: the same result twice; give results of different methods")
     return {name: read_result(file) for name, file in zip(telling_parts(files), files, strict=True)}
+
+
+def same_jobs(results: Mapping[str, Result]) -> list[str]:
+    """A line for each two of these results that are no two methods: a benchmark made them for one job."""
+    runs = [(name, one.run) for name, one in results.items() if one.run is not None]
+    return [
+        f"{a} and {b} are results of one job ({first.described}): their difference says nothing about methods"
+        for (a, first), (b, other) in combinations(runs, 2)
+        if first.job == other.job
+    ]
 
 
 def telling_parts(files: Sequence[Path]) -> list[str]:
