@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
-from tinydefects.metrics.scores import PART_AUROC, Evaluation
+from tinydefects.metrics.records import PART_AUROC
+from tinydefects.metrics.scores import Evaluation
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
 from tinydefects.metrics.statistics.leaderboard import Leaderboard, LeaderboardRow, leaderboard
 from tinydefects.results.protocol import NO_RESOLUTION, CostSheet, RunRecord, Sizes

@@ -16,8 +16,8 @@ from tinydefects.benchmark.run_folder import Failure, StoredResult, read_failure
 from tinydefects.data.json_files import first_fault, nan_to_null, null_to_nan, read_json
 from tinydefects.data.pixels import write_whole
 from tinydefects.errors import ResultError
-from tinydefects.metrics.records import Interval
-from tinydefects.metrics.scores import FPR_LIMITS, PART_AUROC, metrics_of
+from tinydefects.metrics.records import PART_AUROC, Interval
+from tinydefects.metrics.scores import FPR_LIMITS, metrics_of
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
 from tinydefects.metrics.statistics.leaderboard import Leaderboard
 from tinydefects.results.old_results import in_our_words

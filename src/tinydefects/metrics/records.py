@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+PART_AUROC = "part_auroc"  # the metric that only datasets with parts of several views have
 # A defect type of such a name stands in metrics' names with `type:`: a quartile, a bin or a key could bear it, too.
 TAKEN = re.compile(
     r"(only_)?Q[1-4]|(<|>=)?[\d.e+-]+( to [\d.e+-]+)? (px|px²|mm²|of the image)"

@@ -28,7 +28,8 @@ from tinydefects.decisions.outcome import Outcome
 from tinydefects.errors import TinyDefectsError
 from tinydefects.methods.method import STAGES
 from tinydefects.metrics.groups import QUARTILES, short
-from tinydefects.metrics.scores import FEW_DEFECTS, Evaluation
+from tinydefects.metrics.scores import Evaluation
+from tinydefects.metrics.showing import FEW_DEFECTS
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
 from tinydefects.report.boards import make_view, most_found, shared_rate
 from tinydefects.report.crops import RAREST, CropStore, colour_shares, data_uri, encode_crops

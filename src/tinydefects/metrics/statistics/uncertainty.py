@@ -23,8 +23,8 @@ from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 
 from tinydefects.metrics.groups import images_of
 from tinydefects.metrics.ranking import Tally
-from tinydefects.metrics.records import Interval
-from tinydefects.metrics.scores import PART_AUROC, SIZES, Evaluation, groups_of, metrics_of
+from tinydefects.metrics.records import PART_AUROC, Interval
+from tinydefects.metrics.scores import SIZES, Evaluation, groups_of, metrics_of
 from tinydefects.metrics.statistics.resampling import Array, Plan, Resampler
 
 LEVEL = 0.95
