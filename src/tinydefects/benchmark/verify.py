@@ -9,7 +9,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tinydefects.benchmark.data_digests import (
@@ -22,18 +22,13 @@ from tinydefects.benchmark.data_digests import (
     split_digest,
 )
 from tinydefects.benchmark.run_folder import FAILED_SUFFIX, SPLIT, home_of, read_protocol
-from tinydefects.data.images import category_with_image_bits
 from tinydefects.data.json_files import parse_json, read_bytes, read_json
-from tinydefects.data.map_files import origin_in, read_header
-from tinydefects.data.predictions import map_path, read_prediction
-from tinydefects.data.sample import Category, Prediction, Sample
 from tinydefects.data.walk import PROTOCOL_FILE, walk
 from tinydefects.errors import MissingExtraError, ResultError, TinyDefectsError
-from tinydefects.metrics.evaluation import evaluate
 from tinydefects.progress import Progress
 from tinydefects.results.attachments import is_table_of
 from tinydefects.results.protocol import NO_RESOLUTION, EvaluationProtocol, Job
-from tinydefects.results.recount import as_far_as_known, differences, interval_differences, unequal
+from tinydefects.results.recount import differences, interval_differences, map_differences
 from tinydefects.results.result import TABLE_SUFFIX, Result, find_results, is_as_written, read_result
 
 
@@ -286,34 +281,13 @@ def _check_sampled(
     else:
         try:
             category = categories.load(seen.category, seen.options, seen.allowed)
-            faults_of_maps = _rescored(result, maps, category, protocol)
+            faults_of_maps = [str(one) for one in map_differences(result, maps, category, asked)]
         except (TinyDefectsError, ValueError) as error:
             faults_of_maps = [f"cannot be scored again from its maps: {error}"]
         if faults_of_maps:
             found.wrong.append(f"{path}: {_several(faults_of_maps)}")
         else:
             found.checked["numbers scored again from the maps (a sample)"] += 1
-
-
-def _rescored(result: Result, maps: Path, category: Category, protocol: EvaluationProtocol) -> list[str]:
-    """How numbers from the kept maps differ from those that are stored."""
-    run, stored = result.run, result.evaluation
-    assert run is not None
-    category = category_with_image_bits(category, int(run.settings.get("image_bits", "16")))
-
-    def read(sample: Sample) -> tuple[Sample, Prediction]:
-        path = map_path(maps, category.id, sample)
-        origin = origin_in(read_header(path).description)
-        if origin is None or origin.made_by.get("job") != run.job:
-            raise ResultError(f"{path}: is not a map of this job")
-        return sample, read_prediction(path)
-
-    asked = protocol.evaluation.changed(
-        threshold=stored.threshold, image_threshold=stored.image_threshold, n_crops=0, n_resamples=0
-    )
-    again = as_far_as_known(evaluate(map(read, category.test), asked, category=category.id), stored)
-    one, other = (asdict(replace(e, crops=(), tally=None, intervals={})) for e in (stored, again))
-    return [f"{place} is {here}, the maps give {there}" for place, here, there in unequal(one, other)]
 
 
 def _check_data(home: Path, seen: list[_Seen], categories: Categories, found: Verification) -> None:
@@ -374,8 +348,9 @@ def _check_weights(home: Path, protocol: EvaluationProtocol, weights: Path | Non
     except TinyDefectsError as error:
         found.wrong.append(str(error))
         return
-    found.checked["weights of the teacher"] += (holds := own == protocol.teacher_fingerprint)
-    if not holds:
+    if own == protocol.teacher_fingerprint:
+        found.checked["weights of the teacher"] += 1
+    else:
         known, here = protocol.teacher_fingerprint[:12], weights or "this version"
         found.wrong.append(f"{home / PROTOCOL_FILE}: the teacher's weights are {known}, those of {here} {own[:12]}")
 

@@ -9,19 +9,25 @@ upper bound, which no set of pixels with this tally can leave. A group's AUPRO i
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.data.sample import defect_type_of
+from tinydefects.data.images import category_with_image_bits
+from tinydefects.data.map_files import origin_in, read_header
+from tinydefects.data.predictions import map_path, read_prediction
+from tinydefects.data.sample import Category, Prediction, Sample, defect_type_of
+from tinydefects.errors import ResultError
 from tinydefects.metrics.curves import FPR_BOUNDS, auroc, average_precision, best_f1, fpr_at_tpr
 from tinydefects.metrics.detectability import measure_detectability
-from tinydefects.metrics.evaluation import with_decisions, with_parts
+from tinydefects.metrics.evaluation import EvaluationSettings, evaluate, with_decisions, with_parts
 from tinydefects.metrics.groups import GroupScorer, bin_groups, quartile_areas, rho, size_and_type_groups
 from tinydefects.metrics.ranking import Ranking, Tally, rank
 from tinydefects.metrics.records import GroupScores
 from tinydefects.metrics.scores import Evaluation, groups_of
 from tinydefects.metrics.statistics.uncertainty import intervals
+from tinydefects.results.result import Result
 
 ROUNDING = 1e-9  # of sums in another order, on another machine
 FITTED = 1e-4  # relative, of what an optimiser or a quantile of draws gives elsewhere
@@ -74,6 +80,31 @@ def interval_differences(evaluation: Evaluation, *, n_resamples: int, seed: int)
     again = intervals(evaluation, n_resamples=n_resamples, seed=seed)
     found = unequal(evaluation.intervals, again, "intervals", tolerance=FITTED)
     return [Difference(place=place, stored=one, due=f"drawn again {_shown(due)}") for place, one, due in found]
+
+
+def map_differences(result: Result, maps: Path, category: Category, asked: EvaluationSettings) -> list[Difference]:
+    """The numbers of a benchmark's result that scoring its kept maps again, on these images and masks, does not give.
+
+    Raises:
+        ResultError: a map is not one of this job.
+        TinyDefectsError: a map or mask that cannot be read or scored.
+    """
+    run, stored = result.run, result.evaluation
+    assert run is not None
+    category = category_with_image_bits(category, int(run.settings.get("image_bits", "16")))
+
+    def read(sample: Sample) -> tuple[Sample, Prediction]:
+        path = map_path(maps, category.id, sample)
+        origin = origin_in(read_header(path).description)
+        if origin is None or origin.made_by.get("job") != run.job:
+            raise ResultError(f"{path}: is not a map of this job")
+        return sample, read_prediction(path)
+
+    asked = asked.changed(threshold=stored.threshold, image_threshold=stored.image_threshold, n_crops=0, n_resamples=0)
+    again = as_far_as_known(evaluate(map(read, category.test), asked, category=category.id), stored)
+    one, other = (asdict(replace(e, crops=(), tally=None, intervals={})) for e in (stored, again))
+    found = unequal(one, other)
+    return [Difference(place=place, stored=here, due=f"the maps give {_shown(due)}") for place, here, due in found]
 
 
 def as_far_as_known(again: Evaluation, stored: Evaluation) -> Evaluation:
