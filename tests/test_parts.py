@@ -87,7 +87,7 @@ def test_the_interval_holds_the_value_and_counts_parts_rather_than_views(samples
     evaluation = evaluate(scored(samples), n_resamples=200)
     interval = evaluation.intervals["part_auroc"]
     assert interval.low < evaluation.part_auroc < interval.high
-    assert n_trials("part_auroc", evaluation.tally, plan_of(evaluation)) == 6
+    assert n_trials(["part_auroc"], evaluation.tally, plan_of(evaluation)) == {"part_auroc": 6}
     perfect = evaluate(
         ((sample, replace_score(one, float(sample.label == "defect"))) for sample, one in scored(samples)),
         n_resamples=50,

@@ -24,13 +24,14 @@ from tinydefects.errors import (
 )
 from tinydefects.metrics import aupro
 from tinydefects.metrics.evaluation import evaluate
+from tinydefects.metrics.ranking import Tally
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.saturated import SaturatedScores, au_spro
 from tinydefects.metrics.scores import choose_metrics, metrics_of
 from tinydefects.metrics.spool import ScoreSpool
 from tinydefects.metrics.statistics.comparison import compare
 from tinydefects.metrics.statistics.resampling import Resampler
-from tinydefects.metrics.statistics.uncertainty import plan_of
+from tinydefects.metrics.statistics.uncertainty import n_trials, plan_of
 from tinydefects.report.page import write_report
 from tinydefects.results.attachments import pack_tally, unpack_tally
 from tinydefects.results.recount import differences, interval_differences
@@ -186,6 +187,17 @@ def test_under_weights_an_image_counts_with_its_defects_as_often_as_it_is_drawn(
     assert set(drawn) == {name for name in metrics_of(evaluation) if name.startswith("spro")}
     for limit in (1.0, 0.3):
         assert drawn[f"spro@{limit:g}"][0] == pytest.approx(slow_spro.au_spro(defects, maps, limit), abs=2e-3)
+
+
+def test_images_behind_each_overlap_are_counted_in_one_pass_over_the_defects(loco, monkeypatch):
+    evaluation = evaluate(loco_pairs(loco), n_resamples=0, fpr_limits=(1.0, 0.3))
+    calls, known = [], Tally.outlined_by_name
+    monkeypatch.setattr(Tally, "outlined_by_name", lambda tally: calls.append(tally) or known(tally))
+    names = [name for name in metrics_of(evaluation) if name.startswith("spro")]
+    trials = n_trials(names, evaluation.tally, plan_of(evaluation))
+    n_images = {"spro": 2, "spro_logical_anomalies": 1, "spro_structural_anomalies": 1}
+    assert trials == {f"{name}@{limit}": n for name, n in n_images.items() for limit in ("1", "0.3")}
+    assert len(calls) == 1
 
 
 @pytest.mark.slow

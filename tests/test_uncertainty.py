@@ -167,8 +167,7 @@ def test_an_interval_is_opened_where_it_would_be_printed_shut_and_nowhere_else()
 def test_lightings_of_one_scene_are_one_trial():
     tally = tally_of(random_images(0, n_good=12, n_defective=12, n_groups=4), n_thresholds=50)
     plan = Plan(fpr_limits=LIMITS, members=members_of(tally))
-    assert n_trials("image_auroc", tally, plan) == 4
-    assert n_trials("aupro@0.3", tally, plan) == 4
+    assert n_trials(["image_auroc", "aupro@0.3"], tally, plan) == {"image_auroc": 4, "aupro@0.3": 4}
 
 
 @pytest.mark.parametrize(("n", "gap"), [(3, 1.0), (3, 3.0), (10, 2.0), (10, 4.0)])

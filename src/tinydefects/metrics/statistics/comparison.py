@@ -97,7 +97,7 @@ def compare(
     pairs = [(a, b, metric) for a, b in combinations(tallies, 2) for metric in chosen]
     differences = np.array([values[a].get(metric, np.nan) - values[b].get(metric, np.nan) for a, b, metric in pairs])
     plan = plan_of(evaluations[first])
-    trials = {metric: n_trials(metric, tallies[first], plan) for metric in chosen}
+    trials = n_trials(chosen, tallies[first], plan)
     apart = np.full((n_resamples, len(pairs)), np.nan)
     for place, (a, b, metric) in enumerate(pairs):
         if can_resample(tallies[first]) and trials[metric] > 1 and metric in moved[a] and metric in moved[b]:

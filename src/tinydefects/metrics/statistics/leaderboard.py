@@ -225,7 +225,7 @@ def _resample(
     n_drawn = next(column.moved.size for by_method in counting.values() for column in by_method.values())
     drawn_seed = seed_of(category, seed)
     first_evaluation = next(iter(methods.values()))[0]
-    first_plan = plan_of(first_evaluation)
+    trials = n_trials(counting, first, plan_of(first_evaluation))
     weights = np.concatenate([draw_weights(first, n_drawn, drawn_seed), leave_out_weights(first)])
     for method, of_seeds in methods.items():
         moves = []
@@ -239,13 +239,12 @@ def _resample(
         for metric, by_method in counting.items():
             column = by_method[method]
             moved = np.stack([move.get(metric, np.full(len(weights), np.nan)) for move in moves])
-            trials = n_trials(metric, first, first_plan)
-            if not can_resample(first) or trials < 2:
+            if not can_resample(first) or trials[metric] < 2:
                 moved[:] = np.nan
             values = column.values[category]
             redrawn = (seeds * (values[:, None] + moved[:, :n_drawn])).mean(axis=0)
             column.moved += (redrawn - values.mean()) / len(column.values)
-            column.trials.append(trials)
+            column.trials.append(trials[metric])
             column.left_out.append(moved[:, n_drawn:].mean(axis=0) / len(column.values))
 
 

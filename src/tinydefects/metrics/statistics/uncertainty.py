@@ -16,6 +16,7 @@ asked for. A metric on which all draws agree elsewhere has no interval.
 """
 
 import zlib
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,13 +47,14 @@ def intervals(evaluation: Evaluation, *, n_resamples: int = N_RESAMPLES, seed: i
     if tally is None or not n_resamples:
         return {}
     values, plan = metrics_of(evaluation), plan_of(evaluation)
-    moved = {}
-    for name, (value, interval) in tally_intervals(tally, plan, n_resamples, seed).items():
+    moved, found = {}, tally_intervals(tally, plan, n_resamples, seed)
+    trials = n_trials(found, tally, plan)
+    for name, (value, interval) in found.items():
         if evaluation.curve_rule != "exact" and name.startswith(("aupro", "rho")):
             continue
         highest = highest_of(name)
         own = _moved(interval, values[name] - value, highest=highest)
-        moved[name] = own if np.isinf(highest) else opened(own, n_trials(name, tally, plan))
+        moved[name] = own if np.isinf(highest) else opened(own, trials[name])
     return moved
 
 
@@ -107,19 +109,24 @@ def exact_interval(n_found: float, n: int) -> tuple[float, float]:
     return low, high
 
 
-def n_trials(metric: str, tally: Tally, plan: Plan) -> int:
-    """How many independent pairs of a good and a defective image stand behind a metric: the fewer of the two.
+def n_trials(metrics: Iterable[str], tally: Tally, plan: Plan) -> dict[str, int]:
+    """How many independent pairs of a good and a defective image stand behind each metric: the fewer of the two.
 
     Images of one group are one, and a part counts once whatever its views. AUPRO and metrics of pixels find their
     normal pixels in defective images as well.
     """
+    outlined = tally.outlined_by_name()
+    return {metric: _n_trials(metric, tally, plan, outlined) for metric in metrics}
+
+
+def _n_trials(metric: str, tally: Tally, plan: Plan, outlined: Mapping[str, NDArray[np.bool_]]) -> int:
     if metric == PART_AUROC:
         is_good = tally.parts().is_good
         return int(min(np.count_nonzero(is_good), np.count_nonzero(~is_good)))
     everything = np.ones(tally.area_px.size, dtype=bool)
     behind = ~tally.is_good if metric.startswith("image_") else images_of(tally, "", everything)
     if metric.startswith("spro"):
-        members = tally.outlined_by_name().get(metric.rpartition("@")[0], slice(0))  # maybe none here
+        members = outlined.get(metric.rpartition("@")[0], slice(0))  # maybe none here
         behind = np.isin(np.arange(tally.is_good.size), tally.image_of_outlined[members])
     for suffix, members in plan.members.items():
         if suffix and metric == f"image_auroc{suffix}":
