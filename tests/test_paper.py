@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from command_line import run
 from random_category import random_pairs, random_samples
 from tinydefects.benchmark.board import boards
 from tinydefects.benchmark.run_folder import read_benchmark, write_protocol
+from tinydefects.data.sample import Sample
 from tinydefects.metrics.evaluation import evaluate
 from tinydefects.metrics.statistics.leaderboard import BEST, NOT_TOLD
 from tinydefects.report.leaderboard import rank_board
@@ -47,9 +48,25 @@ def cost_sheet(milliseconds):
     )
 
 
-def write_results(folder, asked, methods):
-    """A result of each method on 24 images, all of one job's seed."""
-    samples = random_samples(folder / "images", n_good=12, n_defective=12)
+class OutlinedSample(Sample):
+    """One whose defects are half found once half of their pixels are: MVTec LOCO says such things."""
+
+    def saturated_defects(self):
+        return [(self.mask(), max(1, int(self.mask().sum()) // 2))] if self.label == "defect" else []
+
+
+def as_parts(samples):
+    """Two images each are views of one part, as in Real-IAD."""
+    return [replace(sample, group=f"part {number // 2}", is_view=True) for number, sample in enumerate(samples)]
+
+
+def as_outlined(samples):
+    return [OutlinedSample(**asdict(sample)) for sample in samples]
+
+
+def write_results(folder, asked, methods, known=list):
+    """A result of each method on 24 images, all of one job's seed; `known` adds what the dataset says of them."""
+    samples = known(random_samples(folder / "images", n_good=12, n_defective=12))
     write_protocol(asked, folder)
     for number, (method, contrast) in enumerate(methods.items()):
         job = Job(protocol=asked, category=asked.categories[0], method=method, resolution=64, seed=0)
@@ -130,6 +147,44 @@ def test_the_csv_holds_every_metric_with_its_interval_and_verdict(written, ranke
         assert (row["method"], row["metric"], row["verdict"]) == (known.method, known.metric, known.verdict)
         assert float(row["value"]) == pytest.approx(known.value, rel=1e-5)
         assert float(row["interval_low"]) == pytest.approx(known.interval.low, rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("known", "heads"),
+    [
+        (as_parts, {"part_auroc": "part AUROC"}),
+        (as_outlined, {"spro@0.05": "sPRO@5 %"}),
+        (
+            lambda samples: as_outlined(as_parts(samples)),
+            {"part_auroc": "part AUROC", "spro@0.05": "sPRO@5 %"},
+        ),
+        (list, {}),
+    ],
+)
+def test_what_only_some_datasets_have_stands_in_every_table_of_theirs(tmp_path, known, heads):
+    """Parts of several views, and defects with saturations: where a board has them, and nowhere else."""
+    folder = write_results(tmp_path / "results", ASKED, METHODS, known)
+    write_paper(folder, tmp_path / "out", n_resamples=100)
+    (board,) = boards(read_benchmark(folder))
+    table = board.rank([], n_resamples=100)
+    assert {*board.own_metrics} == {*heads}
+    head, _, *rows = (tmp_path / "out/board_cloth_64.md").read_text().splitlines()
+    assert [one.strip() for one in head.split("|")[7:-2]] == ["image AUROC", *heads.values()]
+    latex = (tmp_path / "out/board_cloth_64.tex").read_text()
+    *_, last = next(line for line in latex.splitlines() if line.startswith("method &")).split(" & image AUROC")
+    assert last == "".join(f" & {in_latex(one)}" for one in heads.values()) + r" & ms \\"
+    in_csv = {row["metric"]: row for row in csv.DictReader((tmp_path / "out/boards.csv").read_text().splitlines())}
+    words = (tmp_path / "out/methods.md").read_text()
+    for place, (metric, title) in enumerate(heads.items(), start=8):
+        best = next(line for line in table.of(metric) if line.verdict == BEST)
+        row = next(row for row in rows if row.split("|")[1].strip().replace("\\", "") == best.method)
+        assert row.split("|")[place].startswith(f" **{best.value:.3f}**")
+        assert f"\\textbf{{{best.value:.3f}}}" in latex
+        assert metric in in_csv
+        assert f"{title} is" in words
+        assert f"{title} is" in rows[-1]
+    for absent in {"part AUROC", "sPRO"} - {title.partition("@")[0] for title in heads.values()}:
+        assert absent not in latex + words + "".join(rows)
 
 
 def test_costs_have_a_table_of_their_own(written):
@@ -222,7 +277,10 @@ TEX = ("pdflatex", "bibtex")
 def test_latex_takes_the_example_whatever_the_names(tmp_path, columns):
     """In one and in two columns: no error, nothing undefined, no box that is too wide."""
     asked = replace(ASKED, categories=("folder/50 %_a&b$ é中",))
-    folder = write_results(tmp_path / "odd results", asked, dict(zip(ODD, (6.0, 5.0, 0.2), strict=True)))
+    skills = dict(zip(ODD, (6.0, 5.0, 0.2), strict=True))
+    folder = write_results(
+        tmp_path / "odd results", asked, skills, lambda samples: as_outlined(as_parts(samples))
+    )  # with every column there is
     (first, *others) = read_published(PUBLISHED).numbers
     strange = first.model_copy(update={"rule": LETTERS, "method": "[x] *"})
     out = tmp_path / "out"
@@ -238,6 +296,7 @@ def test_latex_takes_the_example_whatever_the_names(tmp_path, columns):
     log = (out / "example.log").read_text(errors="replace")
     assert not re.findall(r"^.*(?:Overfull|undefined|too large|Missing character).*$", log, re.MULTILINE)
     assert "warning" not in (out / "example.blg").read_text().replace("warning$", "").lower()
+    assert "part AUROC & sPRO@5" in (out / next(out.glob("board_*.tex"))).read_text()
     for name in ODD:
         assert any(in_latex(name) in path.read_text() for path in out.glob("board_*.tex"))
 

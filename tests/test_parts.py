@@ -169,6 +169,7 @@ def test_the_page_shows_parts_on_boards_and_of_single_results(folder, tmp_path):
     (board,) = boards(read_benchmark(folder))
     value = board.rank([*SHOWN], n_resamples=20).of("part_auroc")[0].value
     assert ">part AUROC</button>" in page
+    assert "part AUROC is the AUROC of whole parts, each scored by the highest image score of its views." in page
     assert f'data-value="{value}"' in page
     alone = write_report(folder / "real_iad/toy/64/one", tmp_path / "alone.html").read_text(encoding="utf-8")
     assert "parts, n = 14" in alone

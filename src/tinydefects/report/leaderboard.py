@@ -23,13 +23,19 @@ from tinydefects.benchmark.run_folder import StoredResult
 from tinydefects.methods.method import STAGES
 from tinydefects.metrics.groups import QUARTILES
 from tinydefects.metrics.hit_miss import SizeFit, fit_sizes
-from tinydefects.metrics.records import Interval
+from tinydefects.metrics.records import PART_AUROC, Interval
 from tinydefects.metrics.statistics.leaderboard import BEST, LOWER, NOT_TOLD, Leaderboard, LeaderboardRow
 from tinydefects.report.words import format_rate
 from tinydefects.results.protocol import CostSheet
 
 MEMORY_HEADS = ("peak_memory_mb", "teacher_mb", "own_mb")
 COST_HEADS = (*(f"{stage}_ms" for stage in STAGES), "rest_ms", "best_batch_ms_per_image", *MEMORY_HEADS)
+
+OF_PARTS = "the AUROC of whole parts, each scored by the highest image score of its views"
+OF_SATURATED = (
+    "the area under the saturated per-region overlap, over the same false-positive rates as AUPRO: of a defect as it "
+    "was outlined, so many pixels count as all of it as its saturation says"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +82,14 @@ class RankedBoard:
     def milliseconds(self) -> dict[MethodAt, float]:
         """For one image, of the methods that were timed."""
         return {method: milliseconds(sheets) for method, sheets in self.costs.items()}
+
+    @property
+    def own_words(self) -> list[str]:
+        """What the metrics are that this dataset has beside those of all, a sentence each."""
+        return [
+            f"{head} is {OF_PARTS if metric == PART_AUROC else OF_SATURATED}."
+            for metric, head in self.board.own_metrics.items()
+        ]
 
     def cells(self, metric: str) -> dict[MethodAt, Cell]:
         """The cells of one column by method."""

@@ -102,7 +102,8 @@ def _columns(ranked: RankedBoard) -> list[_Column]:
         for quartile in QUARTILES
     ]
     rho = _Column(head=f"ρ@{rate}", cells=ranked.cells(f"rho@{limit:g}"))
-    return [*quartiles, rho, _Column(head="image AUROC", cells=ranked.cells("image_auroc"))]
+    others = {"image_auroc": "image AUROC", **ranked.board.own_metrics}
+    return [*quartiles, rho, *(_Column(head=head, cells=ranked.cells(metric)) for metric, head in others.items())]
 
 
 def latex_table(ranked: RankedBoard) -> str:
@@ -203,6 +204,7 @@ def _notes(ranked: RankedBoard) -> list[str]:
     return notes
 
 
+    notes += ranked.own_words
 def _value(cell: Cell) -> str:
     return DASH if math.isnan(cell.value) else f"{cell.value:.3f}"
 
@@ -270,6 +272,7 @@ def _counted(n: int, one: str, several: str) -> str:
 
 
 def _teacher_words(protocol: EvaluationProtocol, resolutions: Sequence[int], own: Sequence[str]) -> list[str]:
+        *dict.fromkeys(sentence for one in ranked for sentence in one.own_words),
     if not resolutions and not own:
         return []
     sides = " and ".join(f"{side}" for side in resolutions) + (" pixels" if resolutions else "")
