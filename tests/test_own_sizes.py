@@ -215,6 +215,10 @@ def test_tables_for_a_paper_name_each_size(folder, tmp_path):
     own = (tmp_path / "board_cloth_own.md").read_text()
     assert ("| strong 32 |" in own, "| strong |" in own) == (True, False)
     assert "No result at a published size: sizeless." in own
+    for kind in ("smallest", "sizes"):
+        at_own, common = ((tmp_path / f"figure_cloth_{size}_{kind}.svg").read_text() for size in ("own", "64"))
+        assert re.findall(r">(\w+, \d+ px)<", at_own) == ["strong, 32 px", "weak, 64 px"]
+        assert (">plain<" in at_own, ">strong<" in common, " px<" in common) == (True, True, False)
     paragraph = (tmp_path / "methods.md").read_text()
     assert "a long side of 64 pixels, and on boards of their own as published (strong 32, weak 64 pixels)." in paragraph
     common, at_own = (rank_board(board, n_resamples=20) for board in boards(read_benchmark(folder)))

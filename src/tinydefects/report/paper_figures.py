@@ -9,7 +9,7 @@ from tinydefects.benchmark.board import MethodAt, headline_limit
 from tinydefects.data.pixels import write_whole
 from tinydefects.metrics.groups import QUARTILES
 from tinydefects.report.leaderboard import RankedBoard
-from tinydefects.report.theme import short_name
+from tinydefects.report.theme import NAME_SIGNS, shortened
 from tinydefects.report.words import format_rate
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _draw_smallest(figure: "Figure", ranked: RankedBoard) -> None:
             axes.plot((cell.interval.low, cell.interval.high), (place, place), color="#7F7F7F", linewidth=0.8)
         face = "white" if cell.may_be_best else COLOURS[0]
         axes.plot(cell.value, place, "o", markersize=4, markerfacecolor=face, markeredgecolor=COLOURS[0])
-    axes.set_yticks(range(len(ranked.methods)), [_name(method) for method in ranked.methods])
+    axes.set_yticks(range(len(ranked.methods)), [_name(method, ranked) for method in ranked.methods])
     axes.set_ylim(len(ranked.methods) - 0.5, -0.5)
     axes.set_xlabel(f"AUPRO@{format_rate(limit)} of Q1, the smallest")
     _light_grid(axes, "x")
@@ -92,7 +92,7 @@ def _draw_sizes(figure: "Figure", ranked: RankedBoard) -> None:
             marker=MARKERS[(colour + turn) % len(MARKERS)],
             linestyle=("-", "--", ":")[turn % 3],
             markersize=3,
-            label=_name(method),
+            label=_name(method, ranked),
         )
     axes.set_xticks(range(len(QUARTILES)), ["Q1\nsmallest", "Q2", "Q3", "Q4\nall"])
     axes.set_ylabel(f"AUPRO@{format_rate(limit)}")
@@ -100,9 +100,10 @@ def _draw_sizes(figure: "Figure", ranked: RankedBoard) -> None:
     figure.legend(loc="outside lower center", ncols=2, fontsize=POINTS - 1, handlelength=2)
 
 
-def _name(method: MethodAt) -> str:
-    """Dollars written out: two of them would be taken for a formula."""
-    return short_name(MethodAt(name=method.name, resolution=0)).replace("$", r"\$")
+def _name(method: MethodAt, ranked: RankedBoard) -> str:
+    """With its size in pixels where each has its own. Dollars written out: two would be taken for a formula."""
+    size = f", {method.resolution} px" if ranked.board.at_own_sizes and method.resolution else ""
+    return (shortened(method.name, NAME_SIGNS - len(size)) + size).replace("$", r"\$")
 
 
 def _light_grid(axes: "Axes", axis: Any) -> None:  # noqa: ANN401 - matplotlib's literal
