@@ -1,9 +1,11 @@
 """Two folders of one protocol become one board, or nothing is written and every reason is a line."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from benchmark_scene import PROTOCOL
@@ -147,6 +149,40 @@ def test_the_same_job_with_other_numbers_is_refused(merge, copies, tmp_path):
     write_job(copies[1], job, random_pairs(samples, seed=10))
     (line,) = refused(merge, tmp_path, *copies)
     assert line.startswith(f"{copies[1] / job.path}: the same job as {copies[0] / job.path} with other numbers (")
+
+
+@pytest.mark.parametrize("older", [0, 1])
+def test_a_result_from_before_parts_were_scored_is_refused_by_what_it_lacks(merge, copies, tmp_path, older):
+    """Whichever of the two folders holds it; a number that differs beside that is told first."""
+    views = [
+        replace(sample, group=f"part {number // 2}", is_view=True)
+        for number, sample in enumerate(random_samples(tmp_path / "views"))
+    ]
+    paths = [
+        write_job(folder, job_of(protocol, "shared"), random_pairs(views, seed=9))
+        for folder, protocol in zip(copies, (OURS, THEIRS), strict=True)
+    ]
+    result = read_result(paths[older])
+    known = result.evaluation
+    aged = replace(
+        known,
+        n_parts=0,
+        n_good_parts=0,
+        part_auroc=math.nan,
+        tally=replace(known.tally, is_view=np.empty(0, dtype=bool)),
+        intervals={name: one for name, one in known.intervals.items() if name != "part_auroc"},
+    )
+    assert (known.n_parts, "part_auroc" in known.intervals) == (8, True)
+    write_result(replace(result, evaluation=aged), paths[older])
+    (line,) = refused(merge, tmp_path, *copies)
+    told = f"{paths[older]}: lacks part AUROC, which the version that made it did not know; {paths[1 - older]} is the"
+    assert line.startswith(told)
+    assert line.endswith("run the older one again, or take it out of its folder")
+    other = replace(aged, intervals={name: replace(one, low=0.0) for name, one in aged.intervals.items()})
+    write_result(replace(result, evaluation=other), paths[older])
+    (line,) = refused(merge, tmp_path, *copies)
+    assert "the same job as" in line
+    assert "with other numbers" in line
 
 
 def test_a_folder_that_does_not_hold_in_itself_is_refused(merge, copies, tmp_path):

@@ -7,7 +7,7 @@ that was killed leaves nothing that could be taken for whole.
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tinydefects.benchmark.data_digests import DATA_FILE, DataDigests, read_digests
@@ -25,11 +25,11 @@ from tinydefects.data.leftovers import scratch_folder
 from tinydefects.data.pixels import cannot_write
 from tinydefects.data.walk import walk
 from tinydefects.errors import ResultError, TinyDefectsError
-from tinydefects.metrics.scores import Evaluation
+from tinydefects.metrics.scores import Evaluation, metrics_of
 from tinydefects.progress import Progress
 from tinydefects.results.attachments import write_defect_table
 from tinydefects.results.protocol import EvaluationProtocol, Job
-from tinydefects.results.recount import unequal
+from tinydefects.results.recount import as_far_as_known, unequal
 from tinydefects.results.result import TABLE_SUFFIX, TALLY_SUFFIX, Result, find_results, numbers_of, read_result
 
 SUFFIXES = (".json", ".npz", TALLY_SUFFIX)  # of a result, each checked against the first
@@ -249,11 +249,32 @@ def _other_numbers(first: _Known, own: _Known) -> str:
     found = next(unequal(numbers_of(own.evaluation), numbers_of(first.evaluation)), None)
     if found is None:
         return ""
+    for older, newer in ((first, own), (own, first)):
+        beyond = _known_beyond(older.evaluation, newer.evaluation)
+        if beyond:
+            return (
+                f"{older.path}: lacks {beyond}, which the version that made it did not know; {newer.path} is the same "
+                "job with it and else with equal numbers: run the older one again, or take it out of its folder"
+            )
     place, here, there = found
     return (
         f"{own.path}: the same job as {first.path} with other numbers ({place} is {here} here, {there} there); "
         "keep the one that can be made again"
     )
+
+
+def _known_beyond(older: Evaluation, newer: Evaluation) -> str:
+    """What alone a result has beyond one of an earlier version: results before format 8 know no parts, no saturations.
+
+    Empty where it is nothing, or where other numbers differ as well.
+    """
+    shared = as_far_as_known(newer, older)
+    names = metrics_of(shared)
+    shared = replace(shared, intervals={name: one for name, one in newer.intervals.items() if name in names})
+    if next(unequal(numbers_of(older), numbers_of(shared)), None) is not None:
+        return ""
+    known = {"part AUROC": newer.n_parts > older.n_parts, "sPRO": newer.n_saturated > older.n_saturated}
+    return " and ".join(name for name, has_more in known.items() if has_more)
 
 
 def _write(sources: Sequence[_Source], taken: dict[Path, Path], out: Path, merged: Merged) -> None:
