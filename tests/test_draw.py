@@ -18,7 +18,8 @@ from tinydefects.datasets.synthetic import dataset
 from tinydefects.datasets.synthetic import drawing as module
 from tinydefects.datasets.synthetic.card import CARD, SUMS, read_sums
 from tinydefects.datasets.synthetic.dataset import draw_clean, load_synthetic, read_manifest
-from tinydefects.datasets.synthetic.draw_settings import DrawSettings
+from tinydefects.datasets.synthetic.defects import least_room
+from tinydefects.datasets.synthetic.draw_settings import DrawSettings, most_crowded
 from tinydefects.datasets.synthetic.drawing import look, plan_drawing, write
 from tinydefects.errors import DatasetError
 
@@ -328,7 +329,51 @@ def test_the_defect_that_finds_no_room_is_the_one_that_is_named(monkeypatch, tmp
 
     monkeypatch.setattr(dataset, "plant", all_but_the_last)
     with pytest.raises(DatasetError, match="a pit of 3 pixels finds no room in image 0; use fewer on an image"):
-        drawn(tmp_path, **SWEEP)  # of 201, 201 and 3
+        drawn(tmp_path, **{**SWEEP, "repeats": 1, "per_image": 6})  # all six, of 201, 201, 25, 25, 3 and 3 pixels
+
+
+def test_more_defects_than_a_photograph_can_hold_are_refused_before_anything_is_drawn(tmp_path):
+    """Nine of 40 px across and 16 px apart: each takes 51 x 51 px at least of 144 x 144, rim included."""
+    crowded = {**SWEEP, "diameters": "39,40", "sweep": "3x3", "per_image": 9}
+    with pytest.raises(
+        DatasetError, match=r"--per-image: defects of 1257, .* pixels, 16 px apart, find no room on one"
+    ):
+        drawn(tmp_path / "out", **crowded)
+    assert not (tmp_path / "out").exists()
+    assert least_room([1257] * 7, 16, (128, 128)) < 1 < least_room([1257] * 8, 16, (128, 128))
+    assert least_room([144 * 144], 0, (144, 144)) == 1  # a defect that is the image
+
+
+def test_the_most_crowded_photograph_is_drawn_first_and_leaves_nothing_where_it_finds_no_room(tmp_path, monkeypatch):
+    """Its sizes fit by their areas and not by their places: known once they were tried, which comes before all else."""
+    tried, draw_one = [], module.draw_one
+    monkeypatch.setattr(module, "draw_one", lambda *given: tried.append(given[-1]) or draw_one(*given))
+    crowded = {**SWEEP, "n_train": 4, "diameters": "30,45", "repeats": 3, "per_image": 6}
+    with pytest.raises(
+        DatasetError, match=r"finds no room in image \d; use fewer on an image \(--per-image\), smaller"
+    ):
+        drawn(tmp_path / "out", "machined_part", **crowded)
+    chosen = DrawSettings.model_validate({"out": tmp_path, **crowded}).of("machined_part")
+    assert tried == [5 + most_crowded(chosen).index]
+    assert not (tmp_path / "out").exists() or not files_of(tmp_path / "out")
+    with pytest.raises(DatasetError, match=r"finds no room in image"):
+        look(plan_drawing(["machined_part"], DrawSettings.model_validate({"out": tmp_path / "out", **crowded})))
+    assert drawn(tmp_path / "out", "machined_part", **SWEEP).n_drawn == 6  # the folder holds no other drawing
+
+
+def test_what_was_drawn_before_room_ended_is_told(tmp_path, monkeypatch):
+    draw_one = module.draw_one
+
+    def fail_late(folder: Path, settings: dataset.Settings, sample_id: str, place: int) -> dataset.ImageRecord:
+        if place == 4:
+            raise DatasetError("synthetic/granite: a pit of 3 pixels finds no room")
+        return draw_one(folder, settings, sample_id, place)
+
+    monkeypatch.setattr(module, "draw_one", fail_late)
+    with pytest.raises(DatasetError, match=r"no room; 4 photographs stay in .*, name a new --out for other settings"):
+        drawn(tmp_path)
+    monkeypatch.undo()
+    assert drawn(tmp_path).n_drawn == 2
 
 
 def test_the_command_draws_looks_and_names_the_next_step(monkeypatch, capsys, tmp_path):

@@ -9,6 +9,7 @@ import hashlib
 import math
 import zlib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
@@ -40,6 +41,7 @@ SMALLEST_SIDE_PX, LARGEST_SIDE_PX = 64, 4096
 LARGEST_AREA_SHARE = 0.10
 MOST_IMAGES = 100_000  # of one kind
 SWEEP_CLEARANCE = 1 / 8  # of the longer side, between defects of a sweep: how far glow is followed when maps are scored
+FEWER = "use fewer on an image (--per-image), smaller --diameters, or a larger --size"
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 Series = Literal["train", "good", "defect"]
 Areas = Literal["log-uniform", "uniform"]
@@ -200,7 +202,7 @@ def draw_defective(settings: Settings, index: int) -> tuple[NDArray[np.uint8], N
     kind, _ = _kind_and_number(settings, index)
     scene = draw_clean(settings, "defect", index)
     if settings.sweep is not None:
-        cells = cells_of(settings, settings.sweep, index)
+        cells = cells_of(settings)[index]
         areas_px, must_fit = [area_px for area_px, _ in cells], len(cells)
         clearance_px = round(max(scene.part.shape) * SWEEP_CLEARANCE)
         image, mask, planted = plant(rng, scene, kind, areas_px, [one for _, one in cells], clearance_px=clearance_px)
@@ -210,7 +212,7 @@ def draw_defective(settings: Settings, index: int) -> tuple[NDArray[np.uint8], N
         areas_px, must_fit = [_area_px(settings, place % 1.0) for place in places], 1
         image, mask, planted = plant(rng, scene, kind, areas_px)
     if [one.area_px for one in planted[:must_fit]] != areas_px[:must_fit]:
-        too_large = "use fewer on an image, or smaller diameters" if settings.sweep else "use a smaller max_area_share"
+        too_large = FEWER if settings.sweep else "use a smaller max_area_share"
         pairs = zip_longest(areas_px, (one.area_px for one in planted))
         area_px = next(wanted for wanted, found in pairs if wanted != found)
         raise DatasetError(
@@ -219,10 +221,13 @@ def draw_defective(settings: Settings, index: int) -> tuple[NDArray[np.uint8], N
     return image, mask, planted
 
 
-def cells_of(settings: Settings, sweep: Sweep, index: int) -> list[tuple[int, float]]:
-    """Areas and contrasts on one photograph of a sweep, the largest first, as these find room least easily."""
-    order = _generator(settings, 6).permutation(sweep.n_defects)[index * sweep.per_image :][: sweep.per_image]
-    return sorted((sweep.cell(int(number)) for number in order), reverse=True)
+@lru_cache(maxsize=len(PAINTERS))
+def cells_of(settings: Settings) -> list[list[tuple[int, float]]]:
+    """Areas and contrasts on each photograph of a sweep, the largest first, as these find room least easily."""
+    assert settings.sweep is not None
+    sweep, step = settings.sweep, settings.sweep.per_image
+    cells = [sweep.cell(int(number)) for number in _generator(settings, 6).permutation(sweep.n_defects)]
+    return [sorted(cells[start : start + step], reverse=True) for start in range(0, len(cells), step)]
 
 
 def _area_px(settings: Settings, place: float) -> int:
@@ -372,14 +377,10 @@ def check_settings(settings: Settings) -> None:
         DatasetError: see above.
     """
     if settings.family not in PAINTERS:
-        raise DatasetError(
-            f"synthetic/{settings.family}: no such family; {suggest(settings.family, SYNTHETIC_FAMILIES)}"
-        )
-    limits = f"each side is {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX} pixels"
+        raise DatasetError(f"synthetic/{settings.family}: no such family; {suggest(settings.family, PAINTERS)}")
+    sides, limits = (settings.height, settings.width), f"each side is {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX} pixels"
     complaints = {
-        f"the size is {settings.height} x {settings.width}; {limits}": not all(
-            SMALLEST_SIDE_PX <= side <= LARGEST_SIDE_PX for side in (settings.height, settings.width)
-        ),
+        f"the size is {sides[0]} x {sides[1]}; {limits}": min(sides) < SMALLEST_SIDE_PX or max(sides) > LARGEST_SIDE_PX,
         f"the seed is {settings.seed}; use 0 to {MOST_SEED}": not 0 <= settings.seed <= MOST_SEED,
         f"n_train, n_good and n_defect are {settings.n_train}, {settings.n_good} and {settings.n_defect}; "
         f"use 0 to {MOST_IMAGES:,} each": not all(

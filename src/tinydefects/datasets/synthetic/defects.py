@@ -65,6 +65,16 @@ def plant(
     return image, mask, planted
 
 
+def least_room(areas_px: Sequence[int], clearance_px: int, size: tuple[int, int]) -> float:
+    """The share of an image of `size` (H, W) that such defects take at least, clear pixels among it; above 1, no room.
+
+    Each with a square of `clearance_px` + 1 swept over it: those are disjoint, reach that far over two sides of the
+    image, and by the inequality of Brunn and Minkowski none is smaller than that of a square defect.
+    """
+    swept = sum((math.sqrt(area_px) + clearance_px) ** 2 for area_px in areas_px)
+    return swept / ((size[0] + clearance_px) * (size[1] + clearance_px))
+
+
 def _place(rng: Generator, kind: str, area_px: int, allowed: NDArray[np.bool_]) -> Region | None:
     """The first of a dozen random places where the region fits."""
     height, width = allowed.shape

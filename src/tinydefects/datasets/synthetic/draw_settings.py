@@ -1,20 +1,25 @@
 """What `tinydefects draw` is told: families aside, everything that decides what is drawn, and where it goes."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tinydefects.datasets.synthetic.dataset import (
+    FEWER,
     LARGEST_AREA_SHARE,
     MOST_IMAGES,
+    SWEEP_CLEARANCE,
     Areas,
     Settings,
     Sweep,
+    cells_of,
     check_settings,
     disc_area_px,
 )
+from tinydefects.datasets.synthetic.defects import least_room
 from tinydefects.errors import DatasetError
 from tinydefects.limits import MOST_SEED
 
@@ -148,6 +153,11 @@ class DrawSettings(BaseModel):
                 f"--diameters: {largest:g} px is more than {LARGEST_AREA_SHARE:.0%} of {height} x {width} pixels; use "
                 f"{most} at most, or a larger --size"
             )
+        if sweep and (crowded := most_crowded(settings)).least_room > 1:
+            raise DatasetError(
+                f"--per-image: defects of {', '.join(map(str, crowded.areas_px))} pixels, {crowded.clearance_px} px "
+                f"apart, find no room on one photograph of {height} x {width}; {FEWER}"
+            )
         return settings
 
     def _swept(self) -> Sweep | None:
@@ -158,3 +168,25 @@ class DrawSettings(BaseModel):
             for steps, (low, high) in zip(self.sweep, (self.diameters, self.contrasts), strict=True)
         )
         return Sweep(diameters_px=diameters_px, contrasts=contrasts, repeats=self.repeats, per_image=self.per_image)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crowded:
+    """A photograph of a sweep: its defects in pixels, the largest first, their distance, and see `least_room`."""
+
+    least_room: float
+    index: int
+    areas_px: tuple[int, ...]
+    clearance_px: int
+
+
+def most_crowded(settings: Settings) -> Crowded:
+    """The photograph of a sweep whose defects find room least easily."""
+    size, clearance_px = (
+        (settings.height, settings.width),
+        round(max(settings.height, settings.width) * SWEEP_CLEARANCE),
+    )
+    areas_px = [tuple(area_px for area_px, _ in cells) for cells in cells_of(settings)]
+    needed = [least_room(one, clearance_px, size) for one in areas_px]
+    index = needed.index(max(needed))
+    return Crowded(least_room=needed[index], index=index, areas_px=areas_px[index], clearance_px=clearance_px)

@@ -33,7 +33,7 @@ from tinydefects.datasets.synthetic.dataset import (
     sample_ids,
     write_manifest,
 )
-from tinydefects.datasets.synthetic.draw_settings import DrawSettings
+from tinydefects.datasets.synthetic.draw_settings import DrawSettings, most_crowded
 from tinydefects.errors import DatasetError, TinyDefectsError
 from tinydefects.progress import Report
 
@@ -141,7 +141,8 @@ def look(plan: DrawingPlan) -> DrawSummary:
     n_bytes, seconds, examples = 0.0, 0.0, []
     for settings in plan.drawing.settings:
         ids, n_clean = sample_ids(settings), settings.n_train + settings.n_good
-        tried = [range(n_clean)[:1], range(n_clean, len(ids))[:: max(1, settings.n_defect // 3)][:3]]
+        defective = range(n_clean, len(ids))[:: max(1, settings.n_defect // 3)][:3]
+        tried = [range(n_clean)[:1], dict.fromkeys([*_most_crowded(settings), *defective])]
         for places, n_alike in zip(tried, (n_clean, settings.n_defect), strict=True):
             if not places:
                 continue
@@ -194,8 +195,18 @@ def _draw(plan: DrawingPlan, report: Report) -> DrawSummary:
     start, done = time.perf_counter(), dict(plan.done)
     lines = [plan.drawing.model_dump_json(), *(one.model_dump_json() for one in done.values())]
     write_whole(plan.out / JOURNAL, lambda file: file.write("".join(f"{one}\n" for one in lines).encode()))
-    for settings in plan.drawing.settings:
-        _draw_family(plan, settings, done, report)
+    try:
+        for settings in plan.drawing.settings:  # if any finds no room, then those: before anything else is drawn
+            for place in _most_crowded(settings):
+                _draw_image(plan, settings, place, sample_ids(settings)[place], done)
+        for settings in plan.drawing.settings:
+            _draw_family(plan, settings, done, report)
+    except DatasetError as error:
+        if done:
+            stay = f"{counted('photograph', len(done))} stay in {plan.out}"
+            raise DatasetError(f"{error}; {stay}, name a new --out for other settings") from error
+        (plan.out / JOURNAL).unlink()
+        raise
     sums = _with_manifests(plan, done)
     write_sums(plan.out, sums)
     write_card(plan.out, plan.drawing)
@@ -209,17 +220,31 @@ def _draw_family(
     plan: DrawingPlan, settings: Settings, done: dict[tuple[str, str], DrawnImage], report: Report
 ) -> None:
     """The images of a family that are not done, each a line of the journal as soon as its files are whole."""
-    folder, ids = plan.out / settings.family, sample_ids(settings)
+    ids = sample_ids(settings)
     for place, sample_id in enumerate(ids):
-        if (settings.family, sample_id) not in done:
-            record = draw_one(folder, settings, sample_id, place)
-            paths = (image_path(folder, sample_id), *mask_paths(folder, sample_id))
-            sums = {path.relative_to(plan.out).as_posix(): file_sha256(path) for path in paths}
-            drawn = DrawnImage(family=settings.family, record=record, sums=sums)
-            done[settings.family, sample_id] = drawn
-            with (plan.out / JOURNAL).open("a", encoding="utf-8") as journal:
-                journal.write(f"{drawn.model_dump_json()}\n")
+        _draw_image(plan, settings, place, sample_id, done)
         report(settings.family, place + 1, len(ids))
+
+
+def _draw_image(
+    plan: DrawingPlan, settings: Settings, place: int, sample_id: str, done: dict[tuple[str, str], DrawnImage]
+) -> None:
+    """The image at this place of `sample_ids`, unless it is done."""
+    folder = plan.out / settings.family
+    if (settings.family, sample_id) in done:
+        return
+    record = draw_one(folder, settings, sample_id, place)
+    paths = (image_path(folder, sample_id), *mask_paths(folder, sample_id))
+    sums = {path.relative_to(plan.out).as_posix(): file_sha256(path) for path in paths}
+    drawn = DrawnImage(family=settings.family, record=record, sums=sums)
+    done[settings.family, sample_id] = drawn
+    with (plan.out / JOURNAL).open("a", encoding="utf-8") as journal:
+        journal.write(f"{drawn.model_dump_json()}\n")
+
+
+def _most_crowded(settings: Settings) -> list[int]:
+    """The place of the photograph of a sweep whose defects find room least easily."""
+    return [settings.n_train + settings.n_good + most_crowded(settings).index] if settings.sweep else []
 
 
 def _with_manifests(plan: DrawingPlan, done: Mapping[tuple[str, str], DrawnImage]) -> dict[str, str]:
@@ -308,7 +333,7 @@ def _n_fainter(out: Path, settings: Settings) -> int:
     pairs = [
         (defect.contrast, asked)
         for index, image in enumerate(manifest.images[-settings.n_defect :])
-        for defect, (_, asked) in zip(image.defects, cells_of(settings, settings.sweep, index), strict=True)
+        for defect, (_, asked) in zip(image.defects, cells_of(settings)[index], strict=True)
     ]
     return sum(contrast < asked - max(1.0, 0.1 * asked) for contrast, asked in pairs)
 
