@@ -195,6 +195,7 @@ READ_FROM: list[tuple[object, ...]] = [
     *(("evaluate", "@", SCREW), ("predict", "@", SCREW), ("predict", "model", "@"), ("submit", "@", "--check")),
     *(("export", "@", "--to", "onnx", "--dry-run"), ("inspect", SCREW, "--root", "@"), (*FIT, "--root", "@")),
     *((*FIT, "--teacher-weights", "@"), (*DRY, "--root", "@"), ("submit", "@", "mvtec_ad2/can")),
+    *(("verify", "@"), ("paper", "@"), ("merge", "@", "bench", "--out", "o"), ("merge", "bench", "@", "--out", "o")),
 ]
 
 

@@ -83,9 +83,9 @@ def merge(folders: Sequence[Path], out: Path, progress: Progress) -> Merged:
         ResultError: fewer than two folders, one without results or protocol, or `out` is there already.
         TinyDefectsError: `out` cannot be written; nothing is left there.
     """
-    if len({folder.resolve() for folder in folders}) < 2:
+    places = [Path(os.path.realpath(folder)) for folder in (*folders, out)]  # which links that lead nowhere have, too
+    if len({*places[:-1]}) < 2:
         raise ResultError("merge: give two folders of results or more, each once")
-    places = [folder.resolve() for folder in (*folders, out)]
     for number, place in enumerate(places):
         if any(place.is_relative_to(other) for other in (*places[:number], *places[number + 1 :])):
             raise ResultError(f"{[*folders, out][number]}: lies in another of the folders; give folders side by side")
