@@ -87,6 +87,7 @@ class ExportedDetector(Deciding):
 
         Raises:
             ImageReadError: it is no image, see `data.images.as_image`.
+            ScoreError: in the preset `published`, it has fewer than 1,000 pixels.
             ResolutionMismatchError: the model was exported for another image size, or the image is one patch wide.
         """
         require_channels(channels)
