@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from dataset_trees import draw, draw_all
@@ -140,3 +142,15 @@ def test_masks_that_all_mark_nothing_do_not_make_every_surface_good(painted, sur
         draw(item / "Part0_label.bmp")
     with pytest.raises(DatasetError, match=r"KolektorSDD: no defective image among those to test on"):
         load_category("kolektor_sdd/fold1", root=surfaces)
+
+
+def test_the_copies_in_the_published_archive_are_left_out_and_said_if_they_are_none_other(painted):
+    train = painted / "KolektorSDD2/train"
+    shutil.copy(train / "10002.png", train / "10002 (copy).png")
+    shutil.copy(train / "10002_GT.png", train / "10002_GT (copy).png")
+    category = load_category("kolektor_sdd2/all", root=painted)
+    assert ids(category.train) == ["train/good/10000", "train/good/10001"]
+    assert "4 images; left out: 2 images in train/" in category.remarks[1]
+    draw(train / "10002 (copy).png", spot=(0, 3))
+    with pytest.raises(DatasetError, match=r"10002 \(copy\)\.png: no mask, tried"):
+        load_category("kolektor_sdd2/all", root=painted)

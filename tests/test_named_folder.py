@@ -242,3 +242,43 @@ def test_sizes_cannot_be_measured_where_nothing_is_outlined(tmp_path, monkeypatc
     code, out, err = run(monkeypatch, capsys, "inspect", "folder/parts", "--root", tmp_path)
     assert (code, "folder/parts: no outlines: image metrics only" in err) == (0, True)
     assert "no defect is outlined in 1 defective images, so there is nothing to measure; give --defect-px" in out
+
+
+MARKED = "train/good/0.png train/good/1.png test/good/2.png test/dark/3.png ground_truth/dark/3.png"
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (f"{MARKED} test/ok/5.png", r"parts.test: holds good/ and ok/, both good; put their photographs into one"),
+        (
+            f"{MARKED} test/dim/3.png test/dim/mask/3.png ground_truth/dim/3.png ground_truth/dim/mask/3.png",
+            r"dim.mask.3\.png: lies in a folder of masks among photographs; move",
+        ),
+        ("good/0.png good/1.png defect/3.png defect/masks/3.png", r"defect.masks.3\.png: lies in a folder of masks"),
+        (f"{MARKED} train/good/gt/0.png", r"good.gt.0\.png: lies in a folder of masks among photographs"),
+        (f"{MARKED} train/good/NG/9.png", r"good.NG.9\.png: lies in a folder of defective photographs among good ones"),
+        ("good/0.png good/1.png good/bad/2.png", r"good.bad.2\.png: lies in a folder of defective photographs among"),
+        ("good/0.png good/1.png defect/3.jpg defect/3_mask.png", r"3_mask\.png: looks like the mask of .*3\.jpg; move"),
+        (f"{MARKED} train/good/1_GT.png", r"1_GT\.png: looks like the mask of .*1\.png; move masks"),
+        (
+            f"{MARKED} test/7.png test/defect/7.png ground_truth/7.png ground_truth/defect/7.png",
+            r"folder/parts: two images are called test/defect/7, .*test.7\.png and .*defect.7\.png; rename one",
+        ),
+    ],
+)
+def test_photographs_that_would_be_taken_for_something_else_are_refused(tmp_path, names, told):
+    with pytest.raises(DatasetError, match=told):
+        load(tmp_path, names)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        f"{MARKED} train/good/masked_part/0.png",
+        "good/0_mask.png good/1_mask.png good/_gt.png",  # whatever it means: there is no photograph beside it
+        f"{MARKED} train/good/cam1/2.png train/good/cam2/2_label.png",
+    ],
+)
+def test_names_that_only_resemble_those_are_taken(tmp_path, names):
+    assert load(tmp_path, names).train

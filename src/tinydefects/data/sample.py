@@ -114,7 +114,7 @@ class Category:
     `remarks` are lines about what its folder left open: what was left out, assumed or missing.
 
     Raises:
-        DatasetError: a name is not UTF-8, which no result could hold.
+        DatasetError: a name is not UTF-8, which no result could hold, or two images of a part share their id.
     """
 
     id: str
@@ -127,6 +127,14 @@ class Category:
         for sample in (*self.train, *self.test, *self.validation):
             if not _is_text(f"{self.id} {sample.id}"):
                 raise DatasetError(f"{sample.image_path}: the name is not UTF-8, as those in results are; rename it")
+        for part in (self.train, self.test, self.validation):
+            named: dict[str, Path] = {}
+            for sample in part:
+                if named.setdefault(sample.id, sample.image_path) is not sample.image_path:
+                    raise DatasetError(
+                        f"{self.id}: two images are called {sample.id}, {named[sample.id]} and {sample.image_path}; "
+                        "rename one"
+                    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,7 @@ Every image has a mask, all zero for a good one, and nothing else tells good fro
 category is loaded, and a missing one is an error whatever is allowed.
 """
 
+import filecmp
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ KOLEKTOR_SDD2 = Layout(dataset="kolektor_sdd2", folder_names=("kolektor_sdd2", "
 ITEM = re.compile(r"kos\d+")
 FOLDS = ("fold1", "fold2", "fold3")
 RULE = "nonzero"
+COPY = " (copy)"
 THREADS = 2
 Pair = tuple[Path, Path]  # an image and its mask
 
@@ -94,7 +96,7 @@ def _pairs_of(items: Mapping[str, Path], ending: str) -> dict[str, Pair]:
 
 
 def _pairs(folder: Path, ending: str) -> dict[str, Pair]:
-    files = image_files(folder, deep=False)
+    files = _without_copies(image_files(folder, deep=False))
     images = {stem: path for stem, path in files.items() if not stem.endswith(ending)}
     if not images:
         raise DatasetError(f"{folder}: no image here; unpack the dataset again")
@@ -105,6 +107,13 @@ def _pairs(folder: Path, ending: str) -> dict[str, Pair]:
                 "add it, or unpack the dataset again"
             )
     return {stem: (path, files[stem + ending]) for stem, path in images.items()}
+
+
+def _without_copies(files: Mapping[str, Path]) -> dict[str, Path]:
+    """The files but for copies of others: the archive of KolektorSDD2 holds `10301 (copy).png` and that of its mask."""
+    originals = {stem: files.get(stem.removesuffix(COPY)) for stem in files if stem.endswith(COPY)}
+    copies = {stem for stem, own in originals.items() if own and filecmp.cmp(own, files[stem], shallow=False)}
+    return {stem: path for stem, path in files.items() if stem not in copies}
 
 
 def _category(

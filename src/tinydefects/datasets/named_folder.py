@@ -11,7 +11,7 @@ from typing import Any
 from tinydefects.data.pixels import IMAGE_SUFFIXES
 from tinydefects.data.sample import Category
 from tinydefects.data.walk import is_folder, nfc, real_path, sub_folders, walk
-from tinydefects.datasets.folder import accounted, load_folder, plain, suggest
+from tinydefects.datasets.folder import MASK_ENDINGS, accounted, load_folder, plain, suggest
 from tinydefects.errors import DatasetError
 
 # Without case and punctuation; of two that lie side by side the first counts.
@@ -56,12 +56,35 @@ def load_named_folder(
     category = load_folder(
         folder, **{**known.options, **options}, training_only=training_only, allow_unmarked=allow_unmarked
     )
+    _require_photographs(category)
     category = replace(category, remarks=(*known.remarks, *category.remarks))
     if not training_only and not any(sample.label == "defect" for sample in category.test):
         category = replace(
             category, remarks=(*category.remarks, "no defective image: metrics of defects are undefined")
         )
     return accounted(category, folder, skip=known.aside if training_only else ())
+
+
+def _require_photographs(category: Category) -> None:
+    """Refuse what would be learnt from or tested on as something else: masks, and defective images among good ones.
+
+    Raises:
+        DatasetError: a folder among photographs is called as those of masks or of defective images are, or a
+            photograph as the mask of another.
+    """
+    samples = (*category.train, *category.test)
+    stems = {sample.image_path.with_suffix(""): sample.image_path for sample in samples}
+    for sample in samples:
+        path, is_good = sample.image_path, sample.label == "good"
+        folders = {plain(name) for name in sample.id.split("/")[2 if is_good else 1 : -1]}
+        if not folders.isdisjoint(MASKS):
+            raise DatasetError(f"{path}: lies in a folder of masks among photographs; move that beside their folder")
+        if is_good and not folders.isdisjoint(DEFECTIVE):
+            raise DatasetError(f"{path}: lies in a folder of defective photographs among good ones; move that out")
+        for ending in filter(path.stem.endswith, filter(None, MASK_ENDINGS)):
+            pictured = stems.get(path.parent / path.stem.removesuffix(ending))
+            if pictured is not None:
+                raise DatasetError(f"{path}: looks like the mask of {pictured}; move masks to mask/, or rename it")
 
 
 def find_folder(name: str, root: Path) -> Path:
@@ -140,10 +163,13 @@ def _training_folder(train: Path, known: _Recognised) -> Path | None:
 def _recognise_test(folder: Path, test: Path, known: _Recognised) -> None:
     """The test folder of a category that has a training folder: `good`, one folder for each type, maybe masks."""
     there = sub_folders(test)
-    good = _first(there, GOOD)
-    if good is not None and n_images(good):
-        _take(known, folder, test_good=good)
-    no_types = {good, *_all(there, MASKS)}
+    good = [one for one in _all(there, GOOD) if n_images(one)]
+    if len(good) > 1:
+        names = " and ".join(f"{one.name}/" for one in good)
+        raise DatasetError(f"{test}: holds {names}, both good; put their photographs into one folder")
+    if good:
+        _take(known, folder, test_good=good[0])
+    no_types = {*_all(there, GOOD), *_all(there, MASKS)}
     if n_images(test, deep=False) or any(n_images(one) for one in there.values() if one not in no_types):
         known.options["defect"] = _below(folder, test)
 
