@@ -50,10 +50,11 @@ def experiment(n_images: int, gain: float, truth: dict[str, float], seed: int) -
     tally = tally_of(draw_scenes(factory(n_images), random), gain, random)
     plan = plan_of(tally)
     drawn = tally_intervals(tally, plan, N_RESAMPLES, seed)
+    trials = n_trials(FIGURES, tally, plan)
     held = {}
     for name in FIGURES:
         alone = drawn[name][1]
-        own = opened(alone, n_trials(name, tally, plan))
+        own = opened(alone, trials[name])
         held[name] = (
             float(own.low <= truth[name] <= own.high) if own.low == own.low else np.nan,
             float(alone.low <= truth[name] <= alone.high),
