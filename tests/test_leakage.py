@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset_trees import draw
+from dataset_trees import draw, draw_loco
 from tinydefects.benchmark.leakage import LeakError, Seal, guarded, seal_for_fit, seal_for_predict
 from tinydefects.data.sample import Category, Sample
+from tinydefects.datasets.catalog import load_category
 
 
 @pytest.fixture
@@ -49,6 +50,14 @@ def test_masks_are_sealed_while_predicting_and_test_images_are_not(category):
         category.test[0].image()
     with pytest.raises(LeakError, match="during predict"), guarded(seal):
         category.test[0].mask()
+
+
+@pytest.mark.parametrize("seal_of", [seal_for_fit, seal_for_predict])
+def test_saturations_are_sealed_as_masks_are(tmp_path, seal_of):
+    config = draw_loco(tmp_path / "mvtec_loco/pushpins") / "defects_config.json"
+    seal = seal_of(load_category("mvtec_loco/pushpins", root=tmp_path), "peeking")
+    with pytest.raises(LeakError, match=rf"peeking: opened {config}"), guarded(seal):
+        with_open(config)
 
 
 def test_training_images_are_open_and_after_the_block_everything_is(category):

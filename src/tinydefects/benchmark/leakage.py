@@ -42,12 +42,12 @@ _guards = threading.Lock()  # one process, one seal: threads of libraries carry 
 def seal_for_fit(category: Category, method: str) -> Seal:
     """Every test image and every mask."""
     test_images = (sample.image_path for sample in category.test)
-    return Seal(files=_numbered([*test_images, *_masks(category)]), method=method, task="fit")
+    return Seal(files=_numbered([*test_images, *_truth(category)]), method=method, task="fit")
 
 
 def seal_for_predict(category: Category, method: str) -> Seal:
     """Every mask."""
-    return Seal(files=_numbered(_masks(category)), method=method, task="predict")
+    return Seal(files=_numbered(_truth(category)), method=method, task="predict")
 
 
 @contextmanager
@@ -111,6 +111,6 @@ def _numbered(paths: Iterable[Path]) -> dict[FileNumber, Path]:
     return numbered
 
 
-def _masks(category: Category) -> list[Path]:
+def _truth(category: Category) -> list[Path]:
     samples = (*category.train, *category.validation, *category.test)
-    return [path for sample in samples for path in sample.mask_paths]
+    return list(dict.fromkeys(path for sample in samples for path in sample.truth_files()))

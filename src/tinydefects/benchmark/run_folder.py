@@ -144,7 +144,7 @@ def require_same_images(out: Path, categories: Mapping[str, Category]) -> None:
     Also those that nobody asks for now: a report sets all of them side by side.
 
     Raises:
-        ResultError: the images or masks of a category have changed since a result was made.
+        ResultError: the images or the truth of a category have changed since a result was made.
     """
     for name, category in categories.items():
         splits = {path: _split_of(path) for path in _files_of(out / name)}
@@ -153,9 +153,9 @@ def require_same_images(out: Path, categories: Mapping[str, Category]) -> None:
         changed = [path for path, split in made.items() if split != now]
         if changed:
             raise ResultError(
-                f"{changed[0].relative_to(out)}: the images or masks of {name} have changed since (or an earlier "
-                "version made it, which did not look into the files): bring them back, choose another --out, or "
-                f"delete {out / name} to have its results made again"
+                f"{changed[0].relative_to(out)}: the images, masks or saturations of {name} have changed since (or an "
+                "earlier version made it, which did not look into the files): bring them back, choose another --out, "
+                f"or delete {out / name} to have its results made again"
             )
 
 
