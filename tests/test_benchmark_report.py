@@ -22,20 +22,30 @@ from command_line import run
 from random_category import random_pairs, random_samples
 from report_factory import make_cost, write_benchmark, write_job
 from tinydefects.benchmark.board import MethodAt, boards
-from tinydefects.benchmark.run_folder import divide_results, read_benchmark, read_numbers, shared_facts, write_failure
+from tinydefects.benchmark.run_folder import (
+    divide_results,
+    read_benchmark,
+    read_numbers,
+    shared_facts,
+    write_failure,
+    write_protocol,
+)
 from tinydefects.benchmark.summary import RANKED, summarise
 from tinydefects.benchmark.text import SHOWN, describe_leaderboard
-from tinydefects.errors import ResultError
+from tinydefects.benchmark.verify import Request, verify
+from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.methods.method import STAGES
 from tinydefects.metrics.evaluation import EvaluationSettings, evaluate
 from tinydefects.metrics.records import Interval
 from tinydefects.metrics.statistics.leaderboard import LeaderboardRow
+from tinydefects.progress import Progress
 from tinydefects.report.boards import undominated
 from tinydefects.report.crops import RAREST, CropStore, NormalShares, colour_shares, encode_crops
 from tinydefects.report.figures import mean_pro_curve, pod_figure, size_figure
 from tinydefects.report.gallery import Gallery, defect_crops, pictured_results
 from tinydefects.report.leaderboard import cost_rows, cost_texts, csv_link, metric_names, rank_board
 from tinydefects.report.page import write_report
+from tinydefects.report.paper import write_paper
 from tinydefects.report.theme import looks, short_name, spread_out
 from tinydefects.results.protocol import EvaluationProtocol, Job
 from tinydefects.results.result import Result, describe_run, read_result, write_result
@@ -139,6 +149,60 @@ def test_copies_of_a_result_are_refused_and_not_taken_for_seeds(stored, tmp_path
         read_benchmark(tmp_path)
     with pytest.raises(ResultError, match="both are of one job"):
         read_numbers(tmp_path)
+
+
+def test_a_folder_where_every_job_failed_says_why_the_first_did(tmp_path):
+    protocol = EvaluationProtocol(categories=("cloth/plain",))
+    write_protocol(protocol, tmp_path / "my run")
+    for method in ("a", "b"):
+        job = Job(protocol=protocol, category="cloth/plain", method=method, resolution=64, seed=0)
+        write_failure(job, "out of memory", "", tmp_path / "my run")
+    asked = (
+        lambda folder: write_report(folder, tmp_path / "r.html"),
+        lambda folder: write_paper(folder, tmp_path / "paper"),
+        lambda folder: verify(folder, Request(), Progress(quiet=True)),
+        summarise,
+    )
+    for ask in asked:
+        with pytest.raises(ResultError) as caught:
+            ask(tmp_path / "my run")
+        assert str(caught.value) == (
+            f"{tmp_path / 'my run'}: no results; failed jobs: 2, the first a on cloth/plain (out of memory); mend "
+            "that and run 'tinydefects benchmark' again"
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["my run"]
+
+
+def test_a_file_that_is_no_result_is_named(tmp_path):
+    summary = tmp_path / "summary.json"
+    summary.write_text('{"format": 5, "boards": []}')
+    with pytest.raises(ResultError, match=r"summary\.json: holds no evaluation; give a result, or the folder"):
+        write_report(summary, tmp_path / "r.html")
+    with pytest.raises(ResultError, match=r"summary\.json: is a file; give the folder that 'tinydefects benchmark"):
+        write_paper(summary, tmp_path / "paper")
+    (told,) = verify(summary, Request(), Progress(quiet=True)).wrong
+    assert "summary.json: holds no evaluation" in told
+
+
+def test_what_is_there_already_is_not_written_over(folder, tmp_path, monkeypatch):
+    """Known before anything is drawn: the numbers of a large benchmark take minutes."""
+    monkeypatch.setattr("tinydefects.report.page.rank_board", None)
+    monkeypatch.setattr("tinydefects.report.paper.rank_board", None)
+    mine = tmp_path / "mine.json"
+    mine.write_text("{}")
+    with pytest.raises(TinyDefectsError, match=r"mine\.json: is there already, and only pages"):
+        write_report(folder, mine)
+    with pytest.raises(TinyDefectsError, match=r"is a folder; name the page in it, such as --out .*report\.html"):
+        write_report(folder, tmp_path)
+    with pytest.raises(TinyDefectsError, match=r"mine\.json: cannot write"):
+        write_paper(folder, mine)
+    with pytest.raises(TinyDefectsError, match=r"mine\.json: cannot write"):
+        write_report(folder, mine / "report.html")
+    assert (mine.read_text(), list(tmp_path.iterdir())) == ("{}", [mine])
+    (tmp_path / "references.bib").write_text("@book{mine}")
+    with pytest.raises(TinyDefectsError, match=r"references\.bib: is there already and was not written by 'paper'"):
+        write_paper(folder, tmp_path)
+    assert (tmp_path / "references.bib").read_text() == "@book{mine}"
 
 
 def test_a_method_that_lacks_a_category_takes_it_from_the_ranking(stored):

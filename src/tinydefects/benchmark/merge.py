@@ -17,6 +17,7 @@ from tinydefects.benchmark.run_folder import (
     protocol_differences,
     read_failures,
     read_protocol,
+    results_below,
     union_of,
     write_protocol,
 )
@@ -30,7 +31,7 @@ from tinydefects.progress import Progress
 from tinydefects.results.attachments import write_defect_table
 from tinydefects.results.protocol import EvaluationProtocol, Job
 from tinydefects.results.recount import as_far_as_known, unequal
-from tinydefects.results.result import TABLE_SUFFIX, TALLY_SUFFIX, Result, find_results, numbers_of, read_result
+from tinydefects.results.result import TABLE_SUFFIX, TALLY_SUFFIX, Result, numbers_of, read_result
 
 SUFFIXES = (".json", ".npz", TALLY_SUFFIX)  # of a result, each checked against the first
 OF_DATA = {"split", "image_bits", "seed", "n_vectors", "approximate", "trained_epochs", "unseen_share", "preprocessing"}
@@ -123,7 +124,7 @@ def _source(folder: Path, merged: Merged, progress: Progress) -> _Source:
     found = verify(folder, Request(n_sampled=0), progress)
     merged.refused += [*found.wrong, *_links_in(folder)]
     merged.remarks += [f"{folder}: {remark}" for remark in found.remarks]
-    return _Source(folder=folder, protocol=protocol, paths=tuple(find_results(folder)))
+    return _Source(folder=folder, protocol=protocol, paths=tuple(results_below(folder)))
 
 
 def _links_in(folder: Path) -> list[str]:

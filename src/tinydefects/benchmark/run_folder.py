@@ -259,12 +259,34 @@ class StoredResult:
         return method_of(self.run)
 
 
+def results_below(folder: Path) -> list[Path]:
+    """The result files below a folder, or the file itself.
+
+    Raises:
+        ResultError: there is none; where jobs failed, the message says why the first did.
+    """
+    try:
+        return find_results(folder)
+    except ResultError as error:
+        failures = read_failures(folder)
+        if not failures:
+            raise
+        first = failures[0]
+        raise ResultError(
+            f"{folder}: no results; failed jobs: {len(failures)}, the first {first.method} on {first.category} "
+            f"({first.reason}); mend that and run 'tinydefects benchmark' again"
+        ) from error
+
+
 def divide_results(folder: Path) -> tuple[list[Path], list[Path]]:
     """The results below a folder that two or more methods of a benchmark left, and all others.
 
     A single method meets nobody: its results are evaluations like others.
+
+    Raises:
+        ResultError: there is none.
     """
-    runs = {path: in_our_words(_peek(path).get("run")) for path in find_results(folder)}
+    runs = {path: in_our_words(_peek(path).get("run")) for path in results_below(folder)}
     made_by = {path: (run.get("method"), run.get("resolution")) for path, run in runs.items() if isinstance(run, dict)}
     if len(set(made_by.values())) < 2:
         return [], list(runs)
@@ -306,7 +328,7 @@ def shared_facts(provenances: Iterable[Provenance]) -> dict[str, str]:
 
 def _stored(folder: Path) -> Iterator[StoredResult]:
     protocols: dict[Path | None, EvaluationProtocol | None] = {None: None}
-    for path in find_results(folder):
+    for path in results_below(folder):
         home = home_of(path)
         if home is not None and home not in protocols:
             protocols[home] = read_protocol(home)

@@ -21,7 +21,7 @@ from tinydefects.benchmark.data_digests import (
     read_digests,
     split_digest,
 )
-from tinydefects.benchmark.run_folder import FAILED_SUFFIX, SPLIT, home_of, read_protocol
+from tinydefects.benchmark.run_folder import FAILED_SUFFIX, SPLIT, home_of, read_protocol, results_below
 from tinydefects.data.json_files import parse_json, read_bytes, read_json
 from tinydefects.data.walk import PROTOCOL_FILE, walk
 from tinydefects.errors import MissingExtraError, ResultError, TinyDefectsError
@@ -29,7 +29,7 @@ from tinydefects.progress import Progress
 from tinydefects.results.attachments import is_table_of
 from tinydefects.results.protocol import NO_RESOLUTION, EvaluationProtocol, Job
 from tinydefects.results.recount import differences, interval_differences, map_differences
-from tinydefects.results.result import TABLE_SUFFIX, Result, find_results, is_as_written, read_result
+from tinydefects.results.result import TABLE_SUFFIX, Result, is_as_written, read_result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ def verify(folder: Path, request: Request, progress: Progress) -> Verification:
     """
     found = Verification()
     home, protocol = _protocol(folder, found)
-    paths = find_results(folder)
+    paths = results_below(folder)
     _find_orphans(folder, set(paths), found)
     sampled = set(random.Random(request.seed).sample(paths, min(request.n_sampled, len(paths))))
     categories = Categories(request.root)

@@ -23,7 +23,7 @@ from tinydefects.benchmark.run_folder import (
     refuse_copies,
     shared_facts,
 )
-from tinydefects.data.pixels import write_whole
+from tinydefects.data.pixels import require_writable, write_whole
 from tinydefects.decisions.outcome import Outcome
 from tinydefects.errors import TinyDefectsError
 from tinydefects.methods.method import STAGES
@@ -78,6 +78,7 @@ def write_report(
         TinyDefectsError: nothing to report, or a path that cannot be written.
     """
     target = Path(path)
+    _require_own_place(target)
     stored: list[StoredResult] = []
     if isinstance(results, Path | str):
         of_benchmark, others = divide_results(Path(results))
@@ -94,6 +95,16 @@ def write_report(
     write_whole(target, lambda file: file.write(page.encode("utf-8")))
     store.remove_old()
     return target
+
+
+def _require_own_place(target: Path) -> None:
+    """Refuse to write over what is read, and over a folder, before anything slow begins."""
+    if target.is_dir():
+        raise TinyDefectsError(f"{target}: is a folder; name the page in it, such as --out {target / 'report.html'}")
+    if target.is_file() and target.suffix not in {".html", ".htm"}:  # a result, perhaps
+        raise TinyDefectsError(f"{target}: is there already, and only pages (.html) are replaced; choose another --out")
+    if target.is_file() or not target.exists():  # not /dev/stdout
+        require_writable(target.parent)
 
 
 def _read_singles(paths: Sequence[Path]) -> list[Single]:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from tinydefects.benchmark.board import NOT_TOLD_MARK, MethodAt, boards, headline_limit, three_digits
 from tinydefects.benchmark.run_folder import StoredResult, read_benchmark, read_protocol
-from tinydefects.data.pixels import write_whole
-from tinydefects.errors import ResultError
+from tinydefects.data.pixels import require_writable, write_whole
+from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.metrics.groups import QUARTILES
 from tinydefects.metrics.statistics.comparison import N_RESAMPLES
 from tinydefects.report.latex import (
+    EXAMPLE,
     QUOTED,
     example_document,
     in_latex,
@@ -29,6 +30,7 @@ from tinydefects.report.words import CURVE_RULES, format_rate
 from tinydefects.results.protocol import EvaluationProtocol
 from tinydefects.results.published import HEADS, PublishedNumber, published_rows
 
+ALWAYS_WRITTEN = ("references.bib", "methods.tex", "methods.md", "boards.csv", "example.tex")
 DASH = "–"
 BY = "run by tinydefects"  # where the citation goes
 
@@ -54,17 +56,18 @@ def write_paper(
 
     Raises:
         ResultError: no results of a benchmark, or of different protocols.
-        TinyDefectsError: the folder cannot be written.
+        TinyDefectsError: the folder cannot be written, or holds files of these names that no earlier call has written.
     """
+    if results.is_file():
+        raise ResultError(f"{results}: is a file; give the folder that 'tinydefects benchmark --out' has written")
     protocol = read_protocol(results)
     if protocol is None:
         raise ResultError(
             f"{results}: no benchmark was run here; make one with 'tinydefects benchmark --out {results}'"
         )
     stored = read_benchmark(results)
+    _require_own_folder(out)
     ranked = [rank_board(board, n_resamples=n_resamples) for board in boards(stored)]
-    if not ranked:
-        raise ResultError(f"{results}: no category has results of all methods; run or leave out what is missing")
     texts, captions, figures = {"boards.csv": csv_text(ranked)}, dict[str, str](), list[Path]()
     for one in ranked:
         size = "own" if one.board.at_own_sizes else one.board.resolution
@@ -88,10 +91,21 @@ def write_paper(
         for dataset, table in published_latex(published).items():
             texts[f"published_{dataset}.tex"] = table
             captions[f"published_{dataset}.tex"] = f"{dataset}. {QUOTED}"
-    texts["example.tex"] = example_document(captions, figures, has_published=bool(published))
+    example = example_document(captions, figures, has_published=bool(published))
+    texts = {"example.tex": example, **texts}  # first, as the next call knows its folder by it
     for name, text in texts.items():
         write_whole(out / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
     return [*(out / name for name in texts), *figures]
+
+
+def _require_own_folder(out: Path) -> None:
+    """Refuse to replace an author's own files, before anything slow begins: an earlier call has left its example."""
+    require_writable(out)
+    example = out / "example.tex"
+    is_ours = example.is_file() and example.read_bytes().startswith(EXAMPLE.splitlines()[0].encode())
+    theirs = [out / name for name in ALWAYS_WRITTEN if (out / name).exists()]
+    if theirs and not is_ours:
+        raise TinyDefectsError(f"{theirs[0]}: is there already and was not written by 'paper'; choose another --out")
 
 
 def _columns(ranked: RankedBoard) -> list[_Column]:
@@ -190,6 +204,7 @@ def _notes(ranked: RankedBoard) -> list[str]:
         "5 % a column); no mark: below it.",
         "In brackets or below: 95 % intervals over images and seeds; categories are fixed.",
     ]
+    notes += ranked.own_words
     if ranked.milliseconds:
         notes.append("ms: one image from file to map, the mean over categories of measured medians.")
     if ranked.board.of_no_size:
@@ -204,7 +219,6 @@ def _notes(ranked: RankedBoard) -> list[str]:
     return notes
 
 
-    notes += ranked.own_words
 def _value(cell: Cell) -> str:
     return DASH if math.isnan(cell.value) else f"{cell.value:.3f}"
 
@@ -258,6 +272,7 @@ def methods_paragraph(
         "and three quarters of the defects of a category (Q1, Q2, Q3), whose areas are at most their 25, 50 and 75 % "
         "quantile.",
         "Robustness to size ρ is the mean of these four times the ratio of the smaller to the larger of Q1 and Q4.",
+        *dict.fromkeys(sentence for one in ranked for sentence in one.own_words),
         f"Numbers are means over categories of means over seeds ({seeds}); intervals are 95 % bootstrap intervals "
         f"(BCa) over images and seeds with {n_resamples} draws, categories fixed.",
         "Within a column all pairs of methods are tested together on the same draws (step-down maximum), so that the "
@@ -272,7 +287,6 @@ def _counted(n: int, one: str, several: str) -> str:
 
 
 def _teacher_words(protocol: EvaluationProtocol, resolutions: Sequence[int], own: Sequence[str]) -> list[str]:
-        *dict.fromkeys(sentence for one in ranked for sentence in one.own_words),
     if not resolutions and not own:
         return []
     sides = " and ".join(f"{side}" for side in resolutions) + (" pixels" if resolutions else "")

@@ -186,6 +186,8 @@ def read_result(path: Path) -> Result:
     settle(path.parent, path.stem)
     try:
         content = read_json(path, ResultError, kind="result", way_out="evaluate again")
+        if isinstance(content, dict) and "evaluation" not in content:  # such as a summary, a protocol, a failed job
+            raise ResultError(f"{path}: holds no evaluation; give a result, or the folder of results that it lies in")
         if int(content["format"]) > FORMAT:
             raise ResultError(f"{path}: written by a newer version of tinydefects; update this one to read it")
         if int(content["format"]) < 6:
