@@ -109,7 +109,7 @@ def test_it_says_what_it_could_not_check_without_the_data(made, verify, monkeypa
     }
     code, out, _ = run(monkeypatch, capsys, "verify", made / "out", "-q")
     assert code == 0
-    assert out.splitlines()[-1] == "1 results read; all that was checked holds"
+    assert out.splitlines()[-1] == "1 result read; all that was checked holds"
     assert "not checked: images and masks themselves: give --root: 1" in out
 
 

@@ -79,7 +79,8 @@ class Verification:
         yield from (f"not checked: {what}: {n}" for what, n in (+self.unchecked).items())
         yield from (f"note: {remark}" for remark in self.remarks)
         faults = f"{len(self.wrong)} things are wrong" if len(self.wrong) != 1 else "1 thing is wrong"
-        yield f"{self.n_results} results read; {faults if self.wrong else 'all that was checked holds'}"
+        read = f"{self.n_results} result{'s' * (self.n_results != 1)} read"
+        yield f"{read}; {faults if self.wrong else 'all that was checked holds'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,7 +116,7 @@ def merge(
     for remark in merged.remarks:
         say(remark)
     again = f", {merged.twice} of them in two folders with equal numbers" if merged.twice else ""
-    lines = merged.refused or [f"{merged.n_results} results in {out}{again}"]
+    lines = merged.refused or [f"{merged.n_results} result{'s' * (merged.n_results != 1)} in {out}{again}"]
     print_result(asdict(merged), as_json, *lines)
     if merged.refused:
         say(f"{len(merged.refused)} refused; nothing was written")
