@@ -162,6 +162,11 @@ def test_no_function_is_longer_than_60_lines_or_has_more_than_8_parameters():
     assert too_many == MANY_PARAMETERS
 
 
+def test_links_are_followed_by_real_path_alone():
+    # `Path.resolve` raises RuntimeError where links lead in a circle
+    assert [str(path) for path in PACKAGE.rglob("*.py") if ".resolve()" in path.read_text()] == []
+
+
 def test_scoring_and_help_never_import_torch():
     program = (
         "import sys, tinydefects, tinydefects.metrics.evaluation, "

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tinydefects.benchmark.run_settings import LOCAL
 from tinydefects.data.leftovers import scratch_folder
+from tinydefects.data.walk import real_path
 from tinydefects.detector.devices import THREAD_VARIABLES
 from tinydefects.errors import MissingExtraError, TinyDefectsError
 
@@ -201,7 +202,7 @@ def open_cluster(
     except ImportError as error:
         raise MissingExtraError("--cluster", "cluster") from error
     wanted, token = dict(resources or {}), f".shared-{secrets.token_hex(8)}"
-    root, out = (path.resolve() if path else None for path in (root, out))
+    root, out = (real_path(path) if path else None for path in (root, out))
     with dask.config.set(DASK_SETTINGS), silence_logging_cmgr(logging.CRITICAL), ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", module="distributed")

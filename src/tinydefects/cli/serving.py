@@ -11,6 +11,7 @@ import typer
 
 from tinydefects.cli.options import say
 from tinydefects.cli.settings_options import Compiled, GivenDevice, GivenPrecision, GivenWeights, options_of
+from tinydefects.data.walk import real_path
 from tinydefects.detector.outputs import PixelPitch
 from tinydefects.errors import MissingExtraError, TinyDefectsError
 from tinydefects.serve.service_settings import ServeSettings
@@ -83,7 +84,7 @@ def _places_of(models: Sequence[str]) -> dict[str, Path]:
     for word in models:
         before, _, after = word.partition("=")
         is_named = after and NAME.fullmatch(before) and not Path(word).exists()
-        name, path = (before, Path(after)) if is_named else (Path(word).resolve().name, Path(word))
+        name, path = (before, Path(after)) if is_named else (real_path(Path(word)).name, Path(word))
         if not NAME.fullmatch(name):
             raise TinyDefectsError(f"{word}: a model's name has letters, digits, '.', '_' and '-'; give NAME={word}")
         if name in places:

@@ -22,7 +22,7 @@ from tinydefects.data.leftovers import scratch_file
 from tinydefects.data.map_files import file_sha256, read_photograph
 from tinydefects.data.pixels import IMAGE_SUFFIXES
 from tinydefects.data.sample import Sample
-from tinydefects.data.walk import walk
+from tinydefects.data.walk import real_path, walk
 from tinydefects.datasets.photographs import OVERLAYS
 from tinydefects.decisions.drift import picture_statistics
 from tinydefects.detector.predict_folder import BAD_PHOTOGRAPH
@@ -282,7 +282,7 @@ def require_inbox(folder: Path, out: Path) -> None:
     """
     if not folder.is_dir():
         raise TinyDefectsError(f"{folder}: no such folder; name the folder that photographs arrive in")
-    inbox, outputs = folder.resolve(), out.resolve()
+    inbox, outputs = real_path(folder), real_path(out)
     if inbox == outputs:
         raise TinyDefectsError(f"--out {out}: is the inbox itself; choose a folder of its own, such as --out watched")
     if inbox.is_relative_to(outputs) and inbox.relative_to(outputs).parts[0] in {DONE, FAILED, OVERLAYS}:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fastapi import HTTPException
 
+from tinydefects.data.walk import real_path
 from tinydefects.errors import TinyDefectsError
 from tinydefects.serve.below import find_below
 from tinydefects.serve.counts import Counts
@@ -151,4 +152,4 @@ def _folder(folder: Path) -> Path:
     """
     if not folder.is_dir():
         raise TinyDefectsError(f"--photographs {folder}: no such folder; name the one that photographs lie in")
-    return folder.resolve()
+    return real_path(folder)
