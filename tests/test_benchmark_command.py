@@ -236,7 +236,7 @@ def test_changed_images_and_masks_are_not_mixed_with_results_of_the_old_ones(ben
     turn(next(next((tmp_path / "data/synthetic").iterdir()).glob(changed)))  # of the same size in pixels as before
     code, _, err = benchmark("--methods", asked_next)
     assert code == 2
-    assert f"the images or masks of {CATEGORY} have changed" in err
+    assert f"the images, masks or saturations of {CATEGORY} have changed" in err
     shutil.rmtree(tmp_path / "out" / CATEGORY)
     assert benchmark("--methods", "local_contrast", "--dry-run", "--json")[0] == 0
 
