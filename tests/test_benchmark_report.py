@@ -129,6 +129,14 @@ def test_results_of_two_protocols_are_refused(folder, stored, tmp_path):
         read_benchmark(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["page", "PAGE.HTML", "v1.2"])
+def test_a_page_is_replaced_whatever_its_name(stored, tmp_path, name):
+    page = tmp_path / name
+    write_report([stored[0].evaluation], page, title="first")
+    write_report([stored[0].evaluation], page, title="second")
+    assert "<title>second</title>" in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("methods", [["strong", "weak"], ["strong"]])
 def test_copies_of_a_result_are_refused_and_not_taken_for_seeds(stored, tmp_path, methods):
     """Of one method or several: the copy would weigh as much as a seed of its own."""
@@ -192,7 +200,7 @@ def test_what_is_there_already_is_not_written_over(folder, tmp_path, monkeypatch
     mine.write_text("{}")
     with pytest.raises(TinyDefectsError, match=r"mine\.json: is there already, and only pages"):
         write_report(folder, mine)
-    with pytest.raises(TinyDefectsError, match=r"is a folder; name the page in it, such as --out .*report\.html"):
+    with pytest.raises(TinyDefectsError, match=r"is a folder; name the page in it, such as .*report\.html"):
         write_report(folder, tmp_path)
     with pytest.raises(TinyDefectsError, match=r"mine\.json: cannot write"):
         write_paper(folder, mine)

@@ -103,9 +103,15 @@ def test_a_page_that_cannot_be_is_refused_before_any_job(tmp_path, monkeypatch, 
     code, _, err = run(monkeypatch, capsys, *command, tmp_path / "page.html", "--shard", "1/2")
     assert (code, err.count("\n")) == (2, 1)
     assert "--report: a shard is not all" in err
-    code, _, err = run(monkeypatch, capsys, *command, tmp_path)
-    assert (code, err.count("\n")) == (2, 1)
-    assert f"--report {tmp_path}: a folder; name the page" in err
+    mine = tmp_path / "mine.json"
+    mine.write_text("{}")
+    for place, told in (
+        (tmp_path, f"{tmp_path}: is a folder; name the page in it"),
+        (mine, f"{mine}: is there already, and only pages"),
+        (mine / "page.html", f"{mine}: cannot write"),
+    ):
+        code, _, err = run(monkeypatch, capsys, *command, place)
+        assert (code, err.count("\n"), told in err) == (2, 1, True)
     assert not (tmp_path / "out").exists()
 
 

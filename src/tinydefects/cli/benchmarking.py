@@ -41,12 +41,12 @@ def benchmark(
     """
     from tinydefects.benchmark.benchmark import carry_out, prepare
     from tinydefects.benchmark.text import describe_plan, describe_totals, plan_numbers
-    from tinydefects.report.page import write_report
+    from tinydefects.report.page import require_page_place, write_report
 
     if report and settings.shard:
         raise TinyDefectsError(f"--report: a shard is not all; `tinydefects report {settings.out}` once all have ended")
-    if report and report.is_dir():
-        raise TinyDefectsError(f"--report {report}: a folder; name the page, such as {report / 'report.html'}")
+    if report:
+        require_page_place(report)
     with show_progress() as progress:
         prepared = prepare(settings, progress=progress, say=say)
     totals = describe_totals(prepared.plan, settings, n_asked=prepared.selection.n_asked)

@@ -78,7 +78,7 @@ def write_report(
         TinyDefectsError: nothing to report, or a path that cannot be written.
     """
     target = Path(path)
-    _require_own_place(target)
+    require_page_place(target)
     stored: list[StoredResult] = []
     if isinstance(results, Path | str):
         of_benchmark, others = divide_results(Path(results))
@@ -97,14 +97,29 @@ def write_report(
     return target
 
 
-def _require_own_place(target: Path) -> None:
-    """Refuse to write over what is read, and over a folder, before anything slow begins."""
+def require_page_place(target: Path) -> None:
+    """Refuse to write over what is read, and over a folder, before anything slow begins.
+
+    Raises:
+        TinyDefectsError: a folder lies there, a file that is no page, or nothing can be written there.
+    """
     if target.is_dir():
-        raise TinyDefectsError(f"{target}: is a folder; name the page in it, such as --out {target / 'report.html'}")
-    if target.is_file() and target.suffix not in {".html", ".htm"}:  # a result, perhaps
-        raise TinyDefectsError(f"{target}: is there already, and only pages (.html) are replaced; choose another --out")
+        raise TinyDefectsError(f"{target}: is a folder; name the page in it, such as {target / 'report.html'}")
+    if target.is_file() and not _is_page(target):  # a result, perhaps
+        raise TinyDefectsError(f"{target}: is there already, and only pages (.html) are replaced; choose another name")
     if target.is_file() or not target.exists():  # not /dev/stdout
         require_writable(target.parent)
+
+
+def _is_page(path: Path) -> bool:
+    """By its name, or else by how it begins: pages may be written under any name."""
+    if path.suffix.lower() in {".html", ".htm"}:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(100).lstrip().startswith(b"<!DOCTYPE html>")
+    except OSError:
+        return False
 
 
 def _read_singles(paths: Sequence[Path]) -> list[Single]:
