@@ -1,6 +1,5 @@
 """One category, several methods, every rule: what other work's ways of scoring do to the numbers and to the ranking."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -16,6 +15,7 @@ from tinydefects.data.json_files import read_as, write_json
 from tinydefects.data.pairing import pair_maps
 from tinydefects.data.predictions import ImageScoreRule, maker_of, read_paired
 from tinydefects.data.sample import Category
+from tinydefects.data.walk import real_path
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.results.result import Provenance, describe_run
 
@@ -149,7 +149,7 @@ def read_audit(path: Path) -> Audit:
 def _named(folders: Sequence[Path]) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for folder in folders:
-        name = Path(os.path.realpath(folder)).name
+        name = real_path(folder).name
         if name in named:
             raise TinyDefectsError(
                 f"{folder} and {named[name]}: both are called {name}, and methods are named after the folders of their "

@@ -24,7 +24,7 @@ from tinydefects.benchmark.run_folder import (
 from tinydefects.benchmark.verify import Request, verify
 from tinydefects.data.leftovers import scratch_folder
 from tinydefects.data.pixels import cannot_write
-from tinydefects.data.walk import walk
+from tinydefects.data.walk import real_path, walk
 from tinydefects.errors import ResultError, TinyDefectsError
 from tinydefects.metrics.scores import Evaluation, metrics_of
 from tinydefects.progress import Progress
@@ -84,7 +84,7 @@ def merge(folders: Sequence[Path], out: Path, progress: Progress) -> Merged:
         ResultError: fewer than two folders, one without results or protocol, or `out` is there already.
         TinyDefectsError: `out` cannot be written; nothing is left there.
     """
-    places = [Path(os.path.realpath(folder)) for folder in (*folders, out)]  # which links that lead nowhere have, too
+    places = [real_path(folder) for folder in (*folders, out)]
     if len({*places[:-1]}) < 2:
         raise ResultError("merge: give two folders of results or more, each once")
     for number, place in enumerate(places):
