@@ -208,7 +208,7 @@ def test_what_is_there_already_is_not_written_over(folder, tmp_path, monkeypatch
         write_report(folder, mine / "report.html")
     assert (mine.read_text(), list(tmp_path.iterdir())) == ("{}", [mine])
     (tmp_path / "references.bib").write_text("@book{mine}")
-    with pytest.raises(TinyDefectsError, match=r"references\.bib: is there already and was not written by 'paper'"):
+    with pytest.raises(TinyDefectsError, match=r"references\.bib: is there already, and no example\.tex of an"):
         write_paper(folder, tmp_path)
     assert (tmp_path / "references.bib").read_text() == "@book{mine}"
 

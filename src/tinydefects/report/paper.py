@@ -56,7 +56,8 @@ def write_paper(
 
     Raises:
         ResultError: no results of a benchmark, or of different protocols.
-        TinyDefectsError: the folder cannot be written, or holds files of these names that no earlier call has written.
+        TinyDefectsError: the folder cannot be written, or holds files of these names without the example of an
+            earlier call.
     """
     if results.is_file():
         raise ResultError(f"{results}: is a file; give the folder that 'tinydefects benchmark --out' has written")
@@ -105,7 +106,10 @@ def _require_own_folder(out: Path) -> None:
     is_ours = example.is_file() and example.read_bytes().startswith(EXAMPLE.splitlines()[0].encode())
     theirs = [out / name for name in ALWAYS_WRITTEN if (out / name).exists()]
     if theirs and not is_ours:
-        raise TinyDefectsError(f"{theirs[0]}: is there already and was not written by 'paper'; choose another --out")
+        raise TinyDefectsError(
+            f"{theirs[0]}: is there already, and no {example.name} of an earlier call beside it says that 'paper' "
+            "wrote it; move it, or choose another --out"
+        )
 
 
 def _columns(ranked: RankedBoard) -> list[_Column]:
