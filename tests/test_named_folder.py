@@ -259,6 +259,7 @@ MARKED = "train/good/0.png train/good/1.png test/good/2.png test/dark/3.png grou
         (f"{MARKED} train/good/gt/0.png", r"good.gt.0\.png: lies in a folder of masks among photographs"),
         (f"{MARKED} train/good/NG/9.png", r"good.NG.9\.png: lies in a folder of defective photographs among good ones"),
         ("good/0.png good/1.png good/bad/2.png", r"good.bad.2\.png: lies in a folder of defective photographs among"),
+        ("good/0.png good/1.png defect/OK/3.png", r"OK.3\.png: lies in a folder of good photographs among defective"),
         ("good/0.png good/1.png defect/3.jpg defect/3_mask.png", r"3_mask\.png: looks like the mask of .*3\.jpg; move"),
         (f"{MARKED} train/good/1_GT.png", r"1_GT\.png: looks like the mask of .*1\.png; move masks"),
         (
@@ -276,6 +277,7 @@ def test_photographs_that_would_be_taken_for_something_else_are_refused(tmp_path
     "names",
     [
         f"{MARKED} train/good/masked_part/0.png",
+        f"{MARKED} test/dark/normal/4.png ground_truth/dark/normal/4.png",  # a light, perhaps
         "good/0_mask.png good/1_mask.png good/_gt.png",  # whatever it means: there is no photograph beside it
         f"{MARKED} train/good/cam1/2.png train/good/cam2/2_label.png",
     ],

@@ -66,10 +66,10 @@ def load_named_folder(
 
 
 def _require_photographs(category: Category) -> None:
-    """Refuse what would be learnt from or tested on as something else: masks, and defective images among good ones.
+    """Refuse what would be taken for something else: masks, defective images among good ones, good ones as a type.
 
     Raises:
-        DatasetError: a folder among photographs is called as those of masks or of defective images are, or a
+        DatasetError: a folder among photographs is called as those of masks are, or of defective or good images; or a
             photograph as the mask of another.
     """
     samples = (*category.train, *category.test)
@@ -81,6 +81,8 @@ def _require_photographs(category: Category) -> None:
             raise DatasetError(f"{path}: lies in a folder of masks among photographs; move that beside their folder")
         if is_good and not folders.isdisjoint(DEFECTIVE):
             raise DatasetError(f"{path}: lies in a folder of defective photographs among good ones; move that out")
+        if not is_good and plain(sample.id.split("/")[1]) in GOOD:
+            raise DatasetError(f"{path}: lies in a folder of good photographs among defective ones; move that out")
         for ending in filter(path.stem.endswith, filter(None, MASK_ENDINGS)):
             pictured = stems.get(path.parent / path.stem.removesuffix(ending))
             if pictured is not None:
