@@ -12,11 +12,11 @@ export PATH="$(dirname "$0")/../.venv/bin:$PATH"
 
 data=${1:?usage: runs/benchmark.sh DATA [OUT [OPTION ...]]}
 out=${2:-benchmark}
-more=("${@:3}")
+shared=(--root "$data" --out "$out/results" "${@:3}") # never empty, which older versions of bash refuse
 failed=0
 
 offline() { # failed jobs are tried once more
-    local command=(tinydefects benchmark --suite offline --root "$data" --out "$out/results" "$@" "${more[@]}")
+    local command=(tinydefects benchmark --suite offline "$@" "${shared[@]}")
     "${command[@]}" || "${command[@]}" || failed=$?
 }
 
@@ -32,7 +32,7 @@ offline --cost off --workers 2 "${tiles[@]}" --resolutions 320
 offline --cost off --workers 2 --methods $fast --resolutions 256
 offline --cost off --workers 2 --methods $fast "${tiles[@]}" --resolutions 208
 
-case " ${more[*]-} " in *" --dry-run "*) exit "$failed" ;; esac
+case " ${shared[*]} " in *" --dry-run "*) exit "$failed" ;; esac
 python "$(dirname "$0")/summary.py" "$out/results" "$out/summary.json"
 tinydefects report "$out/results" --out "$out/report.html"
 exit "$failed"
