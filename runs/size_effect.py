@@ -212,7 +212,7 @@ def draw(effect: Effect, theme: dict[str, str]) -> Figure:
 def draw_method(axes: Axes, points: Sequence[Point], method: str, place: int, theme: dict[str, str]) -> None:
     """Its points from small to large; methods stand a little apart, so that bars do not hide each other."""
     colour, marker = LOOKS[place % len(LOOKS)]
-    at = np.array([point.patches for point in points]) * 2 ** (0.035 * (place - 4))
+    at = np.array([point.patches for point in points]) * 2 ** (0.018 * (place - 6))
     aupro = np.array([point.aupro for point in points])
     # the mean may lie outside of a percentile interval by a hair
     below = np.maximum(aupro - [point.low for point in points], 0)
