@@ -66,10 +66,9 @@ def headline_table(summary: Summary) -> str:
     for method in [name for name in by_rank(board) if name not in ABLATIONS]:
         cells = [cell(row(board, method, figure)) for figure in names]
         lines.append(line(method, [*cells, f"{timed[method]:.0f}" if method in timed else "–"]))
-    others = [name for name in datasets(summary) if name != dataset]
-    elsewhere = [(name, resolutions(summary, name)[0]) for name in others]
-    told = [f"{name}: {losses(summary.board(name, side), side)}" for name, side in elsewhere]
-    return "\n".join([*lines, "", *told])
+    sides = [(name, resolutions(summary, name)[0]) for name in datasets(summary)]
+    told = [f"{name}: {losses(summary.board(name, side), side)}" for name, side in sides]
+    return "\n".join([*lines, "", " ".join(told)])
 
 
 def leaderboard_table(dataset: str, summary: Summary) -> str:
