@@ -41,11 +41,14 @@ def benchmark(
     """
     from tinydefects.benchmark.benchmark import carry_out, prepare
     from tinydefects.benchmark.text import describe_plan, describe_totals, plan_numbers
-    from tinydefects.report.page import require_page_place, write_report
 
-    if report and settings.shard:
-        raise TinyDefectsError(f"--report: a shard is not all; `tinydefects report {settings.out}` once all have ended")
-    if report:
+    if report:  # whoever wants no page does not wait for what draws it
+        from tinydefects.report.page import require_page_place, write_report
+
+        if settings.shard:
+            raise TinyDefectsError(
+                f"--report: a shard is not all; `tinydefects report {settings.out}` once all have ended"
+            )
         require_page_place(report)
     with show_progress() as progress:
         prepared = prepare(settings, progress=progress, say=say)
