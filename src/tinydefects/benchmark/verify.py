@@ -23,7 +23,7 @@ from tinydefects.benchmark.data_digests import (
 )
 from tinydefects.benchmark.run_folder import FAILED_SUFFIX, SPLIT, home_of, read_protocol, results_below
 from tinydefects.data.json_files import parse_json, read_bytes, read_json
-from tinydefects.data.walk import PROTOCOL_FILE, walk
+from tinydefects.data.walk import PROTOCOL_FILE, counted, walk
 from tinydefects.errors import MissingExtraError, ResultError, TinyDefectsError
 from tinydefects.progress import Progress
 from tinydefects.results.attachments import is_table_of
@@ -79,8 +79,7 @@ class Verification:
         yield from (f"not checked: {what}: {n}" for what, n in (+self.unchecked).items())
         yield from (f"note: {remark}" for remark in self.remarks)
         faults = f"{len(self.wrong)} things are wrong" if len(self.wrong) != 1 else "1 thing is wrong"
-        read = f"{self.n_results} result{'s' * (self.n_results != 1)} read"
-        yield f"{read}; {faults if self.wrong else 'all that was checked holds'}"
+        yield f"{counted('result', self.n_results)} read; {faults if self.wrong else 'all that was checked holds'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

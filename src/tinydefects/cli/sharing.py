@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tinydefects.cli.options import Json, print_result, say, show_progress
 from tinydefects.cli.settings_options import DataFolder, GivenDevice, GivenWeights, options_of
+from tinydefects.data.walk import counted
 from tinydefects.limits import MOST_DRAWS, MOST_SEED
 
 
@@ -116,7 +117,7 @@ def merge(
     for remark in merged.remarks:
         say(remark)
     again = f", {merged.twice} of them in two folders with equal numbers" if merged.twice else ""
-    lines = merged.refused or [f"{merged.n_results} result{'s' * (merged.n_results != 1)} in {out}{again}"]
+    lines = merged.refused or [f"{counted('result', merged.n_results)} in {out}{again}"]
     print_result(asdict(merged), as_json, *lines)
     if merged.refused:
         say(f"{len(merged.refused)} refused; nothing was written")

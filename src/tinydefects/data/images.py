@@ -102,6 +102,12 @@ class GivenImage:
     channels: Channels
     place: int | None = None
 
+    @property
+    def name(self) -> str:
+        """What messages call it: its file, or else its place."""
+        place = "the image" if self.place is None else f"image {self.place} of those given, counted from 0"
+        return str(file_of(self.image) or place)
+
     def read(self) -> NDArray[np.uint8]:
         """As `as_image`; an error names the file, or the place of one that has none."""
         try:
@@ -109,7 +115,7 @@ class GivenImage:
         except ImageReadError as error:
             if self.place is None or file_of(self.image) is not None:
                 raise
-            raise ImageReadError(f"image {self.place} of those given, counted from 0: {error}") from error
+            raise ImageReadError(f"{self.name}: {error}") from error
 
     def memory_bytes(self) -> int:
         """What it takes, or will take once it is read."""

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, file_of, require_channels
+from tinydefects.data.images import Channels, GivenImage, ImageLike, Images, require_channels
 from tinydefects.data.leftovers import tell
 from tinydefects.data.map_files import pixels_sha256
 from tinydefects.data.sample import Prediction
@@ -113,8 +113,7 @@ def read_scored(given: GivenImage, preset: Preset) -> NDArray[np.uint8]:
         ScoreError: the preset has none, see `require_scored`; the message names the file, or the place of the image.
     """
     image = given.read()
-    place = "the image" if given.place is None else f"image {given.place} of those given, counted from 0"
-    require_scored(image_size(image), preset=preset, name=str(file_of(given.image) or place))
+    require_scored(image_size(image), preset=preset, name=given.name)
     return image
 
 
